@@ -1,0 +1,50 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// The settings of every Swift target: explicit existentials and imports, strict memory safety, no warning left.
+let settings: [SwiftSetting] = [
+  .enableUpcomingFeature("ExistentialAny"),
+  .enableUpcomingFeature("InternalImportsByDefault"),
+  .enableUpcomingFeature("MemberImportVisibility"),
+  .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+  .strictMemorySafety(),
+  .treatAllWarnings(as: .error),
+]
+
+let package = Package(
+  name: "source-amqp",
+  products: [
+    .executable(name: "source-amqp", targets: ["Agent"])
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
+  ],
+  targets: [
+    .systemLibrary(
+      name: "CRabbitMQ", pkgConfig: "librabbitmq", providers: [.apt(["librabbitmq-dev"])]),
+    .systemLibrary(name: "CSQLite", pkgConfig: "sqlite3", providers: [.apt(["libsqlite3-dev"])]),
+    .systemLibrary(name: "COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
+    .target(name: "AMQP", dependencies: ["CRabbitMQ", "COpenSSL"], swiftSettings: settings),
+    .target(name: "Journal", dependencies: ["CSQLite"], swiftSettings: settings),
+    .executableTarget(
+      name: "Agent",
+      dependencies: [
+        "AMQP", "Journal",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        .product(name: "Logging", package: "swift-log"),
+        .product(name: "Yams", package: "Yams"),
+      ],
+      swiftSettings: settings),
+    .target(name: "Support", path: "Tests/Support", swiftSettings: settings),
+    .testTarget(name: "AMQPTests", dependencies: ["AMQP", "Support"], swiftSettings: settings),
+    .testTarget(name: "JournalTests", dependencies: ["Journal", "Support"], swiftSettings: settings),
+    .testTarget(
+      name: "AgentTests", dependencies: ["Agent", "AMQP", "Journal", "Support"],
+      swiftSettings: settings),
+    .testTarget(
+      name: "BrokerTests", dependencies: ["Agent", "AMQP", "Journal", "Support"],
+      swiftSettings: settings),
+  ]
+)

@@ -1,0 +1,345 @@
+internal import Glibc
+
+/// What a broker tells without being asked.
+public enum ConnectionEvent: Equatable, Sendable {
+  /// The broker ended our consumer: its queue was deleted, or moved to another node.
+  case consumerCancelled(tag: String)
+  /// The broker asks publishers to wait, for lack of memory or disk.
+  case blocked(reason: String)
+  case unblocked
+}
+
+/// One connection with one channel, made for one consumer.
+///
+/// Belongs to the thread that opened it; nothing of it is `Sendable`. After any error but `.channelClosed` it is over.
+public final class Connection {
+  /// How a call to ``receive(deliveries:bytes:)`` ended.
+  public enum Received: Equatable, Sendable {
+    /// The socket is empty.
+    case drained
+    /// The batch is at its limit; more may be waiting.
+    case full
+  }
+
+  /// What the broker says about itself.
+  public internal(set) var server = ServerIdentity()
+  /// The heartbeat interval in force, in seconds; 0 is off.
+  public internal(set) var heartbeatSeconds: UInt16 = 0
+  /// The deliveries that have arrived since the last ``takeBatch(refilling:)``.
+  public private(set) var batch = DeliveryBatch()
+
+  let settings: ConnectionSettings
+  let stream: any ByteStream
+  private let codec = MethodCodec()
+  var input = FrameBuffer()
+  var output: [UInt8] = []
+  var written = 0
+  private var assembler = DeliveryAssembler()
+  var heartbeat = Heartbeat(intervalSeconds: 0, at: SystemClock.now())
+  private var events: [ConnectionEvent] = []
+  private var received: Int64 = 0
+  private var listening = true
+  /// The broker closed the channel.
+  private var channelIsClosed = false
+
+  private static let channel: UInt16 = 1
+
+  /// Connects, authenticates and opens the virtual host and a channel, all within ``ConnectionSettings/timeout``.
+  public init(_ settings: ConnectionSettings) throws(AMQPError) {
+    self.settings = settings
+    let deadline = SystemClock.now() + settings.timeout.inSeconds
+    let socket = try Socket.connect(host: settings.host, port: settings.port, deadline: deadline)
+    stream = try Self.stream(over: socket, settings, deadline: deadline)
+    try handshake(deadline: deadline)
+    if heartbeatSeconds > 0 {
+      socket.setUserTimeout(milliseconds: Int32(heartbeatSeconds) * 2000)
+    }
+    try call(.channelOpen, during: "opening a channel", deadline: deadline) { $0 == .channelOpenOk ? true : nil }
+  }
+
+  private static func stream(
+    over socket: Socket, _ settings: ConnectionSettings, deadline: Double
+  ) throws(AMQPError) -> any ByteStream {
+    guard let tls = settings.tls else { return socket }
+    return try TLSStream(socket, tls, endpoint: settings.endpoint, deadline: deadline)
+  }
+}
+
+// MARK: - Topology and consuming
+
+extension Connection {
+  /// Declares the queue, or with `passive` only asks for it. Idempotent.
+  ///
+  /// - Throws: `.channelClosed` with 404 (passive: no such queue), 405 (another connection's exclusive queue), 406 (it
+  ///   exists with other properties) or 403.
+  public func declareQueue(_ queue: QueueDeclaration, passive: Bool = false) throws(AMQPError) -> QueueStatus {
+    let operation = passive ? "looking for queue \"\(queue.name)\"" : "declaring queue \"\(queue.name)\""
+    return try call(.queueDeclare(queue, passive: passive), during: operation) {
+      if case .queueDeclareOk(let status) = $0 { status } else { nil }
+    }
+  }
+
+  /// Binds the queue to an exchange that exists. Idempotent.
+  ///
+  /// - Throws: `.channelClosed` with 404 (no such exchange or queue) or 403.
+  public func bind(queue: String, _ binding: Binding) throws(AMQPError) {
+    let operation =
+      "binding queue \"\(queue)\" to exchange \"\(binding.exchange)\" with routing key \"\(binding.routingKey)\""
+    try call(.queueBind(queue: queue, binding), during: operation) { $0 == .queueBindOk ? true : nil }
+  }
+
+  /// Makes sure that an exchange is there.
+  ///
+  /// - Throws: `.channelClosed` with 404 (no such exchange) or 403.
+  public func requireExchange(_ exchange: String) throws(AMQPError) {
+    try call(.exchangeDeclarePassive(exchange: exchange), during: "looking for exchange \"\(exchange)\"") {
+      $0 == .exchangeDeclareOk ? true : nil
+    }
+  }
+
+  /// Bounds the deliveries that are not acknowledged yet; 0 is no bound.
+  public func setPrefetch(_ count: UInt16) throws(AMQPError) {
+    try call(.qos(prefetchCount: count), during: "setting the prefetch count to \(count)") { $0 == .qosOk ? true : nil }
+  }
+
+  /// Begins to consume. Deliveries may already be in ``batch`` when it returns.
+  ///
+  /// - Parameter tag: A tag that was never used before on this queue; some brokers mix up reused ones.
+  public func consume(_ consumption: Consumption, tag: String) throws(AMQPError) {
+    try call(.consume(consumption, tag: tag), during: "consuming from queue \"\(consumption.queue)\"") {
+      if case .consumeOk = $0 { true } else { nil }
+    }
+  }
+
+  /// Ends the consumer. What the broker had sent before it knew is in ``batch`` when this returns.
+  public func cancel(tag: String) throws(AMQPError) {
+    try call(.cancel(tag: tag), during: "cancelling the consumer") { $0 == .cancelOk ? true : nil }
+  }
+
+  /// Acknowledges `tag`, with `multiple` everything up to it. The broker does not answer; ``close()`` shows that it was handled.
+  public func acknowledge(_ tag: UInt64, multiple: Bool) throws(AMQPError) {
+    try send(.ack(tag: tag, multiple: multiple), channel: Self.channel)
+    try flush()
+  }
+
+  /// Refuses one delivery without requeueing it: it goes to the queue's dead-letter exchange, or away.
+  public func reject(_ tag: UInt64) throws(AMQPError) {
+    try send(.reject(tag: tag, requeue: false), channel: Self.channel)
+    try flush()
+  }
+
+  /// Opens the channel again after `.channelClosed`; nothing happens where it is open.
+  public func reopenChannel() throws(AMQPError) {
+    guard channelIsClosed else { return }
+    channelIsClosed = false
+    assembler = DeliveryAssembler()
+    try call(.channelOpen, during: "opening a channel") { $0 == .channelOpenOk ? true : nil }
+  }
+
+  /// Says goodbye and waits for the answer; the broker has then handled everything sent before.
+  public func close() throws(AMQPError) {
+    try call(.channelClose(code: 200, text: "done"), during: "closing the channel") {
+      $0 == .channelCloseOk ? true : nil
+    }
+    try call(.close(code: 200, text: "done"), channel: 0, during: "closing the connection") {
+      $0 == .closeOk ? true : nil
+    }
+  }
+}
+
+// MARK: - Receiving
+
+extension Connection {
+  /// Reads what the socket has into ``batch``, without waiting, until it is empty or the batch has `deliveries` or
+  /// `bytes` in it (the last delivery may go beyond).
+  public func receive(deliveries: Int, bytes: Int) throws(AMQPError) -> Received {
+    while true {
+      while batch.deliveries.count < deliveries && batch.byteCount < bytes {
+        guard let method = try nextMethod(within: (deliveries, bytes)) else { break }
+        throw AMQPError(.malformed(text: "\(method) out of turn"), during: "consuming")
+      }
+      if batch.deliveries.count >= deliveries || batch.byteCount >= bytes { return .full }
+      if try !read() { return .drained }
+    }
+  }
+
+  /// Takes the whole deliveries; ``batch`` goes on in the memory of `spare`.
+  public func takeBatch(refilling spare: consuming DeliveryBatch) -> DeliveryBatch {
+    let offset = batch.completeBytes
+    let taken = batch.split(continuingIn: spare)
+    assembler.moved(by: offset)
+    return taken
+  }
+
+  /// Takes what the broker told without being asked, oldest first.
+  public func takeEvents() -> [ConnectionEvent] {
+    defer { events.removeAll() }
+    return events
+  }
+
+  /// Sends what is due, and waits until the socket has something to read (if `reading`), `wakeup` was signalled, or the
+  /// deadline passed. Heartbeats go out and are watched here; with `reading` false, silence proves nothing.
+  ///
+  /// - Parameter deadline: On ``SystemClock/now()``.
+  /// - Throws: `.heartbeatsMissed` where the broker is silent for two intervals.
+  public func wait(until deadline: Double, wakeup: Wakeup, reading: Bool) throws(AMQPError) {
+    try beat(reading: reading)
+    try flush()
+    let now = SystemClock.now()
+    let until = min(deadline, heartbeat.nextDeadline(listening: reading) ?? deadline)
+    if until > now {
+      var events = reading ? Int16(POLLIN) : 0
+      if written < output.count { events |= Int16(POLLOUT) }
+      var polled = [
+        pollfd(fd: stream.descriptor, events: stream.interest(in: events), revents: 0),
+        pollfd(fd: wakeup.descriptor, events: Int16(POLLIN), revents: 0),
+      ]
+      // A socket in error is always ready; while we do not read, only its error is of interest.
+      let milliseconds = Int32(min((until - now) * 1000 + 1, 60_000))
+      if unsafe poll(&polled, 2, milliseconds) > 0, polled[1].revents != 0 { wakeup.drain() }
+      if polled[0].revents & Int16(POLLERR) != 0 && !reading {
+        throw AMQPError(.endOfStream(hint: "the connection broke"), during: "waiting for the broker")
+      }
+    }
+    try beat(reading: reading)
+    try flush()
+  }
+
+  private func beat(reading: Bool) throws(AMQPError) {
+    let now = SystemClock.now()
+    if reading && !listening { heartbeat.resumedListening(at: now) }
+    listening = reading
+    switch heartbeat.action(at: now, listening: reading, blocked: written < output.count) {
+    case .none: break
+    case .send: FrameBuffer.append(.heartbeat, channel: 0, payload: [], to: &output)
+    case .giveUp:
+      // The silence may be ours: what came while this thread was not running is still in the socket.
+      if try !read() {
+        throw AMQPError(.heartbeatsMissed(intervalSeconds: heartbeatSeconds), during: "waiting for the broker")
+      }
+    }
+  }
+}
+
+// MARK: - Frames and calls
+
+extension Connection {
+  /// Reads once; false where there was nothing.
+  private func read() throws(AMQPError) -> Bool {
+    let stream = self.stream
+    let progress = unsafe try input.fill { (buffer) throws(AMQPError) -> (count: Int, result: Socket.Progress) in
+      let progress = unsafe try stream.read(into: buffer)
+      if case .bytes(let count) = progress { return (count, progress) }
+      return (0, progress)
+    }
+    switch progress {
+    case .wouldBlock: return false
+    case .endOfStream: throw AMQPError(.endOfStream(hint: ""), during: "reading from the broker")
+    case .bytes:
+      received = SystemClock.wallMicroseconds()
+      heartbeat.heard(at: SystemClock.now())
+      return true
+    }
+  }
+
+  /// Handles whole frames until one is a method that somebody waits for; nil when there is none, or the batch is full.
+  private func nextMethod(
+    within limit: (deliveries: Int, bytes: Int) = (.max, .max)
+  ) throws(AMQPError) -> ServerMethod? {
+    // A reference, not a copy: nothing writes to the buffer before this returns.
+    let bytes = input.bytes
+    while batch.deliveries.count < limit.deliveries, batch.byteCount < limit.bytes, let frame = try input.next() {
+      let payload = bytes.span.extracting(frame.payload)
+      switch frame.type {
+      case .heartbeat: break
+      case .header: try assembler.header(payload, at: received, into: &batch)
+      case .body: try assembler.body(payload, at: received, into: &batch)
+      case .method:
+        if payload.count >= 4 && payload[0] == 0 && payload[1] == 60 && payload[2] == 0 && payload[3] == 60 {
+          let fields = frame.payload.lowerBound + 4..<frame.payload.upperBound
+          try assembler.deliver(bytes.span.extracting(fields), into: &batch)
+        } else if let method = try unsolicited(try codec.decode(payload)) {
+          return method
+        }
+      }
+    }
+    return nil
+  }
+
+  /// Deals with what a broker may send at any time; gives back what it may not.
+  private func unsolicited(_ method: ServerMethod) throws(AMQPError) -> ServerMethod? {
+    switch method {
+    case .close(let code, let text):
+      try? send(.closeOk, channel: 0)
+      try? flush()
+      throw AMQPError(.connectionClosed(code: code, text: text), during: "using the connection")
+    case .channelClose(let code, let text):
+      channelIsClosed = true
+      try send(.channelCloseOk, channel: Self.channel)
+      try flush()
+      throw AMQPError(.channelClosed(code: code, text: text), during: "using the channel")
+    case .cancel(let tag): events.append(.consumerCancelled(tag: tag))
+    case .blocked(let reason): events.append(.blocked(reason: reason))
+    case .unblocked: events.append(.unblocked)
+    default: return method
+    }
+    return nil
+  }
+
+  func send(_ method: ClientMethod, channel: UInt16) throws(AMQPError) {
+    var payload: [UInt8] = []
+    try codec.encode(method, into: &payload)
+    FrameBuffer.append(.method, channel: channel, payload: payload, to: &output)
+  }
+
+  /// Writes as much as the socket takes.
+  private func flush() throws(AMQPError) {
+    while written < output.count {
+      var failure: AMQPError?
+      let progress: Socket.Progress = unsafe output.withUnsafeBytes { buffer in
+        do throws(AMQPError) {
+          return unsafe try stream.write(UnsafeRawBufferPointer(rebasing: buffer[written...]))
+        } catch {
+          failure = error
+          return .wouldBlock
+        }
+      }
+      if let failure { throw failure }
+      guard case .bytes(let count) = progress else { return }
+      written += count
+      heartbeat.sent(at: SystemClock.now())
+    }
+    output.removeAll(keepingCapacity: true)
+    written = 0
+  }
+
+  /// Sends `method` and waits for the answer that `accept` takes; deliveries that come meanwhile go to ``batch``.
+  @discardableResult
+  private func call<Answer>(
+    _ method: ClientMethod, channel: UInt16 = Connection.channel, during operation: String, deadline: Double? = nil,
+    accept: (ServerMethod) -> Answer?
+  ) throws(AMQPError) -> Answer {
+    do throws(AMQPError) {
+      try send(method, channel: channel)
+      return try answer(until: deadline ?? SystemClock.now() + settings.timeout.inSeconds, accept: accept)
+    } catch {
+      throw AMQPError(error.kind, during: operation)
+    }
+  }
+
+  func answer<Answer>(until deadline: Double, accept: (ServerMethod) -> Answer?) throws(AMQPError) -> Answer {
+    while true {
+      if let method = try nextMethod() {
+        if let answer = accept(method) { return answer }
+        throw AMQPError(.malformed(text: "an unexpected answer, \(method)"), during: "waiting for an answer")
+      }
+      try flush()
+      if try !read() {
+        let events = Int16(POLLIN) | (written < output.count ? Int16(POLLOUT) : 0)
+        guard stream.wait(for: events, until: deadline) else {
+          throw AMQPError(.timedOut, during: "waiting for an answer")
+        }
+      }
+    }
+  }
+}

@@ -1,0 +1,140 @@
+/// Makes deliveries out of the frames of one channel.
+///
+/// A delivery is a `basic.deliver` method, a content header and as many body frames as its size asks for, in this order
+/// and with nothing of the same channel between. Frames of channel 0 may come between any two.
+/// https://www.rabbitmq.com/resources/specs/amqp0-9-1.pdf §4.2.6
+///
+/// A value without I/O: frames in, deliveries in the batch, an error for what does not fit.
+struct DeliveryAssembler {
+  private enum State {
+    /// Between two deliveries. Leaves by `basic.deliver`.
+    case idle
+    /// Method seen. Leaves by the content header.
+    case header(DeliveryBatch.Delivery)
+    /// Header seen, `missing` bytes of the body (at least 1) still to come. Leaves by the last of them.
+    case body(DeliveryBatch.Delivery, missing: UInt64)
+  }
+  private var state = State.idle
+
+  /// `basic.deliver`: class 60, method 60.
+  static let deliverMethod: [UInt8] = [0, 60, 0, 60]
+
+  /// True where a delivery has begun to arrive and is not whole yet.
+  var isInside: Bool {
+    switch state {
+    case .idle: false
+    case .header, .body: true
+    }
+  }
+
+  /// A `basic.deliver` method frame; `fields` is the payload behind class and method number.
+  mutating func deliver(_ fields: Span<UInt8>, into batch: inout DeliveryBatch) throws(AMQPError) {
+    guard case .idle = state else { throw Self.malformed("a delivery began inside another") }
+    var reader = Reader()
+    _ = try reader.shortString(in: fields)  // The consumer tag: a channel of ours has one consumer.
+    let tag = try reader.integer(8, in: fields)
+    let redelivered = try reader.integer(1, in: fields) & 1 == 1
+    let exchange = try reader.shortString(in: fields)
+    let routingKey = try reader.shortString(in: fields)
+    let start = batch.arena.count
+    batch.arena.append(fields, exchange)
+    batch.arena.append(fields, routingKey)
+    state = .header(
+      DeliveryBatch.Delivery(
+        tag: tag, redelivered: redelivered, receivedAt: 0, start: start, exchangeCount: exchange.count,
+        routingKeyCount: routingKey.count, propertiesCount: 0, bodyCount: 0))
+  }
+
+  /// A content header frame: class, weight, body size, property block.
+  mutating func header(_ payload: Span<UInt8>, at now: Int64, into batch: inout DeliveryBatch) throws(AMQPError) {
+    guard case .header(var delivery) = state else { throw Self.malformed("a content header without a delivery") }
+    var reader = Reader()
+    guard try reader.integer(2, in: payload) == 60 else {
+      throw Self.malformed("a content header of another class than basic")
+    }
+    _ = try reader.integer(2, in: payload)  // Weight: unused, always 0.
+    let size = try reader.integer(8, in: payload)
+    // A size that no memory holds is nonsense, and would overflow the sums below. RabbitMQ's own limit is 512 MiB.
+    guard size <= 1 << 32 else { throw Self.malformed("a body of \(size) bytes") }
+    let properties = reader.offset..<payload.count
+    batch.arena.append(payload, properties)
+    delivery.propertiesCount = properties.count
+    if size == 0 {
+      finish(delivery, at: now, in: &batch)
+    } else {
+      // In one step for ordinary bodies; a large one grows with what really arrives.
+      batch.arena.reserveAtLeast(batch.arena.count + Int(min(size, 1 << 20)))
+      state = .body(delivery, missing: size)
+    }
+  }
+
+  /// A body frame.
+  mutating func body(_ payload: Span<UInt8>, at now: Int64, into batch: inout DeliveryBatch) throws(AMQPError) {
+    guard case .body(var delivery, let missing) = state else { throw Self.malformed("a body frame without a header") }
+    guard UInt64(payload.count) <= missing else { throw Self.malformed("more body than its header announced") }
+    batch.arena.append(payload, 0..<payload.count)
+    delivery.bodyCount += payload.count
+    if UInt64(payload.count) == missing {
+      finish(delivery, at: now, in: &batch)
+    } else {
+      state = .body(delivery, missing: missing - UInt64(payload.count))
+    }
+  }
+
+  /// The batch was split: what had begun to arrive now starts at the front of the new one.
+  mutating func moved(by offset: Int) {
+    switch state {
+    case .idle: break
+    case .header(var delivery):
+      delivery.start -= offset
+      state = .header(delivery)
+    case .body(var delivery, let missing):
+      delivery.start -= offset
+      state = .body(delivery, missing: missing)
+    }
+  }
+
+  private mutating func finish(_ delivery: DeliveryBatch.Delivery, at now: Int64, in batch: inout DeliveryBatch) {
+    var delivery = delivery
+    delivery.receivedAt = now
+    batch.deliveries.append(delivery)
+    batch.completeBytes = batch.arena.count
+    state = .idle
+  }
+
+  private static func malformed(_ text: String) -> AMQPError {
+    AMQPError(.malformed(text: text), during: "reading a delivery")
+  }
+
+  /// Reads big-endian fields of a span, one behind the other, never past its end.
+  private struct Reader {
+    private(set) var offset = 0
+
+    mutating func integer(_ width: Int, in bytes: Span<UInt8>) throws(AMQPError) -> UInt64 {
+      guard bytes.count - offset >= width else { throw DeliveryAssembler.malformed("a frame that ends too early") }
+      var value: UInt64 = 0
+      for index in offset..<offset + width { value = value << 8 | UInt64(bytes[index]) }
+      offset += width
+      return value
+    }
+
+    mutating func shortString(in bytes: Span<UInt8>) throws(AMQPError) -> Range<Int> {
+      let count = Int(try integer(1, in: bytes))
+      guard bytes.count - offset >= count else { throw DeliveryAssembler.malformed("a text that ends too early") }
+      defer { offset += count }
+      return offset..<offset + count
+    }
+  }
+}
+
+extension [UInt8] {
+  /// Copies the `range` of `span` to the end.
+  mutating func append(_ span: Span<UInt8>, _ range: Range<Int>) {
+    unsafe span.extracting(range).withUnsafeBufferPointer { unsafe append(contentsOf: $0) }
+  }
+
+  /// Grows by doubling as appending does, so that reserving per delivery does not cost a copy per delivery.
+  mutating func reserveAtLeast(_ count: Int) {
+    if count > capacity { reserveCapacity(Swift.max(count, capacity * 2)) }
+  }
+}

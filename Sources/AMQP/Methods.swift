@@ -1,0 +1,110 @@
+/// The methods that we send, with the fields that matter to a consumer.
+enum ClientMethod: Equatable, Sendable {
+  case startOk(properties: ArgumentTable, mechanism: String, response: [UInt8])
+  case tuneOk(channelMax: UInt16, frameMax: UInt32, heartbeatSeconds: UInt16)
+  case open(virtualHost: String)
+  case close(code: UInt16, text: String)
+  case closeOk
+  case channelOpen
+  case channelClose(code: UInt16, text: String)
+  case channelCloseOk
+  case queueDeclare(QueueDeclaration, passive: Bool)
+  case queueBind(queue: String, Binding)
+  case exchangeDeclarePassive(exchange: String)
+  case qos(prefetchCount: UInt16)
+  case consume(Consumption, tag: String)
+  case cancel(tag: String)
+  case ack(tag: UInt64, multiple: Bool)
+  case reject(tag: UInt64, requeue: Bool)
+}
+
+/// The methods that a broker sends to a consumer, except `basic.deliver`, which the assembler reads by itself.
+enum ServerMethod: Equatable, Sendable {
+  case start(mechanisms: String, server: ServerIdentity)
+  case secure
+  case tune(channelMax: UInt16, frameMax: UInt32, heartbeatSeconds: UInt16)
+  case openOk
+  case close(code: UInt16, text: String)
+  case closeOk
+  case blocked(reason: String)
+  case unblocked
+  case channelOpenOk
+  case channelClose(code: UInt16, text: String)
+  case channelCloseOk
+  case exchangeDeclareOk
+  case queueDeclareOk(QueueStatus)
+  case queueBindOk
+  case qosOk
+  case consumeOk(tag: String)
+  case cancelOk
+  case cancel(tag: String)
+  /// A method that a consumer has no use for, by its class and method number.
+  case other(id: UInt32)
+}
+
+/// What the broker says about itself in `connection.start`. A text that it does not tell is empty.
+public struct ServerIdentity: Equatable, Sendable {
+  public var product = ""
+  public var version = ""
+  public var clusterName = ""
+}
+
+/// A queue as it is to be declared.
+public struct QueueDeclaration: Equatable, Sendable {
+  /// At most 255 bytes of UTF-8.
+  public var name: String
+  public var durable: Bool
+  public var exclusive: Bool
+  public var autoDelete: Bool
+  public var arguments: ArgumentTable
+
+  public init(
+    name: String, durable: Bool = true, exclusive: Bool = false, autoDelete: Bool = false,
+    arguments: ArgumentTable = ArgumentTable()
+  ) {
+    self.name = name
+    self.durable = durable
+    self.exclusive = exclusive
+    self.autoDelete = autoDelete
+    self.arguments = arguments
+  }
+}
+
+/// What the broker says about a queue when it is declared.
+public struct QueueStatus: Equatable, Sendable {
+  public var name: String
+  /// Messages ready for delivery, not the unacknowledged ones.
+  public var messages: UInt32
+  /// Consumers at this moment, ours not yet among them.
+  public var consumers: UInt32
+}
+
+/// One binding of the queue to an exchange that exists.
+public struct Binding: Equatable, Sendable {
+  public var exchange: String
+  public var routingKey: String
+  public var arguments: ArgumentTable
+
+  public init(exchange: String, routingKey: String, arguments: ArgumentTable = ArgumentTable()) {
+    self.exchange = exchange
+    self.routingKey = routingKey
+    self.arguments = arguments
+  }
+}
+
+/// How to consume from a queue.
+public struct Consumption: Equatable, Sendable {
+  public var queue: String
+  public var noAck: Bool
+  public var exclusive: Bool
+  public var arguments: ArgumentTable
+
+  public init(
+    queue: String, noAck: Bool = false, exclusive: Bool = false, arguments: ArgumentTable = ArgumentTable()
+  ) {
+    self.queue = queue
+    self.noAck = noAck
+    self.exclusive = exclusive
+    self.arguments = arguments
+  }
+}

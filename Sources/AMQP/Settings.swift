@@ -1,0 +1,90 @@
+/// How to reach a broker and who to be there.
+public struct ConnectionSettings: Sendable {
+  /// Host name, IPv4 or IPv6 address.
+  public var host: String
+  /// TCP port, 1–65535.
+  public var port: Int
+  /// Virtual host, taken literally.
+  public var virtualHost: String
+  public var credentials: Credentials
+  /// Nil for plain TCP.
+  public var tls: TLSSettings?
+  /// Wished heartbeat interval in seconds; 0 asks for none. The lower of both sides' wishes counts.
+  public var heartbeatSeconds: UInt16
+  /// Limit of the whole of TCP, TLS and AMQP handshake, and of every later call to the broker.
+  public var timeout: Duration
+  /// Shown by the broker's management as the connection's name.
+  public var connectionName: String
+
+  public init(
+    host: String, port: Int, virtualHost: String = "/", credentials: Credentials, tls: TLSSettings? = nil,
+    heartbeatSeconds: UInt16 = 60, timeout: Duration = .seconds(30), connectionName: String = "source-amqp"
+  ) {
+    self.host = host
+    self.port = port
+    self.virtualHost = virtualHost
+    self.credentials = credentials
+    self.tls = tls
+    self.heartbeatSeconds = heartbeatSeconds
+    self.timeout = timeout
+    self.connectionName = connectionName
+  }
+
+  /// `host:port` for messages, with an IPv6 address in brackets.
+  public var endpoint: String { endpointText(host: host, port: port) }
+}
+
+/// `host:port` for messages, with an IPv6 address in brackets.
+public func endpointText(host: String, port: Int) -> String {
+  host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
+}
+
+/// Who we say we are. https://www.rabbitmq.com/docs/access-control#mechanisms
+public enum Credentials: Sendable {
+  case plain(username: String, password: String)
+  case amqplain(username: String, password: String)
+  /// The broker takes the identity from the TLS client certificate.
+  case external
+
+  /// The mechanism's name on the wire.
+  public var mechanism: String {
+    switch self {
+    case .plain: "PLAIN"
+    case .amqplain: "AMQPLAIN"
+    case .external: "EXTERNAL"
+    }
+  }
+
+  /// The user name for messages; empty for `external`, whose name is in the certificate.
+  var username: String {
+    switch self {
+    case .plain(let username, _), .amqplain(let username, _): username
+    case .external: ""
+    }
+  }
+}
+
+/// What TLS is to verify and to present. Everything is PEM text, already read from its file.
+public struct TLSSettings: Sendable {
+  /// Verify chain and host name.
+  public var verify: Bool
+  /// The name to verify and to send as SNI; an IP address is verified as one, and not sent.
+  public var serverName: String
+  /// Certificates to trust; nil trusts the system's store.
+  public var trustedCertificates: String?
+  /// Our certificate, then the rest of its chain.
+  public var certificateChain: String?
+  /// The private key of our certificate.
+  public var privateKey: String?
+
+  public init(
+    verify: Bool = true, serverName: String, trustedCertificates: String? = nil, certificateChain: String? = nil,
+    privateKey: String? = nil
+  ) {
+    self.verify = verify
+    self.serverName = serverName
+    self.trustedCertificates = trustedCertificates
+    self.certificateChain = certificateChain
+    self.privateKey = privateKey
+  }
+}

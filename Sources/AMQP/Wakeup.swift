@@ -1,0 +1,43 @@
+internal import Glibc
+
+/// Wakes a thread that waits in `poll`. Any thread may ``signal()``; the waiting one polls ``descriptor`` and calls
+/// ``drain()``. Signals that come before it is awake are one.
+public final class Wakeup: Sendable {
+  /// The descriptor to poll for reading.
+  let descriptor: Int32
+  private let writer: Int32
+
+  public init() {
+    var ends: [Int32] = [0, 0]
+    let type = Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue)
+    let status = unsafe socketpair(AF_UNIX, type, 0, &ends)
+    precondition(status == 0, "no socket pair to wake threads with: \(systemText(errno))")
+    descriptor = ends[0]
+    writer = ends[1]
+  }
+
+  deinit {
+    close(descriptor)
+    close(writer)
+  }
+
+  /// Wakes the waiting thread. A full buffer is as good as one byte.
+  public func signal() {
+    var byte: UInt8 = 1
+    _ = unsafe write(writer, &byte, 1)
+  }
+
+  /// Waits for a signal until `deadline` on ``SystemClock/now()``, and forgets it.
+  public func wait(until deadline: Double) {
+    let left = deadline - SystemClock.now()
+    if left <= 0 { return }
+    var polled = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+    if unsafe poll(&polled, 1, Int32(min(left * 1000 + 1, 60_000))) > 0 { drain() }
+  }
+
+  /// Forgets the signals so far.
+  public func drain() {
+    var bytes = [UInt8](repeating: 0, count: 64)
+    while unsafe read(descriptor, &bytes, bytes.count) == bytes.count {}
+  }
+}

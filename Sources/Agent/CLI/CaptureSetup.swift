@@ -1,0 +1,108 @@
+import AMQP
+import Glibc
+import Journal
+import Logging
+
+/// Opens what a capture needs and decides where it begins; the part that both drivers share.
+struct CaptureSetup {
+  let configuration: EndpointConfiguration
+  let mode: AcknowledgementMode
+  let journal: Journal
+  let sessionID: String
+  let redelivery: RedeliveryKeeper?
+  let stream: StreamResumption?
+  let log: Logger
+
+  /// Opens the journal, or makes a temporary one, and logs the mode in force and why.
+  ///
+  /// - Parameters:
+  ///   - path: The journal's file; nil for a private temporary one.
+  ///   - checkpoints: Somebody keeps checkpoints with their state over our end.
+  ///   - state: What recognises redeliveries in the committed checkpoint, if anything does, and `streamState` where to
+  ///     go on in a stream.
+  init(
+    _ configuration: EndpointConfiguration, journalPath path: String?, checkpoints: Bool, state: RedeliveryState?,
+    streamState: StreamResumption.State?, log: Logger
+  ) throws(JournalError) {
+    self.configuration = configuration
+    self.log = log
+    let given = configuration.journal.acknowledgeIsExplicit
+    mode = given ? AcknowledgementMode(configuration.journal.acknowledge) : (path == nil ? .committed : .journaled)
+    for warning in configuration.warnings { log.warning("\(warning)") }
+    // A journal that nobody can find again may lose its unsynced end: what an acknowledgement rests on may not.
+    let settings =
+      path.map { JournalSettings(path: $0) }
+      ?? .temporary(under: Self.temporaryDirectory, durability: mode == .journaled ? .full : .relaxed)
+    journal = try Journal.open(settings)
+    sessionID = randomUUID()
+    stream = try StreamResumption(configuration, journal: journal, isTemporary: path == nil, state: streamState)
+    let policy = DeduplicationPolicy(configuration, isCarried: path != nil ? false : checkpoints ? true : nil)
+    redelivery = try RedeliveryKeeper(
+      policy, configuration, journal: journal, isTemporary: path == nil, state: state)
+    let reason =
+      given ? "journal.acknowledge says so" : path == nil ? "there is no journal.path" : "journal.path is given"
+    log.info(
+      "acknowledgement mode \(mode.rawValue): \(mode.explanation), because \(reason)",
+      metadata: [
+        "journal": .string(path ?? "temporary"), "journal_id": .string(journal.identifier),
+        "last_position": .stringConvertible(journal.positions.last.rawValue),
+        "committed_position": .stringConvertible(journal.positions.committedThrough.rawValue),
+      ])
+    if let stream {
+      log.info(
+        "the stream is captured from \(stream.offset.map { "offset \($0 + 1)" } ?? "consumer.arguments' offset")")
+    } else if policy.trust == .none {
+      log.info("redeliveries are captured again, marked redelivered: \(policy.reason)")
+    } else {
+      log.info("redeliveries are recognised and not captured again: \(policy.reason)")
+    }
+  }
+
+  /// Begins the session and makes the capture's plan.
+  func plan(start: Position, connectionName: String, outputName: String, idle: Bool) throws(JournalError)
+    -> Capture.Plan
+  {
+    try journal.beginSession(
+      id: sessionID, queue: configuration.queue.name, virtualHost: configuration.virtualHost,
+      startedAt: SystemClock.wallMicroseconds())
+    return Capture.Plan(
+      configuration: configuration, connectionName: connectionName, journal: journal, start: start, mode: mode,
+      outputName: outputName, sessionID: sessionID, redelivery: redelivery, stream: stream,
+      idle: idle)
+  }
+
+  private static var temporaryDirectory: String { Process.environment("TMPDIR") ?? "/tmp" }
+}
+
+extension AcknowledgementMode {
+  init(_ setting: AcknowledgeMode) {
+    switch setting {
+    case .journaled: self = .journaled
+    case .committed: self = .committed
+    }
+  }
+
+  /// What it means, for the log.
+  var explanation: String {
+    switch self {
+    case .journaled: "the broker gets its acknowledgement once the journal is on stable storage"
+    case .committed: "the broker gets its acknowledgement once the runtime has committed the checkpoint"
+    }
+  }
+}
+
+/// A random UUID (version 4), lower case. https://www.rfc-editor.org/rfc/rfc9562#section-5.4
+func randomUUID() -> String {
+  var random = SystemRandomNumberGenerator()
+  var bytes = (0..<16).map { _ in UInt8.random(in: 0...255, using: &random) }
+  bytes[6] = bytes[6] & 0x0F | 0x40
+  bytes[8] = bytes[8] & 0x3F | 0x80
+  let digits = Array("0123456789abcdef".utf8)
+  var text: [UInt8] = []
+  for (index, byte) in bytes.enumerated() {
+    if [4, 6, 8, 10].contains(index) { text.append(UInt8(ascii: "-")) }
+    text.append(digits[Int(byte >> 4)])
+    text.append(digits[Int(byte & 0xF)])
+  }
+  return String(decoding: text, as: UTF8.self)
+}

@@ -1,0 +1,185 @@
+import AMQP
+import Journal
+import Logging
+
+/// A running capture: broker → journal → documents, as DESIGN describes.
+///
+/// Four threads, each the only owner of what it touches: the connection, the journal's writer, the emitter with a
+/// reading connection of its own, and whoever reports what is committed (the reader of stdin, or the sink itself). They
+/// exchange values through `JournalInbox`, `JournalProgress` and `ConnectionMailbox`. This type wires them, waits for
+/// the end, and brings it about in order: stop consuming, journal, emit, acknowledge, close.
+///
+/// A `kill -9` at any moment is as good an end as any: what was not acknowledged comes again, what was journaled is
+/// emitted by the next process.
+final class Capture: Sendable {
+  /// What a capture works with.
+  struct Plan: Sendable {
+    var configuration: EndpointConfiguration
+    /// What the broker's management shows as the connection's name.
+    var connectionName: String
+    var journal: Journal
+    /// Emit what lies behind this position.
+    var start: Position
+    var mode: AcknowledgementMode
+    /// Name of the output in the journal, for the length of its file.
+    var outputName = "output"
+    var sessionID: String
+    /// Recognises redeliveries; nil where that is not possible.
+    var redelivery: RedeliveryKeeper?
+    /// Remembers where to go on; nil where the queue is no stream.
+    var stream: StreamResumption?
+    /// Nothing is consumed: the capture has no binding.
+    var idle = false
+  }
+
+  /// How a capture ends.
+  private struct Lifecycle: Sendable {
+    var stopRequested = false
+    var failure: CaptureFailure?
+    var connectionEnded = false
+    var emitterEnded = false
+    var journalEnded = false
+    /// No acknowledgement will come any more.
+    var acknowledgementsEnded = false
+  }
+
+  /// Seconds from the wish to stop to the end of the process, whoever hangs by then.
+  private static let stopSeconds = 8.0
+  /// Seconds that acknowledgements of the last checkpoints are waited for (`committed` mode).
+  private static let acknowledgementSeconds = 3.0
+
+  private let plan: Plan
+  private let log: Logger
+  let status: StatusBoard
+  private let lifecycle = Monitor(Lifecycle())
+  private let inbox = Monitor(JournalInbox())
+  private let progress: Monitor<JournalProgress>
+  private let mailbox = ConnectionMailbox()
+
+  init(_ plan: Plan, log: Logger) {
+    self.plan = plan
+    self.log = log
+    status = StatusBoard(log: log)
+    progress = Monitor(JournalProgress(journaled: plan.journal.positions.last))
+  }
+
+  /// Starts the threads.
+  func start(into sink: some DocumentSink & Sendable) throws(JournalError) {
+    let document = DocumentOptions(plan.configuration.document)
+    let reader = try JournalReader(path: plan.journal.path)
+    let emitter = EmitterLoop(
+      reader: reader, inbox: inbox, progress: progress, status: status, document: document, start: plan.start,
+      trail: plan.redelivery.map { RedeliveryTrail($0, start: plan.start) }, stream: plan.stream)
+    let writer = JournalLoop(
+      journal: plan.journal, inbox: inbox, progress: progress, mailbox: mailbox, status: status, log: log,
+      maxBytes: Int64(plan.configuration.journal.maxBytes),
+      acknowledgementMode: plan.configuration.consumer.noAck ? nil : plan.mode, outputName: plan.outputName,
+      document: document, redelivery: plan.redelivery, stream: plan.stream)
+    let connection = ConnectionLoop(
+      topology: Topology(
+        configuration: plan.configuration, connectionName: plan.connectionName, sessionID: plan.sessionID,
+        prefetch: plan.redelivery?.prefetch, stream: plan.stream),
+      mailbox: mailbox, inbox: inbox, status: status, log: log, random: { Double.random(in: 0...1) })
+    // What the runtime has committed before this session is committed for the journal too.
+    inbox.update { inbox in
+      inbox.emitted = plan.start
+      inbox.committed = plan.start
+    }
+    OSThread.start("journal") { [self] in
+      ended(\.journalEnded) { () throws(CaptureFailure) in try writer.run() }
+    }
+    OSThread.start("emitter") { [self] in
+      ended(\.emitterEnded) { () throws(CaptureFailure) in try emitter.run(into: sink) }
+    }
+    if plan.idle {
+      inbox.update { $0.intakeEnded = true }
+      lifecycle.update { $0.connectionEnded = true }
+    } else {
+      OSThread.start("amqp", stackBytes: 16 << 20) { [self] in
+        ended(\.connectionEnded) { () throws(CaptureFailure) in
+          defer { inbox.update { $0.intakeEnded = true } }
+          if let failure = connection.run() { throw failure }
+        }
+      }
+    }
+  }
+
+  private func ended(
+    _ part: any WritableKeyPath<Lifecycle, Bool> & Sendable, _ body: () throws(CaptureFailure) -> Void
+  ) {
+    var failure: CaptureFailure?
+    do throws(CaptureFailure) { try body() } catch { failure = error }
+    lifecycle.update { lifecycle in
+      lifecycle[keyPath: part] = true
+      // The first failure is the cause; others follow from it.
+      if lifecycle.failure == nil { lifecycle.failure = failure }
+    }
+  }
+
+  /// The runtime has committed a checkpoint.
+  func committed(_ checkpoint: Checkpoint) {
+    inbox.update { inbox in
+      inbox.committed = max(inbox.committed, checkpoint.through)
+      inbox.releasable = max(inbox.releasable ?? checkpoint.releasable, checkpoint.releasable)
+    }
+  }
+
+  /// Ends the capture in order. May be called from any thread, more than once.
+  func requestStop() { lifecycle.update { $0.stopRequested = true } }
+
+  /// Nobody will report commits any more.
+  func acknowledgementsEnded() { lifecycle.update { $0.acknowledgementsEnded = true } }
+
+  /// Ends the capture because of `failure`.
+  func fail(_ failure: CaptureFailure) {
+    lifecycle.update { if $0.failure == nil { $0.failure = failure } }
+  }
+
+  /// Waits until the capture has ended.
+  ///
+  /// - Returns: Why it failed; nil where it was asked to stop, and did.
+  func wait() -> CaptureFailure? {
+    let failure = lifecycle.wait { (lifecycle) -> CaptureFailure?? in
+      if let failure = lifecycle.failure { return .some(failure) }
+      return lifecycle.stopRequested ? .some(nil) : nil
+    }
+    status.changed(to: .stopping)
+    let deadline = SystemClock.now() + Self.stopSeconds
+    mailbox.post { $0.stop = true }
+    inbox.update { $0.stopping = true }
+    finish(by: deadline)
+    return (failure ?? nil) ?? lifecycle.read { $0.failure }
+  }
+
+  /// Lets the threads end one behind the other; gives up at the deadline, which costs nothing but time at the next start.
+  private func finish(by deadline: Double) {
+    func left() -> Double { max(deadline - SystemClock.now(), 0) }
+    // A failed emitter emits nothing more, and a failed journal writes nothing more: then there is nothing to wait for.
+    guard lifecycle.read({ !$0.journalEnded }) else {
+      mailbox.post { $0.settled = true }
+      _ = lifecycle.wait(atMost: 2) { $0.connectionEnded ? true : nil }
+      return
+    }
+    _ = inbox.wait(atMost: left()) { $0.intakeEnded ? true : nil }
+    _ = progress.wait(atMost: left()) { $0.ended ? true : nil }
+    let emitted = lifecycle.wait(atMost: left()) { $0.emitterEnded ? $0.failure == nil : nil } ?? false
+    if emitted && plan.mode == .committed { awaitAcknowledgements(atMost: min(left(), Self.acknowledgementSeconds)) }
+    // The journal's last words are acknowledgements, so the connection is closed behind it.
+    inbox.update { $0.closing = true }
+    if lifecycle.wait(atMost: left(), until: { $0.journalEnded ? true : nil }) == nil {
+      log.warning("the journal could not be closed in time; the next start recovers it")
+    }
+    mailbox.post { $0.settled = true }
+    _ = lifecycle.wait(atMost: left()) { $0.connectionEnded ? true : nil }
+  }
+
+  private func awaitAcknowledgements(atMost seconds: Double) {
+    let deadline = SystemClock.now() + seconds
+    let last = progress.read { $0.journaled }
+    while inbox.read({ $0.committed < last }) && lifecycle.read({ !$0.acknowledgementsEnded }) {
+      let left = deadline - SystemClock.now()
+      if left <= 0 { return }
+      _ = inbox.wait(atMost: min(left, 0.1)) { $0.committed >= last ? true : nil }
+    }
+  }
+}

@@ -1,0 +1,201 @@
+import AMQP
+import Glibc
+import Logging
+
+/// The connection thread: connects, consumes, hands batches to the journal, acknowledges what it is told to, and comes
+/// back after every failure as `ReconnectMachine` says.
+///
+/// It never waits for the disk or the runtime, so heartbeats go out whatever they do. While the journal is busy it goes
+/// on reading into the next batch, up to a bound, and then leaves the socket unread: the broker feels that by TCP, and
+/// by the prefetch count before.
+struct ConnectionLoop {
+  /// A batch this large is handed over before more is read. One message may go beyond.
+  static let batchBytes = 4 << 20
+  static let batchDeliveries = 8192
+  /// After a read that gave at least this many deliveries, more are about to come: a short rest lets the broker fill
+  /// the socket, so that reads are large and acknowledgements few.
+  private static let busyDeliveries = 16
+  private static let lingerSeconds = 0.001
+
+  let topology: Topology
+  let mailbox: ConnectionMailbox
+  let inbox: Monitor<JournalInbox>
+  let status: StatusBoard
+  let log: Logger
+  /// 0…1, a new one at each call.
+  let random: @Sendable () -> Double
+
+  private enum End: Equatable {
+    case stopped
+    case failed(CaptureFailure)
+  }
+
+  /// Runs until it is told to stop (nil) or has to give up.
+  func run() -> CaptureFailure? {
+    let configuration = topology.configuration
+    var machine = ReconnectMachine(
+      delay: configuration.reconnectDelay.inSeconds, limit: configuration.maxReconnectAttempts)
+    var action = machine.started()
+    var generation = 0
+    var lastFailure: CaptureFailure?
+    while true {
+      switch action {
+      case .stop: return nil
+      case .giveUp(.needsUser): return lastFailure
+      case .giveUp(.attemptsExhausted(let attempts)):
+        let last = lastFailure.map { ": \($0)" } ?? ""
+        return CaptureFailure(
+          cause: "attempts_exhausted",
+          description:
+            "gave up after \(attempts) failed attempt\(attempts == 1 ? "" : "s") in a row (max_reconnect_attempts)\(last)",
+          needsUser: true)
+      case .wait(let seconds):
+        if rest(seconds) { machine.stopRequested() }
+        action = mailbox.isStopping ? .stop : .connect
+      case .connect:
+        generation += 1
+        switch session(generation, consuming: { machine.consuming() }) {
+        case .stopped: return nil
+        case .failed(let failure):
+          lastFailure = failure
+          action = machine.failed(failure, jitter: random() * 2 - 1)
+          report(failure, action)
+        }
+      }
+    }
+  }
+
+  /// Sleeps, unless told to stop; true where it was.
+  private func rest(_ seconds: Double) -> Bool {
+    let deadline = SystemClock.now() + seconds
+    while SystemClock.now() < deadline {
+      if mailbox.isStopping { return true }
+      mailbox.wakeup.wait(until: deadline)
+    }
+    return mailbox.isStopping
+  }
+
+  private func report(_ failure: CaptureFailure, _ action: ReconnectMachine.Action) {
+    guard case .wait(let seconds) = action else { return }
+    let tenths = (seconds * 10).rounded() / 10
+    log.warning(
+      "not consuming: \(failure); next attempt in \(tenths) s", metadata: ["cause": .string(failure.cause)])
+    status.changed(to: .reconnecting(cause: failure.cause, reason: failure.description))
+  }
+
+  /// One connection from open to end.
+  private func session(_ generation: Int, consuming: () -> Void) -> End {
+    do throws(CaptureFailure) {
+      status.changed(to: .connecting)
+      let connection = try topology.connect()
+      let tag = topology.consumerTag(generation)
+      let queue = try topology.consume(on: connection, tag: tag)
+      consuming()
+      inbox.update { $0.consuming = generation }
+      defer { inbox.update { $0.consuming = nil } }
+      log.info(
+        "consuming from queue \"\(topology.configuration.queue.name)\"",
+        metadata: [
+          "broker": .string("\(connection.server.product) \(connection.server.version)"), "consumer_tag": .string(tag),
+          "messages_ready": .stringConvertible(queue?.messages ?? 0),
+          "other_consumers": .stringConvertible(queue?.consumers ?? 0),
+          "heartbeat_seconds": .stringConvertible(connection.heartbeatSeconds),
+        ])
+      status.changed(to: .consuming)
+      do throws(AMQPError) {
+        return try consume(on: connection, generation, tag)
+      } catch {
+        throw topology.explained(error)
+      }
+    } catch {
+      return .failed(error)
+    }
+  }
+
+  private func consume(on connection: Connection, _ generation: Int, _ tag: String) throws(AMQPError) -> End {
+    var spare = DeliveryBatch()
+    while true {
+      var commands = mailbox.take()
+      if let returned = commands.spare.take() { spare = returned }
+      try obey(commands, on: connection, generation)
+      if commands.stop { return try stop(connection, generation, tag, &spare) }
+
+      let before = connection.batch.deliveries.count
+      let received = try connection.receive(deliveries: Self.batchDeliveries, bytes: Self.batchBytes)
+      let fresh = connection.batch.deliveries.count - before
+      if fresh > 0 { status.count { $0.received += fresh } }
+      for event in connection.takeEvents() {
+        switch event {
+        case .consumerCancelled:
+          return .failed(
+            CaptureFailure(
+              cause: "consumer_cancelled",
+              description:
+                "the broker cancelled the consumer of queue \"\(topology.configuration.queue.name)\": the queue was "
+                + "deleted, or its node went away", needsUser: false))
+        case .blocked(let reason):
+          log.warning("the broker blocks publishers on this connection: \(reason)")
+        case .unblocked: log.info("the broker no longer blocks publishers")
+        }
+      }
+      if !connection.batch.isEmpty { handOver(connection, generation, tag, &spare) }
+      switch received {
+      case .full where !connection.batch.isEmpty:
+        // The journal still has the batch before: only its end, an acknowledgement or a heartbeat can do anything.
+        try connection.wait(until: SystemClock.now() + 1, wakeup: mailbox.wakeup, reading: false)
+      case .full: break
+      case .drained where fresh >= Self.busyDeliveries: linger()
+      case .drained: try connection.wait(until: SystemClock.now() + 1, wakeup: mailbox.wakeup, reading: true)
+      }
+    }
+  }
+
+  /// Acknowledgements of another channel than the present one mean nothing here, and are dropped.
+  private func obey(_ commands: ConnectionCommands, on connection: Connection, _ generation: Int) throws(AMQPError) {
+    for rejected in commands.rejected where rejected.generation == generation {
+      try connection.reject(rejected.tag)
+    }
+    if let acknowledgement = commands.acknowledgement, acknowledgement.generation == generation {
+      try connection.acknowledge(acknowledgement.tag, multiple: true)
+      status.count { $0.acknowledgements += 1 }
+    }
+  }
+
+  /// Hands the batch to the journal if it has none waiting.
+  private func handOver(_ connection: Connection, _ generation: Int, _ tag: String, _ spare: inout DeliveryBatch) {
+    guard inbox.read({ $0.handover == nil }) else { return }
+    let batch = connection.takeBatch(refilling: spare)
+    spare = DeliveryBatch()
+    inbox.update { $0.handover = Handover(generation: generation, consumerTag: tag, batch: batch) }
+  }
+
+  private func linger() {
+    var time = timespec(tv_sec: 0, tv_nsec: Int(Self.lingerSeconds * 1e9))
+    unsafe nanosleep(&time, nil)
+  }
+
+  /// Cancels the consumer, journals what has arrived, waits for the acknowledgements that are due, says goodbye.
+  private func stop(
+    _ connection: Connection, _ generation: Int, _ tag: String, _ spare: inout DeliveryBatch
+  ) throws(AMQPError) -> End {
+    try connection.cancel(tag: tag)
+    while !connection.batch.isEmpty {
+      handOver(connection, generation, tag, &spare)
+      if connection.batch.isEmpty { break }
+      try connection.wait(until: SystemClock.now() + 1, wakeup: mailbox.wakeup, reading: false)
+      let commands = mailbox.take()
+      try obey(commands, on: connection, generation)
+      // A journal that has failed takes no more; what it did not take comes again.
+      if commands.settled { break }
+    }
+    inbox.update { $0.intakeEnded = true }
+    while true {
+      let commands = mailbox.take()
+      try obey(commands, on: connection, generation)
+      if commands.settled { break }
+      try connection.wait(until: SystemClock.now() + 1, wakeup: mailbox.wakeup, reading: false)
+    }
+    try connection.close()
+    return .stopped
+  }
+}

@@ -1,0 +1,65 @@
+import AMQP
+import Journal
+
+/// One batch on its way from the connection to the journal, with what its tags belong to.
+struct Handover: Sendable {
+  /// The channel's generation: 1 for the first of the process, growing with every connection.
+  var generation: Int
+  /// The consumer tag in use on it.
+  var consumerTag: String
+  var batch: DeliveryBatch
+}
+
+/// What the journal thread is asked to do, by the connection, the emitter and the reader of acknowledgements.
+///
+/// At most one batch waits: the connection fills the next one meanwhile, which is what makes commits grow under load.
+struct JournalInbox: Sendable {
+  var handover: Handover?
+  /// The emitter has written documents up to here.
+  var emitted = Position.origin
+  /// The runtime, or the output file, has committed documents up to here.
+  var committed = Position.origin
+  /// By that, the broker may forget messages up to here; less than `committed` where an anchor is kept.
+  var releasable: Position?
+  /// The output file as it is when `committed` is durable; nil where there is no file.
+  var output: OutputMark?
+  /// Generation of the channel that consumes now; nil while there is none. Nothing can be acknowledged on another, and
+  /// silence means something only on it.
+  var consuming: Int?
+  /// The capture is to end: whoever waits for better times stops waiting.
+  var stopping = false
+  /// No further batch will come.
+  var intakeEnded = false
+  /// Nothing at all will come; finish and close.
+  var closing = false
+}
+
+/// How far a file of documents is safely written.
+struct OutputMark: Equatable, Sendable {
+  /// Number of the file, from 1.
+  var file: Int64
+  /// Bytes of it that hold whole, synced documents.
+  var length: Int64
+}
+
+/// What the journal has reached, for the emitter and the coordinator to wait for.
+struct JournalProgress: Sendable {
+  /// Rows up to here are committed to the journal and may be read.
+  var journaled = Position.origin
+  /// The queue is idle: once everything up to here is emitted, a checkpoint shall release the anchor.
+  var settling = Position.origin
+  /// No row will follow.
+  var ended = false
+}
+
+/// What the connection thread is asked to do.
+struct ConnectionCommands: Sendable {
+  var acknowledgement: Acknowledgement?
+  var rejected: [Acknowledgement] = []
+  /// A batch whose memory can be used again.
+  var spare: DeliveryBatch?
+  /// Stop consuming, hand over what has arrived, end.
+  var stop = false
+  /// Everything that may be acknowledged was; the connection can be closed.
+  var settled = false
+}

@@ -1,0 +1,224 @@
+import AMQP
+import Journal
+
+/// Decides what becomes of each delivery of a batch, and writes it.
+///
+/// Properties are rendered to JSON here, once; bodies are not looked at, so that no message can do anything but be stored.
+/// Only where a message's document would be larger than `document.max_bytes` does the policy decide, since it has to be
+/// known before the acknowledgement. Where redeliveries are recognised, `RedeliveryMachine` says which are old.
+///
+/// Preparing changes the machine and happens once; writing happens in a transaction that may be rolled back and run
+/// again, and changes nothing but the journal.
+struct Intake {
+  /// One message to be written, with where its parts lie.
+  fileprivate struct Item {
+    var tag: UInt64
+    var redelivered: Bool
+    var receivedAt: Int64
+    /// In the batch's arena, or among the held bytes.
+    var exchange: Range<Int>
+    var routingKey: Range<Int>
+    var body: Range<Int>
+    /// The property block where the JSON cannot hold all of it, else empty.
+    var rawProperties: Range<Int>
+    /// In ``rendered``, or among the held bytes.
+    var properties: Range<Int>
+    var digest: DeliveryDigest?
+    var isHeld = false
+  }
+
+  /// Deliveries that wait for a verdict, with bytes of their own: the batch they came in has gone.
+  private struct Held {
+    var bytes: [UInt8] = []
+    var items: [Item] = []
+  }
+
+  /// What was decided about a batch.
+  struct Plan {
+    fileprivate var items: [Item] = []
+    /// Deliveries that were captured before, as which of all captured messages.
+    var recognised: [(tag: UInt64, count: Int64)] = []
+    /// Tags of messages of a stream from before the place to go on at; they only give the broker its credit back.
+    var passed: [UInt64] = []
+    /// Tags of messages that `document.oversize: reject` sends to the dead-letter exchange.
+    var rejected: [UInt64] = []
+    /// The capture must end before this message: `document.oversize: fail`.
+    var failure: CaptureFailure?
+
+    /// How many messages are to be appended.
+    var count: Int { items.count }
+    /// Tags of the messages to be appended, in order.
+    var tags: [UInt64] { items.map(\.tag) }
+    /// How many of them the broker may have sent before.
+    var redelivered: Int { items.count { $0.redelivered } }
+    /// Their digests, 16 bytes each; empty where none are kept.
+    var digests: [UInt8] {
+      var bytes: [UInt8] = []
+      for item in items { if let digest = item.digest { bytes.append(contentsOf: digest.bytes) } }
+      return bytes
+    }
+  }
+
+  private var rendered: [UInt8] = []
+  private var propertiesRenderer = PropertiesRenderer()
+  private var documentRenderer: DocumentRenderer
+  private let options: DocumentOptions
+  private let digests = DigestMaker()
+  private var held = Held()
+  /// Recognises redeliveries; nil where that is not possible.
+  var redelivery: RedeliveryMachine?
+  /// The newest offset decided about, on a stream; nil before the first.
+  private(set) var streamOffset: Int64?
+  private let isStream: Bool
+
+  init(document options: DocumentOptions, redelivery: RedeliveryMachine?, stream: StreamResumption? = nil) {
+    isStream = stream != nil
+    streamOffset = stream?.offset
+    self.options = options
+    self.redelivery = redelivery
+    documentRenderer = DocumentRenderer(options: options)
+  }
+
+  /// A new consumer on a new channel: what waits of the old one will come again.
+  mutating func sessionStarted(_ trust: RedeliveryMachine.Trust) {
+    held = Held()
+    redelivery?.sessionStarted(trust)
+  }
+
+  /// Decides about the deliveries in order. Stops in front of a message that must end the capture.
+  mutating func prepare(_ batch: DeliveryBatch, consumer: ConsumerRecord) -> Plan {
+    var plan = Plan()
+    rendered.removeAll(keepingCapacity: true)
+    for delivery in batch.deliveries {
+      // Only where something depends on them: most captures need none.
+      let needsMarks = isStream || redelivery != nil
+      let marks =
+        needsMarks ? DeliveryMarks(block: batch.arena.span.extracting(delivery.properties)) : DeliveryMarks()
+      if isStream, let offset = marks.streamOffset {
+        if offset <= streamOffset ?? -1 {
+          plan.passed.append(delivery.tag)
+          continue
+        }
+        streamOffset = offset
+      }
+      var item = render(delivery, of: batch)
+      if let size = oversize(item, batch, consumer) {
+        if options.oversize == .reject {
+          plan.rejected.append(delivery.tag)
+          continue
+        }
+        plan.failure = tooLarge(item, batch, size)
+        break
+      }
+      guard redelivery != nil else {
+        plan.items.append(item)
+        continue
+      }
+      let digest = digests.digest(delivery, of: batch)
+      item.digest = digest
+      switch redelivery!.delivered(.init(digest: digest, redelivered: delivery.redelivered, marks: marks)) {
+      case .capture: plan.items.append(item)
+      case .hold: hold(item, batch)
+      case .captureHeld:
+        plan.items += held.items
+        plan.items.append(item)
+      case .recognised(let count):
+        let newest = redelivery!.captured
+        for (index, tag) in (held.items.map(\.tag) + [item.tag]).enumerated() {
+          plan.recognised.append((tag, newest - Int64(count - 1 - index)))
+        }
+        held = Held()
+      }
+    }
+    return plan
+  }
+
+  /// The deliveries that wait, since no other came behind them; nil where none do.
+  mutating func prepareHeld() -> Plan? {
+    guard redelivery?.silent() == true else { return nil }
+    var plan = Plan()
+    plan.items = held.items
+    return plan
+  }
+
+  /// Appends what the plan says, in order.
+  func write(_ plan: Plan, of batch: DeliveryBatch, consumer: Int64, to tx: borrowing WriteTransaction) throws {
+    try unsafe batch.arena.withUnsafeBytes { arena in
+      try unsafe rendered.withUnsafeBytes { rendered in
+        try unsafe held.bytes.withUnsafeBytes { held in
+          for item in plan.items {
+            let bytes = unsafe item.isHeld ? held : arena
+            let properties = unsafe item.isHeld ? held : rendered
+            unsafe try tx.append(
+              consumer: consumer, deliveryTag: item.tag, redelivered: item.redelivered, receivedAt: item.receivedAt,
+              exchange: UnsafeRawBufferPointer(rebasing: bytes[item.exchange]),
+              routingKey: UnsafeRawBufferPointer(rebasing: bytes[item.routingKey]),
+              properties: UnsafeRawBufferPointer(rebasing: properties[item.properties]),
+              rawProperties: UnsafeRawBufferPointer(rebasing: bytes[item.rawProperties]),
+              body: UnsafeRawBufferPointer(rebasing: bytes[item.body]))
+          }
+        }
+      }
+    }
+  }
+
+  /// The plan is durable: nothing of it needs to be kept.
+  mutating func written(_ plan: Plan) {
+    if plan.items.contains(where: \.isHeld) { held = Held() }
+  }
+}
+
+// MARK: - One delivery
+
+extension Intake {
+  private mutating func render(_ delivery: DeliveryBatch.Delivery, of batch: DeliveryBatch) -> Item {
+    let start = rendered.count
+    let fidelity = propertiesRenderer.render(batch.arena.span.extracting(delivery.properties), into: &rendered)
+    return Item(
+      tag: delivery.tag, redelivered: delivery.redelivered, receivedAt: delivery.receivedAt,
+      exchange: delivery.exchange, routingKey: delivery.routingKey, body: delivery.body,
+      rawProperties: fidelity == .exact ? 0..<0 : delivery.properties, properties: start..<rendered.count)
+  }
+
+  private mutating func oversize(_ item: Item, _ batch: DeliveryBatch, _ consumer: ConsumerRecord) -> Int? {
+    unsafe batch.arena.withUnsafeBytes { arena in
+      unsafe rendered.withUnsafeBytes { rendered in
+        let row = unsafe Row(
+          position: .origin, consumer: consumer.id, deliveryTag: item.tag, redelivered: item.redelivered,
+          receivedAt: item.receivedAt, exchange: UnsafeRawBufferPointer(rebasing: arena[item.exchange]),
+          routingKey: UnsafeRawBufferPointer(rebasing: arena[item.routingKey]),
+          properties: UnsafeRawBufferPointer(rebasing: rendered[item.properties]),
+          body: UnsafeRawBufferPointer(rebasing: arena[item.body]), bodyIsText: false)
+        return documentRenderer.oversize(row, consumer: consumer)
+      }
+    }
+  }
+
+  private func tooLarge(_ item: Item, _ batch: DeliveryBatch, _ size: Int) -> CaptureFailure {
+    let exchange = String(decoding: batch.arena[item.exchange], as: UTF8.self)
+    let routingKey = String(decoding: batch.arena[item.routingKey], as: UTF8.self)
+    return CaptureFailure(
+      cause: "oversize",
+      description: "a message of \(item.body.count) bytes (exchange \"\(exchange)\", routing key \"\(routingKey)\", "
+        + "delivery tag \(item.tag)) would make a document of \(size) bytes, and document.max_bytes is "
+        + "\(options.maxBytes). It was not acknowledged. Raise document.max_bytes, or set document.oversize to reject "
+        + "or truncate", needsUser: true)
+  }
+
+  /// Copies the message out of the batch.
+  private mutating func hold(_ item: Item, _ batch: DeliveryBatch) {
+    var copy = item
+    func keep(_ range: Range<Int>, of bytes: [UInt8], in held: inout Held) -> Range<Int> {
+      let start = held.bytes.count
+      held.bytes.append(contentsOf: bytes[range])
+      return start..<held.bytes.count
+    }
+    copy.exchange = keep(item.exchange, of: batch.arena, in: &held)
+    copy.routingKey = keep(item.routingKey, of: batch.arena, in: &held)
+    copy.body = keep(item.body, of: batch.arena, in: &held)
+    copy.rawProperties = keep(item.rawProperties, of: batch.arena, in: &held)
+    copy.properties = keep(item.properties, of: rendered, in: &held)
+    copy.isHeld = true
+    held.items.append(copy)
+  }
+}

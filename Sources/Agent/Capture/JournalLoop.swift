@@ -1,0 +1,354 @@
+import AMQP
+import Journal
+import Logging
+
+/// The journal thread: the journal's only writer.
+///
+/// It appends batches, records what was emitted and committed, prunes, and says after each commit what may be
+/// acknowledged. What the emitter and the runtime report rides along with the next batch; alone it is written only after
+/// a short rest, so that at low rates a message does not wait for the bookkeeping of the one before.
+struct JournalLoop {
+  /// Seconds that bookkeeping may wait for a batch to ride along with.
+  private static let bookkeepingDelay = 0.2
+  /// Rows pruned in one transaction at the most, so that none takes long.
+  private static let pruneLimit = 4096
+  /// Seconds without a delivery after which those that wait for the anchor are taken for new.
+  private static let silenceSeconds = 5.0
+  /// Seconds without a delivery after which the anchor is acknowledged too, so that an idle queue shows nothing unacked.
+  private static let settleSeconds = 10.0
+  /// Seconds between attempts while the disk is full.
+  private static let fullDelay = 1.0
+  /// A batch's memory above this is given back instead of being used again.
+  private static let spareBytes = ConnectionLoop.batchBytes * 2
+
+  let journal: Journal
+  let inbox: Monitor<JournalInbox>
+  let progress: Monitor<JournalProgress>
+  let mailbox: ConnectionMailbox
+  let status: StatusBoard
+  let log: Logger
+  /// Bytes in use at which intake pauses.
+  let maxBytes: Int64
+  /// Nil with `no_ack`, where the broker expects no acknowledgement.
+  let acknowledgementMode: AcknowledgementMode?
+  /// Name under which the output file's length is kept.
+  let outputName: String
+  let document: DocumentOptions
+  /// Recognises redeliveries; nil where that is not possible.
+  let redelivery: RedeliveryKeeper?
+  /// Remembers where to go on; nil where the queue is no stream.
+  let stream: StreamResumption?
+
+  private enum Work {
+    case batch(Handover)
+    case bookkeeping
+    /// No delivery came for a while.
+    case idle
+    case intakeEnded
+    case close
+  }
+
+  /// What of the inbox is already durable.
+  private struct Written {
+    var emitted = Position.origin
+    var committed = Position.origin
+    var releasable: Position?
+    var output: OutputMark?
+
+    /// Committed messages may be left to prune.
+    var hasMoreToPrune = false
+
+    /// True where the inbox tells something that is not written yet.
+    func isBehind(_ inbox: JournalInbox) -> Bool {
+      inbox.emitted > emitted || inbox.committed > committed || inbox.releasable != releasable
+    }
+  }
+
+  /// Runs until it is told to close; throws what ends the capture.
+  func run() throws(CaptureFailure) {
+    var writer = Writer(
+      machine: acknowledgementMode.map { mode in
+        AcknowledgementMachine(
+          mode: mode, safe: redelivery.map { $0.position(of: $0.machine.releasable) } ?? .origin)
+      },
+      intake: Intake(document: document, redelivery: redelivery?.machine, stream: stream),
+      written: Written(
+        emitted: journal.positions.emittedThrough, committed: journal.positions.committedThrough, output: nil))
+    do {
+      while true {
+        switch nextWork(writer) {
+        case .batch(let handover): try take(handover, &writer)
+        case .bookkeeping:
+          try bookkeep(&writer)
+          try journal.maintain(idle: true)
+        case .idle: try idle(&writer)
+        case .intakeEnded:
+          try settle(&writer)
+          writer.ended = true
+          progress.update { $0.ended = true }
+        case .close:
+          try bookkeep(&writer)
+          try journal.close()
+          return
+        }
+      }
+    } catch let failure as CaptureFailure {
+      throw failure
+    } catch {
+      throw CaptureFailure(cause: "journal", description: "\(error)", needsUser: true)
+    }
+  }
+
+  /// What the loop carries from one turn to the next.
+  private struct Writer {
+    var machine: AcknowledgementMachine?
+    var intake: Intake
+    var written: Written
+    var consumer: (generation: Int, record: ConsumerRecord)?
+    /// When the last batch was written, on `SystemClock`.
+    var lastBatch = SystemClock.now()
+    /// Up to here the emitter was asked to release the anchor.
+    var settling = Position.origin
+    var ended = false
+
+    /// When the loop has something to do although nothing comes; nil where it has not.
+    func idleDeadline(last: Position) -> Double? {
+      guard let redelivery = intake.redelivery, !ended else { return nil }
+      if redelivery.isHolding { return lastBatch + JournalLoop.silenceSeconds }
+      return redelivery.canSettle && settling < last ? lastBatch + JournalLoop.settleSeconds : nil
+    }
+  }
+
+  /// Waits for something to do. A batch comes first; bookkeeping may rest for a moment.
+  private func nextWork(_ writer: Writer) -> Work {
+    func urgent(_ inbox: inout JournalInbox) -> Work? {
+      if let handover = inbox.handover.take() { return .batch(handover) }
+      if inbox.intakeEnded && !writer.ended { return .intakeEnded }
+      if inbox.closing { return .close }
+      return nil
+    }
+    let idleDeadline = isConsuming(writer) ? writer.idleDeadline(last: journal.positions.last) : nil
+    let left = idleDeadline.map { max($0 - SystemClock.now(), 0) } ?? .infinity
+    let found: Work? = inbox.wait(atMost: left) { inbox in
+      if let work = urgent(&inbox) { return work }
+      return writer.written.hasMoreToPrune || writer.written.isBehind(inbox) ? .bookkeeping : nil
+    }
+    var work = found ?? .idle
+    if case .bookkeeping = work, !writer.written.hasMoreToPrune {
+      work = inbox.wait(atMost: Self.bookkeepingDelay, until: urgent) ?? .bookkeeping
+    }
+    // The connection may have been waiting for the slot that this batch left.
+    if case .batch = work { mailbox.wakeup.signal() }
+    return work
+  }
+
+  /// Writes a batch, and lets the broker forget what is safe by that.
+  private func take(_ handover: Handover, _ writer: inout Writer) throws {
+    if writer.consumer?.generation != handover.generation {
+      let record = try retrying { try journal.beginConsumer(tag: handover.consumerTag) }
+      writer.consumer = (handover.generation, record)
+      writer.machine?.channelOpened(generation: handover.generation)
+      writer.intake.sessionStarted(redelivery?.trust ?? .none)
+    }
+    try waitForSpace(&writer)
+    let plan = writer.intake.prepare(handover.batch, consumer: writer.consumer!.record)
+    // Before any acknowledgement of what lies behind them, which would cover them too.
+    if !plan.rejected.isEmpty {
+      let rejected = plan.rejected.map { Acknowledgement(generation: handover.generation, tag: $0) }
+      mailbox.post { $0.rejected += rejected }
+    }
+    try write(plan, of: handover.batch, &writer)
+    status.count { $0.rejected += plan.rejected.count }
+    var spare = handover.batch
+    spare.removeAll(keeping: Self.spareBytes)
+    mailbox.post { [spare] in $0.spare = spare }
+    if let failure = plan.failure { throw failure }
+    try journal.maintain(idle: false)
+  }
+
+  /// One transaction: the messages, what recognises their redeliveries, and what rides along.
+  private func write(_ plan: Intake.Plan, of batch: DeliveryBatch, _ writer: inout Writer) throws {
+    let consumer = writer.consumer!.record.id
+    let first = journal.positions.last + 1
+    // In committed mode the checkpoints say how far acknowledgements may go.
+    if acknowledgementMode == .journaled { _ = writer.intake.redelivery?.committing() }
+    let (before, news) = (writer.written, readNews(&writer))
+    try retrying {
+      writer.written = try journal.write { (tx) in
+        try writer.intake.write(plan, of: batch, consumer: consumer, to: tx)
+        try writeRedelivery(writer.intake, digests: plan.digests, to: tx)
+        return try bookkeep(tx, before, news)
+      }
+    }
+    writer.intake.written(plan)
+    for recognised in plan.recognised {
+      writer.machine?.appended(tag: recognised.tag, at: redelivery!.position(of: recognised.count))
+    }
+    for tag in plan.passed { writer.machine?.appended(tag: tag, at: Position(rawValue: first.rawValue - 1)) }
+    for (index, tag) in plan.tags.enumerated() { writer.machine?.appended(tag: tag, at: first + index) }
+    stream?.captured(through: writer.intake.streamOffset)
+    status.count {
+      $0.journaled += plan.count
+      $0.redelivered += plan.redelivered
+      $0.recognised += plan.recognised.count
+    }
+    let last = journal.positions.last
+    progress.update { $0.journaled = last }
+    acknowledge(&writer)
+    writer.lastBatch = SystemClock.now()
+  }
+
+  private func writeRedelivery(_ intake: Intake, digests: [UInt8], to tx: borrowing WriteTransaction) throws {
+    if let stream { try tx.setRedelivery(stream.record(of: intake.streamOffset, last: tx.positions.last)) }
+    guard let redelivery, let machine = intake.redelivery else { return }
+    let record = redelivery.record(of: machine)
+    if !digests.isEmpty {
+      try tx.appendDigests(
+        digests, priority: record.priority, since: record.prioritySince, window: RedeliveryKeeper.window)
+    }
+    try tx.setRedelivery(record)
+  }
+
+  /// Nothing came for a while: deliveries that wait are new after all, or the anchor is no longer needed.
+  private func idle(_ writer: inout Writer) throws {
+    // Without the channel that they came on, what waits and what is unacknowledged will come again.
+    guard isConsuming(writer) else { return }
+    if let plan = writer.intake.prepareHeld() {
+      log.warning("\(plan.count) redelivered messages do not end like the captured ones, and are captured again")
+      try write(plan, of: DeliveryBatch(), &writer)
+    } else {
+      try settle(&writer)
+    }
+  }
+
+  /// True while the channel of the last batch consumes.
+  private func isConsuming(_ writer: Writer) -> Bool {
+    guard let generation = writer.consumer?.generation else { return false }
+    return inbox.read { $0.consuming == generation }
+  }
+
+  /// Acknowledges everything that was captured. Deliveries that wait for a verdict stay what they are. Where nothing can
+  /// be acknowledged the anchor is kept: it is what recognises the messages when they come again.
+  private func settle(_ writer: inout Writer) throws {
+    guard isConsuming(writer) else { return }
+    guard writer.intake.redelivery?.canSettle == true else { return }
+    guard acknowledgementMode == .journaled else {
+      // The emitter's next checkpoint does it, and only while a runtime is there to commit it.
+      let last = journal.positions.last
+      writer.settling = last
+      if !inbox.read({ $0.intakeEnded }) { progress.update { $0.settling = last } }
+      return
+    }
+    _ = writer.intake.redelivery?.settling()
+    let intake = writer.intake
+    try retrying { try journal.write { (tx) in try writeRedelivery(intake, digests: [], to: tx) } }
+    acknowledge(&writer)
+  }
+
+  /// Lets the broker forget what the last commit made safe, and what the runtime has committed.
+  private func acknowledge(_ writer: inout Writer) {
+    let acknowledgement: Acknowledgement?
+    switch (redelivery, writer.intake.redelivery) {
+    case (let redelivery?, let recognising?):
+      let releasable = redelivery.position(of: recognising.releasable)
+      acknowledgement =
+        writer.machine?.journalCommitted(through: releasable) ?? writer.machine?.runtimeCommitted(through: releasable)
+    default:
+      acknowledgement =
+        writer.machine?.journalCommitted(through: journal.positions.last)
+        ?? writer.machine?.runtimeCommitted(through: writer.written.committed)
+    }
+    if let acknowledgement { mailbox.post { $0.acknowledgement = acknowledgement } }
+  }
+
+  /// One transaction of nothing but what was emitted and committed.
+  private func bookkeep(_ writer: inout Writer) throws {
+    let (before, news) = (writer.written, readNews(&writer))
+    let intake = writer.intake
+    writer.written = try retrying {
+      try journal.write { (tx) in
+        try writeRedelivery(intake, digests: [], to: tx)
+        return try bookkeep(tx, before, news)
+      }
+    }
+    acknowledge(&writer)
+  }
+
+  /// What the emitter and the runtime have reported. One look for everything that a transaction does with it, so that
+  /// nothing counts as written that came in between.
+  private func readNews(_ writer: inout Writer) -> Written {
+    let news = inbox.read { inbox in
+      Written(
+        emitted: inbox.emitted, committed: inbox.committed, releasable: inbox.releasable, output: inbox.output)
+    }
+    if let redelivery, let releasable = news.releasable {
+      writer.intake.redelivery?.released(through: redelivery.count(of: releasable))
+    }
+    return news
+  }
+
+  /// Writes what was emitted and committed since, and prunes.
+  private func bookkeep(
+    _ tx: borrowing WriteTransaction, _ before: Written, _ now: Written
+  ) throws(JournalError) -> Written {
+    var after = before
+    after.releasable = now.releasable
+    if now.emitted > before.emitted {
+      try tx.setEmitted(through: now.emitted)
+      after.emitted = now.emitted
+    }
+    if now.committed > before.committed {
+      // What was committed was emitted, even where the emitter's own word is still on its way.
+      try tx.setEmitted(through: now.committed)
+      try tx.setCommitted(through: now.committed)
+      after.emitted = max(after.emitted, now.committed)
+      after.committed = now.committed
+    }
+    if let output = now.output, output != before.output {
+      try tx.setOutput(outputName, file: output.file, length: output.length)
+      after.output = output
+    }
+    after.hasMoreToPrune = try tx.prune(limit: Self.pruneLimit) == Self.pruneLimit
+    return after
+  }
+
+  /// Holds a batch back while the journal is at its cap: nothing is acknowledged, and the broker stops at the prefetch
+  /// count. What the runtime commits meanwhile is pruned and makes room. A capture that is to stop takes the one batch
+  /// that it has in hand.
+  private func waitForSpace(_ writer: inout Writer) throws {
+    guard journal.usedBytes >= maxBytes else { return }
+    let reason = "the journal is at journal.max_bytes (\(journal.usedBytes) of \(maxBytes) bytes in use)"
+    log.warning("intake is paused: \(reason)")
+    status.changed(to: .paused(reason: reason))
+    while journal.usedBytes >= maxBytes {
+      let before = writer.written
+      let stopping = inbox.wait { inbox in
+        if inbox.stopping { return true }
+        return before.hasMoreToPrune || before.isBehind(inbox) ? false : nil
+      }
+      if stopping ?? true { return }
+      try bookkeep(&writer)
+    }
+    log.info("intake goes on: the journal is below journal.max_bytes again")
+    status.changed(to: .consuming)
+  }
+
+  /// Runs `body` again while the disk is full or an outside connection holds the journal: nothing was changed.
+  private func retrying<Result>(_ body: () throws -> Result) throws -> Result {
+    var paused = false
+    while true {
+      do {
+        let result = try body()
+        if paused { status.changed(to: .consuming) }
+        return result
+      } catch let error as JournalError where error.isRetryable {
+        if !paused {
+          log.warning("intake is paused, and tried again every second: \(error)")
+          status.changed(to: .paused(reason: "\(error)"))
+        }
+        paused = true
+        if inbox.wait(atMost: Self.fullDelay, until: { $0.stopping ? true : nil }) != nil { throw error }
+      }
+    }
+  }
+}

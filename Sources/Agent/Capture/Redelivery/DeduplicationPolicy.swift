@@ -1,0 +1,71 @@
+/// Whether redeliveries can be recognised by position with a configuration, and why not where they can't (SPEC §1,
+/// `consumer.deduplicate`). What is not certain is not assumed: then delivery is at least once.
+struct DeduplicationPolicy: Equatable, Sendable {
+  /// `none` where redeliveries are not recognised.
+  var trust: RedeliveryMachine.Trust
+  /// Why, as the end of a sentence.
+  var reason: String
+
+  /// Length of the anchor for a prefetch count: at most a quarter of it, so that intake never waits for it.
+  static func anchor(prefetch: Int) -> Int { min(8, prefetch / 4) }
+
+  init(trust: RedeliveryMachine.Trust, reason: String) {
+    self.trust = trust
+    self.reason = reason
+  }
+
+  /// Largest prefetch count for which a checkpoint carries the digests of everything that may be unacknowledged.
+  static let largestCarriedPrefetch = 8192
+
+  /// - Parameter isCarried: The journal does not outlive the process, and checkpoints carry what it would know; nil
+  ///   where neither does.
+  init(_ configuration: EndpointConfiguration, isCarried: Bool?) {
+    func off(_ reason: String) -> DeduplicationPolicy { DeduplicationPolicy(trust: .none, reason: reason) }
+    let consumer = configuration.consumer
+    let arguments = configuration.queue.arguments
+    if StreamResumption.isStream(configuration) {
+      self = off("a stream goes on by offset instead")
+      return
+    }
+    guard consumer.deduplicate != .off else {
+      self = off("consumer.deduplicate is off")
+      return
+    }
+    guard let isCarried else {
+      self = off("neither a journal nor a checkpoint outlives the process")
+      return
+    }
+    guard !consumer.noAck else {
+      self = off("consumer.no_ack leaves nothing to acknowledge")
+      return
+    }
+    guard consumer.prefetchCount >= 4 else {
+      self = off(
+        "consumer.prefetch_count is \(consumer.prefetchCount), and 4 is the least that bounds what is in doubt")
+      return
+    }
+    if isCarried && consumer.prefetchCount > Self.largestCarriedPrefetch {
+      self = off(
+        "without journal.path the checkpoints carry the window, and consumer.prefetch_count is larger than "
+          + "\(Self.largestCarriedPrefetch)")
+      return
+    }
+    if arguments["x-max-priority"] != nil {
+      self = off("a priority queue redelivers out of order")
+      return
+    }
+    if consumer.deduplicate == .assert {
+      self.init(trust: .sole, reason: "consumer.deduplicate asserts that this is the queue's only consumer")
+    } else if arguments["x-single-active-consumer"] == .bool(true), configuration.queue.declaration == .active {
+      self.init(trust: .sole, reason: "the queue has a single active consumer")
+    } else if configuration.queue.exclusive {
+      self = off("an exclusive queue is gone with its connection, and nothing is redelivered")
+    } else if consumer.exclusive {
+      self.init(trust: .exclusive, reason: "the queue is consumed exclusively")
+    } else {
+      self = off(
+        "other consumers are possible; set consumer.exclusive, declare the queue with x-single-active-consumer, or set "
+          + "consumer.deduplicate: assert")
+    }
+  }
+}

@@ -1,0 +1,208 @@
+import AMQP
+
+/// Tells messages that were captured before from new ones after a crash or a lost connection, by their place in the queue.
+///
+/// A consumer cannot know which of its last acknowledgements arrived, and equal content does not mean the same message.
+/// So the last `anchor` captured deliveries are never acknowledged while messages flow. After any crash they must come
+/// back, in order, behind everything older and in front of everything newer. At the start of a session redeliveries are
+/// held until the anchor's digests have been seen: what came up to there is old (it is acknowledged, and not captured
+/// again), what comes behind is new. Where the sequence does not fit, all of it is new: at worst duplicates.
+///
+/// Why it cannot lose, given a queue that redelivers in order, discards nothing, and has no other consumer: the old
+/// messages that come back are the last t captured, with t at least the anchor's length, since the anchor was never
+/// acknowledged. The shortest sequence that ends like the captured ones is accepted, so never more than t.
+///
+/// Invariants
+///   - `releasable` ≤ `captured` − anchor while messages flow; no acknowledgement goes beyond the *durable* `releasable`.
+///   - The window holds the digests of the last `window.count` captured messages, the newest last.
+///   - A delivery is recognised only by position behind the anchor, never by the broker's redelivered flag; the flag only
+///     refuses.
+///
+/// A value without I/O: deliveries in, verdicts out. Counts are of captured messages over the life of the capture.
+struct RedeliveryMachine {
+  /// What is known of one delivery.
+  struct Delivery: Equatable, Sendable {
+    var digest: DeliveryDigest
+    var redelivered: Bool
+    var marks = DeliveryMarks()
+  }
+
+  enum Verdict: Equatable {
+    /// New: it is captured now.
+    case capture
+    /// Undecided: it waits with those before it, neither journaled nor acknowledged.
+    case hold
+    /// Those that wait are new, in order, and this one behind them.
+    case captureHeld
+    /// Those that wait and this one are the last `count` captured ones, in order.
+    case recognised(count: Int)
+  }
+
+  /// Why deliveries of a session can be recognised by position.
+  enum Trust: Equatable, Sendable {
+    /// This is the only consumer, and the queue is no quorum queue: those ignore exclusive consumption.
+    case exclusive
+    /// This is the only consumer, on a queue of any type (single active consumer, or the operator's word).
+    case sole
+    /// It may not be: everything is new.
+    case none
+  }
+
+  private enum State {
+    /// Everything that comes is new. Leaves by `sessionStarted`.
+    case flowing
+    /// The anchor is looked for; `held` came so far, and may be what is in the window from any of `candidates` on.
+    /// Leaves by recognition, by a delivery that does not fit, or by silence.
+    case matching(Trust, held: [Delivery], candidates: [Int])
+  }
+
+  /// Length of the anchor: 8, at most a quarter of the prefetch count; 0 keeps none.
+  let anchor: Int
+  /// How many digests are kept at the most.
+  let windowLimit: Int
+  /// How many deliveries can wait: the broker sends no more before one is acknowledged.
+  let prefetch: Int
+  private var state = State.flowing
+  /// How many messages were captured.
+  private(set) var captured: Int64
+  /// Acknowledgements up to this one are allowed once it is durable.
+  private(set) var releasable: Int64
+  /// Digests of the newest captured messages, the newest last.
+  private(set) var window: [DeliveryDigest]
+  /// The newest message's priority, and the first message from which on all had it.
+  private(set) var priority: UInt8?
+  private(set) var prioritySince: Int64
+
+  init(
+    anchor: Int, windowLimit: Int, captured: Int64, releasable: Int64, window: [DeliveryDigest], priority: UInt8?,
+    prioritySince: Int64, prefetch: Int = .max
+  ) {
+    self.anchor = anchor
+    self.prefetch = prefetch
+    self.windowLimit = windowLimit
+    self.captured = captured
+    // Without digests nothing can be recognised, and nothing needs to be kept back.
+    self.releasable = max(releasable, captured - Int64(window.count))
+    self.window = window
+    self.priority = priority
+    self.prioritySince = prioritySince
+  }
+
+  /// How many captured messages must come back before anything new: the anchor's length, 0 after a settling.
+  var unacknowledged: Int { Int(captured - releasable) }
+
+  /// True where everything captured can be acknowledged and forgotten: messages flow, and an anchor is kept.
+  var canSettle: Bool {
+    switch state {
+    case .flowing: unacknowledged > 0
+    case .matching: false
+    }
+  }
+
+  /// True while deliveries wait for a verdict.
+  var isHolding: Bool {
+    switch state {
+    case .flowing: false
+    case .matching(_, let held, _): !held.isEmpty
+    }
+  }
+
+  /// A new consumer on a new channel. What waited of the old one will come again.
+  mutating func sessionStarted(_ trust: Trust) {
+    switch trust {
+    case .none: state = .flowing
+    case .exclusive, .sole:
+      state = unacknowledged > 0 ? .matching(trust, held: [], candidates: Array(window.indices)) : .flowing
+    }
+  }
+
+  /// The next delivery of the session, in the broker's order.
+  mutating func delivered(_ delivery: Delivery) -> Verdict {
+    switch state {
+    case .flowing:
+      capture(delivery)
+      return .capture
+    case .matching(let trust, let held, let candidates):
+      guard fits(delivery, behind: held.last, trust) else { return fail(held, delivery) }
+      let length = held.count + 1
+      // A candidate is where in the window the first delivery may stand; each further one must continue it.
+      let remaining = candidates.filter {
+        $0 + length <= window.count && window[$0 + length - 1] == delivery.digest
+      }
+      if length >= unacknowledged, remaining.last == window.count - length, hasOnePriority(last: length) {
+        state = .flowing
+        return .recognised(count: length)
+      }
+      let open = remaining.filter { $0 + length < window.count }
+      // A broker that forgot more acknowledgements than the prefetch count in a crash puts the anchor out of reach.
+      if open.isEmpty || length >= prefetch { return fail(held, delivery) }
+      var waiting = held
+      // Lets go of the old state first, so that appending does not copy.
+      state = .flowing
+      waiting.append(delivery)
+      state = .matching(trust, held: waiting, candidates: open)
+      return .hold
+    }
+  }
+
+  /// Nothing more comes while deliveries wait.
+  ///
+  /// - Returns: True where those that wait are new after all.
+  mutating func silent() -> Bool {
+    guard case .matching(_, let held, _) = state, !held.isEmpty else { return false }
+    for delivery in held { capture(delivery) }
+    state = .flowing
+    return true
+  }
+
+  /// A batch of captured messages is about to be made durable: how far acknowledgements are allowed with it.
+  mutating func committing() -> Int64 {
+    releasable = max(releasable, captured - Int64(anchor))
+    return releasable
+  }
+
+  /// A state that allows acknowledgements up to `count` has become durable elsewhere: the runtime has committed it.
+  mutating func released(through count: Int64) { releasable = max(releasable, min(count, captured)) }
+
+  /// The queue is idle, or the capture ends: everything captured may be acknowledged. New messages bring a new anchor.
+  mutating func settling() -> Int64 {
+    releasable = captured
+    return releasable
+  }
+
+  /// Order of the queue, as far as the delivery itself can tell.
+  private func fits(_ delivery: Delivery, behind previous: Delivery?, _ trust: Trust) -> Bool {
+    // What was never delivered before is not old.
+    guard delivery.redelivered, delivery.marks.priority == priority else { return false }
+    switch trust {
+    case .none: return false
+    case .exclusive:
+      // Only quorum queues count returns, and they ignore exclusive consumption.
+      return delivery.marks.returns == nil
+    case .sole:
+      // A message that was returned more often than the one before it is out of its place.
+      guard let previous else { return true }
+      return (delivery.marks.returns ?? 0) <= (previous.marks.returns ?? 0)
+    }
+  }
+
+  private func hasOnePriority(last count: Int) -> Bool { prioritySince <= captured - Int64(count) + 1 }
+
+  private mutating func fail(_ held: [Delivery], _ delivery: Delivery) -> Verdict {
+    state = .flowing
+    for old in held { capture(old) }
+    capture(delivery)
+    return held.isEmpty ? .capture : .captureHeld
+  }
+
+  private mutating func capture(_ delivery: Delivery) {
+    captured += 1
+    if window.isEmpty || delivery.marks.priority != priority {
+      priority = delivery.marks.priority
+      prioritySince = captured
+    }
+    window.append(delivery.digest)
+    // Cut now and then, not at every message: removing from the front moves everything.
+    if window.count >= windowLimit * 2 { window.removeFirst(window.count - windowLimit) }
+  }
+}

@@ -1,0 +1,116 @@
+import AMQP
+
+/// What recognises redeliveries, as a checkpoint's state carries it: for a connector whose disk goes away with it.
+///
+/// Counts are of captured messages over the life of the capture.
+struct RedeliveryState: Equatable, Sendable {
+  /// Broker, virtual host and queue that it speaks of.
+  var queue: String
+  /// How many messages were captured, this checkpoint's included.
+  var captured: Int64
+  /// Acknowledgements up to this one are allowed once this state is committed.
+  var releasable: Int64
+  /// The largest prefetch count whose deliveries may be unacknowledged.
+  var prefetch: Int
+  /// The newest message's priority, and the first message from which on all had it.
+  var priority: UInt8?
+  var prioritySince: Int64
+  /// Digests of the newest captured messages, the newest last.
+  var window: [DeliveryDigest]
+
+  /// Version of digests and rule; a state of another one is not used.
+  private static let version: Int64 = 1
+
+  /// As a merge patch: a member for every field, so that none of an older state stays.
+  var json: JSONValue {
+    var digests: [UInt8] = []
+    for digest in window { digests.append(contentsOf: digest.bytes) }
+    var encoded: [UInt8] = []
+    DocumentBase64.append(digests.span, to: &encoded)
+    return [
+      "v": .integer(Self.version), "queue": .string(queue), "captured": .integer(captured),
+      "releasable": .integer(releasable), "prefetch": .integer(prefetch),
+      "priority": .integer(priority.map(Int.init) ?? -1),
+      "prioritySince": .integer(prioritySince), "window": .string(String(decoding: encoded, as: UTF8.self)),
+    ]
+  }
+
+  /// - Returns: Nil where there is none, it is of another version, or it does not hold together: then redeliveries are
+  ///   captured again, which loses nothing.
+  init?(json: JSONValue?) {
+    guard let json, json["v"]?.int64Value == Self.version, let queue = json["queue"]?.stringValue,
+      let captured = json["captured"]?.int64Value, let releasable = json["releasable"]?.int64Value,
+      let prefetch = json["prefetch"]?.int64Value, let priority = json["priority"]?.int64Value,
+      let prioritySince = json["prioritySince"]?.int64Value, let text = json["window"]?.stringValue,
+      let digests = decodeBase64(text), digests.count % 16 == 0,
+      // The largest one is left out because messages are counted on from here.
+      (0..<Int64.max).contains(captured), (0...captured).contains(releasable),
+      (0...65_535).contains(prefetch), prioritySince <= captured + 1
+    else { return nil }
+    self.queue = queue
+    self.captured = captured
+    self.releasable = releasable
+    self.prefetch = Int(prefetch)
+    self.priority = UInt8(exactly: priority)
+    self.prioritySince = prioritySince
+    window = DeliveryDigest.array(digests)
+  }
+
+  init(
+    queue: String, captured: Int64, releasable: Int64, prefetch: Int, priority: UInt8?, prioritySince: Int64,
+    window: [DeliveryDigest]
+  ) {
+    self.queue = queue
+    self.captured = captured
+    self.releasable = releasable
+    self.prefetch = prefetch
+    self.priority = priority
+    self.prioritySince = prioritySince
+    self.window = window
+  }
+}
+
+extension DeliveryDigest {
+  /// 16 bytes, the higher half first.
+  var bytes: [UInt8] {
+    var bytes: [UInt8] = []
+    for word in [high, low] {
+      for shift in stride(from: 56, through: 0, by: -8) { bytes.append(UInt8(truncatingIfNeeded: word >> shift)) }
+    }
+    return bytes
+  }
+
+  /// Digests of 16 bytes each; bytes behind the last whole one are ignored.
+  static func array(_ bytes: [UInt8]) -> [DeliveryDigest] {
+    func word(_ from: Int) -> UInt64 { bytes[from..<from + 8].reduce(0) { $0 << 8 | UInt64($1) } }
+    return stride(from: 0, to: bytes.count - 15, by: 16).map { DeliveryDigest(high: word($0), low: word($0 + 8)) }
+  }
+}
+
+/// The bytes of standard base64 with padding; nil where the text is none.
+func decodeBase64(_ text: String) -> [UInt8]? {
+  var bytes: [UInt8] = []
+  var bits: UInt32 = 0
+  var count = 0
+  let characters = Array(text.utf8)
+  guard characters.count % 4 == 0 else { return nil }
+  let padding = characters.suffix(2).count { $0 == UInt8(ascii: "=") }
+  for character in characters.dropLast(padding) {
+    let value: UInt8
+    switch character {
+    case UInt8(ascii: "A")...UInt8(ascii: "Z"): value = character - 65
+    case UInt8(ascii: "a")...UInt8(ascii: "z"): value = character - 71
+    case UInt8(ascii: "0")...UInt8(ascii: "9"): value = character + 4
+    case UInt8(ascii: "+"): value = 62
+    case UInt8(ascii: "/"): value = 63
+    default: return nil
+    }
+    bits = bits << 6 | UInt32(value)
+    count += 6
+    if count >= 8 {
+      count -= 8
+      bytes.append(UInt8(truncatingIfNeeded: bits >> UInt32(count)))
+    }
+  }
+  return bytes
+}

@@ -1,0 +1,122 @@
+import AMQP
+
+extension Topology {
+  /// The failure in words that say which setting to change.
+  func explained(_ error: AMQPError) -> CaptureFailure {
+    var failure = CaptureFailure(error)
+    if let advice = advice(for: error) {
+      // Some of the broker's texts end in a period.
+      failure.description += failure.description.hasSuffix(".") ? " \(advice)" : ". \(advice)"
+    }
+    return failure
+  }
+
+  private func advice(for error: AMQPError) -> String? {
+    switch error.kind {
+    case .connectionClosed(403, _) where configuration.authType == .external:
+      "The broker takes the user name from the certificate in tls.client_cert, and must have such a user"
+    case .mechanismNotOffered where configuration.authType == .external:
+      "Enable the broker's plugin rabbitmq_auth_mechanism_ssl and its auth_mechanisms EXTERNAL, or change auth_type"
+    case .connectionClosed(403, _): "Check username, password and auth_type"
+    case .connectionClosed(530, _): "Check virtual_host, and that the user may use it"
+    case .mechanismNotOffered: "Change auth_type, or the broker's auth_mechanisms"
+    case .connectionClosed(540, _), .channelClosed(540, _):
+      "Queues of this type cannot do that: check consumer.no_ack, consumer.exclusive and queue.arguments"
+    case .channelClosed(403, let text) where Self.isHeldByConsumer(text):
+      "Another consumer has exclusive access to the queue"
+    case .channelClosed(403, _):
+      "The user lacks a permission: capturing needs read on the queue and on bound exchanges, and with queue.declare: active also "
+        + "configure and write on the queue"
+    case .channelClosed(404, let text) where text.hasPrefix("NOT_FOUND - no exchange '"):
+      "The connector never declares an exchange: create it, or correct bindings[].exchange"
+    case .channelClosed(404, _): "Create the queue, correct queue.name, or set queue.declare: active"
+    case .channelClosed(405, _): "Another connection holds the queue exclusively"
+    // https://www.rabbitmq.com/docs/consumers#acknowledgement-timeout
+    case .channelClosed(406, let text) where text.contains("acknowledgement") && text.contains("timed out"):
+      "A message waited for its acknowledgement longer than the broker's consumer_timeout: raise that, let the runtime "
+        + "commit more often, or set journal.acknowledge: journaled with a journal.path that outlives the process"
+    case .channelClosed(406, let text): Self.mismatch(text)?.advice ?? Self.refusal(text)
+    case .notConnected: "Check host and port, and that the broker listens there"
+    case .nameNotResolved: "Check host"
+    default: nil
+    }
+  }
+
+  /// Whether a 403 means an exclusive consumer, which may be the one that we have just lost, and not a permission. The
+  /// end of the text says so too, but may be cut off.
+  static func isHeldByConsumer(_ text: String) -> Bool { text.hasPrefix("ACCESS_REFUSED - queue '") }
+
+  /// What to do about a 406 that is no mismatch: what the broker does not accept for any queue, or any of this type.
+  private static func refusal(_ text: String) -> String? {
+    if let argument = between("invalid arg '", "'", in: text) {
+      return "The broker does not take this value, or not for this type of queue: change \(setting(of: argument))"
+    }
+    if let property = between("invalid property '", "'", in: text) {
+      let argument = ["non-durable": "durable", "exclusive-owner": "exclusive", "auto-delete": "auto_delete"][property]
+      return "Queues of this type cannot have that: change \(setting(of: argument ?? property))"
+    }
+    if text.contains("consumer prefetch count is not set") {
+      return "A stream needs a limit: set consumer.prefetch_count to 1 or more"
+    }
+    return nil
+  }
+
+  /// The setting that a queue's property or argument comes from.
+  private static func setting(of argument: String) -> String {
+    switch argument {
+    case "durable": "queue.durable"
+    case "exclusive": "queue.exclusive"
+    case "auto_delete": "queue.auto_delete"
+    case "x-message-ttl": "message_ttl"
+    case "x-max-priority": "max_priority"
+    default: "queue.arguments.\(argument)"
+    }
+  }
+
+  /// A declaration that does not fit what exists, taken from RabbitMQ's text, for example
+  /// `PRECONDITION_FAILED - inequivalent arg 'x-message-ttl' for queue 'q' in vhost '/': received '60000' but current is '1000'`.
+  struct Mismatch: Equatable {
+    var argument: String
+    /// Nil where the broker's text is cut off before both values: it has 255 bytes, and a name may be as long.
+    var wanted: String?
+    var found: String?
+
+    /// The setting that the argument comes from.
+    var setting: String { Topology.setting(of: argument) }
+
+    var advice: String {
+      let difference = wanted.flatMap { wanted in found.map { ": \($0) there, \(wanted) wanted" } }
+      return "The queue exists with another \(argument)\(difference ?? ""). Change \(setting), delete the queue, or "
+        + "set queue.declare: passive to use it as it is"
+    }
+  }
+
+  static func mismatch(_ text: String) -> Mismatch? {
+    guard let argument = between("inequivalent arg '", "'", in: text) else { return nil }
+    guard !text.hasSuffix("..."), let wanted = between("received ", " but current is ", in: text),
+      let found = after(" but current is ", in: text)
+    else { return Mismatch(argument: argument) }
+    return Mismatch(argument: argument, wanted: value(wanted), found: value(found))
+  }
+
+  /// `the value '60000' of type 'long'` and `'60000'` are `60000`; `none` stays, and so does `''`.
+  private static func value(_ text: String) -> String {
+    guard let value = between("'", "'", in: text) else { return text }
+    return value.isEmpty ? "''" : value
+  }
+
+  private static func after(_ start: String, in text: String) -> String? {
+    let words = Array(text.utf8)
+    let needle = Array(start.utf8)
+    guard words.count >= needle.count else { return nil }
+    for index in 0...(words.count - needle.count) where words[index..<index + needle.count].elementsEqual(needle) {
+      return String(decoding: words[(index + needle.count)...], as: UTF8.self)
+    }
+    return nil
+  }
+
+  private static func between(_ start: String, _ end: String, in text: String) -> String? {
+    guard let rest = after(start, in: text), let behind = after(end, in: rest) else { return nil }
+    return String(decoding: rest.utf8.dropLast(behind.utf8.count + end.utf8.count), as: UTF8.self)
+  }
+}

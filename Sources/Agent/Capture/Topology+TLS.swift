@@ -1,0 +1,57 @@
+import AMQP
+import Glibc
+
+extension Topology {
+  /// What TLS is to verify and to present; nil without TLS. Files are read anew for every connection, so that renewed
+  /// certificates take effect with the next one.
+  func tlsSettings() throws(CaptureFailure) -> TLSSettings? {
+    let tls = configuration.tls
+    guard tls.enabled else { return nil }
+    return TLSSettings(
+      verify: tls.verifyCertificate, serverName: tls.serverName ?? configuration.host,
+      trustedCertificates: try tls.caCertificate?.read(for: "tls.ca_cert"),
+      certificateChain: try tls.clientCertificate?.read(for: "tls.client_cert"),
+      privateKey: try tls.clientKey?.read(for: "tls.client_key"))
+  }
+}
+
+extension PEMSource {
+  /// Larger than any bundle of a system's authorities (some 250 KiB), and small enough to refuse a file given by mistake.
+  static let largestFile = 4 << 20
+
+  /// The PEM text.
+  ///
+  /// - Parameter setting: Where the source comes from, to name in errors. A key pasted without its first line is taken
+  ///   for a path, so the path of a key is shown only where it cannot be one.
+  func read(for setting: String) throws(CaptureFailure) -> String {
+    switch self {
+    case .text(let text): return text.value
+    case .file(let path):
+      let named = Self.mayBeShown(path, setting) ? "\"\(path)\"" : "the file that it names"
+      func failure(_ reason: String) -> CaptureFailure {
+        CaptureFailure(cause: "tls", description: "\(setting): cannot read \(named): \(reason)", needsUser: true)
+      }
+      let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+      guard descriptor >= 0 else { throw failure(errnoText(errno)) }
+      defer { close(descriptor) }
+      var bytes: [UInt8] = []
+      var chunk = [UInt8](repeating: 0, count: 64 << 10)
+      while true {
+        let count = unsafe chunk.withUnsafeMutableBytes { unsafe Glibc.read(descriptor, $0.baseAddress, $0.count) }
+        if count < 0 {
+          if errno == EINTR { continue }
+          throw failure(errnoText(errno))
+        }
+        if count == 0 { break }
+        bytes += chunk[0..<count]
+        guard bytes.count <= Self.largestFile else { throw failure("it is larger than \(Self.largestFile) bytes") }
+      }
+      return String(decoding: bytes, as: UTF8.self)
+    }
+  }
+
+  /// A path of `tls.client_key` is shown only where it has a dot, which base64 never has.
+  private static func mayBeShown(_ path: String, _ setting: String) -> Bool {
+    setting != "tls.client_key" || path.contains(".")
+  }
+}

@@ -1,0 +1,172 @@
+import AMQP
+
+/// What has to be there on the broker before messages can be consumed, and how to say what is wrong with it.
+struct Topology: Sendable {
+  let configuration: EndpointConfiguration
+  /// What the broker's management shows as the connection's name.
+  let connectionName: String
+  /// Makes consumer tags unique over processes.
+  let sessionID: String
+
+  /// The prefetch count to consume with, where it is another than the configuration's.
+  let prefetch: Int?
+  /// Where to go on; nil where the queue is no stream.
+  let stream: StreamResumption?
+
+  init(
+    configuration: EndpointConfiguration, connectionName: String, sessionID: String, prefetch: Int? = nil,
+    stream: StreamResumption? = nil
+  ) {
+    self.stream = stream
+    self.configuration = configuration
+    self.prefetch = prefetch
+    self.connectionName = connectionName
+    self.sessionID = sessionID
+  }
+
+  /// For looking and declaring, without a session.
+  init(_ configuration: EndpointConfiguration, name: String) {
+    self.init(configuration: configuration, connectionName: "source-amqp \(name)", sessionID: "")
+  }
+
+  /// What ``apply(on:)`` does, for people; empty where it changes nothing.
+  var actionDescription: String {
+    guard configuration.queue.declaration == .active else { return "" }
+    let queue = configuration.queue
+    if queue.exclusive {
+      return "Queue \"\(queue.name)\" is exclusive: it is declared and bound by the capture's own connection."
+    }
+    let flags = [(queue.durable, "durable"), (queue.exclusive, "exclusive"), (queue.autoDelete, "auto-delete")]
+      .filter(\.0).map(\.1)
+    var lines = ["Declared queue \"\(queue.name)\"\(flags.isEmpty ? "" : " (\(flags.joined(separator: ", ")))")"]
+    lines += configuration.bindings.map { binding in
+      "bound it to exchange \"\(binding.exchange)\" with routing key \"\(binding.routingKey)\""
+    }
+    return lines.joined(separator: ", ") + "."
+  }
+
+  /// A tag that no consumer of this queue has ever had: brokers are known to mix up reused ones.
+  func consumerTag(_ generation: Int) -> String { "source-amqp-\(sessionID)-\(generation)" }
+
+  /// Opens a connection and a channel.
+  func connect() throws(CaptureFailure) -> Connection {
+    let settings = try connectionSettings()
+    do throws(AMQPError) {
+      return try Connection(settings)
+    } catch {
+      throw explained(error)
+    }
+  }
+
+  /// Declares as `queue.declare` says, binds, sets the prefetch count and consumes.
+  ///
+  /// - Returns: What the broker says about the queue; nil where it is not asked (`queue.declare: none`).
+  func consume(on connection: Connection, tag: String) throws(CaptureFailure) -> QueueStatus? {
+    do throws(AMQPError) {
+      let status = try declare(on: connection)
+      try connection.setPrefetch(UInt16(prefetch ?? configuration.consumer.prefetchCount))
+      var arguments = configuration.consumer.arguments
+      // The offset of the configuration is where the first start begins.
+      if let next = stream?.next { arguments[StreamResumption.key] = .integer(next) }
+      try connection.consume(
+        Consumption(
+          queue: configuration.queue.name, noAck: configuration.consumer.noAck,
+          exclusive: configuration.consumer.exclusive, arguments: try Self.table(arguments)),
+        tag: tag)
+      return status
+    } catch {
+      throw explained(error)
+    }
+  }
+
+  /// What can be declared ahead of the capture: all that ``declare(on:)`` does, save that an exclusive queue would be
+  /// gone with this connection, and is held by a capture that still runs.
+  func apply(on connection: Connection) throws(AMQPError) {
+    if configuration.queue.declaration == .active && configuration.queue.exclusive { return }
+    _ = try declare(on: connection)
+  }
+
+  /// Declares the queue and its bindings as `queue.declare` says; idempotent.
+  func declare(on connection: Connection) throws(AMQPError) -> QueueStatus? {
+    switch configuration.queue.declaration {
+    case .none: return nil
+    case .passive: return try connection.declareQueue(try queue(), passive: true)
+    case .active:
+      let status = try declareQueue(on: connection)
+      for binding in try bindings() { try connection.bind(queue: configuration.queue.name, binding) }
+      return status
+    }
+  }
+
+  /// Declares the queue, whatever `queue.declare` says.
+  ///
+  /// - Throws: 406 also where the queue exists without `exclusive` and is to have it. RabbitMQ says 405 to that, as to a
+  ///   queue that another connection holds; but that one may be free again soon, and cannot even be looked for.
+  func declareQueue(on connection: Connection) throws(AMQPError) -> QueueStatus {
+    do throws(AMQPError) {
+      return try connection.declareQueue(try queue())
+    } catch {
+      guard configuration.queue.exclusive, case .channelClosed(405, _) = error.kind else { throw error }
+      try connection.reopenChannel()
+      do throws(AMQPError) { _ = try connection.declareQueue(try queue(), passive: true) } catch _ { throw error }
+      let text =
+        "PRECONDITION_FAILED - inequivalent arg 'exclusive' for queue '\(configuration.queue.name)': "
+        + "received 'true' but current is 'false'"
+      throw AMQPError(.channelClosed(code: 406, text: text), during: error.operation)
+    }
+  }
+
+  func queue() throws(AMQPError) -> QueueDeclaration {
+    let queue = configuration.queue
+    return QueueDeclaration(
+      name: queue.name, durable: queue.durable, exclusive: queue.exclusive, autoDelete: queue.autoDelete,
+      arguments: try Self.table(queue.arguments))
+  }
+
+  func bindings() throws(AMQPError) -> [Binding] {
+    var bindings: [Binding] = []
+    for binding in configuration.bindings {
+      bindings.append(
+        Binding(
+          exchange: binding.exchange, routingKey: binding.routingKey, arguments: try Self.table(binding.arguments)))
+    }
+    return bindings
+  }
+
+  private func connectionSettings() throws(CaptureFailure) -> ConnectionSettings {
+    let credentials: Credentials =
+      switch configuration.authType {
+      case .plain: .plain(username: configuration.username, password: configuration.password.value)
+      case .amqplain: .amqplain(username: configuration.username, password: configuration.password.value)
+      case .external: .external
+      }
+    return ConnectionSettings(
+      host: configuration.host, port: configuration.port, virtualHost: configuration.virtualHost,
+      credentials: credentials, tls: try tlsSettings(), heartbeatSeconds: UInt16(configuration.heartbeatSeconds),
+      timeout: configuration.connectionTimeout, connectionName: connectionName)
+  }
+
+  /// Arguments as they were written: an integer goes out as an integer, tables and arrays nest.
+  private static func table(_ object: JSONObject) throws(AMQPError) -> ArgumentTable {
+    var table = ArgumentTable()
+    for member in object.members { table.append(member.key, try argument(member.value)) }
+    return table
+  }
+
+  private static func argument(_ value: JSONValue) throws(AMQPError) -> Argument {
+    switch value {
+    case .null: return .null
+    case .bool(let flag): return .bool(flag)
+    case .string(let text): return .string(text)
+    case .array(let values):
+      var arguments: [Argument] = []
+      for value in values { arguments.append(try argument(value)) }
+      return .array(arguments)
+    case .object(let object): return .table(try table(object))
+    case .number(let text):
+      if let integer = Int64(text) { return .integer(integer) }
+      if let double = Double(text), double.isFinite { return .double(double) }
+      throw AMQPError(.unencodable(text: "the number \(text) does not fit 64 bits"), during: "encoding arguments")
+    }
+  }
+}

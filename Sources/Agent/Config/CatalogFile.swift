@@ -1,0 +1,111 @@
+/// A Flow catalog file, as far as a standalone agent needs it.
+///
+/// https://docs.estuary.dev/concepts/captures/ has the specification.
+struct CatalogFile {
+  private let root: SourceNode
+  private let file: String
+  private let inputs: ConfigurationInputs
+
+  /// A capture that was found.
+  struct Entry {
+    let name: String
+    let configuration: SourceNode
+    /// The file that `configuration` is in: the catalog file, or the one that it refers to.
+    let configurationFile: String
+    /// The stream of its binding, or nil where it has none.
+    let stream: String?
+  }
+
+  /// - Parameter root: An object with `captures`.
+  init(_ root: SourceNode, file: String, inputs: ConfigurationInputs) {
+    self.root = root
+    self.file = file
+    self.inputs = inputs
+  }
+
+  /// The capture of that name, or the only one.
+  func entry(named wanted: String?) throws(ConfigurationError) -> Entry {
+    guard let captures = root["captures"]?.members else {
+      throw problem("captures", root["captures"], "must be an object")
+    }
+    let names = captures.map { ConfigurationWording.quote($0.key) }.joined(separator: ", ")
+    let chosen: SourceNode.Member
+    if let wanted {
+      guard let found = captures.first(where: { $0.key == wanted }) else {
+        let quoted = ConfigurationWording.quote(wanted)
+        throw problem("captures", root["captures"], "has no capture \(quoted), but: \(names)")
+      }
+      chosen = found
+    } else {
+      guard let first = captures.first else { throw problem("captures", root["captures"], "has no capture") }
+      guard captures.count == 1 else {
+        throw problem("captures", root["captures"], "has several captures, so name one of: \(names)")
+      }
+      chosen = first
+    }
+    let path = "captures.\(chosen.key)"
+    let (configuration, configurationFile) = try self.configuration(of: chosen.value, path: path)
+    return Entry(
+      name: chosen.key, configuration: configuration, configurationFile: configurationFile,
+      stream: try stream(of: chosen.value, path: path))
+  }
+
+  private func configuration(
+    of capture: SourceNode, path: String
+  ) throws(ConfigurationError) -> (SourceNode, file: String) {
+    let path = "\(path).endpoint"
+    guard let endpoint = capture["endpoint"] else { throw problem(path, capture, ConfigurationWording.missing) }
+    let kinds = ["connector", "local"].filter { endpoint[$0] != nil }
+    guard kinds.count == 1, let connector = endpoint[kinds[0]] else {
+      throw problem(path, endpoint, "must have either connector or local")
+    }
+    let own = "\(path).\(kinds[0]).config"
+    guard let configuration = connector["config"] else {
+      throw problem(own, connector, ConfigurationWording.missing)
+    }
+    return try follow(configuration, path: own)
+  }
+
+  private func stream(of capture: SourceNode, path: String) throws(ConfigurationError) -> String? {
+    let path = "\(path).bindings"
+    guard let node = capture["bindings"] else { return nil }
+    guard case .array(let all) = node.content else { throw problem(path, node, "must be an array") }
+    let bindings = all.enumerated().filter { $0.element["disable"]?.content != .scalar(.bool(true)) }
+    guard let (index, binding) = bindings.first.map({ ($0.offset, $0.element) }) else { return nil }
+    guard bindings.count == 1 else {
+      throw problem(path, node, "has \(bindings.count) bindings, but a queue's messages go to one: disable the others")
+    }
+    let resourcePath = "\(path)[\(index)].resource"
+    guard let resource = binding["resource"] else {
+      throw problem(resourcePath, binding, ConfigurationWording.missing)
+    }
+    let (object, file) = try follow(resource, path: resourcePath)
+    guard let stream = object["stream"]?.text, !stream.isEmpty, stream.utf8.count <= 255,
+      !stream.unicodeScalars.contains("\0")
+    else {
+      throw ConfigurationError(
+        file: file, location: object.location, path: "\(resourcePath).stream",
+        "must be a string of 1 to 255 bytes without NUL")
+    }
+    return stream
+  }
+
+  /// The value itself, or the contents of the file that it names.
+  private func follow(_ node: SourceNode, path: String) throws(ConfigurationError) -> (SourceNode, file: String) {
+    guard let reference = node.text else { return (node, file) }
+    let other = ConfigurationFile.resolve(reference, in: ConfigurationFile.directory(of: file))
+    guard !reference.isEmpty, !reference.unicodeScalars.contains("\0") else {
+      throw problem(path, node, "must be an object, or the path of a file")
+    }
+    switch inputs.contents(other) {
+    case .success(let text):
+      return (try SourceText.read(text, file: other), other)
+    case .failure(let error):
+      throw problem(path, node, "cannot read file \(ConfigurationWording.quote(other)): \(error.reason)")
+    }
+  }
+
+  private func problem(_ path: String, _ node: SourceNode?, _ message: String) -> ConfigurationError {
+    ConfigurationError(file: file, location: node?.location, path: path, message)
+  }
+}

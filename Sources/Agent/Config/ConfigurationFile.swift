@@ -1,0 +1,104 @@
+/// The standalone agent's configuration: a file with an endpoint configuration, or a Flow catalog file.
+///
+/// Duty: from a text in JSON or YAML to an `EndpointConfiguration` and the name of the stream to write, with problems
+/// that name file, line and column where these are known (YAML).
+///
+/// A catalog file is one with `captures` at its root. Its single capture is used, or the one asked for by name:
+/// `captures.NAME.endpoint.connector.config` (an image) or `….local.config` (a command) is the configuration, inline or
+/// as the path of another file, relative to the catalog file; the stream comes from the resource of its one binding that
+/// is not disabled. Everything else in a catalog file is Flow's and not looked at.
+///
+/// References to secrets are expanded here and only here (`SecretReferences`): within Flow, configurations come
+/// complete. A configuration still encrypted by sops is refused, as only Flow decrypts.
+struct ConfigurationFile: Sendable, Equatable {
+  let configuration: EndpointConfiguration
+  /// Name of the stream; the queue's name where the file names none. 1 to 255 bytes, may contain slashes.
+  let stream: String
+  /// The capture of the catalog file, or nil where the file is an endpoint configuration.
+  let capture: String?
+
+  /// Reads and loads a file; `-` is stdin.
+  static func read(
+    path: String, capture: String? = nil, inputs: ConfigurationInputs = .process
+  ) throws(ConfigurationError) -> ConfigurationFile {
+    switch inputs.contents(path) {
+    case .success(let text):
+      return try load(text: text, name: path, capture: capture, inputs: inputs)
+    case .failure(let error):
+      throw ConfigurationError(file: path, "cannot be read: \(error.reason)")
+    }
+  }
+
+  /// - Parameters:
+  ///   - name: Path of the file; other files are relative to its directory.
+  ///   - capture: Which capture of a catalog file to use; needed only if it has several.
+  /// - Throws: All problems of the configuration at once, or the first that keeps it from being found.
+  static func load(
+    text: String, name: String, capture: String? = nil, inputs: ConfigurationInputs = .process
+  ) throws(ConfigurationError) -> ConfigurationFile {
+    let root = try SourceText.read(text, file: name)
+    guard root["captures"] != nil else {
+      if capture != nil {
+        throw ConfigurationError(file: name, "has no captures to choose from: it is an endpoint configuration")
+      }
+      let configuration = try parse(root, file: name, inputs: inputs)
+      return ConfigurationFile(configuration: configuration, stream: configuration.queue.name, capture: nil)
+    }
+    let entry = try CatalogFile(root, file: name, inputs: inputs).entry(named: capture)
+    let configuration = try parse(entry.configuration, file: entry.configurationFile, inputs: inputs)
+    return ConfigurationFile(
+      configuration: configuration, stream: entry.stream ?? configuration.queue.name, capture: entry.name)
+  }
+
+  private static func parse(
+    _ node: SourceNode, file: String, inputs: ConfigurationInputs
+  ) throws(ConfigurationError) -> EndpointConfiguration {
+    if node["sops"] != nil, isEncrypted(node) {
+      throw ConfigurationError(file: file, "is encrypted with sops: decrypt it first, or give it to Flow")
+    }
+    var references = SecretReferences(inputs: inputs, directory: directory(of: file))
+    let expanded = references.expand(node)
+    let locations = node.locations()
+    guard references.problems.isEmpty else { throw located(references.problems, locations, file: file) }
+    do throws(ConfigurationError) {
+      return try EndpointConfiguration.parse(expanded.value, hidden: references.hidden)
+    } catch {
+      throw located(error.problems, locations, file: file)
+    }
+  }
+
+  /// Problems with the places of their settings, or of the closest group that is written.
+  private static func located(
+    _ problems: [ConfigurationProblem], _ locations: [String: TextLocation], file: String
+  ) -> ConfigurationError {
+    ConfigurationError(
+      problems.map { problem in
+        var located = problem
+        var path = problem.path[...]
+        while located.location == nil, !path.isEmpty {
+          located.location = locations[String(path)]
+          path = path.lastIndex { $0 == "." || $0 == "[" }.map { path[..<$0] } ?? ""
+        }
+        return located
+      }, file: file)
+  }
+
+  /// Whether a value is one that sops writes.
+  private static func isEncrypted(_ node: SourceNode) -> Bool {
+    switch node.content {
+    case .scalar: node.text?.hasPrefix("ENC[") ?? false
+    case .array(let elements): elements.contains(where: isEncrypted)
+    case .object(let members): members.contains { isEncrypted($0.value) }
+    }
+  }
+
+  /// The directory of a path with its closing slash; empty for a bare name.
+  static func directory(of path: String) -> String {
+    path.lastIndex(of: "/").map { String(path[...$0]) } ?? ""
+  }
+
+  /// A path as seen from `directory`.
+  static func resolve(_ path: String, in directory: String) -> String {
+    path.hasPrefix("/") ? path : directory + path
+  }
+}

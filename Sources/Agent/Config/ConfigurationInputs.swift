@@ -1,0 +1,53 @@
+import Glibc
+
+/// What a configuration file may take from outside: environment variables and other files.
+struct ConfigurationInputs: Sendable {
+  /// The variable's value, or nil where it is not set.
+  var environment: @Sendable (_ name: String) -> String?
+  /// The file's text; the error is a clause such as `No such file or directory`, without any content.
+  var contents: @Sendable (_ path: String) -> Result<String, UnreadableFile>
+
+  struct UnreadableFile: Error, Equatable {
+    var reason: String
+  }
+
+  /// Those of this process.
+  static let process = ConfigurationInputs(
+    environment: { name in
+      // The pointer is copied at once; nothing in this program changes its environment.
+      guard let value = unsafe getenv(name) else { return nil }
+      return unsafe String(cString: value)
+    },
+    contents: { path in readText(path) })
+
+  /// Reads a whole file of valid UTF-8, at most `SourceText.maximumBytes`; `-` is stdin. Pipes are fine (`<(…)`).
+  private static func readText(_ path: String) -> Result<String, UnreadableFile> {
+    let descriptor = path == "-" ? dup(STDIN_FILENO) : unsafe open(path, O_RDONLY | O_CLOEXEC)
+    guard descriptor >= 0 else { return .failure(UnreadableFile(reason: lastError())) }
+    defer { close(descriptor) }
+    var bytes: [UInt8] = []
+    var chunk = [UInt8](repeating: 0, count: 1 << 16)
+    while true {
+      let count = unsafe chunk.withUnsafeMutableBytes { unsafe read(descriptor, $0.baseAddress, $0.count) }
+      if count < 0 {
+        if errno == EINTR { continue }
+        return .failure(UnreadableFile(reason: lastError()))
+      }
+      if count == 0 { break }
+      bytes.append(contentsOf: chunk[..<count])
+      if bytes.count > SourceText.maximumBytes {
+        return .failure(UnreadableFile(reason: "larger than \(SourceText.maximumBytes) bytes"))
+      }
+    }
+    guard let text = String(validating: bytes, as: UTF8.self) else {
+      return .failure(UnreadableFile(reason: "not valid UTF-8"))
+    }
+    return .success(text)
+  }
+
+  /// The system's text for `errno`.
+  private static func lastError() -> String {
+    // The text is copied before any other call could change it.
+    unsafe String(cString: strerror(errno))
+  }
+}

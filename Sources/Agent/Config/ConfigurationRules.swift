@@ -1,0 +1,93 @@
+/// The rules that tie settings together, and what a valid configuration is warned about.
+enum ConfigurationRules {
+  /// Problems between settings; a rule is silent where one of its settings has a problem of its own.
+  static func problems(in values: [String: SettingValue]) -> [ConfigurationProblem] {
+    credentials(values) + arguments(values) + acknowledgement(values)
+  }
+
+  private static func credentials(_ values: [String: SettingValue]) -> [ConfigurationProblem] {
+    let certificate = values["tls.client_cert"] != nil
+    let key = values["tls.client_key"] != nil
+    if values["auth_type"] == .text("external") {
+      var missing: [String] = []
+      if values["tls.enabled"] == .flag(false) { missing.append("tls.enabled: true") }
+      if !certificate { missing.append("tls.client_cert") }
+      if !key { missing.append("tls.client_key") }
+      if !missing.isEmpty {
+        let message = "\"external\" needs \(missing.joined(separator: " and "))"
+        return [ConfigurationProblem(path: "auth_type", message: message)]
+      }
+    }
+    if certificate == key { return [] }
+    let (given, absent) = certificate ? ("tls.client_cert", "tls.client_key") : ("tls.client_key", "tls.client_cert")
+    return [ConfigurationProblem(path: absent, message: "is required where \(given) is given")]
+  }
+
+  /// Settings that are sent as arguments, with the table that may name the same argument.
+  private static let sentAs: [(setting: String, table: String, argument: String)] = [
+    ("message_ttl", "queue.arguments", "x-message-ttl"),
+    ("max_priority", "queue.arguments", "x-max-priority"),
+    ("consumer.priority", "consumer.arguments", "x-priority"),
+  ]
+
+  private static func arguments(_ values: [String: SettingValue]) -> [ConfigurationProblem] {
+    sentAs.compactMap { entry in
+      guard case .integer(let number) = values[entry.setting], case .table(let table) = values[entry.table],
+        let other = table[entry.argument], other != .number(String(number))
+      else { return nil }
+      return ConfigurationProblem(
+        path: entry.setting,
+        message: "differs from \(entry.table).\(entry.argument), which is the same argument: give one of them")
+    }
+  }
+
+  /// The arguments of `table` together with the settings that are sent in the same place.
+  static func merged(_ table: String, in values: [String: SettingValue]) -> JSONObject {
+    var result = JSONObject()
+    if case .table(let given) = values[table] { result = given }
+    for entry in sentAs where entry.table == table {
+      if case .integer(let number) = values[entry.setting] { result[entry.argument] = .number(String(number)) }
+    }
+    return result
+  }
+
+  private static func acknowledgement(_ values: [String: SettingValue]) -> [ConfigurationProblem] {
+    guard values["journal.acknowledge"] == .text("journaled"), values["journal.path"] == nil else { return [] }
+    return [
+      ConfigurationProblem(
+        path: "journal.acknowledge",
+        message: "\"journaled\" needs journal.path: a temporary journal is gone after a crash, "
+          + "and with it messages that the broker has forgotten")
+    ]
+  }
+
+  /// What works but costs a guarantee, one sentence each.
+  static func warnings(for configuration: EndpointConfiguration) -> [String] {
+    var warnings: [String] = []
+    let tls = configuration.tls
+    if tls.enabled, !tls.verifyCertificate {
+      warnings.append("tls.verify_cert is false: the broker's identity is not verified.")
+    }
+    if !tls.enabled {
+      let idle = [
+        tls.caCertificate.map { _ in "tls.ca_cert" }, tls.clientCertificate.map { _ in "tls.client_cert" },
+        tls.serverName.map { _ in "tls.server_name" }, tls.verifyCertificate ? nil : "tls.verify_cert",
+      ]
+      let names = idle.compactMap { $0 }
+      if !names.isEmpty {
+        warnings.append("tls.enabled is false: \(names.joined(separator: ", ")) without effect.")
+      }
+    }
+    if configuration.queue.declaration != .active, !configuration.bindings.isEmpty {
+      warnings.append(
+        "queue.declare is \(configuration.queue.declaration.rawValue): bindings are checked, but not made.")
+    }
+    if configuration.consumer.prefetchCount == 0, !configuration.consumer.noAck {
+      warnings.append("consumer.prefetch_count is 0, so unlimited: messages are captured at least once only.")
+    }
+    if configuration.consumer.noAck {
+      warnings.append("consumer.no_ack is true: messages in flight are lost when the connection breaks.")
+    }
+    return warnings
+  }
+}

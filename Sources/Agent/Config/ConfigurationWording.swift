@@ -1,0 +1,86 @@
+/// The wording of problems with single settings, in one place.
+///
+/// A value is shown only where it is a scalar, never where it is or may hold a secret; texts from outside are shown in
+/// JSON's quotes, control characters escaped, and shortened.
+enum ConfigurationWording {
+  /// Longest text shown, in characters.
+  private static let shown = 64
+
+  /// - Parameter hidden: Whether the value must not be shown.
+  static func wrongType(_ value: JSONValue, expected: String, hint: String? = nil, hidden: Bool) -> String {
+    let base = "must be \(expected), not \(describe(value, hidden: hidden))"
+    return hint.map { "\(base); \($0)" } ?? base
+  }
+
+  static func outOfRange(_ text: String, unit: String, from lower: String, to upper: String, hidden: Bool) -> String {
+    "\(hidden ? "the value" : shorten(text)) is out of range: give \(unit) from \(lower) to \(upper)"
+  }
+
+  static func notWhole(_ text: String, from lower: String, to upper: String, hidden: Bool) -> String {
+    "\(hidden ? "the value" : shorten(text)) is not written as a whole number (neither point nor exponent): "
+      + "give one from \(lower) to \(upper)"
+  }
+
+  static func notChoice(_ text: String, of choices: [String], hidden: Bool) -> String {
+    let list = choices.map(quote).joined(separator: ", ")
+    let nearest = hidden ? nil : EditDistance.nearest(to: text, among: choices)
+    let hint = nearest.map { "; did you mean \(quote($0))?" } ?? ""
+    return "\(hidden ? "the value" : quote(text)) is not one of \(list)\(hint)"
+  }
+
+  /// - Parameter suggestion: The nearest known key, or the full path of a key that belongs elsewhere.
+  static func unknownKey(_ key: String, suggestion: String?) -> String {
+    let hint = suggestion.map { "; did you mean \(quote($0))?" } ?? ""
+    return "unknown key \(quote(key))\(hint)"
+  }
+
+  static func unsupported(_ text: String, reason: String) -> String {
+    "\(text) is not supported by this version yet: \(reason)"
+  }
+
+  static let missing = "is required"
+  static let nul = "contains a NUL character"
+
+  static func describe(_ value: JSONValue, hidden: Bool) -> String {
+    switch value {
+    case .null: "null (leave the key out instead)"
+    case .bool(let flag): hidden ? "a boolean" : String(flag)
+    case .number(let text): hidden ? "a number" : "the number \(shorten(text))"
+    case .string(let text): hidden ? "a string" : "the string \(quote(text))"
+    case .array: "an array"
+    case .object: "an object"
+    }
+  }
+
+  /// A text from outside in quotes, escaped and shortened.
+  static func quote(_ text: String) -> String {
+    "\"" + escaped(shorten(text)) + "\""
+  }
+
+  /// A path, which may hold keys from outside, escaped and shortened.
+  static func printable(_ path: String) -> String {
+    escaped(shorten(path, to: 4 * shown))
+  }
+
+  /// Quotes and what would disturb a terminal or a log are written as escapes.
+  private static func escaped(_ text: String) -> String {
+    var result = ""
+    for scalar in text.unicodeScalars {
+      switch scalar {
+      case "\"", "\\": result += "\\\(scalar)"
+      case "\n": result += "\\n"
+      case "\t": result += "\\t"
+      case _ where scalar.properties.generalCategory == .control || scalar.properties.generalCategory == .format:
+        result += "\\u{" + String(scalar.value, radix: 16) + "}"
+      default: result.unicodeScalars.append(scalar)
+      }
+    }
+    return result
+  }
+
+  private static func shorten(_ text: String, to limit: Int = shown) -> String {
+    // By scalars: one character may have any number of combining marks.
+    let head = text.unicodeScalars.prefix(limit)
+    return head.endIndex == text.unicodeScalars.endIndex ? text : String(head) + "…"
+  }
+}

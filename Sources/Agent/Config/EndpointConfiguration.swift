@@ -1,0 +1,105 @@
+/// The endpoint configuration, checked and typed.
+///
+/// It can only be had from `parse`, so whoever holds one may rely on every bound of `SettingsTable` and every rule of
+/// `ConfigurationRules`. Nothing in it depends on the time or the machine: files that it names are read by their users.
+struct EndpointConfiguration: Sendable, Equatable {
+  /// Broker host name or address; no scheme, no port.
+  let host: String
+  /// 1 to 65535; already 5671 where TLS is enabled and no port was given.
+  let port: Int
+  let virtualHost: String
+  let username: String
+  let password: Secret
+  let authType: AuthType
+  let tls: TLSConfiguration
+  let queue: QueueSettings
+  /// In the order given; none is legal (the queue is bound by someone else).
+  let bindings: [BindingSettings]
+  let consumer: ConsumerSettings
+  /// Milliseconds; already part of `queue.arguments`.
+  let messageTTL: Int?
+  /// 0 to 255; already part of `queue.arguments`.
+  let maxPriority: Int?
+  /// 0 to 65535; 0 asks for no heartbeats.
+  let heartbeatSeconds: Int
+  /// Positive; covers TCP, TLS and AMQP handshake together, and each later call.
+  let connectionTimeout: Duration
+  /// Not negative, before jitter.
+  let reconnectDelay: Duration
+  /// Failed attempts in a row before giving up; nil never gives up.
+  let maxReconnectAttempts: Int?
+  let journal: JournalConfiguration
+  let document: DocumentSettings
+
+  /// What works but costs a guarantee, one sentence each, for the log at start.
+  var warnings: [String] { ConfigurationRules.warnings(for: self) }
+
+  /// Reads and checks a configuration; a root `sops` key is ignored.
+  ///
+  /// - Parameters:
+  ///   - value: The configuration's object, as JSON.
+  ///   - hidden: Paths (`bindings[0].exchange`) whose values are treated as secrets, as they came from elsewhere.
+  ///   - unsupported: Settings that only take their default yet, with reasons.
+  /// - Throws: All problems at once. No secret appears in them.
+  static func parse(
+    _ value: JSONValue, hidden: Set<String> = [],
+    unsupported: [String: String] = SettingsTable.notYetSupported
+  ) throws(ConfigurationError) -> EndpointConfiguration {
+    var reader = SettingsReader(hidden: hidden, unsupported: unsupported)
+    reader.read(value)
+    var problems = reader.problems
+    // Without an object every rule would complain about the same.
+    if case .object = value { problems += rules(reader) }
+    guard problems.isEmpty else { throw ConfigurationError(problems) }
+    return EndpointConfiguration(checked: reader.values, bindings: reader.items["bindings"] ?? [])
+  }
+
+  /// Rules between settings, save those that a setting's own problem sets off.
+  private static func rules(_ reader: SettingsReader) -> [ConfigurationProblem] {
+    let broken = reader.problems.map(\.path)
+    func isBroken(_ path: String) -> Bool {
+      broken.contains { $0 == path || path.hasPrefix($0 + ".") || $0.hasPrefix(path + ".") }
+    }
+    let certificates = ["tls.client_cert", "tls.client_key"].contains(where: isBroken)
+    return ConfigurationRules.problems(in: reader.values).filter { problem in
+      switch problem.path {
+      case "auth_type", "tls.client_cert", "tls.client_key": !certificates
+      case "journal.acknowledge": !isBroken("journal.path")
+      default: true
+      }
+    }
+  }
+
+  /// - Precondition: `checked` holds a value for every row that is required or has a default: the reader found no
+  ///   problem.
+  private init(checked: [String: SettingValue], bindings items: [[String: SettingValue]]) {
+    let values = CheckedValues(checked)
+    host = values.text("host")
+    virtualHost = values.text("virtual_host")
+    username = values.text("username")
+    password = Secret(values.text("password"))
+    authType = values.choice("auth_type")
+    tls = TLSConfiguration(values)
+    // The registered ports of amqp and amqps. https://www.rabbitmq.com/docs/networking#ports
+    port = values.optionalInteger("port") ?? (tls.enabled ? 5671 : 5672)
+    queue = QueueSettings(values, arguments: ConfigurationRules.merged("queue.arguments", in: checked))
+    bindings = items.map { BindingSettings(CheckedValues($0)) }
+    consumer = ConsumerSettings(values, arguments: ConfigurationRules.merged("consumer.arguments", in: checked))
+    messageTTL = values.optionalInteger("message_ttl")
+    maxPriority = values.optionalInteger("max_priority")
+    heartbeatSeconds = values.integer("heartbeat")
+    connectionTimeout = values.seconds("connection_timeout")
+    reconnectDelay = values.seconds("reconnect_delay")
+    let attempts = values.integer("max_reconnect_attempts")
+    maxReconnectAttempts = attempts < 0 ? nil : attempts
+    journal = JournalConfiguration(values)
+    document = DocumentSettings(values)
+  }
+}
+
+/// How the connector logs in.
+enum AuthType: String, Sendable, Equatable, CaseIterable {
+  case plain
+  case amqplain
+  case external
+}

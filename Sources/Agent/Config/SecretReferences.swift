@@ -1,0 +1,144 @@
+/// Replaces `${env:NAME}` and `${file:PATH}` in the strings of a standalone configuration.
+///
+/// A reference may be a whole value or a part of a string. `$${env:` and `$${file:` stand for themselves without the
+/// first dollar; any other `$` is literal. What comes in is not looked at again. A file's one trailing line break is
+/// dropped; its path is relative to the configuration file. Where the setting is a number or a boolean, the text of a
+/// value that is one whole reference is read as such. Keys are left alone.
+struct SecretReferences {
+  /// Paths whose values came from outside, so that no message shows them.
+  private(set) var hidden: Set<String> = []
+  private(set) var problems: [ConfigurationProblem] = []
+
+  private let inputs: ConfigurationInputs
+  /// Directory that files are relative to; ends in `/` unless empty.
+  private let directory: String
+
+  init(inputs: ConfigurationInputs, directory: String) {
+    self.inputs = inputs
+    self.directory = directory
+  }
+
+  /// - Parameter path: Of `node`, as in problems.
+  mutating func expand(_ node: SourceNode, path: String = "") -> SourceNode {
+    var result = node
+    switch node.content {
+    case .scalar(.string(let text)):
+      if text.utf8.contains(UInt8(ascii: "$")) { result.content = .scalar(expand(text, at: path)) }
+    case .scalar:
+      break
+    case .array(let elements):
+      var expanded: [SourceNode] = []
+      for (index, element) in elements.enumerated() {
+        expanded.append(expand(element, path: "\(path)[\(index)]"))
+      }
+      result.content = .array(expanded)
+    case .object(let members):
+      var expanded: [SourceNode.Member] = []
+      for var member in members {
+        member.value = expand(member.value, path: SettingsTable.join(path, member.key))
+        expanded.append(member)
+      }
+      result.content = .object(expanded)
+    }
+    return result
+  }
+
+  private enum Part {
+    case literal(Substring)
+    case reference(Scheme, Substring)
+    /// Without its closing brace.
+    case open
+  }
+
+  private enum Scheme: String, CaseIterable {
+    case env = "${env:"
+    case file = "${file:"
+  }
+
+  private mutating func expand(_ text: String, at path: String) -> JSONValue {
+    let parts = SecretReferences.parts(of: text)
+    var result = ""
+    for part in parts {
+      switch part {
+      case .literal(let literal):
+        result += literal
+      case .reference(let scheme, let name):
+        hidden.insert(path)
+        result += look(up: String(name), scheme, at: path) ?? ""
+      case .open:
+        report(path, "has a reference without its closing brace")
+      }
+    }
+    guard parts.count == 1, case .reference = parts[0] else { return .string(result) }
+    return typed(result, at: path)
+  }
+
+  private static func parts(of text: String) -> [Part] {
+    var parts: [Part] = []
+    var rest = text[...]
+    var literal = rest.startIndex
+    func flush(until end: String.Index) {
+      if literal < end { parts.append(.literal(text[literal..<end])) }
+    }
+    while let dollar = rest.firstIndex(of: "$") {
+      rest = rest[dollar...]
+      let next = rest.dropFirst()
+      if next.first == "$", Scheme.allCases.contains(where: { next.hasPrefix($0.rawValue) }) {
+        // Without the first dollar; the second is part of the literal that follows.
+        flush(until: dollar)
+        literal = next.startIndex
+        rest = next.dropFirst()
+      } else if let scheme = Scheme.allCases.first(where: { rest.hasPrefix($0.rawValue) }) {
+        flush(until: dollar)
+        let body = rest.dropFirst(scheme.rawValue.count)
+        guard let brace = body.firstIndex(of: "}") else { return parts + [.open] }
+        parts.append(.reference(scheme, body[..<brace]))
+        rest = body[brace...].dropFirst()
+        literal = rest.startIndex
+      } else {
+        rest = next
+      }
+    }
+    flush(until: text.endIndex)
+    return parts
+  }
+
+  /// The text that a reference stands for, or nil after a problem was reported.
+  private mutating func look(up name: String, _ scheme: Scheme, at path: String) -> String? {
+    guard !name.isEmpty, !name.unicodeScalars.contains("\0") else {
+      report(path, "has a reference \(scheme.rawValue)…} without a proper name")
+      return nil
+    }
+    switch scheme {
+    case .env:
+      guard let value = inputs.environment(name) else {
+        report(path, "environment variable \(ConfigurationWording.quote(name)) is not set")
+        return nil
+      }
+      return value
+    case .file:
+      let file = ConfigurationFile.resolve(name, in: directory)
+      switch inputs.contents(file) {
+      case .success(let contents):
+        // A line break is one character, also with a carriage return.
+        return contents.last == "\n" || contents.last == "\r\n" ? String(contents.dropLast()) : contents
+      case .failure(let error):
+        report(path, "cannot read file \(ConfigurationWording.quote(file)): \(error.reason)")
+        return nil
+      }
+    }
+  }
+
+  /// Text for a number or a boolean setting as such; other settings take strings.
+  private func typed(_ text: String, at path: String) -> JSONValue {
+    switch SettingsTable.setting(at: SettingsTable.rowPath(of: path))?.kind {
+    case .integer, .number: SourceText.isNumber(text) ? .number(text) : .string(text)
+    case .boolean: text == "true" ? .bool(true) : text == "false" ? .bool(false) : .string(text)
+    case .text, .choice, .table, nil: .string(text)
+    }
+  }
+
+  private mutating func report(_ path: String, _ message: String) {
+    problems.append(ConfigurationProblem(path: path, message: message))
+  }
+}

@@ -1,0 +1,133 @@
+/// One setting of the endpoint configuration: a row of `SettingsTable`.
+///
+/// Schema, parser and README all read this value, so a fact about a setting is written once.
+struct Setting: Sendable, Equatable {
+  /// The last component of its path, as written in a configuration: `prefetch_count`.
+  let key: String
+  /// Title Case, for the Flow UI.
+  let title: String
+  /// One or more sentences in the second person, each ending in a period; no HTML.
+  let description: String
+  let kind: SettingKind
+  let presence: Presence
+  /// Its value appears in no message, log or table.
+  var secret = false
+  /// May hold line breaks (PEM); the UI shows a text area.
+  var multiline = false
+  /// Rarely needed; the UI hides it at first.
+  var advanced = false
+
+  /// What holds where the setting is not given.
+  enum Presence: Sendable, Equatable {
+    case required
+    /// This value, in the schema and in the parser alike.
+    case value(JSONValue)
+    /// Depends on other settings, described for people: "`host`". The schema carries no default then: the UI writes
+    /// a schema's defaults into the configuration, where they would override what follows from the other settings.
+    case derived(String)
+    /// Nothing: the feature is off, or the broker decides.
+    case absent
+  }
+}
+
+/// What values a setting takes.
+enum SettingKind: Sendable, Equatable {
+  case text(TextRule)
+  case integer(ClosedRange<Int>)
+  /// Seconds, always; bounds are inclusive.
+  case number(ClosedRange<Double>)
+  case boolean
+  /// One of these strings.
+  case choice([Choice])
+  /// An AMQP field table in JSON: integers stay integers, nested tables and arrays are kept.
+  case table
+}
+
+/// A value of an enumerated setting.
+struct Choice: Sendable, Equatable {
+  let value: String
+  let title: String
+  let description: String
+}
+
+/// Which strings a text setting takes. NUL is refused everywhere: AMQP short strings, SASL and C strings end there.
+struct TextRule: Sendable, Equatable {
+  /// In bytes of UTF-8.
+  let bytes: ClosedRange<Int>
+  let form: Form
+
+  enum Form: Sendable, Equatable {
+    case any
+    /// A host name or address: neither blanks nor slashes, so that a pasted URL is noticed.
+    case host
+    /// A file path, or PEM text, told apart by `-----BEGIN`.
+    case pem
+  }
+
+  /// An AMQP short string: at most 255 bytes.
+  static let shortString = TextRule(bytes: 0...255, form: .any)
+  /// An AMQP short string that names something.
+  static let name = TextRule(bytes: 1...255, form: .any)
+  /// A DNS name has at most 253 bytes, an address with a zone fits as well.
+  static let host = TextRule(bytes: 1...255, form: .host)
+  /// `PATH_MAX` of Linux is 4096 with the closing NUL.
+  static let path = TextRule(bytes: 1...4095, form: .any)
+  /// A certificate chain or key; 1 MiB is far above any real one.
+  static let pem = TextRule(bytes: 1...(1 << 20), form: .pem)
+  /// The whole SASL response travels in one frame before the frame size is negotiated; RabbitMQ 4.1 takes 8192 bytes
+  /// there, so that OAuth 2 tokens fit. https://www.rabbitmq.com/docs/configure#config-items (`initial_frame_max`)
+  static let password = TextRule(bytes: 0...8192, form: .any)
+}
+
+/// A setting, or settings under a common key.
+enum SettingNode: Sendable, Equatable {
+  case setting(Setting)
+  case group(SettingGroup)
+
+  var key: String {
+    switch self {
+    case .setting(let setting): setting.key
+    case .group(let group): group.key
+    }
+  }
+}
+
+/// Settings under a common key: an object, or a list of such objects.
+struct SettingGroup: Sendable, Equatable {
+  let key: String
+  let title: String
+  let description: String
+  /// Title and description of an item, where the group is a list (of any length) of objects with these members.
+  var item: Item?
+  /// Collapsed in the UI at first.
+  var advanced = false
+  /// In the order that the UI shows and that problems are reported in.
+  let members: [SettingNode]
+
+  struct Item: Sendable, Equatable {
+    let title: String
+    let description: String
+  }
+
+  /// Whether the group is a list.
+  var repeats: Bool { item != nil }
+
+  /// Whether a secret lies anywhere below, so that a value in the group's place may be one.
+  var holdsSecret: Bool {
+    members.contains { node in
+      switch node {
+      case .setting(let setting): setting.secret
+      case .group(let group): group.holdsSecret
+      }
+    }
+  }
+}
+
+/// A setting's value after its own checks.
+enum SettingValue: Sendable, Equatable {
+  case text(String)
+  case integer(Int)
+  case number(Double)
+  case flag(Bool)
+  case table(JSONObject)
+}

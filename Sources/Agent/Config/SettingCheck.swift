@@ -1,0 +1,171 @@
+/// Why a value is no value of a setting.
+struct SettingRefusal: Error, Equatable {
+  /// What follows the setting's path, where the trouble lies inside of a table: `.x-queue-type`.
+  var within = ""
+  var message: String
+}
+
+/// The checks of single values, by kind.
+enum SettingCheck {
+  static func text(_ value: JSONValue, _ rule: TextRule, hidden: Bool) -> Result<SettingValue, SettingRefusal> {
+    guard case .string(let text) = value else {
+      // YAML reads `password: 1234` as a number.
+      let hint: String? =
+        switch value {
+        case .number, .bool: "put it in quotes"
+        case .null, .string, .array, .object: nil
+        }
+      return refuse(ConfigurationWording.wrongType(value, expected: "a string", hint: hint, hidden: hidden))
+    }
+    if text.unicodeScalars.contains("\0") { return refuse(ConfigurationWording.nul) }
+    let count = text.utf8.count
+    if count < rule.bytes.lowerBound { return refuse("must not be empty") }
+    let limit = longest(of: text, rule)
+    if count > limit { return refuse("has \(count) bytes, which is more than \(limit)") }
+    switch rule.form {
+    case .any:
+      break
+    case .host:
+      if text.unicodeScalars.contains(where: { $0 == "/" || $0.properties.isWhitespace }) {
+        return refuse("must be a host name or address alone, without scheme, path or blanks")
+      }
+    case .pem:
+      if !text.contains(PEMSource.marker), text.contains(where: \.isNewline) {
+        return refuse("has line breaks, so it is no file path, but no line with \(PEMSource.marker) either")
+      }
+    }
+    return .success(.text(text))
+  }
+
+  /// A path is bounded by the system, PEM text by the rule.
+  private static func longest(of text: String, _ rule: TextRule) -> Int {
+    rule.form == .pem && !text.contains(PEMSource.marker) ? TextRule.path.bytes.upperBound : rule.bytes.upperBound
+  }
+
+  static func integer(
+    _ value: JSONValue, _ range: ClosedRange<Int>, hidden: Bool
+  ) -> Result<SettingValue, SettingRefusal> {
+    let (lower, upper) = (String(range.lowerBound), String(range.upperBound))
+    guard case .number(let text) = value else {
+      let expected = "a whole number from \(lower) to \(upper)"
+      return refuse(
+        ConfigurationWording.wrongType(value, expected: expected, hint: unquote(value), hidden: hidden))
+    }
+    guard isInteger(text) else {
+      return refuse(ConfigurationWording.notWhole(text, from: lower, to: upper, hidden: hidden))
+    }
+    guard let number = Int(text), range.contains(number) else {
+      return refuse(
+        ConfigurationWording.outOfRange(text, unit: "a whole number", from: lower, to: upper, hidden: hidden))
+    }
+    return .success(.integer(number))
+  }
+
+  static func number(
+    _ value: JSONValue, _ range: ClosedRange<Double>, hidden: Bool
+  ) -> Result<SettingValue, SettingRefusal> {
+    let (lower, upper) = (SettingsTable.plain(range.lowerBound), SettingsTable.plain(range.upperBound))
+    guard case .number(let text) = value else {
+      let expected = "a number from \(lower) to \(upper)"
+      return refuse(
+        ConfigurationWording.wrongType(value, expected: expected, hint: unquote(value), hidden: hidden))
+    }
+    guard let number = Double(text), range.contains(number) else {
+      return refuse(ConfigurationWording.outOfRange(text, unit: "a number", from: lower, to: upper, hidden: hidden))
+    }
+    return .success(.number(number))
+  }
+
+  static func boolean(_ value: JSONValue, hidden: Bool) -> Result<SettingValue, SettingRefusal> {
+    guard case .bool(let flag) = value else {
+      var hint: String?
+      // YAML 1.1 read these as booleans, 1.2 does not.
+      if case .string(let text) = value, !hidden {
+        switch text.lowercased() {
+        case "yes", "on", "true": hint = "write true"
+        case "no", "off", "false": hint = "write false"
+        default: break
+        }
+      }
+      return refuse(ConfigurationWording.wrongType(value, expected: "true or false", hint: hint, hidden: hidden))
+    }
+    return .success(.flag(flag))
+  }
+
+  static func choice(_ value: JSONValue, _ choices: [String], hidden: Bool) -> Result<SettingValue, SettingRefusal> {
+    guard case .string(let text) = value else {
+      let list = choices.map(ConfigurationWording.quote).joined(separator: ", ")
+      return refuse(ConfigurationWording.wrongType(value, expected: "one of \(list)", hidden: hidden))
+    }
+    guard choices.contains(text) else {
+      return refuse(ConfigurationWording.notChoice(text, of: choices, hidden: hidden))
+    }
+    return .success(.text(text))
+  }
+
+  // MARK: Tables
+
+  /// Deepest nesting of tables and arrays in arguments: the encoder recurses, and no broker argument needs more.
+  static let deepest = 16
+
+  static func table(_ value: JSONValue, hidden: Bool) -> Result<SettingValue, SettingRefusal> {
+    guard case .object(let object) = value else {
+      return refuse(ConfigurationWording.wrongType(value, expected: "an object", hidden: hidden))
+    }
+    if let refusal = refusal(of: value, at: "", depth: 0, hidden: hidden) { return .failure(refusal) }
+    return .success(.table(object))
+  }
+
+  /// The first thing in an AMQP argument that cannot be sent.
+  private static func refusal(of value: JSONValue, at within: String, depth: Int, hidden: Bool) -> SettingRefusal? {
+    guard depth <= deepest else {
+      return SettingRefusal(within: within, message: "is nested more than \(deepest) levels deep")
+    }
+    switch value {
+    case .null, .bool, .string:
+      return nil
+    case .number(let text):
+      if isInteger(text) ? Int64(text) != nil : Double(text)?.isFinite == true { return nil }
+      let shown = hidden ? "the value" : ConfigurationWording.describe(value, hidden: false)
+      return SettingRefusal(
+        within: within, message: "\(shown) fits neither a signed 64-bit integer nor a double; use a string")
+    case .array(let elements):
+      for (index, element) in elements.enumerated() {
+        let found = refusal(of: element, at: "\(within)[\(index)]", depth: depth + 1, hidden: hidden)
+        if let found { return found }
+      }
+      return nil
+    case .object(let object):
+      for member in object.members {
+        let count = member.key.utf8.count
+        // Field names are short strings; an empty one breaks other clients' decoders.
+        if count == 0 { return SettingRefusal(within: within, message: "has an empty key") }
+        if count > 255 {
+          return SettingRefusal(within: within, message: "has a key of \(count) bytes, which is more than 255")
+        }
+        if member.key.unicodeScalars.contains("\0") {
+          return SettingRefusal(within: within, message: "has a key that \(ConfigurationWording.nul)")
+        }
+        let found = refusal(of: member.value, at: "\(within).\(member.key)", depth: depth + 1, hidden: hidden)
+        if let found { return found }
+      }
+      return nil
+    }
+  }
+
+  /// Whether a JSON number's text has neither point nor exponent.
+  static func isInteger(_ text: String) -> Bool {
+    var digits = text.utf8[...]
+    if digits.first == UInt8(ascii: "-") { digits = digits.dropFirst() }
+    return !digits.isEmpty && digits.allSatisfy { $0 >= UInt8(ascii: "0") && $0 <= UInt8(ascii: "9") }
+  }
+
+  private static func unquote(_ value: JSONValue) -> String? {
+    guard case .string(let text) = value, Double(text) != nil else { return nil }
+    return "leave out the quotes"
+  }
+
+  private static func refuse(_ message: String) -> Result<SettingValue, SettingRefusal> {
+    .failure(SettingRefusal(message: message))
+  }
+}

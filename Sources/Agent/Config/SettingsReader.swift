@@ -1,0 +1,163 @@
+/// Checks a JSON value against `SettingsTable`, setting by setting, and collects values and problems.
+///
+/// What it accepts is exactly what the schema publishes, with two differences: unknown keys are problems, and an integer
+/// must be written as one (`5.0` and `5e0` are refused). A setting with a problem has no value afterwards, not even its
+/// default, so that the rules between settings do not speak about it.
+struct SettingsReader {
+  /// Values of the settings outside of lists, by path; defaults included.
+  private(set) var values: [String: SettingValue] = [:]
+  /// Values of each item of a list, by the row's path (`bindings[].exchange`).
+  private(set) var items: [String: [[String: SettingValue]]] = [:]
+  private(set) var problems: [ConfigurationProblem] = []
+
+  /// Paths whose values must not be shown, as they came from the environment or from a file.
+  private let hidden: Set<String>
+  private let unsupported: [String: String]
+
+  /// - Parameters:
+  ///   - hidden: Paths, as in problems, whose values are treated as secrets.
+  ///   - unsupported: Rows' paths whose values other than the default are refused, with reasons.
+  init(hidden: Set<String>, unsupported: [String: String]) {
+    self.hidden = hidden
+    self.unsupported = unsupported
+  }
+
+  /// Reads a whole configuration; to be called once.
+  mutating func read(_ value: JSONValue) {
+    guard case .object(let object) = value else {
+      report("", ConfigurationWording.wrongType(value, expected: "an object", hidden: true))
+      return
+    }
+    values = read(object, of: SettingsTable.root, row: "", path: "")
+  }
+
+  /// Reads one object: the root, a group, or an item of a list.
+  private mutating func read(
+    _ object: JSONObject, of group: SettingGroup, row: String, path: String
+  ) -> [String: SettingValue] {
+    var result: [String: SettingValue] = [:]
+    for node in group.members {
+      let row = SettingsTable.join(row, node.key)
+      let path = SettingsTable.join(path, node.key)
+      let given = object[node.key]
+      switch node {
+      case .setting(let setting):
+        result[row] = value(of: setting, given: given, row: row, path: path)
+      case .group(let group) where group.repeats:
+        items[row] = list(of: group, given: given, row: row + "[]", path: path)
+      case .group(let group):
+        guard case .object(let inner) = given ?? .object(JSONObject()) else {
+          wrongGroup(given, expected: "an object", group, path)
+          continue
+        }
+        result.merge(read(inner, of: group, row: row, path: path)) { _, new in new }
+      }
+    }
+    reportUnknown(in: object, of: group, path: path)
+    return result
+  }
+
+  private mutating func list(
+    of group: SettingGroup, given: JSONValue?, row: String, path: String
+  ) -> [[String: SettingValue]] {
+    guard case .array(let elements) = given ?? .array([]) else {
+      wrongGroup(given, expected: "an array of objects", group, path)
+      return []
+    }
+    var result: [[String: SettingValue]] = []
+    for (index, element) in elements.enumerated() {
+      let path = "\(path)[\(index)]"
+      guard case .object(let inner) = element else {
+        wrongGroup(element, expected: "an object", group, path)
+        continue
+      }
+      result.append(read(inner, of: group, row: row, path: path))
+    }
+    return result
+  }
+
+  private mutating func wrongGroup(_ value: JSONValue?, expected: String, _ group: SettingGroup, _ path: String) {
+    let hide = group.holdsSecret || hidden.contains(path)
+    report(path, ConfigurationWording.wrongType(value ?? .null, expected: expected, hidden: hide))
+  }
+
+  private mutating func reportUnknown(in object: JSONObject, of group: SettingGroup, path: String) {
+    let known = group.members.map(\.key)
+    for member in object.members where !known.contains(member.key) {
+      // Encryption leaves its metadata there, and Flow may hand it on.
+      if path.isEmpty, member.key == "sops" { continue }
+      let suggestion = EditDistance.nearest(to: member.key, among: known) ?? elsewhere(member.key)
+      report(
+        SettingsTable.join(path, member.key),
+        ConfigurationWording.unknownKey(member.key, suggestion: suggestion))
+    }
+  }
+
+  /// The path of the only row anywhere with this key: `prefetch_count` at the root is `consumer.prefetch_count`.
+  private func elsewhere(_ key: String) -> String? {
+    let folded = EditDistance.folded(key)
+    let matches = SettingsTable.rows.filter { EditDistance.folded($0.setting.key) == folded }
+    return matches.count == 1 ? matches[0].path : nil
+  }
+
+  // MARK: One setting
+
+  private mutating func value(of setting: Setting, given: JSONValue?, row: String, path: String) -> SettingValue? {
+    guard let given else {
+      switch setting.presence {
+      case .required:
+        report(path, ConfigurationWording.missing)
+        return nil
+      case .value(let standard):
+        return check(standard, against: setting, path: path)
+      case .derived, .absent:
+        return nil
+      }
+    }
+    guard let checked = check(given, against: setting, path: path) else { return nil }
+    if let reason = unsupported[row], !isDefault(given, of: setting) {
+      let hide = setting.secret || hidden.contains(path)
+      let text = hide ? "the value" : plain(given)
+      report(path, ConfigurationWording.unsupported(text, reason: reason))
+      return nil
+    }
+    return checked
+  }
+
+  /// How an unsupported value is shown: choices and scalars as written, the rest by type.
+  private func plain(_ value: JSONValue) -> String {
+    switch value {
+    case .string(let text): ConfigurationWording.quote(text)
+    case .null, .bool, .number, .array, .object: ConfigurationWording.describe(value, hidden: false)
+    }
+  }
+
+  private func isDefault(_ value: JSONValue, of setting: Setting) -> Bool {
+    guard case .value(let standard) = setting.presence else { return value == .object(JSONObject()) }
+    if case .number(let left) = value, case .number(let right) = standard { return Double(left) == Double(right) }
+    return value == standard
+  }
+
+  private mutating func check(_ value: JSONValue, against setting: Setting, path: String) -> SettingValue? {
+    let hide = setting.secret || hidden.contains(path)
+    let checked: Result<SettingValue, SettingRefusal> =
+      switch setting.kind {
+      case .text(let rule): SettingCheck.text(value, rule, hidden: hide)
+      case .integer(let range): SettingCheck.integer(value, range, hidden: hide)
+      case .number(let range): SettingCheck.number(value, range, hidden: hide)
+      case .boolean: SettingCheck.boolean(value, hidden: hide)
+      case .choice(let choices): SettingCheck.choice(value, choices.map(\.value), hidden: hide)
+      case .table: SettingCheck.table(value, hidden: hide)
+      }
+    switch checked {
+    case .success(let value): return value
+    case .failure(let refusal):
+      report(path + refusal.within, refusal.message)
+      return nil
+    }
+  }
+
+  private mutating func report(_ path: String, _ message: String) {
+    problems.append(ConfigurationProblem(path: path, message: message))
+  }
+}

@@ -1,0 +1,13 @@
+import Journal
+
+/// What a checkpoint covers.
+struct Checkpoint: Equatable, Sendable {
+  /// All documents up to here.
+  var through: Position
+  /// Once the checkpoint is committed, the broker may forget messages up to here.
+  var releasable: Position
+  /// What recognises redeliveries, for a connector whose journal does not outlive it.
+  var redelivery: RedeliveryState?
+  /// Where to go on in a stream, likewise.
+  var stream: StreamResumption.State?
+}

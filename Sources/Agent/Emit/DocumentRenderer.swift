@@ -1,0 +1,328 @@
+internal import Journal
+
+/// Makes documents: one JSON object on one line for each journaled message.
+///
+/// Keys come in the order of the specification, an absent one is left out:
+/// `received_at`, `body`, `body_truncated`, `body_raw`, `body_encoding`, `body_size`, `properties`, `delivery`
+/// (`consumer_tag`, `delivery_tag`, `redelivered`, `exchange`, `routing_key`), `queue`, `virtual_host`, `sequence`,
+/// `session_id`.
+///
+/// - The same row, consumer and options give the same bytes, so that a document that is emitted again is equal to the
+///   first one.
+/// - Any row gives a document, or is ``Outcome/tooLarge(bytes:)``. No bytes of a message can make one invalid: body and
+///   names are checked here (``BodyRules``); `properties` is a JSON object that ``PropertiesRenderer`` made at intake,
+///   and is spliced untouched.
+/// - `body_raw` and base64 are of the decoded bytes where a content encoding was undone; `body_size` always counts the
+///   bytes received. A compressed body whose document would exceed the limit when decoded is kept as it was received,
+///   so that a small message cannot become one that is too large.
+/// - Exchange names and routing keys that are not UTF-8 become `{"base64":"…"}`, like properties.
+///
+/// A renderer keeps scratch memory and what documents of one consumer have in common; use one for many rows.
+struct DocumentRenderer {
+  /// What became of a row.
+  enum Outcome: Equatable, Sendable {
+    /// Its document was appended.
+    case appended
+    /// The document was appended with the beginning of the body.
+    case truncated
+    /// Nothing was appended, because the document would have `bytes` bytes.
+    case tooLarge(bytes: Int)
+  }
+
+  private let options: DocumentOptions
+  private var rules = BodyRules()
+  private var consumer: DocumentConsumer?
+  /// A decoded body; kept for its memory.
+  private var decoded: [UInt8] = []
+
+  init(options: DocumentOptions) {
+    self.options = options
+  }
+
+  /// Appends the document of `row`, without a line feed.
+  ///
+  /// - Parameter consumer: The one whose id is `row.consumer`.
+  /// - Returns: `truncated` only under that policy; `tooLarge` only under the others, and then never for a row for which
+  ///   ``oversize(_:consumer:)`` was nil with the same options.
+  mutating func append(_ row: Row, consumer: ConsumerRecord, to out: inout [UInt8]) -> Outcome {
+    let common = prepare(consumer)
+    let properties = unsafe row.properties.assumingMemoryBound(to: UInt8.self).span
+    let headers = DocumentProperties(properties)
+    let received = unsafe row.body.assumingMemoryBound(to: UInt8.self).span
+    if headers.coding != nil, appendDecoded(received, headers, row, common, to: &out) { return .appended }
+    let body = Body(form: rules.form(of: received, saysJSON: headers.saysJSON))
+    if let size = oversize(body, received, row, common) {
+      guard options.oversize == .truncate else { return .tooLarge(bytes: size) }
+      return appendTruncated(body, received, row, common, size: size, to: &out)
+    }
+    write(body, received, row, common, to: &out)
+    return .appended
+  }
+
+  /// The size of the document of `row` where that exceeds `document.max_bytes`; nil where it fits, or is truncated.
+  ///
+  /// For intake, so that a message is refused before it is acknowledged. Nearly always it only compares lengths; large
+  /// bodies are measured, not rendered. `row.position` does not matter: the largest sequence is assumed.
+  mutating func oversize(_ row: Row, consumer: ConsumerRecord) -> Int? {
+    if options.oversize == .truncate { return nil }
+    let common = prepare(consumer)
+    let received = unsafe row.body.assumingMemoryBound(to: UInt8.self).span
+    if upperBound(bodyCount: received.count, row, common) <= options.maxBytes { return nil }
+    let headers = DocumentProperties(unsafe row.properties.assumingMemoryBound(to: UInt8.self).span)
+    let body = Body(form: rules.form(of: received, saysJSON: headers.saysJSON))
+    guard let size = oversize(body, received, row, common) else { return nil }
+    // What is too large as it was received may still fit when it is decoded, as JSON above all.
+    if let coding = headers.coding {
+      var decoded = takeScratch()
+      defer { keepScratch(decoded) }
+      if BodyRules.decode(received, coding, limit: options.maxBytes, into: &decoded) {
+        let body = Body(form: rules.form(of: decoded.span, saysJSON: headers.saysJSON))
+        if oversize(body, decoded.span, row, common) == nil { return nil }
+      }
+    }
+    return size
+  }
+
+  /// How the body appears.
+  private struct Body {
+    var form: BodyRules.Form
+    /// Only so many bytes of it, as a string.
+    var prefix: Int?
+  }
+
+  private mutating func prepare(_ record: ConsumerRecord) -> DocumentConsumer {
+    if let consumer, consumer.record == record { return consumer }
+    let prepared = DocumentConsumer(record)
+    consumer = prepared
+    return prepared
+  }
+
+  /// Appends the document with the body decoded; false where it cannot be, or the document would be too large.
+  private mutating func appendDecoded(
+    _ received: Span<UInt8>, _ headers: DocumentProperties, _ row: Row, _ common: DocumentConsumer,
+    to out: inout [UInt8]
+  ) -> Bool {
+    guard let coding = headers.coding else { return false }
+    var decoded = takeScratch()
+    defer { keepScratch(decoded) }
+    guard BodyRules.decode(received, coding, limit: options.maxBytes, into: &decoded) else { return false }
+    let body = Body(form: rules.form(of: decoded.span, saysJSON: headers.saysJSON))
+    guard oversize(body, decoded.span, row, common) == nil else { return false }
+    write(body, decoded.span, row, common, to: &out)
+    return true
+  }
+
+  private mutating func takeScratch() -> [UInt8] {
+    defer { decoded = [] }
+    return decoded
+  }
+
+  /// Keeps the memory for the next body; but a single huge message must not occupy it for ever.
+  private mutating func keepScratch(_ scratch: [UInt8]) {
+    if scratch.capacity <= 1 << 20 { decoded = scratch }
+  }
+
+  // MARK: - Size
+
+  /// The document's size where it exceeds the limit.
+  private func oversize(
+    _ body: Body, _ content: Span<UInt8>, _ row: Row, _ common: DocumentConsumer
+  ) -> Int? {
+    if upperBound(bodyCount: content.count, row, common) <= options.maxBytes { return nil }
+    let size = frameCount(row, common) + bodyCount(body, content)
+    return size > options.maxBytes ? size : nil
+  }
+
+  /// At least the document's size: as if each byte took six, in `body` and in `body_raw`.
+  private func upperBound(bodyCount: Int, _ row: Row, _ common: DocumentConsumer) -> Int {
+    unsafe 12 * bodyCount + row.properties.count + 6 * (row.exchange.count + row.routingKey.count) + common.count + 512
+  }
+
+  /// The exact size of everything but the members that ``appendBody(_:_:to:)`` writes, with the longest sequence.
+  private func frameCount(_ row: Row, _ common: DocumentConsumer) -> Int {
+    var frame: [UInt8] = []
+    appendStart(row, to: &frame)
+    appendEnd(row, common, to: &frame)
+    return frame.count - decimalCount(sequence(row, common)) + decimalCount(Int64.max)
+  }
+
+  /// The exact count of what ``appendBody(_:_:to:)`` appends.
+  private func bodyCount(_ body: Body, _ content: Span<UInt8>) -> Int {
+    let raw = hasRaw(body)
+    let keys = #""body":"#.utf8.count + (raw ? #","body_raw":"#.utf8.count : 0)
+    switch body.form {
+    case .json(let range, let compact):
+      let value = compact ? JSONChecker.compactCount(content, range) : range.count
+      return keys + value + (raw ? 2 + jsonStringContentCount(content) : 0)
+    case .text:
+      return keys + (2 + jsonStringContentCount(content)) * (raw ? 2 : 1)
+    case .base64:
+      return keys + (2 + DocumentBase64.encodedCount(content.count)) * (raw ? 2 : 1)
+        + #","body_encoding":"base64""#.utf8.count
+    }
+  }
+
+  private func hasRaw(_ body: Body) -> Bool {
+    if body.prefix != nil { return false }
+    switch options.bodyRaw {
+    case .always: return true
+    case .never: return false
+    case .unparsed:
+      if case .json = body.form { return false }
+      return true
+    }
+  }
+
+  // MARK: - Writing
+
+  private func write(
+    _ body: Body, _ content: Span<UInt8>, _ row: Row, _ common: DocumentConsumer, to out: inout [UInt8]
+  ) {
+    appendStart(row, to: &out)
+    appendBody(body, content, to: &out)
+    appendEnd(row, common, to: &out)
+  }
+
+  /// Appends the document with as much of the body as fits, cut between characters.
+  private func appendTruncated(
+    _ body: Body, _ content: Span<UInt8>, _ row: Row, _ common: DocumentConsumer, size: Int, to out: inout [UInt8]
+  ) -> Outcome {
+    let isText = body.form != .base64
+    let around =
+      #""body":"","body_truncated":true"#.utf8.count + (isText ? 0 : #","body_encoding":"base64""#.utf8.count)
+    let room = options.maxBytes - frameCount(row, common) - around
+    // Cannot be, with at least `DocumentOptions.minimumMaxBytes` and names as AMQP bounds them.
+    guard room >= 0 else { return .tooLarge(bytes: size) }
+    let prefix = isText ? jsonStringContentPrefix(content, limit: room) : room / 4 * 3
+    write(
+      Body(form: isText ? .text : .base64, prefix: min(prefix, content.count)), content, row, common, to: &out)
+    return .truncated
+  }
+
+  private func appendStart(_ row: Row, to out: inout [UInt8]) {
+    out.append(text: #"{"received_at":""#)
+    DocumentTime.append(row.receivedAt, fractionalDigits: 6, to: &out)
+    out.append(text: #"","#)
+  }
+
+  private func appendBody(_ body: Body, _ content: Span<UInt8>, to out: inout [UInt8]) {
+    let content = content.extracting(first: body.prefix ?? content.count)
+    out.append(text: #""body":"#)
+    if case .json(let range, let compact) = body.form {
+      if compact {
+        JSONChecker.appendCompact(content, range, to: &out)
+      } else {
+        out.append(copying: content.extracting(range))
+      }
+    } else {
+      appendString(body, content, to: &out)
+    }
+    if body.prefix != nil { out.append(text: #","body_truncated":true"#) }
+    if hasRaw(body) {
+      out.append(text: #","body_raw":"#)
+      appendString(body, content, to: &out)
+    }
+    if body.form == .base64 { out.append(text: #","body_encoding":"base64""#) }
+  }
+
+  /// Appends the body as text or base64, quotes included.
+  private func appendString(_ body: Body, _ content: Span<UInt8>, to out: inout [UInt8]) {
+    out.append(UInt8(ascii: "\""))
+    if body.form == .base64 {
+      DocumentBase64.append(content, to: &out)
+    } else {
+      appendJSONStringContent(content, to: &out)
+    }
+    out.append(UInt8(ascii: "\""))
+  }
+
+  private func appendEnd(_ row: Row, _ common: DocumentConsumer, to out: inout [UInt8]) {
+    out.append(text: #","body_size":"#)
+    out.append(decimal: unsafe row.body.count)
+    out.append(text: #","properties":"#)
+    if unsafe row.properties.isEmpty {
+      out.append(text: "{}")
+    } else {
+      out.append(copying: unsafe row.properties.assumingMemoryBound(to: UInt8.self).span)
+    }
+    out.append(copying: common.beforeDeliveryTag.span)
+    out.append(decimal: row.deliveryTag)
+    out.append(text: row.redelivered ? #","redelivered":true,"exchange":"# : #","redelivered":false,"exchange":"#)
+    PropertiesRenderer.appendString(unsafe row.exchange.assumingMemoryBound(to: UInt8.self).span, to: &out)
+    out.append(text: #","routing_key":"#)
+    PropertiesRenderer.appendString(unsafe row.routingKey.assumingMemoryBound(to: UInt8.self).span, to: &out)
+    out.append(copying: common.beforeSequence.span)
+    out.append(decimal: sequence(row, common))
+    out.append(copying: common.afterSequence.span)
+  }
+
+  private func sequence(_ row: Row, _ common: DocumentConsumer) -> Int64 {
+    row.position.rawValue &- common.record.sessionBase.rawValue
+  }
+}
+
+/// What all documents of one consumer have in common, rendered once.
+private struct DocumentConsumer {
+  let record: ConsumerRecord
+  let beforeDeliveryTag: [UInt8]
+  let beforeSequence: [UInt8]
+  let afterSequence: [UInt8]
+
+  init(_ record: ConsumerRecord) {
+    func text(_ write: (inout [UInt8]) -> Void) -> [UInt8] {
+      var bytes: [UInt8] = []
+      write(&bytes)
+      return bytes
+    }
+    self.record = record
+    beforeDeliveryTag = text {
+      $0.append(text: #","delivery":{"consumer_tag":"#)
+      appendJSONString(record.tag, to: &$0)
+      $0.append(text: #","delivery_tag":"#)
+    }
+    beforeSequence = text {
+      $0.append(text: #"},"queue":"#)
+      appendJSONString(record.queue, to: &$0)
+      $0.append(text: #","virtual_host":"#)
+      appendJSONString(record.virtualHost, to: &$0)
+      $0.append(text: #","sequence":"#)
+    }
+    afterSequence = text {
+      $0.append(text: #","session_id":"#)
+      appendJSONString(record.sessionID, to: &$0)
+      $0.append(text: "}")
+    }
+  }
+
+  var count: Int { beforeDeliveryTag.count + beforeSequence.count + afterSequence.count }
+}
+
+/// The two properties that decide what becomes of a body, found in the text that ``PropertiesRenderer`` made.
+///
+/// They are its first members where they are there at all, so that nothing else needs to be read.
+struct DocumentProperties {
+  private(set) var saysJSON = false
+  private(set) var coding: BodyRules.Coding?
+
+  init(_ properties: Span<UInt8>) {
+    var index = 1
+    if let type = Self.string(#""content_type":"#, properties, &index) {
+      saysJSON = BodyRules.saysJSON(properties.extracting(type))
+      if index < properties.count, properties[index] == UInt8(ascii: ",") { index += 1 }
+    }
+    if let encoding = Self.string(#""content_encoding":"#, properties, &index) {
+      coding = BodyRules.coding(properties.extracting(encoding))
+    }
+  }
+
+  /// Reads the member with `key` at `index`: the content of its string, escapes and all (no media type has any).
+  private static func string(_ key: StaticString, _ text: Span<UInt8>, _ index: inout Int) -> Range<Int>? {
+    var end = index
+    guard (try? JSONScanner.literal(key, text, &end)) != nil, end < text.count, text[end] == UInt8(ascii: "\"")
+    else { return nil }
+    let start = end + 1
+    guard (try? JSONScanner.string(text, &end)) != nil else { return nil }
+    index = end
+    return start..<end - 1
+  }
+}

@@ -1,0 +1,24 @@
+import Journal
+
+/// Where documents go: the Flow runtime, or a file.
+///
+/// Belongs to the emitter thread. A sink may block for as long as its reader does not read.
+protocol DocumentSink {
+  /// Stands in front of every document.
+  var prefix: [UInt8] { get }
+  /// Stands behind every document.
+  var suffix: [UInt8] { get }
+
+  /// Writes the documents in `bytes`, and that `checkpoint` covers them, so that they count as emitted.
+  ///
+  /// - Parameter bytes: Whole documents (or none, where only the checkpoint has news) with prefix and suffix; the sink may append to it.
+  /// - Returns: What is committed by that: nil where somebody else says so later.
+  mutating func write(_ bytes: inout [UInt8], _ checkpoint: Checkpoint) throws(CaptureFailure) -> Committed?
+}
+
+/// Documents that are safe downstream.
+struct Committed: Equatable, Sendable {
+  var through: Position
+  /// The output file as it then is.
+  var output: OutputMark?
+}

@@ -1,0 +1,130 @@
+import Journal
+import Logging
+
+/// The emitter thread: reads journaled rows in order, makes documents of them, writes them to the sink, and reports.
+///
+/// It never waits for acknowledgements, and nothing else waits for it: while its sink does not read, rows stay in the
+/// journal.
+struct EmitterLoop {
+  /// Documents between two checkpoints at the most: the runtime combines what lies between, in memory.
+  static let checkpointDocuments = 1000
+  /// Bytes of documents between two checkpoints; the last document may go beyond.
+  static let checkpointBytes = 4 << 20
+
+  let reader: JournalReader
+  let inbox: Monitor<JournalInbox>
+  let progress: Monitor<JournalProgress>
+  let status: StatusBoard
+  let document: DocumentOptions
+  /// Emit what lies behind this position.
+  let start: Position
+  /// Follows what recognises redeliveries; nil where nothing does.
+  let trail: RedeliveryTrail?
+  /// Remembers where to go on; nil where the queue is no stream.
+  let stream: StreamResumption?
+
+  /// Runs until the journal's last row is written to the sink; throws what ends the capture.
+  func run(into sink: consuming some DocumentSink) throws(CaptureFailure) {
+    var sink = sink
+    var renderer = DocumentRenderer(options: document)
+    var consumers: [Int64: ConsumerRecord] = [:]
+    var emitted = start
+    var buffer: [UInt8] = []
+    var trail = trail
+    var settled = start
+    var newest: [UInt8] = []
+    while let goal = next(after: emitted, settled: settled) {
+      if goal == emitted {
+        // Nothing but the anchor's release.
+        settled = goal
+        try write(&buffer, through: goal, settling: true, newest, &trail, into: &sink)
+      }
+      while emitted < goal {
+        let from = emitted
+        do {
+          try read(after: &emitted, &renderer, &consumers, sink.prefix, sink.suffix, into: &buffer, &newest)
+        } catch let failure as CaptureFailure {
+          throw failure
+        } catch {
+          throw CaptureFailure(cause: "journal", description: "\(error)", needsUser: true)
+        }
+        guard emitted > from else { break }
+        try write(&buffer, through: emitted, settling: false, newest, &trail, into: &sink)
+        status.count { $0.emitted += emitted - from }
+      }
+    }
+  }
+
+  /// Writes the documents of the buffer with their checkpoint, reports, and empties the buffer.
+  ///
+  /// - Parameter newest: The last document's properties, where the queue is a stream.
+  private func write(
+    _ buffer: inout [UInt8], through position: Position, settling: Bool, _ newest: [UInt8],
+    _ trail: inout RedeliveryTrail?, into sink: inout some DocumentSink
+  ) throws(CaptureFailure) {
+    var checkpoint: Checkpoint
+    do throws(JournalError) {
+      checkpoint =
+        try trail?.checkpoint(through: position, settling: settling, reader: reader)
+        ?? Checkpoint(through: position, releasable: position)
+    } catch {
+      throw CaptureFailure(cause: "journal", description: "\(error)", needsUser: true)
+    }
+    if let stream, stream.isCarriedByCheckpoints { checkpoint.stream = stream.state(from: newest) }
+    let committed = try sink.write(&buffer, checkpoint)
+    inbox.update { inbox in
+      inbox.emitted = max(inbox.emitted, position)
+      if let committed {
+        inbox.committed = max(inbox.committed, committed.through)
+        inbox.releasable = max(inbox.releasable ?? checkpoint.releasable, checkpoint.releasable)
+        inbox.output = committed.output
+      }
+    }
+    buffer.removeAll(keepingCapacity: buffer.capacity <= 4 * Self.checkpointBytes)
+  }
+
+  /// The position to emit up to, which is the emitted one where only the anchor is to be released; nil when everything
+  /// was emitted and no row will follow.
+  private func next(after emitted: Position, settled: Position) -> Position? {
+    let found: Position?? = progress.wait { progress in
+      if progress.journaled > emitted { return .some(progress.journaled) }
+      if progress.settling == emitted && settled < emitted && !progress.ended { return .some(emitted) }
+      return progress.ended ? .some(nil) : nil
+    }
+    return found ?? nil
+  }
+
+  /// Documents of the next rows, up to a checkpoint's bounds. No snapshot is held after it returns.
+  private func read(
+    after emitted: inout Position, _ renderer: inout DocumentRenderer, _ consumers: inout [Int64: ConsumerRecord],
+    _ prefix: [UInt8], _ suffix: [UInt8], into buffer: inout [UInt8], _ newest: inout [UInt8]
+  ) throws {
+    _ = try reader.read(after: emitted, limit: Self.checkpointDocuments) { (row) in
+      let consumer = try consumer(row.consumer, &consumers)
+      buffer.append(contentsOf: prefix)
+      switch renderer.append(row, consumer: consumer, to: &buffer) {
+      case .appended, .truncated: break
+      case .tooLarge(let bytes):
+        // Intake lets none in; this one was journaled under a larger document.max_bytes or another policy.
+        throw CaptureFailure(
+          cause: "oversize",
+          description:
+            "the journaled message at position \(row.position) makes a document of \(bytes) bytes, more than "
+            + "document.max_bytes. Raise it, or set document.oversize to truncate", needsUser: true)
+      }
+      buffer.append(contentsOf: suffix)
+      emitted = row.position
+      if stream != nil { newest = unsafe Array(row.properties) }
+      return buffer.count < Self.checkpointBytes
+    }
+  }
+
+  private func consumer(_ id: Int64, _ known: inout [Int64: ConsumerRecord]) throws -> ConsumerRecord {
+    if let record = known[id] { return record }
+    let record = try reader.consumer(id)
+    // A handful are in use at a time; more only after very many reconnections.
+    if known.count > 64 { known.removeAll() }
+    known[id] = record
+    return record
+  }
+}

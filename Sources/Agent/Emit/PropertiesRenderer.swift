@@ -1,0 +1,331 @@
+internal import AMQP
+
+/// Turns a message's property block into the document's `properties`: a JSON object, rendered once, at intake.
+///
+/// The journal keeps the text and the emitter splices it into documents untouched. Whatever a publisher sent, the result
+/// is one valid JSON object on one line that no strict reader refuses: keys occur once, strings are UTF-8, nesting and
+/// size are bounded.
+///
+/// **Properties**: in the protocol's order under the names of the specification; absent ones are left out; `{}` for
+/// none. A string that is not UTF-8 becomes `{"base64":"…"}`. A timestamp in seconds that RFC 3339 can write (up to the
+/// year 9999) is the date-time `timestamp`. A greater number that is such an instant in milliseconds, as some clients
+/// send, is both the date-time `timestamp` and the number `timestamp_raw`. Any other is `timestamp_raw` alone.
+///
+/// **Headers** become typed JSON: booleans; integers exactly, in decimal; floats with the shortest digits that read
+/// back equal in their own width, `"NaN"`, `"Infinity"` and `"-Infinity"` as strings; decimals as an exact number;
+/// timestamps as date-times where they are ones (seconds or milliseconds, as above), else the raw integer; tables and
+/// arrays nested; void as null; long strings as strings; bytes, and strings that are not UTF-8, as `{"base64":"…"}`.
+///
+/// **What an object cannot hold.** In a table where a key occurs twice or is not UTF-8, the first field with a key
+/// stays under it; the others follow in a last member, `_fields`, as a list of pairs `[key, value]` in wire order. (A
+/// member of that name from the publisher moves ours to the first free one of `__fields`, `___fields` …) Arrays and
+/// tables nested deeper than ``maxDepth`` levels become `{"_note":"too deep"}`. Where headers are malformed, what came
+/// before is kept and `["_note", "malformed"]` is the last of `_fields`, or `{"_note":"malformed"}` the last of an
+/// array. A block that is malformed itself becomes `{"_note":"malformed"}`, and headers whose text would exceed
+/// ``maxCount`` become `{"_note":"too large"}`. In all these cases the result is ``Fidelity/lossy``, and the caller
+/// keeps the block itself beside the text.
+///
+/// A renderer keeps scratch memory; use one for many messages.
+struct PropertiesRenderer {
+  /// Deepest nesting of containers inside of `headers`. Together with the document around it that stays far below the
+  /// hundred levels that readers downstream accept.
+  static let maxDepth = 64
+
+  /// Most bytes that ``render(_:into:)`` appends, so that `document.max_bytes` (2 MiB or more) has room for them. Only
+  /// hostile headers come near: a block is at most 262,144 bytes, and it takes many one-byte values to grow so much.
+  static let maxCount = 1 << 20
+
+  /// Whether the JSON says everything that the block said, apart from the widths of its types.
+  enum Fidelity: Equatable, Sendable {
+    case exact
+    /// Something could not be held as it was; keep the block.
+    case lossy
+  }
+
+  private var keys = JSONKeys()
+  private var fidelity = Fidelity.exact
+
+  /// Appends `block`, as a content header carries it, as one JSON object; at most ``maxCount`` bytes.
+  mutating func render(_ block: Span<UInt8>, into out: inout [UInt8]) -> Fidelity {
+    keys.removeAll()
+    fidelity = .exact
+    // A block of flags alone: no properties.
+    if block.count == 2, block[0] == 0, block[1] == 0 {
+      out.append(text: "{}")
+      return .exact
+    }
+    do {
+      let properties = try BasicProperties(block: block)
+      out.append(UInt8(ascii: "{"))
+      var object = Members()
+      append(properties, block, &object, to: &out)
+      out.append(UInt8(ascii: "}"))
+    } catch {
+      out.append(text: #"{"_note":"malformed"}"#)
+      fidelity = .lossy
+    }
+    return fidelity
+  }
+
+  /// Writes the commas between an object's members.
+  private struct Members {
+    private var isFirst = true
+
+    /// Appends what stands before a member: a comma, except for the first, and its key, as JSON with colon.
+    mutating func begin(_ key: StaticString, to out: inout [UInt8]) {
+      separate(to: &out)
+      out.append(text: key)
+    }
+
+    mutating func separate(to out: inout [UInt8]) {
+      if !isFirst { out.append(UInt8(ascii: ",")) }
+      isFirst = false
+    }
+  }
+
+  private mutating func append(
+    _ properties: BasicProperties, _ block: Span<UInt8>, _ object: inout Members, to out: inout [UInt8]
+  ) {
+    func string(_ key: StaticString, _ range: Range<Int>?) {
+      guard let range else { return }
+      object.begin(key, to: &out)
+      Self.appendString(block.extracting(range), to: &out)
+    }
+    string(#""content_type":"#, properties.contentType)
+    string(#""content_encoding":"#, properties.contentEncoding)
+    if let headers = properties.headers {
+      object.begin(#""headers":"#, to: &out)
+      appendHeaders(headers, block, to: &out)
+    }
+    if let mode = properties.deliveryMode {
+      object.begin(#""delivery_mode":"#, to: &out)
+      out.append(decimal: mode)
+    }
+    if let priority = properties.priority {
+      object.begin(#""priority":"#, to: &out)
+      out.append(decimal: priority)
+    }
+    string(#""correlation_id":"#, properties.correlationID)
+    string(#""reply_to":"#, properties.replyTo)
+    string(#""expiration":"#, properties.expiration)
+    string(#""message_id":"#, properties.messageID)
+    if let timestamp = properties.timestamp {
+      if let digits = Self.fractionalDigits(ofTimestamp: timestamp) {
+        object.begin(#""timestamp":"#, to: &out)
+        Self.appendTimestamp(timestamp, fractionalDigits: digits, to: &out)
+      }
+      if !DocumentTime.seconds.contains(timestamp) {
+        object.begin(#""timestamp_raw":"#, to: &out)
+        out.append(decimal: timestamp)
+      }
+    }
+    string(#""type":"#, properties.type)
+    string(#""user_id":"#, properties.userID)
+    string(#""app_id":"#, properties.appID)
+    string(#""cluster_id":"#, properties.clusterID)
+  }
+
+  /// Appends the headers, or a note where their text would be too long.
+  private mutating func appendHeaders(_ range: Range<Int>, _ block: Span<UInt8>, to out: inout [UInt8]) {
+    let start = out.count
+    // All other properties together: eleven short strings, at most six bytes for one, and some constants.
+    let limit = start + Self.maxCount - 32 * 1024
+    appendTable(range, block, depth: 1, limit: limit, to: &out)
+    if out.count > limit {
+      out.removeLast(out.count - start)
+      out.append(text: #"{"_note":"too large"}"#)
+      fidelity = .lossy
+    }
+  }
+
+  private mutating func appendTable(
+    _ range: Range<Int>, _ block: Span<UInt8>, depth: Int, limit: Int, to out: inout [UInt8]
+  ) {
+    guard depth <= Self.maxDepth else { return appendTooDeep(to: &out) }
+    guard isPlain(range, block) else {
+      return appendOddTable(range, block, depth: depth, limit: limit, to: &out)
+    }
+    out.append(UInt8(ascii: "{"))
+    var table = FieldTable(range, of: block)
+    var object = Members()
+    // It was read to its end just now.
+    while out.count <= limit, let field = try? table.next(block) {
+      object.separate(to: &out)
+      appendJSONString(block.extracting(field.key), to: &out)
+      out.append(UInt8(ascii: ":"))
+      append(field.value, block, depth: depth, limit: limit, to: &out)
+    }
+    out.append(UInt8(ascii: "}"))
+  }
+
+  /// Whether a table is well-formed on its own level, and its keys are UTF-8 and all different.
+  private mutating func isPlain(_ range: Range<Int>, _ block: Span<UInt8>) -> Bool {
+    let mark = keys.mark
+    var isText = true
+    do {
+      var table = FieldTable(range, of: block)
+      while let field = try table.next(block) {
+        keys.append(field.key, in: block)
+        if !JSONScanner.isUTF8(block.extracting(field.key)) { isText = false }
+      }
+    } catch {
+      isText = false
+    }
+    return keys.close(from: mark, in: block) && isText
+  }
+
+  /// Appends a table that holds more than an object can; rare, so it may allocate.
+  private mutating func appendOddTable(
+    _ range: Range<Int>, _ block: Span<UInt8>, depth: Int, limit: Int, to out: inout [UInt8]
+  ) {
+    fidelity = .lossy
+    var seen: Set<[UInt8]> = []
+    var others: [FieldTable.Field] = []
+    var isMalformed = false
+    var object = Members()
+    out.append(UInt8(ascii: "{"))
+    do {
+      var table = FieldTable(range, of: block)
+      while out.count <= limit, let field = try table.next(block) {
+        var key: [UInt8] = []
+        key.append(copying: block.extracting(field.key))
+        guard JSONScanner.isUTF8(key.span), seen.insert(key).inserted else {
+          others.append(field)
+          continue
+        }
+        object.separate(to: &out)
+        appendJSONString(key.span, to: &out)
+        out.append(UInt8(ascii: ":"))
+        append(field.value, block, depth: depth, limit: limit, to: &out)
+      }
+    } catch {
+      isMalformed = true
+    }
+    var name = Array("_fields".utf8)
+    while seen.contains(name) { name.insert(UInt8(ascii: "_"), at: 0) }
+    object.separate(to: &out)
+    appendJSONString(name.span, to: &out)
+    out.append(text: ":[")
+    var list = Members()
+    for field in others where out.count <= limit {
+      list.separate(to: &out)
+      out.append(UInt8(ascii: "["))
+      Self.appendString(block.extracting(field.key), to: &out)
+      out.append(UInt8(ascii: ","))
+      // The list and the pair are levels too.
+      append(field.value, block, depth: depth + 2, limit: limit, to: &out)
+      out.append(UInt8(ascii: "]"))
+    }
+    if isMalformed { list.begin(#"["_note","malformed"]"#, to: &out) }
+    out.append(text: "]}")
+  }
+
+  private mutating func appendArray(
+    _ range: Range<Int>, _ block: Span<UInt8>, depth: Int, limit: Int, to out: inout [UInt8]
+  ) {
+    guard depth <= Self.maxDepth else { return appendTooDeep(to: &out) }
+    out.append(UInt8(ascii: "["))
+    var array = FieldArray(range, of: block)
+    var list = Members()
+    do {
+      while out.count <= limit, let value = try array.next(block) {
+        list.separate(to: &out)
+        append(value, block, depth: depth, limit: limit, to: &out)
+      }
+    } catch {
+      list.begin(#"{"_note":"malformed"}"#, to: &out)
+      fidelity = .lossy
+    }
+    out.append(UInt8(ascii: "]"))
+  }
+
+  private mutating func appendTooDeep(to out: inout [UInt8]) {
+    out.append(text: #"{"_note":"too deep"}"#)
+    fidelity = .lossy
+  }
+
+  /// Appends one value of a container at `depth`.
+  private mutating func append(
+    _ value: FieldValue, _ block: Span<UInt8>, depth: Int, limit: Int, to out: inout [UInt8]
+  ) {
+    switch value {
+    case .void: out.append(text: "null")
+    case .bool(let value): out.append(text: value ? "true" : "false")
+    case .integer(let value): out.append(decimal: value)
+    case .float(let value): Self.appendFloat(value, to: &out)
+    case .double(let value): Self.appendFloat(value, to: &out)
+    case .decimal(let scale, let unscaled): Self.appendDecimal(unscaled, scale: Int(scale), to: &out)
+    case .timestamp(let value):
+      if let digits = Self.fractionalDigits(ofTimestamp: value) {
+        Self.appendTimestamp(value, fractionalDigits: digits, to: &out)
+      } else {
+        out.append(decimal: value)
+      }
+    case .string(let range): Self.appendString(block.extracting(range), to: &out)
+    case .bytes(let range): Self.appendBytes(block.extracting(range), to: &out)
+    case .table(let range): appendTable(range, block, depth: depth + 1, limit: limit, to: &out)
+    case .array(let range): appendArray(range, block, depth: depth + 1, limit: limit, to: &out)
+    }
+  }
+}
+
+extension PropertiesRenderer {
+  /// Appends a string, or `{"base64":"…"}` where it is not UTF-8.
+  static func appendString(_ bytes: Span<UInt8>, to out: inout [UInt8]) {
+    if JSONScanner.isUTF8(bytes) {
+      appendJSONString(bytes, to: &out)
+    } else {
+      appendBytes(bytes, to: &out)
+    }
+  }
+
+  private static func appendBytes(_ bytes: Span<UInt8>, to out: inout [UInt8]) {
+    out.append(text: #"{"base64":""#)
+    DocumentBase64.append(bytes, to: &out)
+    out.append(text: #""}"#)
+  }
+
+  /// The standard library's description is the shortest text that reads back equal, and JSON where the value is finite.
+  private static func appendFloat<Value: BinaryFloatingPoint & CustomStringConvertible>(
+    _ value: Value, to out: inout [UInt8]
+  ) {
+    if value.isFinite {
+      out.append(contentsOf: value.description.utf8)
+    } else if value.isNaN {
+      out.append(text: #""NaN""#)
+    } else {
+      out.append(text: value < 0 ? #""-Infinity""# : #""Infinity""#)
+    }
+  }
+
+  /// Appends the number with its digits as they are; with an exponent where leading zeros would be many.
+  private static func appendDecimal(_ unscaled: Int32, scale: Int, to out: inout [UInt8]) {
+    if unscaled < 0 { out.append(UInt8(ascii: "-")) }
+    let digits = Array(String(unscaled.magnitude).utf8)
+    if scale == 0 || scale > 20 {
+      out.append(contentsOf: digits)
+      if scale > 0 {
+        out.append(text: "e-")
+        out.append(decimal: scale)
+      }
+      return
+    }
+    let whole = digits.count - scale
+    if whole > 0 { out.append(contentsOf: digits[..<whole]) } else { out.append(UInt8(ascii: "0")) }
+    out.append(UInt8(ascii: "."))
+    for _ in 0..<max(-whole, 0) { out.append(UInt8(ascii: "0")) }
+    out.append(contentsOf: digits[max(whole, 0)...])
+  }
+
+  /// 0 for a plausible number of seconds, 3 for one of milliseconds, nil for neither.
+  private static func fractionalDigits(ofTimestamp value: UInt64) -> Int? {
+    if DocumentTime.seconds.contains(value) { return 0 }
+    return DocumentTime.seconds.contains(value / 1000) ? 3 : nil
+  }
+
+  private static func appendTimestamp(_ value: UInt64, fractionalDigits digits: Int, to out: inout [UInt8]) {
+    out.append(UInt8(ascii: "\""))
+    DocumentTime.append(Int64(value), fractionalDigits: digits, to: &out)
+    out.append(UInt8(ascii: "\""))
+  }
+}

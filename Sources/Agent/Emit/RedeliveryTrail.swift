@@ -1,0 +1,60 @@
+import AMQP
+import Journal
+
+/// Follows the emitter with what recognises redeliveries of the messages that it has emitted, so that a checkpoint can
+/// carry it.
+struct RedeliveryTrail: Sendable {
+  private let keeper: RedeliveryKeeper
+  /// Digests up to the emitted position, the newest last.
+  private var window: [DeliveryDigest]
+  private var emitted: Position
+  private var releasable: Position
+  private var priority: UInt8?
+  private var prioritySince: Int64
+
+  init(_ keeper: RedeliveryKeeper, start: Position) {
+    self.keeper = keeper
+    let machine = keeper.machine
+    window = machine.window
+    emitted = start
+    releasable = keeper.position(of: machine.releasable)
+    priority = machine.priority
+    prioritySince = machine.prioritySince
+  }
+
+  /// The checkpoint for documents up to `position`. With `settling` nothing is kept back any more.
+  mutating func checkpoint(
+    through position: Position, settling: Bool, reader: JournalReader
+  ) throws(JournalError) -> Checkpoint {
+    // Acknowledgements once allowed stay allowed, also where a settling was followed by a few messages.
+    releasable = max(releasable, settling ? position : Position(rawValue: position.rawValue - Int64(keeper.anchor)))
+    guard keeper.isCarriedByCheckpoints else { return Checkpoint(through: position, releasable: releasable) }
+    if position > emitted { try follow(to: position, reader) }
+    return Checkpoint(
+      through: position, releasable: releasable,
+      redelivery: RedeliveryState(
+        queue: keeper.queue, captured: keeper.count(of: position), releasable: keeper.count(of: releasable),
+        prefetch: keeper.prefetch, priority: priority, prioritySince: prioritySince,
+        window: window.suffix(max(keeper.prefetch, keeper.anchor))))
+  }
+
+  private mutating func follow(to position: Position, _ reader: JournalReader) throws(JournalError) {
+    for group in try reader.digestGroups(after: emitted, through: position) {
+      let digests = DeliveryDigest.array(group.digests)
+      let first = Position(rawValue: group.last.rawValue - Int64(digests.count) + 1)
+      let from = max(first, emitted + 1)
+      let through = min(group.last, position)
+      window.append(contentsOf: digests[(from - first)...(through - first)])
+      if through == group.last || group.prioritySince <= first {
+        priority = group.priority
+        prioritySince = keeper.count(of: group.prioritySince)
+      } else {
+        // Priorities change somewhere in the group: of its first part nothing is claimed.
+        prioritySince = keeper.count(of: through) + 1
+      }
+      emitted = through
+    }
+    let kept = max(keeper.prefetch, keeper.anchor)
+    if window.count > 2 * kept { window.removeFirst(window.count - kept) }
+  }
+}

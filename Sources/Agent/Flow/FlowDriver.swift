@@ -1,0 +1,220 @@
+import AMQP
+import ArgumentParser
+import Glibc
+import Journal
+import Logging
+import Synchronization
+
+/// Speaks the Flow capture protocol on stdin and stdout: reads lines, does what `FlowMachine` says, writes responses.
+///
+/// stdin is read to its end whatever else happens: the runtime gives a connector 10 seconds to take an acknowledgement.
+struct FlowDriver {
+  let log: Logger
+
+  /// Serves requests until the runtime closes stdin, or the capture ends.
+  ///
+  /// - Throws: `ExitCode` where the process is to end with another status than 0.
+  func run() throws {
+    let running = Monitor<Capture?>(nil)
+    Process.onStopSignal {
+      // Before a capture runs there is nothing to finish.
+      guard let capture = running.read({ $0 }) else { _exit(0) }
+      capture.requestStop()
+    }
+    var input = FlowInput()
+    while let action = try nextAction(&input) {
+      switch action {
+      case .replySpec: try write(FlowResponse.spec)
+      case .discover(let config): try discover(config)
+      case .validate(let config, let resources): try validate(config, resources)
+      case .apply(let capture): try apply(capture)
+      case .open(let request, let state): return try open(request, state, input, running)
+      case .acknowledge: break  // FlowMachine lets none through before open.
+      case .fail(let error): throw Process.failed(error, log: log)
+      }
+    }
+  }
+
+  private func nextAction(_ input: inout FlowInput) throws -> FlowMachine.Action? {
+    do throws(FlowProtocolError) { return try input.next() } catch { throw Process.failed(error, log: log) }
+  }
+
+  private func write(_ line: [UInt8]) throws {
+    do throws(CaptureFailure) { try OutputDescriptor.standardOutput.write(line) } catch {
+      throw Process.failed(error, log: log)
+    }
+  }
+
+  private func parse(_ config: JSONValue) throws -> EndpointConfiguration {
+    do throws(ConfigurationError) { return try EndpointConfiguration.parse(config) } catch {
+      throw Process.failed(error, log: log, status: Process.configurationStatus)
+    }
+  }
+}
+
+// MARK: - Unary requests
+
+extension FlowDriver {
+  private func discover(_ config: JSONValue) throws {
+    let configuration = try parse(config)
+    try require(BrokerCheck(topology: Topology(configuration, name: "discover")).run(lookingAtQueue: false))
+    try write(FlowResponse.discovered(queue: configuration.queue.name))
+  }
+
+  private func validate(_ config: JSONValue, _ resources: [JSONValue]) throws {
+    let configuration = try parse(config)
+    let streams = try self.streams(resources)
+    status("Validating the capture's configuration")
+    try require(BrokerCheck(topology: Topology(configuration, name: "validate")).run(lookingAtQueue: true))
+    try write(FlowResponse.validated(streams: streams))
+  }
+
+  /// The one stream, or none.
+  private func streams(_ resources: [JSONValue]) throws -> [String] {
+    guard resources.count <= 1 else {
+      throw Process.failed(
+        "the capture has \(resources.count) bindings, but every message of the queue goes to one: keep one binding, and use one "
+          + "capture a queue", log: log, status: Process.configurationStatus)
+    }
+    return try resources.map { resource in
+      guard let stream = resource.objectValue?["stream"]?.stringValue, !stream.isEmpty else {
+        throw Process.failed(
+          "the binding's resource must be {\"stream\": NAME} with a name that is not empty", log: log,
+          status: Process.configurationStatus)
+      }
+      return stream
+    }
+  }
+
+  private func apply(_ capture: FlowRequest.Capture) throws {
+    let configuration = try parse(capture.config)
+    status("Applying the capture's configuration")
+    guard !capture.bindings.isEmpty else { return try write(FlowResponse.applied("")) }
+    let topology = Topology(configuration, name: capture.name)
+    do throws(CaptureFailure) {
+      let connection = try topology.connect()
+      do throws(AMQPError) { try topology.apply(on: connection) } catch { throw topology.explained(error) }
+      try? connection.close()
+    } catch {
+      throw Process.failed(error, log: log)
+    }
+    try write(FlowResponse.applied(topology.actionDescription))
+  }
+
+  private func require(_ findings: [BrokerCheck.Finding]) throws {
+    let problems = findings.compactMap(\.problem)
+    if problems.isEmpty { return }
+    throw Process.failed(problems.joined(separator: "; "), log: log)
+  }
+
+  private func status(_ message: String) {
+    log.info("\(message)", metadata: ["eventType": "connectorStatus"])
+  }
+}
+
+// MARK: - Capture
+
+extension FlowDriver {
+  private func open(
+    _ request: FlowRequest.Capture, _ state: JSONValue, _ input: consuming FlowInput, _ running: Monitor<Capture?>
+  ) throws {
+    let configuration = try parse(request.config)
+    _ = try streams(request.bindings.map(\.resource))
+    status("Starting the capture")
+    let ledger = Monitor(CheckpointLedger())
+    let capture: Capture
+    do {
+      let stateKey = request.bindings.first?.stateKey ?? ""
+      let setup = try CaptureSetup(
+        configuration, journalPath: configuration.journal.path,
+        checkpoints: true, state: FlowResponse.redelivery(in: state, stateKey: stateKey),
+        streamState: FlowResponse.streamOffset(in: state, stateKey: stateKey), log: log)
+      let start = try resume(setup, state, stateKey)
+      let plan = try setup.plan(
+        start: start, connectionName: "source-amqp \(request.name)", outputName: "flow", idle: request.bindings.isEmpty)
+      capture = Capture(plan, log: log)
+      try write(FlowResponse.opened)
+      try capture.start(
+        into: FlowSink(
+          stateKey: stateKey, journal: setup.journal.identifier, ledger: ledger, output: .standardOutput))
+    } catch let status as ExitCode {
+      throw status
+    } catch {
+      throw Process.failed("\(error)", log: log)
+    }
+    if request.bindings.isEmpty { status("The capture has no binding, so nothing is consumed") }
+    running.update { $0 = capture }
+    readAcknowledgements(input, ledger, capture)
+    if let failure = capture.wait() { throw Process.failed(failure, log: log) }
+  }
+
+  private func resume(_ setup: CaptureSetup, _ state: JSONValue, _ stateKey: String) throws -> Position {
+    let mark: ResumeDecision.Mark?
+    do throws(FlowProtocolError) { mark = try FlowResponse.mark(in: state, stateKey: stateKey) } catch {
+      throw Process.failed(error, log: log)
+    }
+    let positions = setup.journal.positions
+    // A temporary journal is new at every start: that the state belongs to another one says nothing.
+    let expected = setup.configuration.journal.path == nil
+    let decision = ResumeDecision.decide(
+      state: expected ? nil : mark, journal: setup.journal.identifier, last: positions.last,
+      committed: positions.committedThrough)
+    switch decision {
+    case .refuse(let reason): throw Process.failed(reason, log: log)
+    case .resume(let after, let warning):
+      if let warning { log.warning("\(warning)") }
+      return after
+    }
+  }
+
+  /// Reads stdin on a thread of its own, to its end.
+  private func readAcknowledgements(
+    _ input: consuming FlowInput, _ ledger: Monitor<CheckpointLedger>, _ capture: Capture
+  ) {
+    let handed = Mutex(Optional(input))
+    OSThread.start("stdin") { [log] in
+      guard var input = handed.withLock({ $0.take() }) else { return }
+      do throws(FlowProtocolError) {
+        while let action = try input.next() {
+          switch action {
+          case .acknowledge(let checkpoints):
+            guard let newest = ledger.update({ $0.acknowledged(checkpoints) }) else {
+              throw FlowProtocolError(
+                "\(checkpoints) checkpoints were acknowledged, but only \(ledger.read { $0.count }) are outstanding")
+            }
+            capture.committed(newest)
+          case .fail(let error): throw error
+          case .replySpec, .discover, .validate, .apply, .open: break  // FlowMachine lets none through after open.
+          }
+        }
+        log.info("the runtime closed stdin: stopping")
+      } catch {
+        capture.fail(CaptureFailure(cause: "protocol", description: error.description, needsUser: true))
+      }
+      capture.acknowledgementsEnded()
+      capture.requestStop()
+    }
+  }
+}
+
+/// stdin as a sequence of what to do.
+struct FlowInput: Sendable {
+  private var machine = FlowMachine()
+  private var splitter = LineSplitter()
+  private var lines: ArraySlice<[UInt8]> = []
+  private var buffer = [UInt8](repeating: 0, count: 64 << 10)
+
+  /// Waits for the next line; nil at the end of stdin.
+  mutating func next() throws(FlowProtocolError) -> FlowMachine.Action? {
+    while lines.isEmpty {
+      let count = unsafe read(STDIN_FILENO, &buffer, buffer.count)
+      if count < 0 && errno == EINTR { continue }
+      if count <= 0 {
+        if let error = machine.ended(remainder: splitter.remainder) { throw error }
+        return nil
+      }
+      lines = splitter.feed(buffer[0..<count])[...]
+    }
+    return machine.received(lines.removeFirst())
+  }
+}

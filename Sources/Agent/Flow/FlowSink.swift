@@ -1,0 +1,20 @@
+import Journal
+
+/// Documents as `captured` lines and a `checkpoint` line behind them, on the runtime's pipe.
+struct FlowSink: DocumentSink {
+  let prefix = FlowResponse.capturedPrefix
+  let suffix = FlowResponse.capturedSuffix
+  let stateKey: String
+  let journal: String
+  /// Shared with the reader of acknowledgements.
+  let ledger: Monitor<CheckpointLedger>
+  let output: OutputDescriptor
+
+  mutating func write(_ bytes: inout [UInt8], _ checkpoint: Checkpoint) throws(CaptureFailure) -> Committed? {
+    bytes.append(contentsOf: FlowResponse.checkpoint(checkpoint, stateKey: stateKey, journal: journal))
+    // First the entry, then the line: the acknowledgement may be faster than the return of this call.
+    ledger.update { $0.written(checkpoint) }
+    try output.write(bytes)
+    return nil
+  }
+}

@@ -1,0 +1,192 @@
+/// Appends `text` as a JSON string, quotes included.
+func appendJSONString(_ text: String, to out: inout [UInt8]) {
+  appendJSONString(text.utf8Span.span, to: &out)
+}
+
+/// Appends `bytes` as a JSON string, quotes included.
+///
+/// - Parameter bytes: Valid UTF-8; anything else would be copied as it is and make the output invalid.
+func appendJSONString(_ bytes: Span<UInt8>, to out: inout [UInt8]) {
+  out.append(UInt8(ascii: "\""))
+  appendJSONStringContent(bytes, to: &out)
+  out.append(UInt8(ascii: "\""))
+}
+
+/// The same for bytes behind a pointer, which is read only during the call.
+func appendJSONString(_ bytes: UnsafeRawBufferPointer, to out: inout [UInt8]) {
+  // Any memory may be read as bytes, and the caller vouches for the pointer.
+  unsafe appendJSONString(bytes.assumingMemoryBound(to: UInt8.self).span, to: &out)
+}
+
+/// Appends `bytes`, valid UTF-8, escaped for the inside of a JSON string.
+///
+/// Escapes what must be escaped (`"`, `\`, U+0000–U+001F) and nothing else.
+func appendJSONStringContent(_ bytes: Span<UInt8>, to out: inout [UInt8]) {
+  // In chunks, so that room for the worst case (six bytes for one) stays small.
+  let chunk = 1024
+  var index = 0
+  while index < bytes.count {
+    let end = min(bytes.count, index + chunk)
+    // A word may overshoot `end` by seven bytes, each of which needs room for the worst case as well.
+    out.append(addingCapacity: 6 * (end - index + 8)) { output in
+      unsafe output.withUnsafeMutableBufferPointer { buffer, count in
+        unsafe index = escape(bytes, from: index, to: end, into: buffer, &count)
+      }
+    }
+  }
+}
+
+/// Copies `bytes[start..<end]`, escaped, to `buffer` at `count`, up to seven bytes more where `bytes` has them.
+///
+/// - Parameter buffer: Has room for six bytes for each byte of the range, and 48 more.
+/// - Returns: The index of the first byte not copied.
+private func escape(
+  _ bytes: Span<UInt8>, from start: Int, to end: Int, into buffer: UnsafeMutableBufferPointer<UInt8>, _ count: inout Int
+) -> Int {
+  guard let target = UnsafeMutableRawPointer(buffer.baseAddress) else { return start }
+  let raw = unsafe bytes.bytes
+  var index = start
+  while index < end {
+    if index + 8 <= bytes.count {
+      // Inside both, as just checked and as the caller promises; what is stored too far is overwritten next.
+      let word = unsafe raw.unsafeLoadUnaligned(fromUncheckedByteOffset: index, as: UInt64.self)
+      unsafe target.storeBytes(of: word, toByteOffset: count, as: UInt64.self)
+      let stops = JSONScanner.bytesToEscape(in: word.littleEndian)
+      if stops == 0 {
+        index += 8
+        count += 8
+        continue
+      }
+      let plain = stops.trailingZeroBitCount / 8
+      index += plain
+      count += plain
+    }
+    let byte = bytes[index]
+    index += 1
+    guard byte == UInt8(ascii: "\"") || byte == UInt8(ascii: "\\") || byte < 0x20 else {
+      unsafe buffer[count] = byte
+      count += 1
+      continue
+    }
+    let escape = shortEscape(of: byte)
+    unsafe buffer[count] = UInt8(ascii: "\\")
+    unsafe buffer[count + 1] = escape
+    count += 2
+    if escape == UInt8(ascii: "u") {
+      let digit = byte & 0x0F
+      unsafe buffer[count] = UInt8(ascii: "0")
+      unsafe buffer[count + 1] = UInt8(ascii: "0")
+      unsafe buffer[count + 2] = UInt8(ascii: "0") + byte >> 4
+      unsafe buffer[count + 3] = digit < 10 ? UInt8(ascii: "0") + digit : UInt8(ascii: "a") + digit - 10
+      count += 4
+    }
+  }
+  return index
+}
+
+/// What follows the backslash for a quote, a backslash or a control character; `u` where that is a number.
+private func shortEscape(of byte: UInt8) -> UInt8 {
+  switch byte {
+  case 0x08: UInt8(ascii: "b")
+  case 0x09: UInt8(ascii: "t")
+  case 0x0A: UInt8(ascii: "n")
+  case 0x0C: UInt8(ascii: "f")
+  case 0x0D: UInt8(ascii: "r")
+  case 0x00..<0x20: UInt8(ascii: "u")
+  default: byte
+  }
+}
+
+/// How many bytes ``appendJSONStringContent(_:to:)`` would append, found without writing them.
+func jsonStringContentCount(_ bytes: Span<UInt8>) -> Int {
+  var count = bytes.count
+  var index = 0
+  while true {
+    index = JSONScanner.endOfPlainRun(bytes, index)
+    guard index < bytes.count else { return count }
+    count += escapeCount(of: bytes[index]) - 1
+    index += 1
+  }
+}
+
+/// The longest prefix of `bytes`, valid UTF-8, that ends between characters and takes at most `limit` bytes escaped.
+func jsonStringContentPrefix(_ bytes: Span<UInt8>, limit: Int) -> Int {
+  var count = 0
+  var end = 0
+  var index = 0
+  while index < bytes.count {
+    let byte = bytes[index]
+    // The end of a character is known when the next one begins.
+    if byte & 0xC0 != 0x80 { end = index }
+    count += escapeCount(of: byte)
+    if count > limit { return end }
+    index += 1
+  }
+  return bytes.count
+}
+
+/// Bytes that one byte takes in a JSON string.
+private func escapeCount(of byte: UInt8) -> Int {
+  switch byte {
+  case UInt8(ascii: "\""), UInt8(ascii: "\\"): 2
+  case 0x00..<0x20: shortEscape(of: byte) == UInt8(ascii: "u") ? 6 : 2
+  default: 1
+  }
+}
+
+extension [UInt8] {
+  /// Appends the UTF-8 of a literal.
+  mutating func append(text: StaticString) {
+    // A static string's bytes live for ever.
+    unsafe append(contentsOf: UnsafeBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount))
+  }
+
+  /// Appends a copy of `bytes`.
+  mutating func append(copying bytes: Span<UInt8>) {
+    // The pointer is read only during the call.
+    unsafe bytes.withUnsafeBufferPointer { unsafe append(contentsOf: $0) }
+  }
+
+  /// Appends `value` in decimal.
+  mutating func append(decimal value: some FixedWidthInteger) {
+    append(addingCapacity: 20) { output in
+      // Digits come from the right; 20 of them hold any 64-bit integer, sign or not.
+      var digits: InlineArray<20, UInt8> = InlineArray(repeating: 0)
+      var rest = UInt64(value.magnitude)
+      var start = digits.count
+      repeat {
+        start -= 1
+        let (quotient, remainder) = rest.quotientAndRemainder(dividingBy: 10)
+        digits[start] = UInt8(ascii: "0") + UInt8(remainder)
+        rest = quotient
+      } while rest > 0
+      if value < 0 { output.append(UInt8(ascii: "-")) }
+      for index in start..<digits.count { output.append(digits[index]) }
+    }
+  }
+
+  /// Appends the last `width` (at most 8) decimal digits of `value`, 0 or more, with leading zeros.
+  mutating func append(decimal value: Int, width: Int) {
+    append(addingCapacity: 8) { output in
+      // Division by a constant is a multiplication; by a variable power of ten it would cost most of a document.
+      var digits: InlineArray<8, UInt8> = InlineArray(repeating: UInt8(ascii: "0"))
+      var rest = UInt32(truncatingIfNeeded: value)
+      for index in (8 - width..<8).reversed() {
+        digits[index] = UInt8(ascii: "0") + UInt8(truncatingIfNeeded: rest % 10)
+        rest /= 10
+      }
+      for index in 8 - width..<8 { output.append(digits[index]) }
+    }
+  }
+}
+
+/// How many bytes `value` takes in decimal, sign included.
+func decimalCount(_ value: some FixedWidthInteger) -> Int {
+  var count = value < 0 ? 2 : 1
+  var rest = value.magnitude
+  while rest >= 10 {
+    rest /= 10
+    count += 1
+  }
+  return count
+}

@@ -1,0 +1,36 @@
+import ArgumentParser
+
+/// The command line. Without a subcommand the process speaks the Flow capture protocol on stdin and stdout, which is how
+/// the runtime starts it.
+@main struct SourceAMQP: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "source-amqp",
+    abstract: "Captures messages from RabbitMQ (AMQP 0-9-1) into Estuary Flow, or into JSONL files.",
+    discussion: """
+      Without a subcommand it speaks the Flow capture protocol: requests as JSON lines on stdin, responses on stdout, \
+      logs on stderr. This is how the Flow runtime runs it.
+
+      Examples:
+        source-amqp run capture.yaml --output ./captured
+        source-amqp check capture.yaml
+        source-amqp spec
+
+      Environment:
+        LOG_LEVEL    trace, debug, info (default), warn or error
+        LOG_FORMAT   json for JSON lines also on a terminal
+
+      Exit statuses: 0 ended as asked; 1 failed (the last line on stderr is the cause); 64 wrong usage; \
+      78 wrong configuration.
+      """,
+    version: Version.text,
+    subcommands: [RunCommand.self, CheckCommand.self, SpecCommand.self])
+
+  func run() throws {
+    try FlowDriver(log: Process.log).run()
+  }
+}
+
+/// The version of this connector.
+enum Version {
+  static let text = "0.1.0"
+}

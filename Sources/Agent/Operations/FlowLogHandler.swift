@@ -1,0 +1,95 @@
+import AMQP
+import Glibc
+import Logging
+import Synchronization
+
+/// Logs as the Flow runtime reads them: one JSON object a line on stderr, with `ts`, `level`, `message` and `fields`.
+/// On a terminal the same in plain words.
+/// https://github.com/estuary/flow/blob/master/crates/ops/src/decode.rs
+struct FlowLogHandler: LogHandler {
+  enum Style: Sendable { case json, plain }
+
+  var metadata: Logger.Metadata = [:]
+  var logLevel: Logger.Level
+  let style: Style
+  /// Where lines go; they are written whole, so that those of several threads do not mix.
+  let write: @Sendable ([UInt8]) -> Void
+
+  /// The level that a `LOG_LEVEL` means; `info` where there is none or it is unknown.
+  static func level(named name: String?) -> Logger.Level {
+    switch name?.lowercased() {
+    case "trace": .trace
+    case "debug": .debug
+    case "warn", "warning": .warning
+    case "error", "fatal", "panic": .error
+    default: .info
+    }
+  }
+
+  func log(event: LogEvent) {
+    let merged = metadata.merging(event.metadata ?? [:]) { _, new in new }
+    var line: [UInt8] = []
+    switch style {
+    case .json:
+      line.append(contentsOf: #"{"ts":""#.utf8)
+      DocumentTime.append(SystemClock.wallMicroseconds(), fractionalDigits: 6, to: &line)
+      line.append(contentsOf: #"","level":"\#(Self.name(event.level))","message":"#.utf8)
+      appendJSONString(event.message.description, to: &line)
+      if !merged.isEmpty {
+        line.append(contentsOf: #","fields":"#.utf8)
+        JSONValue.object(Self.fields(merged)).append(to: &line)
+      }
+      line.append(contentsOf: "}\n".utf8)
+    case .plain:
+      let fields = merged.sorted { $0.key < $1.key }.map { " \($0.key)=\($0.value)" }.joined()
+      line.append(contentsOf: "\(Self.name(event.level)): \(event.message)\(fields)\n".utf8)
+    }
+    write(line)
+  }
+
+  subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+    get { metadata[key] }
+    set { metadata[key] = newValue }
+  }
+
+  private static func name(_ level: Logger.Level) -> String {
+    switch level {
+    case .trace: "trace"
+    case .debug: "debug"
+    case .info, .notice: "info"
+    case .warning: "warn"
+    case .error, .critical: "error"
+    }
+  }
+
+  private static func fields(_ metadata: Logger.Metadata) -> JSONObject {
+    var object = JSONObject()
+    for (key, value) in metadata.sorted(by: { $0.key < $1.key }) { object[key] = json(value) }
+    return object
+  }
+
+  private static func json(_ value: Logger.MetadataValue) -> JSONValue {
+    switch value {
+    case .string(let text): .string(text)
+    case .stringConvertible(let number as any FixedWidthInteger): .number("\(number)")
+    case .stringConvertible(let other): .string(other.description)
+    case .array(let values): .array(values.map(json))
+    case .dictionary(let inner): .object(fields(inner))
+    }
+  }
+}
+
+extension Logger {
+  /// The process's log on stderr: JSON lines, or plain text where stderr is a terminal and nobody asks for JSON.
+  static func standardError(level: String?, format: String?) -> Logger {
+    let plain = isatty(STDERR_FILENO) == 1 && format != "json"
+    return Logger(label: "source-amqp") { _ in
+      FlowLogHandler(
+        logLevel: FlowLogHandler.level(named: level), style: plain ? .plain : .json,
+        write: { line in
+          // Nobody is left to tell about a failed write to stderr.
+          _ = unsafe line.withUnsafeBytes { unsafe Glibc.write(STDERR_FILENO, $0.baseAddress, $0.count) }
+        })
+    }
+  }
+}

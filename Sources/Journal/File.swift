@@ -1,0 +1,112 @@
+internal import CSQLite
+internal import Glibc
+
+/// The few system calls around the database file. Paths are taken as they are; errors name operation and path.
+enum File {
+  /// What is at a path, a symbolic link not followed.
+  enum Found: Equatable { case nothing, regular, other }
+
+  static func find(_ path: String) throws(JournalError) -> Found {
+    var status = stat()
+    guard unsafe lstat(path, &status) == 0 else {
+      if errno == ENOENT { return .nothing }
+      throw .system(errno, "look for the file", path)
+    }
+    return status.st_mode & S_IFMT == S_IFREG ? .regular : .other
+  }
+
+  /// Makes an empty file of mode 0600; an existing one, or a symbolic link, is an error.
+  static func create(_ path: String) throws(JournalError) {
+    let descriptor = unsafe open(path, O_CREAT | O_EXCL | O_NOFOLLOW | O_RDWR | O_CLOEXEC, 0o600)
+    guard descriptor >= 0 else { throw .system(errno, "create", path) }
+    Glibc.close(descriptor)
+  }
+
+  /// Syncs a file or a directory: a new name is durable only after its directory was synced.
+  static func sync(_ path: String) throws(JournalError) {
+    let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC)
+    guard descriptor >= 0 else { throw .system(errno, "open for sync", path) }
+    defer { Glibc.close(descriptor) }
+    guard fsync(descriptor) == 0 else { throw .system(errno, "sync", path) }
+  }
+
+  /// The first bytes of a file, at most `count`.
+  static func head(_ path: String, count: Int) throws(JournalError) -> [UInt8] {
+    let descriptor = unsafe open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC)
+    guard descriptor >= 0 else { throw .system(errno, "open", path) }
+    defer { Glibc.close(descriptor) }
+    var bytes = [UInt8](repeating: 0, count: count)
+    let got = unsafe bytes.withUnsafeMutableBytes { unsafe pread(descriptor, $0.baseAddress, $0.count, 0) }
+    guard got >= 0 else { throw .system(errno, "read", path) }
+    return Array(bytes.prefix(got))
+  }
+
+  /// Removes a name; that there is none is not an error.
+  static func remove(_ path: String) throws(JournalError) {
+    guard unsafe unlink(path) == 0 || errno == ENOENT else { throw .system(errno, "remove", path) }
+  }
+
+  /// Gives a file a second name, which must not exist.
+  static func link(_ old: String, as new: String) throws(JournalError) {
+    guard unsafe Glibc.link(old, new) == 0 else { throw .system(errno, "name the new file", new) }
+  }
+
+  /// A new directory of mode 0700 under `parent`.
+  static func privateDirectory(under parent: String) throws(JournalError) -> String {
+    var template = Array("\(parent)/source-amqp-XXXXXX".utf8CString)
+    let made = unsafe template.withUnsafeMutableBufferPointer { buffer -> String? in
+      guard let base = buffer.baseAddress, let name = unsafe mkdtemp(base) else { return nil }
+      return unsafe String(cString: name)
+    }
+    guard let made else { throw .system(errno, "make a private directory", parent) }
+    return made
+  }
+
+  /// The name of a temporary journal in its private directory.
+  static let temporaryName = "journal.sqlite"
+
+  /// Removes a temporary journal with its directory. Failures leave a file behind in a temporary place, no more.
+  static func removeJournal(in directory: String) {
+    for suffix in ["", "-wal", "-shm", ".lock", ".new", ".new-wal", ".new-shm"] {
+      unsafe unlink("\(directory)/\(temporaryName)\(suffix)")
+    }
+    unsafe rmdir(directory)
+  }
+
+  /// Splits a path and resolves the symbolic links of its directory, so that the file itself can be opened with none.
+  static func resolve(_ path: String) throws(JournalError) -> (directory: String, name: String) {
+    let slash = path.lastIndex(of: "/")
+    let name = String(slash.map { path[path.index(after: $0)...] } ?? path[...])
+    let parent = slash.map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
+    guard !name.isEmpty, name != ".", name != "..", !path.utf8.contains(0) else {
+      throw JournalError(kind: .invalid("not the name of a file"), operation: "open", object: path)
+    }
+    guard let real = unsafe realpath(parent, nil) else { throw .system(errno, "find the directory", parent) }
+    defer { unsafe free(real) }
+    return (unsafe String(cString: real), name)
+  }
+
+  /// Refuses a directory on a file system whose locks or shared memory SQLite's WAL cannot rely on
+  /// (https://www.sqlite.org/wal.html: all processes on one host; network file systems do not work).
+  static func refuseUnsupported(_ directory: String) throws(JournalError) {
+    let magic = unsafe csqlite_file_system(directory)
+    guard magic >= 0 else { throw .system(errno, "look at the file system", directory) }
+    if let name = unsupportedFileSystem(Int64(magic)) {
+      throw JournalError(kind: .unsupportedFileSystem(name), operation: "open", object: directory)
+    }
+  }
+
+  /// The name of an unsupported file system by its `f_type` (statfs(2), linux/magic.h); nil for all others.
+  static func unsupportedFileSystem(_ magic: Int64) -> String? {
+    switch UInt32(truncatingIfNeeded: magic) {
+    case 0x6969: "NFS"
+    case 0xff53_4d42: "CIFS"
+    case 0x517b, 0xfe53_4d42: "SMB"
+    case 0x6573_5546: "FUSE"
+    case 0x0102_1997: "9P"
+    case 0x00c3_6400: "Ceph"
+    case 0x5346_414f, 0x6b41_4653: "AFS"
+    default: nil
+    }
+  }
+}

@@ -1,0 +1,179 @@
+internal import CSQLite
+internal import Glibc
+
+extension Journal {
+  /// Opens the journal at `settings.path`, or makes it, and takes the exclusive right to write it.
+  ///
+  /// The time does not depend on the number of messages; after a crash it includes reading the WAL.
+  ///
+  /// - Throws: `.locked`; `.notAJournal`, `.corrupt` and `.newerSchema`, which leave the file as it was;
+  ///   `.unsupportedFileSystem`; `.permission`; `.invalid` for a path that is a link or no file; `.full`; `.io`.
+  public static func open(_ settings: JournalSettings) throws(JournalError) -> Journal {
+    try open(settings, schema: .current)
+  }
+
+  /// The same with a schema of the caller's choice, so that tests can migrate.
+  static func open(_ settings: JournalSettings, schema: Schema) throws(JournalError) -> Journal {
+    guard settings.temporary else {
+      guard settings.durability == .full else {
+        throw JournalError(
+          kind: .invalid("relaxed durability is for temporary journals"), operation: "open", object: settings.path)
+      }
+      return try open(at: settings.path, settings, schema, temporaryDirectory: nil)
+    }
+    let directory = try File.privateDirectory(under: settings.path)
+    do throws(JournalError) {
+      return try open(at: "\(directory)/\(File.temporaryName)", settings, schema, temporaryDirectory: directory)
+    } catch {
+      File.removeJournal(in: directory)
+      throw error
+    }
+  }
+
+  private static func open(
+    at path: String, _ settings: JournalSettings, _ schema: Schema, temporaryDirectory: String?
+  ) throws(JournalError) -> Journal {
+    let (directory, name) = try File.resolve(path)
+    let file = directory == "/" ? "/\(name)" : "\(directory)/\(name)"
+    try File.refuseUnsupported(directory)
+    let lock = try FileLock(path: "\(file).lock")
+    switch try File.find(file) {
+    case .nothing: try create(file, in: directory, settings, schema)
+    case .regular: try checkHeader(file, schema)
+    case .other:
+      throw JournalError(
+        kind: .invalid("is a symbolic link or no regular file"), operation: "open", object: file)
+    }
+    for suffix in ["", "-wal", "-shm"] { try File.remove("\(file).new\(suffix)") }
+
+    let database = try Database(path: file, readOnly: false)
+    // Until everything was checked, nothing may be written: closing an unfit file would otherwise copy its WAL into it.
+    try database.configure(SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+    try configure(database, settings)
+    database.countFrames()
+    try schema.refuseNewer(Int(try database.integer("PRAGMA user_version", "read the schema's version")), file)
+    do throws(JournalError) { _ = try Counters(reading: database) } catch { throw missingTable(error) }
+    try schema.migrate(database)
+    // Before the first write: a missing table or column must leave the file as it is.
+    let statements: Statements
+    do throws(JournalError) { statements = try Statements(database) } catch { throw missingTable(error) }
+    let epoch = try database.integer("UPDATE journal SET epoch = epoch + 1 RETURNING epoch", "begin a writer's epoch")
+    let journal = try Journal(
+      database: database, statements: statements, settings: settings,
+      identifier: try database.text("SELECT identifier FROM journal", "read the identifier"), epoch: epoch,
+      counters: try Counters(reading: database), lock: lock, temporaryDirectory: temporaryDirectory)
+    // The epoch's commit may have made the WAL; SQLite ignores a failure to sync its name.
+    if settings.durability == .full { try File.sync(directory) }
+    try database.configure(SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)
+    return journal
+  }
+
+  /// Builds a journal beside its place, and puts it there complete and synced.
+  private static func create(
+    _ file: String, in directory: String, _ settings: JournalSettings, _ schema: Schema
+  ) throws(JournalError) {
+    // A WAL without its database means that somebody took the database away; SQLite would delete the WAL.
+    if try File.find("\(file)-wal") != .nothing {
+      throw JournalError(
+        kind: .corrupt("there is a -wal file, but the database it belongs to is missing"), operation: "open",
+        object: file)
+    }
+    let new = "\(file).new"
+    for suffix in ["", "-wal", "-shm"] { try File.remove("\(new)\(suffix)") }
+    try File.create(new)
+    let database = try Database(path: new, readOnly: false)
+    // Both take effect only before the first table (https://www.sqlite.org/pragma.html#pragma_auto_vacuum).
+    try database.execute(
+      "PRAGMA page_size = \(settings.pageSize); PRAGMA auto_vacuum = INCREMENTAL", "set the page size")
+    try configure(database, settings)
+    guard try database.integer("PRAGMA page_size", "read the page size") == Int64(settings.pageSize),
+      try database.integer("PRAGMA auto_vacuum", "read the vacuum mode") == 2
+    else { throw JournalError(kind: .invalid("page size \(settings.pageSize)"), operation: "create", object: file) }
+    try schema.migrate(database)
+    try database.execute(
+      """
+      INSERT INTO journal (one, identifier, created_at, epoch, last, emitted, committed, bytes)
+      VALUES (1, '\(uuid())', \(now()), 0, 0, 0, 0, 0)
+      """, "create")
+    try database.close()
+    try File.sync(new)
+    try File.link(new, as: file)
+    try File.remove(new)
+    try File.sync(directory)
+  }
+
+  /// Looks at the file's first bytes without SQLite, which might change what it opens: recover or checkpoint the
+  /// WAL of somebody else's database.
+  static func checkHeader(_ file: String, _ schema: Schema) throws(JournalError) {
+    let head = try File.head(file, count: 100)
+    func number(_ offset: Int) -> Int64 { head[offset..<offset + 4].reduce(0) { $0 << 8 | Int64($1) } }
+    func refuse(_ text: String) -> JournalError {
+      JournalError(kind: .notAJournal(text), operation: "open", object: file)
+    }
+    guard !head.isEmpty else { throw refuse("the file is empty; a journal never is") }
+    guard head.count == 100, head.starts(with: Array("SQLite format 3\0".utf8)) else {
+      throw refuse("no SQLite database")
+    }
+    guard number(68) == Schema.applicationID else {
+      throw refuse("a SQLite database of another application (id \(number(68)))")
+    }
+    try schema.refuseNewer(Int(number(60)), file)
+  }
+
+  /// Sets what belongs to a connection, and reads back what safety depends on.
+  private static func configure(_ database: Database, _ settings: JournalSettings) throws(JournalError) {
+    try database.configure(SQLITE_DBCONFIG_DEFENSIVE, true)
+    database.setBusyTimeout(milliseconds: settings.busyMilliseconds)
+    // Secure delete is on in Debian's library and makes pruning a third dearer; FAST zeroes what is written anyhow.
+    // No memory map: an I/O error stays an error code instead of SIGBUS. The cache is 4 MiB.
+    try database.execute(
+      """
+      PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA mmap_size = 0; PRAGMA secure_delete = FAST;
+      PRAGMA temp_store = MEMORY; PRAGMA cache_size = -4096; PRAGMA wal_autocheckpoint = 0;
+      PRAGMA journal_size_limit = \(Maintenance.keptWALBytes)
+      """, "configure")
+    // A failed switch shows in the row that the pragma answers and nowhere else.
+    let mode = try database.text("PRAGMA journal_mode = WAL", "switch to WAL")
+    guard mode == "wal" else {
+      throw JournalError(kind: .io("journal mode is \(mode)"), operation: "switch to WAL", object: database.path)
+    }
+    // FULL, not NORMAL: in WAL mode NORMAL does not sync at commit, and an acknowledgement rests on that commit.
+    // https://www.sqlite.org/pragma.html#pragma_synchronous
+    let wanted: Int64 = settings.durability == .full ? 2 : 0
+    try database.execute("PRAGMA synchronous = \(wanted)", "set synchronous")
+    let found = try database.integer("PRAGMA synchronous", "read synchronous")
+    guard found == wanted else {
+      throw JournalError(
+        kind: .io("synchronous is \(found), not \(wanted)"), operation: "set synchronous", object: database.path)
+    }
+  }
+
+  /// `SQLITE_ERROR` at preparing a statement of ours means that the table is missing or different.
+  static func missingTable(_ error: JournalError) -> JournalError {
+    guard case .library(SQLITE_ERROR, let text) = error.kind else { return error }
+    return JournalError(kind: .corrupt(text), operation: error.operation, object: error.object)
+  }
+
+  /// A random UUID (version 4, RFC 9562), lower case.
+  private static func uuid() -> String {
+    var random = SystemRandomNumberGenerator()
+    var bytes = (0..<16).map { _ in UInt8.random(in: 0...255, using: &random) }
+    bytes[6] = bytes[6] & 0x0f | 0x40
+    bytes[8] = bytes[8] & 0x3f | 0x80
+    let digits = Array("0123456789abcdef")
+    var text = ""
+    for (index, byte) in bytes.enumerated() {
+      if [4, 6, 8, 10].contains(index) { text += "-" }
+      text.append(digits[Int(byte >> 4)])
+      text.append(digits[Int(byte & 15)])
+    }
+    return text
+  }
+
+  /// Microseconds since 1970, UTC.
+  private static func now() -> Int64 {
+    var time = timespec()
+    unsafe _ = clock_gettime(CLOCK_REALTIME, &time)
+    return Int64(time.tv_sec) * 1_000_000 + Int64(time.tv_nsec) / 1_000
+  }
+}

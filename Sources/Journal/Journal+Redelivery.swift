@@ -1,0 +1,151 @@
+/// What recognises redeliveries after a crash, beside the rows: how far acknowledgements were allowed, and what the
+/// newest messages looked like. It changes in the transaction of the rows that it speaks of, and outlives their pruning.
+public struct RedeliveryRecord: Equatable, Sendable {
+  /// Whose deliveries these are: broker, virtual host and queue, as the caller names them.
+  public var queue: String
+  /// No message behind this position was ever acknowledged.
+  public var releasable: Position
+  /// The largest prefetch count in use since everything was acknowledged.
+  public var prefetch: Int
+  /// The newest message's priority; nil where it has none.
+  public var priority: UInt8?
+  /// From here on, all messages had that priority.
+  public var prioritySince: Position
+  /// The newest captured offset of a stream; nil on other queues.
+  public var streamOffset: Int64?
+
+  public init(
+    queue: String, releasable: Position, prefetch: Int, priority: UInt8?, prioritySince: Position,
+    streamOffset: Int64? = nil
+  ) {
+    self.streamOffset = streamOffset
+    self.queue = queue
+    self.releasable = releasable
+    self.prefetch = prefetch
+    self.priority = priority
+    self.prioritySince = prioritySince
+  }
+}
+
+extension Journal {
+  /// Bytes of one digest.
+  public static let digestBytes = 16
+
+  /// The record of the last commit that changed it; nil in a journal that never had one.
+  public func redelivery() throws(JournalError) -> RedeliveryRecord? {
+    try checkUsable()
+    return try database.first(
+      "SELECT queue, releasable, prefetch, priority, priority_since, stream_offset FROM redelivery",
+      "read the redelivery state"
+    ) { row in
+      RedeliveryRecord(
+        queue: row.string(0), releasable: Position(rawValue: row.integer(1)), prefetch: Int(row.integer(2)),
+        priority: row.isNull(3) ? nil : UInt8(clamping: row.integer(3)),
+        prioritySince: Position(rawValue: row.integer(4)), streamOffset: row.isNull(5) ? nil : row.integer(5))
+    }
+  }
+
+  /// The digests of the newest messages, oldest first, 16 bytes each, without a gap up to the last position; empty
+  /// where the newest message has none.
+  ///
+  /// - Parameter limit: Of how many messages at the most, but for the first stored group, which comes whole.
+  public func newestDigests(limit: Int) throws(JournalError) -> [UInt8] {
+    try checkUsable()
+    var groups: [[UInt8]] = []
+    var expected = durable.last
+    var count = 0
+    try database.with("SELECT last, digests FROM digest ORDER BY last DESC", "read the digests") {
+      (statement) throws(JournalError) in
+      while count < limit, try statement.step() {
+        let digests = unsafe Array(statement.bytes(1))
+        guard statement.integer(0) == expected, digests.count % Self.digestBytes == 0 else { break }
+        groups.append(digests)
+        count += digests.count / Self.digestBytes
+        expected -= Int64(digests.count / Self.digestBytes)
+      }
+      statement.reset()
+    }
+    return Array(groups.reversed().joined())
+  }
+}
+
+extension WriteTransaction {
+  /// Records what recognises redeliveries.
+  ///
+  /// - Throws: `.invalid` for a releasable position that was never appended.
+  public borrowing func setRedelivery(_ record: RedeliveryRecord) throws(JournalError) {
+    try noting { () throws(JournalError) in
+      guard record.releasable.rawValue <= journal.working.last else {
+        throw journal.invalid(
+          "position \(record.releasable) is beyond the last, \(journal.working.last)", "set releasable")
+      }
+      let statement = journal.statements.setRedelivery
+      unsafe try Array(record.queue.utf8).withBytes { bytes throws(JournalError) in
+        unsafe try statement.bind(1, text: bytes)
+        try statement.bind(2, record.releasable.rawValue)
+        try statement.bind(3, Int64(record.prefetch))
+        if let priority = record.priority { try statement.bind(4, Int64(priority)) } else { try statement.bindNull(4) }
+        try statement.bind(5, record.prioritySince.rawValue)
+        if let offset = record.streamOffset { try statement.bind(6, offset) } else { try statement.bindNull(6) }
+        try statement.run()
+      }
+    }
+  }
+
+  /// Keeps the digests of the messages appended last in this transaction, and forgets those of more than `window`
+  /// messages ago.
+  ///
+  /// - Parameters:
+  ///   - digests: 16 bytes a message, oldest first, at least one; the last is of the last position.
+  ///   - priority: The last message's priority, and `since` the first position from which on all had it.
+  public borrowing func appendDigests(
+    _ digests: [UInt8], priority: UInt8?, since: Position, window: Int
+  ) throws(JournalError) {
+    try noting { () throws(JournalError) in
+      let insert = journal.statements.appendDigests
+      unsafe try digests.withBytes { bytes throws(JournalError) in
+        try insert.bind(1, journal.working.last)
+        unsafe try insert.bind(2, blob: bytes)
+        if let priority { try insert.bind(3, Int64(priority)) } else { try insert.bindNull(3) }
+        try insert.bind(4, since.rawValue)
+        try insert.run()
+      }
+      let prune = journal.statements.pruneDigests
+      try prune.bind(1, journal.working.last - Int64(window))
+      try prune.run()
+    }
+  }
+}
+
+/// Digests of neighbouring messages, as one transaction appended them.
+public struct DigestGroup: Equatable, Sendable {
+  /// Position of the newest of them.
+  public var last: Position
+  /// 16 bytes a message, oldest first.
+  public var digests: [UInt8]
+  /// The newest one's priority; nil where it has none.
+  public var priority: UInt8?
+  /// From here on, all messages up to ``last`` had that priority.
+  public var prioritySince: Position
+}
+
+extension JournalReader {
+  /// The groups that end behind `position`, oldest first, up to the one that holds `through`.
+  public func digestGroups(after position: Position, through: Position) throws(JournalError) -> [DigestGroup] {
+    var groups: [DigestGroup] = []
+    try database.with(
+      "SELECT last, digests, priority, priority_since FROM digest WHERE last > ?1 ORDER BY last", "read the digests"
+    ) { (statement) throws(JournalError) in
+      try statement.bind(1, position.rawValue)
+      while groups.isEmpty || groups[groups.count - 1].last < through, try statement.step() {
+        groups.append(
+          DigestGroup(
+            last: Position(rawValue: statement.integer(0)), digests: unsafe Array(statement.bytes(1)),
+            priority: statement.isNull(2) ? nil : UInt8(clamping: statement.integer(2)),
+            prioritySince: Position(rawValue: statement.integer(3))))
+      }
+      statement.reset()
+    }
+    return groups
+  }
+}

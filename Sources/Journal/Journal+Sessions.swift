@@ -1,0 +1,119 @@
+/// Where an output stands.
+public struct OutputRecord: Equatable, Sendable {
+  /// Number of the file written to.
+  public var file: Int64
+  /// Bytes of it that are complete.
+  public var length: Int64
+
+  public init(file: Int64, length: Int64) {
+    self.file = file
+    self.length = length
+  }
+}
+
+extension Journal {
+  /// Consumers older than the oldest message's by more than this are forgotten; a message appended late can still
+  /// name any of the last thousand reconnections.
+  private static let retainedConsumers = 1_000
+
+  /// Begins a session: one start of the connector on one queue.
+  ///
+  /// - Parameters:
+  ///   - id: A UUID, never used before in this journal.
+  ///   - startedAt: Microseconds since 1970, UTC.
+  /// - Returns: The session, whose `base` is the last position so far.
+  @discardableResult
+  public func beginSession(
+    id: String, queue: String, virtualHost: String, startedAt: Int64
+  ) throws(JournalError) -> Session {
+    let begun = try transaction { (tx) throws(JournalError) in
+      try tx.noting { () throws(JournalError) in
+        if try inserting("SELECT number FROM session WHERE id = ?1", [.text(id)], "look for the session") != nil {
+          throw invalid("session \(id) was there before", "begin a session")
+        }
+        let base = working.last
+        let number = try inserting(
+          """
+          INSERT INTO session (id, queue, virtual_host, started_at, base) VALUES (?1, ?2, ?3, ?4, ?5)
+          RETURNING number
+          """,
+          [.text(id), .text(queue), .text(virtualHost), .integer(startedAt), .integer(base)], "begin a session")
+        return Session(
+          number: number ?? 0, id: id, queue: queue, virtualHost: virtualHost, base: Position(rawValue: base))
+      }
+    }
+    session = begun
+    consumers = nil
+    return begun
+  }
+
+  /// Begins a consumer of the current session; each reconnection has a new one, with its own tag.
+  ///
+  /// Consumers and sessions to which no message belongs any more are forgotten here.
+  public func beginConsumer(tag: String) throws(JournalError) -> ConsumerRecord {
+    try checkUsable()
+    guard let session else { throw invalid("there is no session", "begin a consumer") }
+    let id = try transaction { (tx) throws(JournalError) in
+      try tx.noting { () throws(JournalError) in
+        let id = try inserting(
+          "INSERT INTO consumer (session, tag) VALUES (?1, ?2) RETURNING id", [.integer(session.number), .text(tag)],
+          "begin a consumer")
+        _ = try inserting(
+          """
+          DELETE FROM consumer WHERE id < ?2 - \(Self.retainedConsumers) AND id <
+            coalesce((SELECT consumer FROM message ORDER BY position LIMIT 1), ?2) - \(Self.retainedConsumers)
+          """, [.integer(0), .integer(id ?? 0)], "forget old consumers")
+        _ = try inserting(
+          "DELETE FROM session WHERE number < (SELECT session FROM consumer ORDER BY id LIMIT 1)", [],
+          "forget old sessions")
+        return id ?? 0
+      }
+    }
+    consumers = (consumers?.lowerBound ?? id)...id
+    return ConsumerRecord(
+      id: id, sessionID: session.id, sessionBase: session.base, tag: tag, queue: session.queue,
+      virtualHost: session.virtualHost)
+  }
+
+  /// Where the output `name` stood at the last commit; nil before its first.
+  public func output(_ name: String) throws(JournalError) -> OutputRecord? {
+    try checkUsable()
+    let statement = statements.getOutput
+    defer { statement.reset() }
+    return unsafe try Array(name.utf8).withBytes { bytes throws(JournalError) in
+      unsafe try statement.bind(1, text: bytes)
+      return try statement.step() ? OutputRecord(file: statement.integer(0), length: statement.integer(1)) : nil
+    }
+  }
+
+  private enum Value {
+    case integer(Int64)
+    case text(String)
+  }
+
+  /// Runs a rare statement with values and returns the integer of its first row.
+  private func inserting(
+    _ sql: String, _ values: [Value], _ operation: StaticString
+  ) throws(JournalError) -> Int64? {
+    // Strings stay in this memory until the statement has run.
+    var texts: [UInt8] = []
+    for case .text(let text) in values { texts += text.utf8 }
+    return try database.with(sql, operation) { statement throws(JournalError) in
+      var result: Int64?
+      unsafe try texts.withBytes { bytes throws(JournalError) in
+        var offset = 0
+        for (index, value) in values.enumerated() {
+          switch value {
+          case .integer(let number): try statement.bind(Int32(index + 1), number)
+          case .text(let text):
+            let end = offset + text.utf8.count
+            unsafe try statement.bind(Int32(index + 1), text: UnsafeRawBufferPointer(rebasing: bytes[offset..<end]))
+            offset = end
+          }
+        }
+        while try statement.step() { result = result ?? statement.integer(0) }
+      }
+      return result
+    }
+  }
+}

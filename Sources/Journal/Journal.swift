@@ -1,0 +1,264 @@
+internal import CSQLite
+
+/// A durable, ordered list of messages between a broker and whatever takes them onwards.
+///
+/// # Duty
+/// A message is appended once, gets the next ``Position``, and stays until it is committed downstream and pruned. The
+/// caller may acknowledge to the broker what a returned ``write(_:)`` appended: with durability `.full` it is on
+/// stable storage. The module knows SQLite only.
+///
+/// # Invariants
+/// - `committedThrough <= emittedThrough <= last`; none of them ever goes back.
+/// - Positions are gapless: 1, 2, 3 … over the journal's whole life, also after everything was pruned. The counter
+///   is a column, changed in the transaction that inserts the rows; SQLite's own row ids would start again.
+/// - Only rows at or below `committedThrough` are deleted, oldest first. So the rows are always one unbroken range that
+///   ends at `last`, and a gap is damage.
+/// - One transaction is all or nothing: rows, counters and the output's length change together.
+/// - There is one writer: a `flock` on `PATH.lock` (see `FileLock`), and behind it an epoch that is counted up at
+///   every opening and compared in every transaction.
+///
+/// # Format
+/// One SQLite database in WAL mode, mode 0600, tables and views in `Schema`. It is built under the name `PATH.new`
+/// and gets its own name when it is complete and synced, so what has the name is a whole journal. A file at that place
+/// that is empty, truncated or foreign is therefore never a new journal: it is refused and left as it is, because
+/// starting again from position 1 would make every consumer downstream skip what follows.
+///
+/// # After a crash
+/// The kernel drops the lock; the next opening recovers the WAL by its checksums up to the last complete commit, so
+/// there is everything that a returned `write` promised, and of a transaction cut short there is nothing. It may
+/// happen that a commit is there whose `write` never returned; nobody acknowledged on the strength of it.
+///
+/// # Errors
+/// `.full` and `.busy` leave everything as it was and may be retried. After any other failure of SQLite (first of all a
+/// failed sync, after which the kernel forgets the unwritten pages and the next sync succeeds) the object is spent:
+/// every further call throws the same error, and even closing does not touch the database file again.
+///
+/// # Space
+/// The WAL is copied into the file at 16 MiB. An outside reader that holds a snapshot for long keeps it from being
+/// reused: writes go on and ``walBytes`` grows, so a cap on space counts it beside ``usedBytes``. After a backlog
+/// was drained, ``maintain(idle:)`` gives the file's pages back bit by bit.
+///
+/// Unchecked Sendable: opening and using may happen on different threads, but one at a time, ordered by whatever hands
+/// the object over. SQLite's multi-thread mode asks for just that, and the object shares no state with any other.
+public final class Journal: @unchecked Sendable {
+  /// The real path of the file.
+  public let path: String
+  /// UUID made with the file, lower case.
+  public let identifier: String
+  /// `(page_count - freelist_count) * page_size` as of the last commit: bytes that messages and tables fill.
+  public internal(set) var usedBytes: Int64 = 0
+  /// Bytes of the file that hold nothing, as of the last commit; they are used again first.
+  public internal(set) var freeBytes: Int64 = 0
+
+  let database: Database
+  let statements: Statements
+  let pageSize: Int64
+  let epoch: Int64
+  let busyMilliseconds: Int32
+  let lock: FileLock
+  /// The private directory to remove at the end; nil for a lasting journal.
+  let temporaryDirectory: String?
+
+  /// What is durable.
+  var durable: Counters
+  /// What will be durable when the open transaction commits.
+  var working: Counters
+  var isWriting = false
+  /// The first failure inside the open transaction: it must not be committed even if the caller swallowed it.
+  var transactionFailure: JournalError?
+  /// Why the journal cannot be used any more.
+  private(set) var failure: JournalError?
+  var session: Session?
+  var consumers: ClosedRange<Int64>?
+  /// WAL frames at the last attempt to checkpoint.
+  var attemptedFrames = 0
+
+  /// The session begun last.
+  public struct Session: Equatable, Sendable {
+    /// The session's number in the file.
+    let number: Int64
+    /// The UUID that the caller gave.
+    public let id: String
+    public let queue: String
+    public let virtualHost: String
+    /// The last position before the session: a message's `sequence` is its position less this.
+    public let base: Position
+  }
+
+  init(
+    database: Database, statements: Statements, settings: JournalSettings, identifier: String, epoch: Int64,
+    counters: Counters, lock: FileLock, temporaryDirectory: String?
+  ) throws(JournalError) {
+    path = database.path
+    self.database = database
+    self.statements = statements
+    self.identifier = identifier
+    self.epoch = epoch
+    self.lock = lock
+    self.temporaryDirectory = temporaryDirectory
+    busyMilliseconds = settings.busyMilliseconds
+    durable = counters
+    working = counters
+    pageSize = try database.integer("PRAGMA page_size", "read the page size")
+    (usedBytes, freeBytes) = try space()
+  }
+
+  deinit { removeTemporary() }
+
+  /// How far the journal has come: copies in memory of what is durable.
+  public var positions: Positions { durable.positions }
+
+  /// How many messages are not yet committed downstream.
+  public var pendingRows: Int { Int(durable.last - durable.committed) }
+
+  // MARK: Transactions
+
+  /// Runs `body` in one transaction and returns once it is on stable storage.
+  ///
+  /// What `body` throws is thrown on, and nothing was changed. A failure of the journal inside of `body` ends the
+  /// transaction even where `body` catches it. Not reentrant.
+  public func write<R>(_ body: (borrowing WriteTransaction) throws -> R) throws -> R {
+    try begin()
+    let result: R
+    do { result = try body(WriteTransaction(journal: self)) } catch {
+      try abort()
+      throw error
+    }
+    try finish()
+    return result
+  }
+
+  /// ``write(_:)`` for this module, typed.
+  func transaction<R>(
+    _ body: (borrowing WriteTransaction) throws(JournalError) -> R
+  ) throws(JournalError) -> R {
+    try begin()
+    let result: R
+    // In a variable: lent straight from the call, it crashes the optimizer of Swift 6.3.1 (GenericSpecializer).
+    let tx = WriteTransaction(journal: self)
+    do throws(JournalError) { result = try body(tx) } catch {
+      try abort()
+      throw error
+    }
+    try finish()
+    return result
+  }
+
+  /// Throws what made the journal unusable.
+  func checkUsable() throws(JournalError) {
+    if let failure { throw failure }
+    if isWriting { throw invalid("inside of a transaction", "use the journal") }
+  }
+
+  private func begin() throws(JournalError) {
+    try checkUsable()
+    do throws(JournalError) { try statements.begin.run() } catch { throw spent(error) }
+    isWriting = true
+    transactionFailure = nil
+    working = durable
+    do throws(JournalError) {
+      let isOurs = try statements.epoch.step() && statements.epoch.integer(0) == epoch
+      statements.epoch.reset()
+      guard isOurs else { throw JournalError(kind: .fenced, operation: "begin", object: path) }
+    } catch {
+      transactionFailure = error
+      try abort()
+      throw error
+    }
+  }
+
+  private func finish() throws(JournalError) {
+    let after: (used: Int64, free: Int64)
+    do throws(JournalError) {
+      if let transactionFailure { throw transactionFailure }
+      if working != durable { try storeCounters() }
+      // Before the commit: a failure after it could not be told from one of the transaction.
+      after = try space()
+      try statements.commit.run()
+    } catch {
+      transactionFailure = error
+      try abort()
+      throw error
+    }
+    durable = working
+    (usedBytes, freeBytes) = after
+    isWriting = false
+  }
+
+  private func storeCounters() throws(JournalError) {
+    let update = statements.counters
+    try update.bind(1, working.last)
+    try update.bind(2, working.emitted)
+    try update.bind(3, working.committed)
+    try update.bind(4, working.bytes)
+    try update.run()
+  }
+
+  /// Rolls back; where that fails, or the transaction's failure was fatal, the journal is spent.
+  private func abort() throws(JournalError) {
+    isWriting = false
+    working = durable
+    if let transactionFailure { _ = spent(transactionFailure) }
+    // Some errors, SQLITE_FULL among them, may have rolled back already (https://www.sqlite.org/lang_transaction.html).
+    if database.isAutocommit { return }
+    do throws(JournalError) { try statements.rollback.run() } catch {
+      fail(error)
+      throw error
+    }
+  }
+
+  /// Remembers a fatal error; returns it unchanged.
+  func spent(_ error: JournalError) -> JournalError {
+    if error.isFatal { fail(error) }
+    return error
+  }
+
+  private func fail(_ error: JournalError) {
+    guard failure == nil else { return }
+    failure = error
+    // Closing would copy the WAL into the database. After a failed sync memory and disk may differ; the next opening
+    // reads the WAL by its checksums instead. Cannot fail for a known switch, and there is nothing left to protect.
+    try? database.configure(SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+  }
+
+  /// Reads how many bytes of the file are used and free; two look-ups in the header page.
+  func space() throws(JournalError) -> (used: Int64, free: Int64) {
+    let pages = try statements.pageCount.step() ? statements.pageCount.integer(0) : 0
+    statements.pageCount.reset()
+    let free = try statements.freePages.step() ? statements.freePages.integer(0) : 0
+    statements.freePages.reset()
+    return ((pages - free) * pageSize, free * pageSize)
+  }
+
+  func invalid(_ text: String, _ operation: String) -> JournalError {
+    JournalError(kind: .invalid(text), operation: operation, object: path)
+  }
+
+  // MARK: Closing
+
+  /// Copies the WAL into the file, closes it and gives the lock back; a temporary journal is removed.
+  ///
+  /// Closing twice is legal. After a fatal error nothing is written any more.
+  public func close() throws(JournalError) {
+    if isWriting { throw invalid("inside of a transaction", "close") }
+    let isFirst = !isClosed
+    isClosed = true
+    guard isFirst else { return }
+    failure = failure ?? invalid("closed", "use the journal")
+    try database.close()
+    lock.release()
+    removeTemporary()
+  }
+  private var isClosed = false
+
+  private func removeTemporary() {
+    if let temporaryDirectory { File.removeJournal(in: temporaryDirectory) }
+  }
+
+  // MARK: Seams
+
+  /// Sets the largest size of the file in pages, so that tests can fill it.
+  package func limitPages(_ count: Int) throws(JournalError) {
+    try database.execute("PRAGMA max_page_count = \(count)", "limit the pages")
+  }
+}

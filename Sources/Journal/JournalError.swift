@@ -1,0 +1,121 @@
+internal import CSQLite
+internal import Glibc
+
+/// A failure of one operation on a journal.
+public struct JournalError: Error, Sendable, Equatable, CustomStringConvertible {
+  /// What went wrong, one case per thing that a caller treats differently.
+  public enum Kind: Sendable, Equatable {
+    /// No space (`SQLITE_FULL`, ENOSPC, EDQUOT). Nothing was changed; may be retried.
+    case full
+    /// An outside connection held the write lock for too long. Nothing was changed; may be retried.
+    case busy
+    /// Reading, writing or syncing failed: the file's state is unknown, the process must stop acknowledging.
+    case io(String)
+    /// The file contradicts SQLite's format or the journal's invariants. It was not changed.
+    case corrupt(String)
+    /// The file is something else. It was not touched.
+    case notAJournal(String)
+    /// The file was written by a newer version. It was not changed.
+    case newerSchema(found: Int, supported: Int)
+    /// Another process (or another part of this one) has the journal open.
+    case locked(holder: String)
+    /// Another writer opened the journal in spite of the lock; this one must stop.
+    case fenced
+    /// The directory is on a file system on which SQLite's shared memory or locks cannot be relied on.
+    case unsupportedFileSystem(String)
+    case permission(String)
+    /// The caller asked for something that makes no sense. Nothing was changed.
+    case invalid(String)
+    /// Any other result of SQLite.
+    case library(code: Int32, text: String)
+  }
+
+  /// What went wrong; decides between retry and stop.
+  public let kind: Kind
+  /// What was being done, for example `append`.
+  public let operation: String
+  /// What it was done to: the path of a file.
+  public let object: String
+
+  public init(kind: Kind, operation: String, object: String) {
+    self.kind = kind
+    self.operation = operation
+    self.object = object
+  }
+
+  /// True where nothing was changed and the same call may succeed later.
+  public var isRetryable: Bool { kind == .full || kind == .busy }
+
+  /// True where the open journal must not be used any more: neither retryable nor the caller's mistake.
+  var isFatal: Bool {
+    switch kind {
+    case .full, .busy, .invalid: false
+    case .io, .corrupt, .notAJournal, .newerSchema, .locked, .fenced, .unsupportedFileSystem, .permission, .library:
+      true
+    }
+  }
+
+  /// One line for a log: operation and object first, then the cause.
+  public var description: String { "journal \(object): \(operation): \(cause)" }
+
+  private var cause: String {
+    switch kind {
+    case .full: "no space left"
+    case .busy: "another program holds the write lock"
+    case .io(let text): "input/output error: \(text)"
+    case .corrupt(let text): "damaged: \(text)"
+    case .notAJournal(let text): "not a journal of source-amqp: \(text)"
+    case .newerSchema(let found, let supported):
+      "written by a newer version (schema \(found), this version knows up to \(supported))"
+    case .locked(let holder): "in use by \(holder)"
+    case .fenced: "another writer has taken over"
+    case .unsupportedFileSystem(let name): "file system \(name) is not supported, use a local disk"
+    case .permission(let text): "not permitted: \(text)"
+    case .invalid(let text): text
+    case .library(let code, let text): "SQLite error \(code): \(text)"
+    }
+  }
+}
+
+extension JournalError {
+  /// The error for a failed system call.
+  static func system(_ number: Int32, _ operation: String, _ object: String) -> JournalError {
+    let text = unsafe String(cString: strerror(number))
+    let kind: Kind =
+      switch number {
+      case ENOSPC, EDQUOT: .full
+      case EACCES, EPERM, EROFS: .permission(text)
+      case ENOENT, ENOTDIR, EISDIR, ELOOP, ENAMETOOLONG: .invalid(text)
+      default: .io(text)
+      }
+    return JournalError(kind: kind, operation: operation, object: object)
+  }
+
+  /// The error for a result code of SQLite.
+  ///
+  /// - Parameters:
+  ///   - code: An extended result code, https://www.sqlite.org/rescode.html.
+  ///   - number: `errno` of the system call behind it, 0 where there was none.
+  static func library(
+    code: Int32, text: String, errno number: Int32, operation: String, object: String
+  ) -> JournalError {
+    // SQLite reports ENOSPC of a write as SQLITE_FULL, but a full quota or a WAL index that cannot grow as an I/O
+    // error. A failed sync is never a lack of space that one could wait for: the kernel marks the pages clean, and
+    // the next sync succeeds without having written them.
+    let isSync = code == SQLITE_IOERR | (4 << 8) || code == SQLITE_IOERR | (5 << 8)
+    let kind: Kind =
+      switch code & 0xff {
+      case SQLITE_FULL: .full
+      case SQLITE_IOERR where !isSync && (number == ENOSPC || number == EDQUOT): .full
+      case SQLITE_BUSY, SQLITE_LOCKED: .busy
+      case SQLITE_IOERR: .io(number == 0 ? "\(text) (\(code))" : "\(text) (\(code), errno \(number))")
+      case SQLITE_CORRUPT: .corrupt("\(text) (\(code))")
+      case SQLITE_NOTADB: .notAJournal("no SQLite database")
+      case SQLITE_PERM, SQLITE_READONLY, SQLITE_AUTH: .permission(text)
+      case SQLITE_CANTOPEN where number == EACCES || number == EPERM || number == EROFS: .permission(text)
+      case SQLITE_TOOBIG: .invalid("longer than SQLite can store")
+      default: .library(code: code, text: text)
+      }
+    return JournalError(kind: kind, operation: operation, object: object)
+  }
+}

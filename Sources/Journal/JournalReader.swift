@@ -1,0 +1,122 @@
+/// A read-only connection to a journal: the emitter's, or that of a command that looks at it while it is written.
+///
+/// Every call is a read transaction of its own that is over when the call returns: a snapshot held for long would
+/// keep the WAL from being reused. It sees what was committed when the call began. Reading costs the same with ten
+/// messages pending or ten million: the position is the table's key.
+///
+/// Unchecked Sendable for the same reason as ``Journal``: made on one thread and used on another, one at a time.
+public final class JournalReader: @unchecked Sendable {
+  /// The real path of the file.
+  public let path: String
+  /// UUID made with the file.
+  public let identifier: String
+  let database: Database
+  private let messages: Statement
+  private let consumers: Statement
+  private var isReading = false
+  private var isClosed = false
+
+  /// Opens the journal at `path`, which may have a writer at the same time.
+  ///
+  /// - Throws: `.notAJournal`, `.newerSchema`, `.corrupt`, `.permission` or `.io`; `.invalid` where there is no file.
+  public init(path: String) throws(JournalError) {
+    let (directory, name) = try File.resolve(path)
+    let file = directory == "/" ? "/\(name)" : "\(directory)/\(name)"
+    guard case .regular = try File.find(file) else {
+      throw JournalError(kind: .invalid("there is no such file"), operation: "open", object: file)
+    }
+    try Journal.checkHeader(file, .current)
+    self.path = file
+    database = try Database(path: file, readOnly: true)
+    database.setBusyTimeout(milliseconds: 5_000)
+    // The cache is 1 MiB: rows are read once, in order.
+    try database.execute(
+      """
+      PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA mmap_size = 0; PRAGMA query_only = ON;
+      PRAGMA temp_store = MEMORY; PRAGMA cache_size = -1024
+      """, "configure")
+    let version = Int(try database.integer("PRAGMA user_version", "read the schema's version"))
+    try Schema.current.refuseNewer(version, file)
+    do throws(JournalError) {
+      identifier = try database.text("SELECT identifier FROM journal", "read the identifier")
+      messages = try database.prepare(
+        """
+        SELECT position, consumer, delivery_tag, redelivered, received_at, exchange, routing_key, properties, body
+        FROM message WHERE position > ?1 ORDER BY position LIMIT ?2
+        """, "read messages")
+      consumers = try database.prepare(
+        """
+        SELECT c.id, s.id, s.base, c.tag, s.queue, s.virtual_host
+        FROM consumer c JOIN session s ON s.number = c.session WHERE c.id = ?1
+        """, "read a consumer")
+    } catch {
+      throw Journal.missingTable(error)
+    }
+  }
+
+  /// Reads messages in order.
+  ///
+  /// - Parameters:
+  ///   - after: The first message is the one after this, or the oldest that is left.
+  ///   - limit: Most messages to read.
+  ///   - body: Gets each message while SQLite holds its bytes; returns whether to go on. It must not call the
+  ///     reader, and should not block: the snapshot lasts until it is done.
+  /// - Returns: How many messages `body` got.
+  /// - Throws: `.corrupt` where a message is missing in between; what `body` throws.
+  public func read(
+    after: Position, limit: Int, _ body: (borrowing Row) throws -> Bool
+  ) throws -> Int {
+    guard !isClosed, !isReading else { throw invalid(isClosed ? "closed" : "inside of a read", "read messages") }
+    isReading = true
+    defer {
+      messages.reset()
+      isReading = false
+    }
+    try messages.bind(1, after.rawValue)
+    try messages.bind(2, Int64(max(0, limit)))
+    var count = 0
+    var previous: Int64?
+    while try messages.step() {
+      let position = messages.integer(0)
+      if let previous, position != previous + 1 {
+        let text = "after message \(previous) comes \(position)"
+        throw JournalError(kind: .corrupt(text), operation: "read messages", object: path)
+      }
+      previous = position
+      count += 1
+      let row = unsafe Row(
+        position: Position(rawValue: position), consumer: messages.integer(1),
+        deliveryTag: UInt64(bitPattern: messages.integer(2)), redelivered: messages.integer(3) != 0,
+        receivedAt: messages.integer(4), exchange: messages.bytes(5), routingKey: messages.bytes(6),
+        properties: messages.bytes(7), body: messages.bytes(8), bodyIsText: messages.isText(8))
+      guard try body(row) else { break }
+    }
+    return count
+  }
+
+  /// The consumer that messages name.
+  ///
+  /// - Throws: `.invalid` where the journal knows none of that id.
+  public func consumer(_ id: Int64) throws(JournalError) -> ConsumerRecord {
+    guard !isClosed else { throw invalid("closed", "read a consumer") }
+    defer { consumers.reset() }
+    try consumers.bind(1, id)
+    guard try consumers.step() else { throw invalid("there is no consumer \(id)", "read a consumer") }
+    return ConsumerRecord(
+      id: consumers.integer(0), sessionID: consumers.string(1),
+      sessionBase: Position(rawValue: consumers.integer(2)), tag: consumers.string(3), queue: consumers.string(4),
+      virtualHost: consumers.string(5))
+  }
+
+  /// Ends the connection; closing twice is legal, every other call is an error afterwards.
+  public func close() throws(JournalError) {
+    if isReading { throw invalid("inside of a read", "close") }
+    guard !isClosed else { return }
+    isClosed = true
+    try database.close()
+  }
+
+  private func invalid(_ text: String, _ operation: String) -> JournalError {
+    JournalError(kind: .invalid(text), operation: operation, object: path)
+  }
+}

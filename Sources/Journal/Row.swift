@@ -1,0 +1,66 @@
+/// One basic.consume of one session, as the journal knows it: what messages have in common and rows do not repeat.
+public struct ConsumerRecord: Equatable, Sendable {
+  /// The row's key in the journal, unique over its whole life.
+  public var id: Int64
+  /// The connector start that this consumer belongs to: a lower-case UUID.
+  public var sessionID: String
+  /// The last position before the session's first message: a message's `sequence` is its position less this.
+  public var sessionBase: Position
+  /// The consumer tag that the broker knows.
+  public var tag: String
+  /// The queue consumed from.
+  public var queue: String
+  /// The virtual host of the queue.
+  public var virtualHost: String
+
+  public init(
+    id: Int64, sessionID: String, sessionBase: Position, tag: String, queue: String, virtualHost: String
+  ) {
+    self.id = id
+    self.sessionID = sessionID
+    self.sessionBase = sessionBase
+    self.tag = tag
+    self.queue = queue
+    self.virtualHost = virtualHost
+  }
+}
+
+/// One journaled message while it is being read.
+///
+/// The pointers are SQLite's own and hold only until the closure that received the row returns; nothing is copied.
+@safe public struct Row {
+  public var position: Position
+  /// Key of the ``ConsumerRecord`` that received it.
+  public var consumer: Int64
+  public var deliveryTag: UInt64
+  public var redelivered: Bool
+  /// Microseconds since 1970-01-01T00:00:00Z.
+  public var receivedAt: Int64
+  /// The exchange's name; UTF-8 in practice, but any bytes are possible.
+  public var exchange: UnsafeRawBufferPointer
+  /// The routing key; UTF-8 in practice, but any bytes are possible.
+  public var routingKey: UnsafeRawBufferPointer
+  /// The properties, a JSON object as rendered at intake.
+  public var properties: UnsafeRawBufferPointer
+  /// The body as received.
+  public var body: UnsafeRawBufferPointer
+  /// True where the body is known to be UTF-8 (it is stored as TEXT).
+  public var bodyIsText: Bool
+
+  public init(
+    position: Position, consumer: Int64, deliveryTag: UInt64, redelivered: Bool, receivedAt: Int64,
+    exchange: UnsafeRawBufferPointer, routingKey: UnsafeRawBufferPointer, properties: UnsafeRawBufferPointer,
+    body: UnsafeRawBufferPointer, bodyIsText: Bool
+  ) {
+    self.position = position
+    self.consumer = consumer
+    self.deliveryTag = deliveryTag
+    self.redelivered = redelivered
+    self.receivedAt = receivedAt
+    unsafe self.exchange = exchange
+    unsafe self.routingKey = routingKey
+    unsafe self.properties = properties
+    unsafe self.body = body
+    self.bodyIsText = bodyIsText
+  }
+}

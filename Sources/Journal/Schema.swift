@@ -1,0 +1,145 @@
+/// The journal's tables and views, and how a file comes to the newest version.
+///
+/// Strings that repeat are kept once: `session` is one start of the connector, `consumer` one basic.consume of it,
+/// and a `message` names its consumer only. The one row of `journal` carries the counters that a commit changes
+/// together with the rows. Views are the stable interface for people and programs; tables may change with a version.
+/// `pending` looks up the counters as values instead of joining them, so that its order is the table's and nothing is
+/// sorted.
+struct Schema {
+  /// `application_id` of every journal, "AMQJ"; at offset 68 of the file (https://www.sqlite.org/fileformat.html).
+  static let applicationID: Int64 = 0x414d_514a
+
+  /// The SQL that leads from version n to version n + 1, n being the index. Released steps never change.
+  let steps: [String]
+
+  /// The version after all steps; `PRAGMA user_version` of a current file.
+  var version: Int { steps.count }
+
+  /// What this version of the program writes.
+  static let current = Schema(steps: [first])
+
+  /// Brings a file of an older version, or a new one, to the newest: forward only, one transaction a step.
+  func migrate(_ database: Database) throws(JournalError) {
+    let found = Int(try database.integer("PRAGMA user_version", "read the schema's version"))
+    try refuseNewer(found, database.path)
+    for version in found..<steps.count {
+      do throws(JournalError) {
+        try database.execute(
+          "BEGIN IMMEDIATE; \(steps[version]); PRAGMA user_version = \(version + 1); COMMIT",
+          "migrate to schema \(version + 1)")
+      } catch {
+        if !database.isAutocommit { try database.execute("ROLLBACK", "roll back a migration") }
+        throw error
+      }
+    }
+  }
+
+  /// Throws `.newerSchema` where this version does not know what it would read.
+  func refuseNewer(_ found: Int, _ path: String) throws(JournalError) {
+    guard found > version else { return }
+    throw JournalError(
+      kind: .newerSchema(found: found, supported: version), operation: "read the schema's version", object: path)
+  }
+
+  /// Version 1.
+  ///
+  /// `message.bytes_before` is the sum of all body sizes ever appended before the row, so that the size of the
+  /// backlog is one subtraction however long the backlog. Bodies and names are ANY: TEXT where they are UTF-8
+  /// without NUL, else BLOB. `delivery_tag` holds the 64 bits of an unsigned number. Instants are microseconds
+  /// since 1970, UTC. `raw_properties` is the property block as received, where the JSON cannot hold all of it.
+  private static let first = """
+    CREATE TABLE journal (
+      one INTEGER PRIMARY KEY CHECK (one = 1),
+      identifier TEXT NOT NULL,            -- UUID, made with the file
+      created_at INTEGER NOT NULL,
+      epoch INTEGER NOT NULL,              -- counts openings by a writer; a writer with an older one must stop
+      last INTEGER NOT NULL,               -- position of the newest message ever appended
+      emitted INTEGER NOT NULL,            -- everything up to here was given to the emitter's output
+      committed INTEGER NOT NULL,          -- everything up to here is safe downstream and may be pruned
+      bytes INTEGER NOT NULL               -- body bytes ever appended
+    ) STRICT;
+    CREATE TABLE session (
+      number INTEGER PRIMARY KEY AUTOINCREMENT,
+      id TEXT NOT NULL UNIQUE,
+      queue TEXT NOT NULL,
+      virtual_host TEXT NOT NULL,
+      started_at INTEGER NOT NULL,
+      base INTEGER NOT NULL                -- last position before the session: sequence = position - base
+    ) STRICT;
+    CREATE TABLE consumer (
+      id INTEGER PRIMARY KEY AUTOINCREMENT,
+      session INTEGER NOT NULL REFERENCES session (number),
+      tag TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE message (
+      position INTEGER PRIMARY KEY,        -- given by journal.last, never by SQLite, which reuses numbers
+      consumer INTEGER NOT NULL REFERENCES consumer (id),
+      delivery_tag INTEGER NOT NULL,
+      received_at INTEGER NOT NULL,
+      redelivered INTEGER NOT NULL,
+      size INTEGER NOT NULL,               -- bytes of the body
+      bytes_before INTEGER NOT NULL,
+      exchange ANY NOT NULL,
+      routing_key ANY NOT NULL,
+      properties TEXT NOT NULL,            -- a JSON object
+      raw_properties BLOB,
+      body ANY NOT NULL
+    ) STRICT;
+    CREATE TABLE output (
+      name TEXT PRIMARY KEY,
+      file INTEGER NOT NULL,               -- number of the file written to
+      length INTEGER NOT NULL              -- bytes of it that are complete
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE redelivery (
+      one INTEGER PRIMARY KEY CHECK (one = 1),
+      queue TEXT NOT NULL,                 -- whose deliveries the digests are of
+      releasable INTEGER NOT NULL,         -- acknowledgements up to here are allowed; what lies behind is the anchor
+      prefetch INTEGER NOT NULL,           -- largest prefetch count since everything was acknowledged
+      priority INTEGER,                    -- of the newest message; NULL where it has none
+      priority_since INTEGER NOT NULL,     -- first position from which on all had that priority
+      stream_offset INTEGER                -- newest captured offset of a stream; NULL on other queues
+    ) STRICT;
+    CREATE TABLE digest (
+      last INTEGER PRIMARY KEY,            -- position of the newest message that the digests are of
+      digests BLOB NOT NULL,               -- 16 bytes a message, oldest first
+      priority INTEGER,                    -- as in redelivery, at that message
+      priority_since INTEGER NOT NULL
+    ) STRICT;
+    CREATE VIEW pending AS
+      SELECT
+        m.position AS position,
+        s.id AS session_id,
+        m.position - s.base AS sequence,
+        strftime('%Y-%m-%dT%H:%M:%S', m.received_at / 1000000, 'unixepoch')
+          || printf('.%06dZ', m.received_at % 1000000) AS received_at,
+        m.exchange AS exchange,
+        m.routing_key AS routing_key,
+        m.redelivered AS redelivered,
+        CASE WHEN json_valid(m.properties) THEN json_extract(m.properties, '$.message_id') END AS message_id,
+        CASE WHEN m.position <= (SELECT emitted FROM journal) THEN 'emitted' ELSE 'received' END AS state,
+        m.properties AS properties,
+        m.body AS body,
+        m.size AS body_size,
+        s.queue AS queue
+      FROM message m
+      LEFT JOIN consumer c ON c.id = m.consumer
+      LEFT JOIN session s ON s.number = c.session
+      WHERE m.position > (SELECT committed FROM journal)
+      ORDER BY m.position;
+    CREATE VIEW summary AS
+      SELECT
+        j.identifier AS journal_id,
+        j.last - j.committed AS pending_rows,
+        coalesce(j.bytes - m.bytes_before, 0) AS pending_bytes,
+        strftime('%Y-%m-%dT%H:%M:%S', m.received_at / 1000000, 'unixepoch')
+          || printf('.%06dZ', m.received_at % 1000000) AS oldest_received_at,
+        max(0, round((julianday('now') - 2440587.5) * 86400 - m.received_at / 1000000.0, 3)) AS oldest_age_seconds,
+        j.last AS last_position,
+        j.emitted AS emitted_position,
+        j.committed AS committed_position,
+        (SELECT count(*) FROM session) AS sessions
+      FROM journal j
+      LEFT JOIN message m ON m.position = j.committed + 1;
+    PRAGMA application_id = \(applicationID)
+    """
+}

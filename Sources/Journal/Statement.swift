@@ -1,0 +1,102 @@
+internal import CSQLite
+
+/// A prepared statement of a ``Database``, which owns it.
+///
+/// Parameters count from 1, columns from 0. Bound memory is not copied: it must stay until the statement was stepped
+/// (`SQLITE_STATIC`); it is never looked at afterwards, because every parameter is bound anew before the next step.
+/// Safe, because the pointers are private and the database outlives the values that its owner keeps.
+@safe struct Statement {
+  private let raw: OpaquePointer
+  private let handle: OpaquePointer
+  private let operation: StaticString
+
+  init(raw: OpaquePointer, handle: OpaquePointer, operation: StaticString) {
+    unsafe self.raw = raw
+    unsafe self.handle = handle
+    self.operation = operation
+  }
+
+  func bind(_ index: Int32, _ value: Int64) throws(JournalError) {
+    try check(unsafe sqlite3_bind_int64(raw, index, value))
+  }
+
+  func bindNull(_ index: Int32) throws(JournalError) {
+    try check(unsafe sqlite3_bind_null(raw, index))
+  }
+
+  /// Binds bytes as TEXT; they should be UTF-8 without NUL, for others' sake: SQLite itself does not look at them.
+  func bind(_ index: Int32, text bytes: UnsafeRawBufferPointer) throws(JournalError) {
+    guard let base = bytes.baseAddress else {
+      // A null pointer would be the value NULL.
+      return try check(unsafe sqlite3_bind_text64(raw, index, emptyText, 0, nil, UInt8(SQLITE_UTF8)))
+    }
+    let start = unsafe base.assumingMemoryBound(to: CChar.self)
+    try check(unsafe sqlite3_bind_text64(raw, index, start, UInt64(bytes.count), nil, UInt8(SQLITE_UTF8)))
+  }
+
+  /// Binds bytes as BLOB, or NULL where there are none.
+  func bind(_ index: Int32, blob bytes: UnsafeRawBufferPointer) throws(JournalError) {
+    guard bytes.count > 0 else { return try check(unsafe sqlite3_bind_null(raw, index)) }
+    try check(unsafe sqlite3_bind_blob64(raw, index, bytes.baseAddress, UInt64(bytes.count), nil))
+  }
+
+  /// Binds bytes as TEXT where they are that, else as BLOB.
+  func bind(_ index: Int32, textOrBlob bytes: UnsafeRawBufferPointer) throws(JournalError) {
+    if unsafe isPlainText(bytes) { unsafe try bind(index, text: bytes) } else { unsafe try bind(index, blob: bytes) }
+  }
+
+  /// Steps once.
+  ///
+  /// - Returns: True for a row; false at the end, where the statement was reset.
+  func step() throws(JournalError) -> Bool {
+    let code = unsafe sqlite3_step(raw)
+    if code == SQLITE_ROW { return true }
+    if code == SQLITE_DONE {
+      unsafe _ = sqlite3_reset(raw)
+      return false
+    }
+    let failure = error(code)
+    unsafe _ = sqlite3_reset(raw)
+    throw failure
+  }
+
+  /// Steps through all rows and resets.
+  func run() throws(JournalError) { while try step() {} }
+
+  /// Ends the statement's read transaction.
+  func reset() { unsafe _ = sqlite3_reset(raw) }
+
+  func integer(_ column: Int32) -> Int64 { unsafe sqlite3_column_int64(raw, column) }
+
+  func isText(_ column: Int32) -> Bool { unsafe sqlite3_column_type(raw, column) == SQLITE_TEXT }
+
+  func isNull(_ column: Int32) -> Bool { unsafe sqlite3_column_type(raw, column) == SQLITE_NULL }
+
+  /// The bytes of a TEXT or BLOB, valid until the next step or reset.
+  func bytes(_ column: Int32) -> UnsafeRawBufferPointer {
+    // `sqlite3_column_blob` hands out a TEXT as it is stored, which is UTF-8 in every journal; the pointer comes
+    // first, the size after it (https://www.sqlite.org/c3ref/column_blob.html).
+    let start = unsafe sqlite3_column_blob(raw, column)
+    return unsafe UnsafeRawBufferPointer(start: start, count: Int(sqlite3_column_bytes(raw, column)))
+  }
+
+  func string(_ column: Int32) -> String { unsafe String(decoding: bytes(column), as: UTF8.self) }
+
+  private func check(_ code: Int32) throws(JournalError) {
+    guard code == SQLITE_OK else { throw error(code) }
+  }
+
+  private func error(_ code: Int32) -> JournalError {
+    let path = unsafe sqlite3_db_filename(handle, "main").map { unsafe String(cString: $0) } ?? ""
+    return .library(
+      code: code, text: unsafe String(cString: sqlite3_errmsg(handle)), errno: unsafe sqlite3_system_errno(handle),
+      operation: "\(operation)", object: path)
+  }
+}
+
+/// An address of no bytes, for texts without any; a constant, never written after this.
+nonisolated(unsafe) private let emptyText: UnsafePointer<CChar> = {
+  let terminator = UnsafeMutablePointer<CChar>.allocate(capacity: 1)
+  unsafe terminator.initialize(to: 0)
+  return unsafe UnsafePointer(terminator)
+}()

@@ -1,0 +1,49 @@
+/// The writer's statements, prepared once.
+struct Statements {
+  let begin: Statement
+  let commit: Statement
+  let rollback: Statement
+  let epoch: Statement
+  let counters: Statement
+  let insert: Statement
+  let delete: Statement
+  let setOutput: Statement
+  let getOutput: Statement
+  let setRedelivery: Statement
+  let appendDigests: Statement
+  let pruneDigests: Statement
+  let pageCount: Statement
+  let freePages: Statement
+
+  /// - Throws: `.corrupt` where a table or column is missing.
+  init(_ database: Database) throws(JournalError) {
+    begin = try database.prepare("BEGIN IMMEDIATE", "begin")
+    commit = try database.prepare("COMMIT", "commit")
+    rollback = try database.prepare("ROLLBACK", "roll back")
+    epoch = try database.prepare("SELECT epoch FROM journal", "compare the epoch")
+    counters = try database.prepare(
+      "UPDATE journal SET last = ?1, emitted = ?2, committed = ?3, bytes = ?4", "store the counters")
+    insert = try database.prepare(
+      """
+      INSERT INTO message (
+        position, consumer, delivery_tag, received_at, redelivered, size, bytes_before, exchange, routing_key,
+        properties, raw_properties, body
+      ) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+      """, "append")
+    delete = try database.prepare("DELETE FROM message WHERE position > ?1 AND position <= ?2", "prune")
+    setOutput = try database.prepare(
+      "INSERT OR REPLACE INTO output (name, file, length) VALUES (?1, ?2, ?3)", "store the output's length")
+    getOutput = try database.prepare("SELECT file, length FROM output WHERE name = ?1", "read the output's length")
+    setRedelivery = try database.prepare(
+      """
+      INSERT OR REPLACE INTO redelivery (
+        one, queue, releasable, prefetch, priority, priority_since, stream_offset
+      ) VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6)
+      """, "store the redelivery state")
+    appendDigests = try database.prepare(
+      "INSERT INTO digest (last, digests, priority, priority_since) VALUES (?1, ?2, ?3, ?4)", "append digests")
+    pruneDigests = try database.prepare("DELETE FROM digest WHERE last <= ?1", "prune digests")
+    pageCount = try database.prepare("PRAGMA page_count", "count the pages")
+    freePages = try database.prepare("PRAGMA freelist_count", "count the free pages")
+  }
+}

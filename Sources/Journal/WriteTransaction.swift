@@ -1,0 +1,120 @@
+/// One open write transaction; exists only while the closure of ``Journal/write(_:)`` runs.
+///
+/// It cannot be copied and is only lent, so it cannot outlive the transaction. Every failure of the journal is
+/// remembered: such a transaction is rolled back at its end, whatever the closure does with the error.
+public struct WriteTransaction: ~Copyable {
+  let journal: Journal
+
+  /// What the positions will be if this transaction commits.
+  public var positions: Positions { journal.working.positions }
+
+  /// Appends one message.
+  ///
+  /// - Parameters:
+  ///   - consumer: The id of a consumer of the current session.
+  ///   - receivedAt: Microseconds since 1970, UTC.
+  ///   - exchange: The name's bytes as received; so are `routingKey` and `body`. Kept as TEXT where they are UTF-8
+  ///     without NUL, else as BLOB.
+  ///   - properties: A JSON object in UTF-8.
+  ///   - rawProperties: The property block as received, where the JSON cannot hold all of it; else empty.
+  /// - Returns: The message's position.
+  /// - Throws: `.full`; `.invalid` for a foreign consumer or more bytes than SQLite stores (1,000,000,000 a row).
+  @discardableResult
+  public borrowing func append(
+    consumer: Int64, deliveryTag: UInt64, redelivered: Bool, receivedAt: Int64, exchange: UnsafeRawBufferPointer,
+    routingKey: UnsafeRawBufferPointer, properties: UnsafeRawBufferPointer, rawProperties: UnsafeRawBufferPointer,
+    body: UnsafeRawBufferPointer
+  ) throws(JournalError) -> Position {
+    try noting { () throws(JournalError) in
+      guard journal.consumers?.contains(consumer) == true else {
+        throw journal.invalid("consumer \(consumer) is not of the current session", "append")
+      }
+      let position = journal.working.last + 1
+      let insert = journal.statements.insert
+      try insert.bind(1, position)
+      try insert.bind(2, consumer)
+      try insert.bind(3, Int64(bitPattern: deliveryTag))
+      try insert.bind(4, receivedAt)
+      try insert.bind(5, redelivered ? 1 : 0)
+      try insert.bind(6, Int64(body.count))
+      try insert.bind(7, journal.working.bytes)
+      unsafe try insert.bind(8, textOrBlob: exchange)
+      unsafe try insert.bind(9, textOrBlob: routingKey)
+      unsafe try insert.bind(10, text: properties)
+      unsafe try insert.bind(11, blob: rawProperties)
+      unsafe try insert.bind(12, textOrBlob: body)
+      try insert.run()
+      journal.working.last = position
+      journal.working.bytes += Int64(body.count)
+      return Position(rawValue: position)
+    }
+  }
+
+  /// Records that everything through `position` was handed to the output; an older position changes nothing.
+  ///
+  /// - Throws: `.invalid` for a position that was never appended.
+  public borrowing func setEmitted(through position: Position) throws(JournalError) {
+    try noting { () throws(JournalError) in
+      guard position.rawValue <= journal.working.last else {
+        throw journal.invalid("position \(position) is beyond the last, \(journal.working.last)", "set emitted")
+      }
+      journal.working.emitted = max(journal.working.emitted, position.rawValue)
+    }
+  }
+
+  /// Records that everything through `position` is safe downstream; an older position changes nothing.
+  ///
+  /// - Throws: `.invalid` for a position that was not emitted. An error and no trap: the number may come from
+  ///   outside, and refusing it loses nothing, whereas believing it would delete messages that nobody has.
+  public borrowing func setCommitted(through position: Position) throws(JournalError) {
+    try noting { () throws(JournalError) in
+      guard position.rawValue <= journal.working.emitted else {
+        throw journal.invalid("position \(position) is beyond the emitted, \(journal.working.emitted)", "set committed")
+      }
+      journal.working.committed = max(journal.working.committed, position.rawValue)
+    }
+  }
+
+  /// Deletes at most `limit` messages at or below `committedThrough`, oldest first.
+  ///
+  /// - Returns: How many were deleted; less than `limit` means that none is left to delete.
+  @discardableResult
+  public borrowing func prune(limit: Int) throws(JournalError) -> Int {
+    try noting { () throws(JournalError) in
+      let from = journal.working.pruned
+      let through = min(journal.working.committed, from + Int64(clamping: max(0, min(limit, 1 << 32))))
+      guard through > from else { return 0 }
+      try journal.statements.delete.bind(1, from)
+      try journal.statements.delete.bind(2, through)
+      try journal.statements.delete.run()
+      let count = journal.database.changes
+      guard count == through - from else {
+        let text = "messages \(from + 1) to \(through) should be there, but \(count) are"
+        throw JournalError(kind: .corrupt(text), operation: "prune", object: journal.path)
+      }
+      journal.working.pruned = through
+      return count
+    }
+  }
+
+  /// Records how much of an output file is complete; the committed position changes in the same transaction.
+  public borrowing func setOutput(_ name: String, file: Int64, length: Int64) throws(JournalError) {
+    try noting { () throws(JournalError) in
+      let statement = journal.statements.setOutput
+      unsafe try Array(name.utf8).withBytes { bytes throws(JournalError) in
+        unsafe try statement.bind(1, text: bytes)
+        try statement.bind(2, file)
+        try statement.bind(3, length)
+        try statement.run()
+      }
+    }
+  }
+
+  /// Remembers the first failure of the transaction.
+  borrowing func noting<R>(_ body: () throws(JournalError) -> R) throws(JournalError) -> R {
+    do throws(JournalError) { return try body() } catch {
+      if journal.transactionFailure == nil { journal.transactionFailure = error }
+      throw error
+    }
+  }
+}

@@ -1,0 +1,212 @@
+import AMQP
+import Testing
+
+@testable import Agent
+
+/// `RedeliveryMachine`, what carries it over a crash, and when it is used (DESIGN §7).
+@Suite struct RedeliveryTests {
+  private static func digest(_ number: Int) -> DeliveryDigest { DeliveryDigest(high: UInt64(number), low: 7) }
+
+  private static func delivery(
+    _ number: Int, redelivered: Bool = true, priority: UInt8? = nil, returns: Int64? = nil
+  ) -> RedeliveryMachine.Delivery {
+    .init(
+      digest: digest(number), redelivered: redelivered, marks: DeliveryMarks(priority: priority, returns: returns))
+  }
+
+  /// A machine that has captured 1…n, as the journal would give it back.
+  private static func machine(captured n: Int, anchor: Int = 3) -> RedeliveryMachine {
+    RedeliveryMachine(
+      anchor: anchor, windowLimit: 100, captured: Int64(n), releasable: Int64(max(n - anchor, 0)),
+      window: (1...n).map(digest), priority: nil, prioritySince: 0)
+  }
+
+  /// Verdicts about deliveries in order.
+  private static func verdicts(
+    _ machine: inout RedeliveryMachine, _ deliveries: [RedeliveryMachine.Delivery],
+    _ trust: RedeliveryMachine.Trust = .exclusive
+  ) -> [RedeliveryMachine.Verdict] {
+    machine.sessionStarted(trust)
+    return deliveries.map { machine.delivered($0) }
+  }
+
+  @Test func `the anchor alone comes back, and is old`() {
+    var machine = Self.machine(captured: 10)
+    let verdicts = Self.verdicts(
+      &machine, [8, 9, 10].map { Self.delivery($0) } + [Self.delivery(11, redelivered: false)])
+    #expect(verdicts == [.hold, .hold, .recognised(count: 3), .capture])
+    #expect(machine.captured == 11)
+  }
+
+  @Test func `more than the anchor comes back where acknowledgements were lost`() {
+    var machine = Self.machine(captured: 10)
+    let verdicts = Self.verdicts(&machine, (4...11).map { Self.delivery($0) })
+    #expect(verdicts == Array(repeating: .hold, count: 6) + [.recognised(count: 7), .capture])
+  }
+
+  @Test func `messages that look alike are never more than what was captured`() {
+    var machine = RedeliveryMachine(
+      anchor: 3, windowLimit: 100, captured: 10, releasable: 7, window: Array(repeating: Self.digest(1), count: 10),
+      priority: nil, prioritySince: 0)
+    // Ten alike were captured, three must come back: the first three are old, whatever follows is new.
+    let verdicts = Self.verdicts(&machine, (1...5).map { _ in Self.delivery(1) })
+    #expect(verdicts == [.hold, .hold, .recognised(count: 3), .capture, .capture])
+  }
+
+  @Test func `a queue that was purged gives new messages, and they are captured`() {
+    var machine = Self.machine(captured: 10)
+    #expect(Self.verdicts(&machine, [Self.delivery(11, redelivered: false)]) == [.capture])
+    #expect(machine.captured == 11)
+  }
+
+  @Test func `what begins like the captured and goes on otherwise is new, all of it`() {
+    var machine = Self.machine(captured: 10)
+    let verdicts = Self.verdicts(&machine, [8, 9, 42].map { Self.delivery($0) })
+    #expect(verdicts == [.hold, .hold, .captureHeld])
+    #expect(machine.captured == 13)
+    #expect(machine.window.suffix(3) == [8, 9, 42].map(Self.digest))
+  }
+
+  @Test func `less than the anchor is not enough, and silence makes it new`() {
+    var machine = Self.machine(captured: 10)
+    #expect(Self.verdicts(&machine, [9, 10].map { Self.delivery($0) }) == [.hold, .captureHeld])
+    var other = Self.machine(captured: 10)
+    #expect(Self.verdicts(&other, [8, 9].map { Self.delivery($0) }) == [.hold, .hold])
+    #expect(other.isHolding && !other.canSettle)
+    let wereNew = other.silent()
+    #expect(wereNew && other.captured == 12 && !other.isHolding)
+  }
+
+  @Test(arguments: [
+    (RedeliveryMachine.Trust.exclusive, RedeliveryTests.delivery(8, redelivered: false)),
+    (.exclusive, RedeliveryTests.delivery(8, returns: 1)),
+    (.exclusive, RedeliveryTests.delivery(8, priority: 5)),
+    (.none, RedeliveryTests.delivery(8)),
+  ])
+  func `a delivery that does not fit ends the search`(
+    trust: RedeliveryMachine.Trust, first: RedeliveryMachine.Delivery
+  ) {
+    var machine = Self.machine(captured: 10)
+    #expect(
+      Self.verdicts(&machine, [first, Self.delivery(9), Self.delivery(10)], trust) == [.capture, .capture, .capture])
+  }
+
+  @Test func `an anchor that lies behind a full prefetch window is given up at once`() {
+    var machine = RedeliveryMachine(
+      anchor: 3, windowLimit: 100, captured: 10, releasable: 7, window: (1...10).map(Self.digest), priority: nil,
+      prioritySince: 0, prefetch: 4)
+    let verdicts = Self.verdicts(&machine, (2...6).map { Self.delivery($0) })
+    #expect(verdicts == [.hold, .hold, .hold, .captureHeld, .capture])
+    // One that is just within reach is found.
+    var other = RedeliveryMachine(
+      anchor: 3, windowLimit: 100, captured: 10, releasable: 7, window: (1...10).map(Self.digest), priority: nil,
+      prioritySince: 0, prefetch: 4)
+    #expect(Self.verdicts(&other, (7...10).map { Self.delivery($0) }).last == .recognised(count: 4))
+  }
+
+  @Test func `on a quorum queue returns that grow are out of order`() {
+    var machine = Self.machine(captured: 10)
+    let fitting = [Self.delivery(8, returns: 2), Self.delivery(9, returns: 2), Self.delivery(10, returns: 1)]
+    #expect(Self.verdicts(&machine, fitting, .sole) == [.hold, .hold, .recognised(count: 3)])
+    var other = Self.machine(captured: 10)
+    let rotated = [Self.delivery(8, returns: 1), Self.delivery(9, returns: 2), Self.delivery(10, returns: 2)]
+    #expect(Self.verdicts(&other, rotated, .sole) == [.hold, .captureHeld, .capture])
+  }
+
+  @Test func `priorities that changed within what comes back are not trusted`() {
+    var machine = RedeliveryMachine(
+      anchor: 3, windowLimit: 100, captured: 10, releasable: 7, window: (1...10).map(Self.digest), priority: 5,
+      prioritySince: 10)
+    let verdicts = Self.verdicts(&machine, [8, 9, 10].map { Self.delivery($0, priority: 5) })
+    #expect(verdicts == [.hold, .hold, .captureHeld])
+  }
+
+  @Test func `acknowledgements stop in front of the anchor until everything is settled`() {
+    var machine = RedeliveryMachine(
+      anchor: 3, windowLimit: 100, captured: 0, releasable: 0, window: [], priority: nil, prioritySince: 0)
+    machine.sessionStarted(.exclusive)
+    for number in 1...10 { _ = machine.delivered(Self.delivery(number, redelivered: false)) }
+    #expect(machine.committing() == 7)
+    #expect(machine.canSettle && machine.settling() == 10 && !machine.canSettle)
+    _ = machine.delivered(Self.delivery(11, redelivered: false))
+    #expect(machine.committing() == 10)
+  }
+
+  @Test func `the window forgets the oldest`() {
+    var machine = RedeliveryMachine(
+      anchor: 1, windowLimit: 4, captured: 0, releasable: 0, window: [], priority: nil, prioritySince: 0)
+    machine.sessionStarted(.exclusive)
+    for number in 1...100 { _ = machine.delivered(Self.delivery(number, redelivered: false)) }
+    #expect(machine.window.count < 8 && machine.window.suffix(4) == (97...100).map(Self.digest)[...])
+  }
+
+  @Test func `a state without digests keeps nothing back`() {
+    let machine = RedeliveryMachine(
+      anchor: 3, windowLimit: 100, captured: 10, releasable: 7, window: [], priority: nil, prioritySince: 0)
+    #expect(machine.unacknowledged == 0)
+  }
+
+  // MARK: What a checkpoint carries
+
+  @Test func `a checkpoint's state reads back as it was written`() throws {
+    let state = RedeliveryState(
+      queue: "h:1//q", captured: 12, releasable: 4, prefetch: 500, priority: 3, prioritySince: 9,
+      window: (0..<9).map { DeliveryDigest(high: UInt64.max - UInt64($0), low: UInt64($0) << 60 | 5) })
+    #expect(RedeliveryState(json: try JSONValue.parse(state.json.text)) == state)
+  }
+
+  @Test(arguments: [
+    "null", "{}", #"{"v":2}"#,
+    #"{"v":1,"queue":"q","captured":5,"releasable":6,"prefetch":1,"priority":-1,"prioritySince":0,"window":""}"#,
+    #"{"v":1,"queue":"q","captured":5,"releasable":1,"prefetch":1,"priority":-1,"prioritySince":0,"window":"AAA="}"#,
+    #"{"v":1,"queue":"q","captured":5,"releasable":1,"prefetch":1,"priority":-1,"prioritySince":0,"window":"%%%%"}"#,
+    #"{"v":1,"queue":"q","captured":5,"releasable":1,"prefetch":70000,"priority":-1,"prioritySince":0,"window":""}"#,
+    #"{"v":1,"queue":"q","captured":5,"releasable":1,"prefetch":1,"priority":-1,"prioritySince":7,"window":""}"#,
+  ])
+  func `a state that does not hold together is not used`(text: String) throws {
+    #expect(RedeliveryState(json: try JSONValue.parse(text)) == nil)
+  }
+
+  @Test(arguments: 0..<50)
+  func `base64 reads what it wrote`(count: Int) {
+    let bytes = (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 37) }
+    var text: [UInt8] = []
+    DocumentBase64.append(bytes.span, to: &text)
+    #expect(decodeBase64(String(decoding: text, as: UTF8.self)) == bytes)
+  }
+
+  // MARK: When it is used
+
+  private static let exclusive = #""consumer":{"exclusive":true}"#
+
+  @Test(arguments: [
+    (#"{"queue":{"name":"q"},\#(exclusive)}"#, RedeliveryMachine.Trust.exclusive),
+    (#"{"queue":{"name":"q"}}"#, .none),
+    (#"{"queue":{"name":"q"},"consumer":{"deduplicate":"assert"}}"#, .sole),
+    (#"{"queue":{"name":"q"},"consumer":{"exclusive":true,"deduplicate":"off"}}"#, .none),
+    (#"{"queue":{"name":"q","arguments":{"x-single-active-consumer":true}}}"#, .sole),
+    (#"{"queue":{"name":"q","declare":"passive","arguments":{"x-single-active-consumer":true}}}"#, .none),
+    (#"{"queue":{"name":"q"},"consumer":{"exclusive":true,"no_ack":true}}"#, .none),
+    (#"{"queue":{"name":"q"},"consumer":{"exclusive":true,"prefetch_count":3}}"#, .none),
+    (#"{"queue":{"name":"q"},"consumer":{"exclusive":true,"prefetch_count":0}}"#, .none),
+    (#"{"queue":{"name":"q"},"max_priority":10,\#(exclusive)}"#, .none),
+    (#"{"queue":{"name":"q","exclusive":true}}"#, .none),
+    (#"{"queue":{"name":"q","arguments":{"x-queue-type":"stream"}},"consumer":{"deduplicate":"assert"}}"#, .none),
+  ])
+  func `redeliveries are recognised only where that is certain`(text: String, trust: RedeliveryMachine.Trust) throws {
+    let configuration = try ConfigSupport.parse(text)
+    #expect(DeduplicationPolicy(configuration, isCarried: false).trust == trust)
+    #expect(DeduplicationPolicy(configuration, isCarried: nil).trust == .none)
+  }
+
+  @Test func `a checkpoint carries no window for a very large prefetch count`() throws {
+    let text = #"{"queue":{"name":"q"},"consumer":{"exclusive":true,"prefetch_count":9000}}"#
+    #expect(DeduplicationPolicy(try ConfigSupport.parse(text), isCarried: true).trust == .none)
+    #expect(DeduplicationPolicy(try ConfigSupport.parse(text), isCarried: false).trust == .exclusive)
+  }
+
+  @Test(arguments: [(0, 0), (3, 0), (4, 1), (31, 7), (32, 8), (65_535, 8)])
+  func `the anchor is eight messages, at most a quarter of the prefetch count`(prefetch: Int, anchor: Int) {
+    #expect(DeduplicationPolicy.anchor(prefetch: prefetch) == anchor)
+  }
+}

@@ -1,0 +1,106 @@
+import Journal
+import Testing
+
+@testable import Agent
+
+/// The connector's lines, letter by letter: the runtime decodes them strictly.
+struct FlowResponseTests {
+  private static func text(_ line: [UInt8]) -> String { String(decoding: line, as: UTF8.self) }
+
+  @Test func `short answers are these lines`() {
+    #expect(Self.text(FlowResponse.opened) == #"{"opened":{"explicitAcknowledgements":true}}"# + "\n")
+    #expect(Self.text(FlowResponse.applied("")) == #"{"applied":{"actionDescription":""}}"# + "\n")
+    #expect(
+      Self.text(FlowResponse.applied("Declared \"q\"\nand more"))
+        == #"{"applied":{"actionDescription":"Declared \"q\"\nand more"}}"# + "\n")
+    #expect(Self.text(FlowResponse.validated(streams: [])) == #"{"validated":{"bindings":[]}}"# + "\n")
+    #expect(
+      Self.text(FlowResponse.validated(streams: ["a/b", "ü"]))
+        == #"{"validated":{"bindings":[{"resourcePath":["a/b"]},{"resourcePath":["ü"]}]}}"# + "\n")
+    #expect(
+      Self.text(FlowResponse.capturedPrefix + Array("{}".utf8) + FlowResponse.capturedSuffix)
+        == #"{"captured":{"binding":0,"doc":{}}}"# + "\n")
+  }
+
+  @Test func `a checkpoint is a merge patch under the state key`() {
+    #expect(
+      Self.text(
+        FlowResponse.checkpoint(
+          Checkpoint(through: Position(rawValue: .max), releasable: .origin), stateKey: "a\"b", journal: "j-1"))
+        == #"{"checkpoint":{"state":{"updated":{"bindingStateV1":{"a\"b":{"journal":"j-1","#
+        + #""position":9223372036854775807}}},"mergePatch":true}}}"# + "\n")
+  }
+
+  @Test func `a checkpoint's state is read back`() throws {
+    let position = Position(rawValue: 42)
+    let line = FlowResponse.checkpoint(
+      Checkpoint(through: position, releasable: .origin), stateKey: "k", journal: "j")
+    let value = try JSONValue.parse(line.dropLast())
+    let state = try #require(value["checkpoint"]?["state"]?["updated"])
+    #expect(try FlowResponse.mark(in: state, stateKey: "k") == ResumeDecision.Mark(journal: "j", position: position))
+    #expect(try FlowResponse.mark(in: state, stateKey: "other") == nil)
+  }
+
+  @Test(
+    arguments: [[:], nil, ["bindingStateV1": nil], ["bindingStateV1": [:]], ["bindingStateV1": ["k": nil]]]
+      as [JSONValue])
+  func `no state under the key is none`(state: JSONValue) throws {
+    #expect(try FlowResponse.mark(in: state, stateKey: "k") == nil)
+  }
+
+  @Test(
+    arguments: [
+      [:], 1, "x", [], ["journal": "j"], ["position": 1], ["journal": 1, "position": 1],
+      ["journal": "j", "position": -1],
+      ["journal": "j", "position": "1"], ["journal": "j", "position": 1.5],
+    ] as [JSONValue])
+  func `a state of somebody else is refused`(state: JSONValue) {
+    #expect(
+      throws: FlowProtocolError("the state under bindingStateV1 / k was not written by this connector")
+    ) { try FlowResponse.mark(in: ["bindingStateV1": ["k": state]], stateKey: "k") }
+  }
+
+  @Test(arguments: [
+    ("-1", "0", "0"), ("-1", "-1", "0"), ("9223372036854775807", "0", "0"), ("-9223372036854775808", "0", "0"),
+    ("5", "-1", "0"), ("5", "6", "0"), ("5", "0", "9223372036854775807"),
+  ])
+  func `a state with counts out of range recognises nothing`(
+    captured: String, releasable: String, since: String
+  ) throws {
+    let text =
+      #"{"bindingStateV1":{"k":{"redelivery":{"v":1,"queue":"q","captured":\#(captured),"releasable":\#(releasable),"#
+      + #""prefetch":1,"priority":-1,"prioritySince":\#(since),"window":""}}}}"#
+    #expect(FlowResponse.redelivery(in: try JSONValue.parse(text), stateKey: "k") == nil)
+  }
+
+  @Test func `spec is one line with the fields that the runtime knows`() throws {
+    let line = FlowResponse.spec
+    #expect(line.last == 0x0A)
+    #expect(line.dropLast().allSatisfy { $0 != 0x0A })
+    let spec = try #require(try JSONValue.parse(line.dropLast())["spec"])
+    #expect(
+      spec.objectValue?.keys == [
+        "protocol", "configSchema", "resourceConfigSchema", "documentationUrl", "resourcePathPointers",
+      ])
+    #expect(spec["protocol"] == 3_032_023)
+    #expect(spec["resourcePathPointers"] == ["/stream"])
+    #expect(spec["configSchema"]?["type"] == "object")
+    #expect(spec["resourceConfigSchema"]?["required"] == ["stream"])
+  }
+
+  @Test func `discovered offers the queue as one binding`() throws {
+    let line = FlowResponse.discovered(queue: "orders \"1\"\n")
+    #expect(line.last == 0x0A)
+    #expect(line.dropLast().allSatisfy { $0 != 0x0A })
+    let bindings = try JSONValue.parse(line.dropLast())["discovered"]?["bindings"]?.arrayValue
+    let binding = try #require(bindings?.first)
+    #expect(bindings?.count == 1)
+    #expect(binding["recommendedName"] == "orders \"1\"\n")
+    #expect(binding["resourceConfig"] == ["stream": "orders \"1\"\n"])
+    #expect(binding["resourcePath"] == ["orders \"1\"\n"])
+    #expect(binding["key"] == ["/session_id", "/sequence"])
+    #expect(binding["isFallbackKey"] == true)
+    #expect(binding["documentSchema"]?["x-infer-schema"] == true)
+    #expect(binding.objectValue?.members.count == 6)
+  }
+}

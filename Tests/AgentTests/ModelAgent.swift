@@ -1,0 +1,346 @@
+import AMQP
+import Journal
+
+@testable import Agent
+
+/// Mistakes that the model's agent can be told to make. A model that does not notice them proves nothing.
+enum ModelMutant: CaseIterable, Hashable {
+  /// A batch is acknowledged before its commit.
+  case acknowledgesBeforeCommit
+  /// Everything captured is acknowledged: w := n.
+  case keepsNoAnchor
+  /// A new process starts with an empty window.
+  case forgetsTheWindow
+  /// What the broker flags as redelivered is taken for old.
+  case trustsTheFlag
+  /// What looks like a captured message of the window in doubt is taken for old.
+  case trustsTheDigest
+  /// The end of the captured sequence is accepted although less than the anchor came.
+  case acceptsLessThanTheAnchor
+  /// As many fitting deliveries as the anchor is long are accepted, although the captured sequence goes on behind them.
+  case acceptsBeforeTheEnd
+  /// Deliveries that waited in vain are forgotten instead of captured.
+  case dropsTheHeld
+  /// Acknowledgements of a dead channel are sent on the new one.
+  case acknowledgesOnAnotherChannel
+  /// An idle queue is settled although no connection is there to acknowledge on.
+  case settlesWithoutAConnection
+  /// Deliveries of a dead channel are captured because no more of them come.
+  case capturesTheHeldOfADeadChannel
+}
+
+/// One configuration of broker, agent and runtime.
+struct ModelSetup: Hashable {
+  var kind: ModelBroker.Kind
+  var mode: AcknowledgementMode
+  /// What each message looks like.
+  var payloads: [Int]
+  var anchor = 4
+  var prefetch = 12
+  /// The prefetch count of a session that starts with looking for the anchor.
+  var matchingPrefetch = 12
+  /// How many acknowledgements a crash of a classic queue's broker takes back at the most.
+  var regressLimit = 0
+  /// The queue may be found idle, and the anchor be acknowledged.
+  var settles = false
+  var mutant: ModelMutant?
+}
+
+/// What survives the agent's process: in `journaled` mode the journal, in `committed` mode the runtime's state.
+struct ModelRecord: Hashable {
+  var captured = 0
+  var releasable = 0
+  /// Payloads of everything captured.
+  var window: [Int] = []
+}
+
+/// The agent: the real `RedeliveryMachine` and `AcknowledgementMachine`, and around them what `ConnectionLoop`,
+/// `Intake` and `JournalLoop` do, one step at a time and without I/O.
+struct ModelAgent {
+  /// What `prepare` has decided about a batch, before its commit.
+  struct Plan {
+    var rows: [ModelDelivery] = []
+    var recognised: [(tag: UInt64, position: Int)] = []
+  }
+
+  struct Handover: Hashable {
+    var generation: Int
+    var deliveries: [ModelDelivery]
+  }
+
+  let setup: ModelSetup
+  private(set) var machine: RedeliveryMachine
+  private var acknowledgements: AcknowledgementMachine
+  /// The channel in use; nil where there is none.
+  private(set) var channel: Int?
+  private var generation = 0
+  /// The channel that the journal thread works on; 0 before the first.
+  private var consumer = 0
+  private(set) var handover: Handover?
+  private(set) var plan: Plan?
+  private(set) var mailbox: Acknowledgement?
+  private(set) var held: [ModelDelivery] = []
+  /// What was appended or recognised on this channel and not acknowledged, for comparing states.
+  private var waiting: [(tag: UInt64, position: Int)] = []
+  private var safe: Int
+  /// How far acknowledgements are allowed by the last checkpoint emitted.
+  private var emittedReleasable: Int
+  /// A checkpoint shall release the anchor, if it is this long until then.
+  private(set) var settlingAt: Int?
+  /// State of the checkpoints that the runtime has not acknowledged yet.
+  private var outstanding: [ModelRecord] = []
+  /// A settling that the broker may not have heard of yet.
+  private(set) var hasSettled = false
+
+  /// A new process.
+  init(_ setup: ModelSetup, from record: ModelRecord) {
+    self.setup = setup
+    let digests = setup.mutant == .forgetsTheWindow ? [] : record.window.map(Self.digest)
+    machine = RedeliveryMachine(
+      anchor: setup.mutant == .keepsNoAnchor ? 0 : setup.anchor, windowLimit: 4096, captured: Int64(record.captured),
+      releasable: Int64(record.releasable), window: digests, priority: nil, prioritySince: 0)
+    acknowledgements = AcknowledgementMachine(
+      mode: setup.mode, safe: Position(rawValue: machine.releasable))
+    safe = Int(machine.releasable)
+    emittedReleasable = Int(machine.releasable)
+  }
+
+  private static func digest(_ payload: Int) -> DeliveryDigest { DeliveryDigest(high: 0, low: UInt64(payload)) }
+
+  private var trust: RedeliveryMachine.Trust { setup.kind == .classic ? .exclusive : .sole }
+
+  // MARK: The connection thread
+
+  /// - Returns: The prefetch count to consume with.
+  mutating func connected() -> Int {
+    generation += 1
+    channel = generation
+    return machine.unacknowledged > 0 ? setup.matchingPrefetch : setup.prefetch
+  }
+
+  mutating func disconnected() { channel = nil }
+
+  mutating func handOver(_ deliveries: [ModelDelivery]) {
+    handover = Handover(generation: generation, deliveries: deliveries)
+  }
+
+  /// - Returns: The tag to acknowledge; nil where it belongs to another channel.
+  mutating func takeAcknowledgement() -> UInt64? {
+    defer { mailbox = nil }
+    guard let mailbox, channel != nil else { return nil }
+    return mailbox.generation == channel || setup.mutant == .acknowledgesOnAnotherChannel ? mailbox.tag : nil
+  }
+
+  // MARK: The journal thread
+
+  /// Decides about the batch that was handed over.
+  mutating func take() {
+    guard let taken = handover.take() else { return }
+    if consumer != taken.generation {
+      consumer = taken.generation
+      held = []
+      waiting = []
+      acknowledgements.channelOpened(generation: taken.generation)
+      machine.sessionStarted(trust)
+    }
+    var plan = Plan()
+    for delivery in taken.deliveries {
+      switch verdict(on: delivery) {
+      case .capture: plan.rows.append(delivery)
+      case .hold: held.append(delivery)
+      case .captureHeld:
+        if setup.mutant != .dropsTheHeld { plan.rows += held }
+        plan.rows.append(delivery)
+        held = []
+      case .recognised(let count):
+        for (index, old) in (held + [delivery]).enumerated() {
+          plan.recognised.append((old.tag, Int(machine.captured) - (count - 1 - index)))
+        }
+        held = []
+      }
+    }
+    prepared(plan)
+  }
+
+  /// Nothing came for a while and nothing will: those that wait are new.
+  mutating func silence() {
+    guard machine.silent() else { return }
+    let plan = Plan(rows: setup.mutant == .dropsTheHeld ? [] : held)
+    held = []
+    prepared(plan)
+  }
+
+  /// Nothing came for a while: everything may be acknowledged.
+  mutating func settle() {
+    hasSettled = true
+    guard setup.mode == .journaled else {
+      settlingAt = Int(machine.captured)
+      return
+    }
+    _ = machine.settling()
+    plan = Plan()
+  }
+
+  private mutating func prepared(_ plan: Plan) {
+    self.plan = plan
+    // In committed mode the checkpoints say how far acknowledgements may go.
+    if setup.mode == .journaled { _ = machine.committing() }
+    if setup.mutant == .acknowledgesBeforeCommit { acknowledge(plan, behind: Int(machine.captured) - plan.rows.count) }
+  }
+
+  /// The transaction's end.
+  ///
+  /// - Returns: The messages appended.
+  mutating func commit(_ record: inout ModelRecord) -> [Int] {
+    guard let plan = plan.take() else { return [] }
+    let before = record.captured
+    record.captured += plan.rows.count
+    record.releasable = Int(machine.releasable)
+    record.window += plan.rows.map { setup.payloads[$0.message] }
+    if setup.mutant != .acknowledgesBeforeCommit { acknowledge(plan, behind: before) }
+    return plan.rows.map(\.message)
+  }
+
+  private mutating func acknowledge(_ plan: Plan, behind before: Int) {
+    for recognised in plan.recognised { appended(recognised.tag, at: recognised.position) }
+    for (index, row) in plan.rows.enumerated() { appended(row.tag, at: before + 1 + index) }
+    let releasable = Position(rawValue: machine.releasable)
+    release(
+      through: Int(machine.releasable),
+      acknowledgements.journalCommitted(through: releasable) ?? acknowledgements.runtimeCommitted(through: releasable))
+  }
+
+  private mutating func appended(_ tag: UInt64, at position: Int) {
+    acknowledgements.appended(tag: tag, at: Position(rawValue: Int64(position)))
+    waiting.append((tag, position))
+  }
+
+  private mutating func release(through position: Int, _ acknowledgement: Acknowledgement?) {
+    safe = max(safe, position)
+    if let acknowledgement {
+      mailbox = acknowledgement
+      waiting.removeAll { $0.tag <= acknowledgement.tag }
+    }
+  }
+
+  /// True where nothing of a settling is on its way any more, inside the agent.
+  var isSettled: Bool { plan == nil && mailbox == nil && settlingAt == nil && outstanding.isEmpty }
+
+  /// The broker has forgotten what was settled, and no crash can bring it back.
+  mutating func settlingArrived() { hasSettled = false }
+
+  // MARK: The emitter's and the runtime's part (`committed` mode)
+
+  /// The state to write behind the documents of everything journaled, as `RedeliveryTrail` makes it.
+  mutating func checkpoint(_ journal: ModelRecord) -> ModelRecord {
+    let isSettling = settlingAt == journal.captured
+    settlingAt = nil
+    emittedReleasable = max(emittedReleasable, journal.captured - (isSettling ? 0 : machine.anchor))
+    var state = journal
+    state.releasable = emittedReleasable
+    state.window = Array(state.window.suffix(max(setup.prefetch, setup.anchor)))
+    outstanding.append(state)
+    return state
+  }
+
+  /// The runtime has committed the `count` oldest checkpoints.
+  mutating func runtimeAcknowledged(_ count: Int) {
+    let committed = outstanding[count - 1]
+    outstanding.removeFirst(count)
+    machine.released(through: Int64(committed.releasable))
+    release(
+      through: committed.releasable,
+      acknowledgements.runtimeCommitted(through: Position(rawValue: machine.releasable)))
+  }
+
+  // MARK: When to do what
+
+  /// True while the journal thread's channel is the one in use.
+  private var isConsuming: Bool { channel != nil && channel == consumer }
+
+  /// Deliveries wait and may be taken for new, if nothing more can come.
+  var canFallSilent: Bool {
+    guard machine.isHolding, plan == nil, handover == nil else { return false }
+    return isConsuming || setup.mutant == .capturesTheHeldOfADeadChannel
+  }
+
+  var canSettle: Bool {
+    guard setup.settles, machine.canSettle, plan == nil, handover == nil, settlingAt == nil else { return false }
+    return isConsuming || setup.mutant == .settlesWithoutAConnection
+  }
+
+  // MARK: Mistakes
+
+  private mutating func verdict(on delivery: ModelDelivery) -> RedeliveryMachine.Verdict {
+    let digest = Self.digest(setup.payloads[delivery.message])
+    let seen = RedeliveryMachine.Delivery(
+      digest: digest, redelivered: delivery.redelivered, marks: DeliveryMarks(priority: nil, returns: delivery.returns))
+    switch setup.mutant {
+    case .trustsTheFlag where delivery.redelivered: return .recognised(count: 1)
+    case .trustsTheDigest where delivery.redelivered && machine.window.suffix(setup.prefetch).contains(digest):
+      return .recognised(count: 1)
+    case .acceptsLessThanTheAnchor:
+      let run = (held + [delivery]).map { Self.digest(setup.payloads[$0.message]) }
+      let wasLooking = machine.isHolding || (machine.unacknowledged > 0 && !machine.canSettle)
+      if wasLooking && delivery.redelivered && machine.window.suffix(run.count).elementsEqual(run) {
+        stopLooking()
+        return .recognised(count: run.count)
+      }
+    case .acceptsBeforeTheEnd:
+      let verdict = machine.delivered(seen)
+      guard verdict == .hold, held.count + 1 >= machine.unacknowledged else { return verdict }
+      stopLooking()
+      return .recognised(count: held.count + 1)
+    default: break
+    }
+    return machine.delivered(seen)
+  }
+
+  private mutating func stopLooking() {
+    machine = RedeliveryMachine(
+      anchor: machine.anchor, windowLimit: machine.windowLimit, captured: machine.captured,
+      releasable: machine.releasable, window: machine.window, priority: nil, prioritySince: 0)
+  }
+
+  // MARK: Comparing
+
+  /// Everything that decides about the future. What the machines keep private follows from it: which deliveries wait,
+  /// whether the anchor is looked for, and which tags wait for which positions.
+  func encode(into key: inout [UInt8]) {
+    func byte(_ number: Int) -> UInt8 { UInt8(truncatingIfNeeded: number) }
+    key.append(byte(channel ?? 0))
+    key.append(byte(generation))
+    key.append(byte(consumer))
+    key.append(byte(safe))
+    key.append((machine.canSettle ? 1 : 0) | (plan == nil ? 0 : 2) | (hasSettled ? 4 : 0))
+    key.append(byte(Int(machine.captured)))
+    key.append(byte(Int(machine.releasable)))
+    key.append(byte(mailbox?.generation ?? 0))
+    key.append(byte(Int(mailbox?.tag ?? 0)))
+    key.append(byte(handover?.generation ?? 0))
+    for list in [handover?.deliveries ?? [], plan?.rows ?? [], held] {
+      key.append(byte(list.count))
+      for delivery in list {
+        key.append(byte(Int(delivery.tag)))
+        key.append(byte(delivery.message) << 1 | (delivery.redelivered ? 1 : 0))
+        key.append(byte(Int(delivery.returns ?? 0)))
+      }
+    }
+    for state in outstanding {
+      key.append(byte(state.captured))
+      key.append(byte(state.releasable))
+    }
+    key.append(254)
+    key.append(byte(emittedReleasable))
+    key.append(byte((settlingAt ?? -1) + 1))
+    for list in [plan?.recognised ?? [], waiting] {
+      key.append(byte(list.count))
+      for entry in list {
+        key.append(byte(Int(entry.tag)))
+        key.append(byte(entry.position))
+      }
+    }
+    for digest in machine.window { key.append(byte(Int(digest.low))) }
+    key.append(255)
+  }
+}

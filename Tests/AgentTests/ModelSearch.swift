@@ -1,0 +1,100 @@
+import Foundation
+import Support
+
+@testable import Agent
+
+/// What messages of an episode look like.
+enum ModelPayloads: CaseIterable {
+  case distinct
+  /// Distinct but for every fifth, which are equal: shorter repetitions than the anchor.
+  case marked
+  /// One of three, at random.
+  case few
+  case same
+
+  /// True where no sequence as long as the anchor occurs twice, so that nothing may be duplicated.
+  var areTellable: Bool {
+    switch self {
+    case .distinct, .marked: true
+    case .few, .same: false
+    }
+  }
+
+  func make(_ count: Int, _ random: inout Seeded) -> [Int] {
+    (0..<count).map { index in
+      switch self {
+      case .distinct: index
+      case .marked: index % 5 == 0 ? 0 : index
+      case .few: Int.random(in: 0..<3, using: &random)
+      case .same: 0
+      }
+    }
+  }
+}
+
+/// Random episodes.
+struct ModelEpisodes {
+  var messages = 24
+  var faults: [ModelWorld.Fault] = ModelWorld.Fault.usual
+  /// At most so many faults an episode.
+  var faultLimit = 8
+
+  /// How many episodes all deployments and payloads get together.
+  static let total = ProcessInfo.processInfo.environment["SOURCE_AMQP_MODEL_EPISODES"].flatMap(Int.init) ?? 20_480
+
+  /// Runs one episode to its end: everything published, nothing left to do.
+  ///
+  /// - Returns: The world then, and how many faults have struck.
+  func run(_ setup: ModelSetup, _ random: inout Seeded) -> (world: ModelWorld, faults: Int) {
+    var world = ModelWorld(setup)
+    var struck = 0
+    while true {
+      if struck < faultLimit, Int.random(in: 0..<14, using: &random) == 0,
+        let fault = faults.randomElement(using: &random),
+        let step = world.outcomes(of: fault).randomElement(using: &random)
+      {
+        world.apply(step)
+        struck += 1
+      }
+      let steps = world.steps
+      guard var step = steps.randomElement(using: &random) else { return (world, struck) }
+      // Large batches are as likely as small ones are: everything that has arrived, every other time.
+      if case .handOver = step, Bool.random(using: &random) { step = .handOver(world.broker.toAgent.count) }
+      world.apply(step)
+    }
+  }
+}
+
+/// Every interleaving of a small case.
+struct ModelSearch {
+  struct Result {
+    var states = 0
+    var worst = ModelWorld.Score()
+  }
+
+  let setup: ModelSetup
+  let faults: [ModelWorld.Fault]
+  let faultLimit: Int
+
+  /// Visits every state that can be reached, once.
+  func run() -> Result {
+    var result = Result()
+    var seen: Set<[UInt8]> = []
+    var open = [(world: ModelWorld(setup, published: setup.payloads.count), struck: 0)]
+    while let (world, struck) = open.popLast() {
+      var steps = world.steps
+      if steps.isEmpty { result.worst.raise(to: world.score) }
+      if struck < faultLimit { for fault in faults { steps += world.outcomes(of: fault) } }
+      for step in steps {
+        var next = world
+        next.apply(step)
+        var isFault = false
+        if case .fault = step { isFault = true }
+        let count = struck + (isFault ? 1 : 0)
+        if seen.insert(next.key + [UInt8(count)]).inserted { open.append((next, count)) }
+      }
+    }
+    result.states = seen.count
+    return result
+  }
+}

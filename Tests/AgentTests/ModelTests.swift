@@ -1,0 +1,172 @@
+import Support
+import Testing
+
+@testable import Agent
+
+/// The session logic against a model of broker, agent and runtime: random episodes with an absurd rate of faults (one for
+/// every three to five messages, so that they overlap constantly), and every interleaving of small cases with up to two.
+/// The machines are the real ones; ``ModelAgent`` stands for the loops around them.
+///
+/// What must hold: nothing is ever lost, and what can be told apart is not duplicated. `SOURCE_AMQP_MODEL_EPISODES` sets
+/// how many episodes are tried.
+struct RedeliveryModelTests {
+  /// Queue type and mode.
+  struct Deployment: CustomTestStringConvertible {
+    var kind: ModelBroker.Kind
+    var mode: AcknowledgementMode
+    var testDescription: String { "\(kind), \(mode)" }
+
+    static let all = [ModelBroker.Kind.classic, .quorum].flatMap { kind in
+      [AcknowledgementMode.journaled, .committed].map { Deployment(kind: kind, mode: $0) }
+    }
+
+    func setup(_ payloads: [Int], settles: Bool = false, mutant: ModelMutant? = nil) -> ModelSetup {
+      ModelSetup(kind: kind, mode: mode, payloads: payloads, settles: settles, mutant: mutant)
+    }
+  }
+
+  /// Sum over many episodes.
+  private struct Total {
+    var score = ModelWorld.Score()
+    var faults = 0
+
+    init(
+      _ count: Int, _ payloads: ModelPayloads, faults: [ModelWorld.Fault] = ModelWorld.Fault.usual,
+      _ setup: ([Int]) -> ModelSetup
+    ) {
+      var random = Seeded(1)
+      let episodes = ModelEpisodes(faults: faults)
+      for _ in 0..<count {
+        let (world, struck) = episodes.run(setup(payloads.make(episodes.messages, &random)), &random)
+        score = score + world.score
+        self.faults += struck
+      }
+    }
+  }
+
+  // MARK: Random episodes
+
+  @Test(arguments: Deployment.all, ModelPayloads.allCases)
+  func `random episodes lose nothing, and duplicate nothing that can be told apart`(
+    deployment: Deployment, payloads: ModelPayloads
+  ) {
+    let count = ModelEpisodes.total / (Deployment.all.count * ModelPayloads.allCases.count)
+    let total = Total(count, payloads) { deployment.setup($0) }
+    #expect(total.score.lost == 0)
+    if payloads.areTellable { #expect(total.score.duplicated == 0) }
+    #expect(total.faults > count * 4, "faults hardly ever strike")
+  }
+
+  /// Where the settling itself is interrupted, duplicates are possible and known: the model lets it go through.
+  @Test(arguments: Deployment.all, ModelPayloads.allCases)
+  func `settling an idle queue loses nothing, and duplicates nothing once it went through`(
+    deployment: Deployment, payloads: ModelPayloads
+  ) {
+    let total = Total(120, payloads) { deployment.setup($0, settles: true) }
+    #expect(total.score.lost == 0)
+    if payloads.areTellable { #expect(total.score.duplicated == 0) }
+  }
+
+  /// A classic queue's disk learns of acknowledgements late. Where more comes back than the prefetch count lets through,
+  /// the anchor cannot be seen, and all of it is captured again.
+  @Test(arguments: [AcknowledgementMode.journaled, .committed], ModelPayloads.allCases)
+  func `a broker that forgets acknowledgements in a crash costs duplicates, but no loss`(
+    mode: AcknowledgementMode, payloads: ModelPayloads
+  ) {
+    let total = Total(150, payloads) { payloads in
+      var setup = ModelSetup(kind: .classic, mode: mode, payloads: payloads)
+      setup.regressLimit = 20
+      return setup
+    }
+    #expect(total.score.lost == 0)
+    #expect(total.score.duplicated > 0, "if this no longer happens, the test above should ask for it")
+  }
+
+  @Test(arguments: ModelPayloads.allCases)
+  func `forgotten acknowledgements cost nothing where everything that comes back is let through`(
+    payloads: ModelPayloads
+  ) {
+    let total = Total(150, payloads) { payloads in
+      var setup = ModelSetup(kind: .classic, mode: .journaled, payloads: payloads)
+      setup.matchingPrefetch = 1000
+      setup.regressLimit = 20
+      return setup
+    }
+    #expect(total.score.lost == 0)
+    if payloads.areTellable { #expect(total.score.duplicated == 0) }
+  }
+
+  @Test(arguments: [ModelBroker.Kind.classic, .quorum], [ModelPayloads.distinct, .marked])
+  func `an anchor that the queue has dropped loses nothing that can be told apart`(
+    kind: ModelBroker.Kind, payloads: ModelPayloads
+  ) {
+    let total = Total(150, payloads, faults: ModelWorld.Fault.usual + [.anchorLoss]) { payloads in
+      ModelSetup(kind: kind, mode: .journaled, payloads: payloads)
+    }
+    #expect(total.score.lost == 0)
+  }
+
+  // MARK: Every interleaving
+
+  struct SmallCase: CustomTestStringConvertible {
+    var deployment: Deployment
+    var payloads: [Int]
+    var anchor: Int
+    var prefetch: Int
+
+    var testDescription: String { "\(deployment.testDescription), \(payloads), anchor \(anchor), prefetch \(prefetch)" }
+
+    static let all = Deployment.all.flatMap { deployment in
+      [
+        SmallCase(deployment: deployment, payloads: [0, 1, 2, 3], anchor: 1, prefetch: 3),
+        SmallCase(deployment: deployment, payloads: [0, 1, 2, 0], anchor: 2, prefetch: 4),
+        SmallCase(deployment: deployment, payloads: [0, 0, 0, 0], anchor: 2, prefetch: 4),
+        SmallCase(deployment: deployment, payloads: [0, 0, 0], anchor: 1, prefetch: 3),
+      ]
+    }
+
+    /// True where no sequence as long as the anchor occurs twice.
+    var isTellable: Bool { Set(payloads).count > 1 }
+  }
+
+  @Test(arguments: SmallCase.all)
+  func `every interleaving with two faults loses nothing, and duplicates nothing that can be told apart`(
+    small: SmallCase
+  ) {
+    var setup = small.deployment.setup(small.payloads)
+    setup.anchor = small.anchor
+    setup.prefetch = small.prefetch
+    setup.matchingPrefetch = small.prefetch
+    let result = ModelSearch(setup: setup, faults: ModelWorld.Fault.usual, faultLimit: 2).run()
+    #expect(result.worst.lost == 0)
+    if small.isTellable { #expect(result.worst.duplicated == 0) }
+    #expect(result.states > 1_000, "the search ends early")
+  }
+
+  // MARK: Mutants
+
+  /// Runs everything above with a mistake, if there is one, until something is lost, or duplicated without excuse.
+  private func isCaught(_ mutant: ModelMutant?) -> Bool {
+    for deployment in Deployment.all {
+      for payloads in ModelPayloads.allCases {
+        for settles in [false, true] {
+          let total = Total(60, payloads) { deployment.setup($0, settles: settles, mutant: mutant) }
+          if total.score.lost > 0 || payloads.areTellable && total.score.duplicated > 0 { return true }
+        }
+      }
+      guard deployment.mode == .journaled else { continue }
+      let faults = ModelWorld.Fault.usual + [.anchorLoss]
+      if Total(100, .marked, faults: faults, { deployment.setup($0, mutant: mutant) }).score.lost > 0 { return true }
+    }
+    return false
+  }
+
+  @Test(arguments: ModelMutant.allCases)
+  func `every mistake is caught`(mutant: ModelMutant) {
+    #expect(isCaught(mutant))
+  }
+
+  @Test func `no mistake is not caught`() {
+    #expect(!isCaught(nil))
+  }
+}

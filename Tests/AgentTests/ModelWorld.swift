@@ -1,0 +1,196 @@
+import Support
+
+@testable import Agent
+
+/// Broker, agent and runtime together: what can happen next, and what it does.
+///
+/// One step at a time, each atomic: a batch handed over, its commit, an acknowledgement sent, one processed. Faults can
+/// strike between any two of them. What comes out is scored per payload, since equal payloads cannot be told apart: lost
+/// is what was published more often than captured, and duplicated what was captured more often than published. Captured
+/// is what the journal holds, or in `committed` mode what the runtime has committed.
+struct ModelWorld {
+  enum Fault: Hashable {
+    case agentCrash, connectionLoss, brokerCrash, brokerRestart
+    /// The connection is lost, and what came back although it is journaled expires: the anchor is gone.
+    case anchorLoss
+
+    /// Those under which nothing that can be told apart may be duplicated.
+    static let usual: [Fault] = [.agentCrash, .connectionLoss, .brokerCrash, .brokerRestart]
+  }
+
+  enum Step: Hashable {
+    case publish
+    case deliver
+    case connect
+    /// The first of the deliveries that have arrived, as one batch.
+    case handOver(Int)
+    case take
+    case commit
+    case sendAcknowledgement
+    case processAcknowledgement
+    case silence
+    case settle
+    /// Documents and a checkpoint for everything journaled.
+    case emit
+    /// The runtime commits so many checkpoints at once.
+    case runtimeCommit(Int)
+    case runtimeAcknowledge
+    /// So many of the acknowledgements on their way survive; a crash of the broker forgets so many.
+    case fault(Fault, surviving: Int, forgotten: Int)
+  }
+
+  let setup: ModelSetup
+  private(set) var broker: ModelBroker
+  private(set) var agent: ModelAgent
+  private(set) var runtime = ModelRuntime()
+  /// What the journal says; gone with the process in `committed` mode.
+  private(set) var journal = ModelRecord()
+  /// Messages in the journal, in order.
+  private var rows: [Int] = []
+  /// How many of `rows` were emitted.
+  private var emitted = 0
+
+  /// - Parameter published: How many messages wait already.
+  init(_ setup: ModelSetup, published: Int = 0) {
+    self.setup = setup
+    broker = ModelBroker(kind: setup.kind, regressLimit: setup.regressLimit)
+    agent = ModelAgent(setup, from: ModelRecord())
+    for _ in 0..<published { broker.publish() }
+  }
+
+  // MARK: What can happen
+
+  /// Everything but faults.
+  var steps: [Step] {
+    var steps: [Step] = []
+    if broker.published < setup.payloads.count { steps.append(.publish) }
+    if !broker.isConnected { steps.append(.connect) }
+    if broker.canDeliver { steps.append(.deliver) }
+    if agent.handover == nil {
+      for count in 0..<broker.toAgent.count { steps.append(.handOver(count + 1)) }
+    } else if agent.plan == nil {
+      steps.append(.take)
+    }
+    if agent.plan != nil { steps.append(.commit) }
+    if agent.mailbox != nil { steps.append(.sendAcknowledgement) }
+    if !broker.toBroker.isEmpty { steps.append(.processAcknowledgement) }
+    if setup.mode == .committed {
+      if emitted < rows.count || agent.settlingAt == journal.captured { steps.append(.emit) }
+      for count in 0..<runtime.received.count { steps.append(.runtimeCommit(count + 1)) }
+      if !runtime.acknowledgements.isEmpty { steps.append(.runtimeAcknowledge) }
+    }
+    // Silence means that nothing will come: not that something is slow.
+    let nothingComes = broker.toAgent.isEmpty && !broker.canDeliver
+    if nothingComes && agent.canFallSilent { steps.append(.silence) }
+    if nothingComes && agent.canSettle { steps.append(.settle) }
+    return steps
+  }
+
+  /// Every way in which `fault` can strike now.
+  func outcomes(of fault: Fault) -> [Step] {
+    // A settling that the broker does not hear of costs duplicates; that is known, and not asked about here.
+    guard !agent.hasSettled else { return [] }
+    let forgettable = fault == .brokerCrash ? broker.undurable.count + broker.unacked.count : 0
+    return (0...broker.toBroker.count).flatMap { surviving in
+      (0...min(forgettable, setup.regressLimit)).map { .fault(fault, surviving: surviving, forgotten: $0) }
+    }
+  }
+
+  // MARK: What it does
+
+  mutating func apply(_ step: Step) {
+    switch step {
+    case .publish: broker.publish()
+    case .deliver: broker.deliver()
+    case .connect: broker.consume(prefetch: agent.connected())
+    case .handOver(let count): agent.handOver(broker.read(count))
+    case .take: agent.take()
+    case .commit: rows += agent.commit(&journal)
+    case .sendAcknowledgement:
+      if let tag = agent.takeAcknowledgement() { broker.send(ack: tag) }
+    case .processAcknowledgement: broker.processAcknowledgement()
+    case .silence: agent.silence()
+    case .settle: agent.settle()
+    case .emit:
+      runtime.receive(ModelCheckpoint(documents: Array(rows[emitted...]), state: agent.checkpoint(journal)))
+      emitted = rows.count
+    case .runtimeCommit(let count): runtime.commit(count)
+    case .runtimeAcknowledge: agent.runtimeAcknowledged(runtime.acknowledge())
+    case .fault(let fault, let surviving, let forgotten): strike(fault, surviving, forgotten)
+    }
+    if agent.hasSettled && agent.isSettled && broker.toBroker.isEmpty {
+      // Idle for long enough: what was acknowledged is on the broker's disk too.
+      broker.restart()
+      agent.settlingArrived()
+    }
+  }
+
+  private mutating func strike(_ fault: Fault, _ surviving: Int, _ forgotten: Int) {
+    broker.disconnect(surviving: surviving)
+    switch fault {
+    case .connectionLoss: agent.disconnected()
+    case .anchorLoss:
+      let journaled = Set(rows)
+      broker.discard { journaled.contains($0) }
+      agent.disconnected()
+    case .brokerCrash:
+      broker.crash(forgotten: forgotten)
+      agent.disconnected()
+    case .brokerRestart:
+      broker.restart()
+      agent.disconnected()
+    case .agentCrash:
+      if setup.mode == .committed {
+        runtime.connectorEnded()
+        journal = runtime.state
+        rows = []
+        emitted = 0
+      }
+      agent = ModelAgent(setup, from: journal)
+    }
+  }
+
+  // MARK: Score
+
+  struct Score: Hashable {
+    var lost = 0
+    var duplicated = 0
+
+    static func + (left: Score, right: Score) -> Score {
+      Score(lost: left.lost + right.lost, duplicated: left.duplicated + right.duplicated)
+    }
+
+    mutating func raise(to other: Score) {
+      lost = max(lost, other.lost)
+      duplicated = max(duplicated, other.duplicated)
+    }
+  }
+
+  /// What is lost and duplicated by now. Only where nothing can happen any more is what is missing lost.
+  var score: Score {
+    var balance: [Int: Int] = [:]
+    for message in 0..<broker.published { balance[setup.payloads[message], default: 0] -= 1 }
+    for message in setup.mode == .journaled ? rows : runtime.committed {
+      balance[setup.payloads[message], default: 0] += 1
+    }
+    return balance.values.reduce(into: Score()) { score, count in
+      score.lost += max(0, -count)
+      score.duplicated += max(0, count)
+    }
+  }
+
+  /// Everything that decides about the future and the score.
+  var key: [UInt8] {
+    var key: [UInt8] = []
+    key.reserveCapacity(128)
+    broker.encode(into: &key)
+    agent.encode(into: &key)
+    key.append(UInt8(truncatingIfNeeded: journal.captured))
+    key.append(UInt8(truncatingIfNeeded: journal.releasable))
+    key.append(UInt8(truncatingIfNeeded: emitted))
+    for message in rows { key.append(UInt8(truncatingIfNeeded: message)) }
+    key.append(255)
+    if setup.mode == .committed { runtime.encode(into: &key) }
+    return key
+  }
+}

@@ -1,0 +1,51 @@
+import Foundation
+import Support
+
+/// A new directory below the run's own temporary one, which is deleted with the run's broker.
+func temporaryDirectory() throws -> String {
+  let path = FileManager.default.temporaryDirectory.path + "/" + TestBroker.uniqueName("dir")
+  try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+  return path
+}
+
+/// Runs `body` on a thread of its own; `join` waits for it and throws its error.
+final class Background: Sendable {
+  private let result = Monitor<Result<Void, any Error>?>(nil)
+
+  init(_ body: @escaping @Sendable () throws -> Void) {
+    let result = result
+    Thread.detachNewThread {
+      let outcome = Result { try body() }
+      result.update { $0 = outcome }
+    }
+  }
+
+  func join() throws {
+    guard let outcome = result.wait(atMost: .seconds(300), until: { $0 }) else {
+      throw SupportError("the other thread did not end")
+    }
+    try outcome.get()
+  }
+}
+
+extension TestBroker {
+  /// Asks until the queue has so many ready and unacknowledged messages; each question takes rabbitmqctl half a second.
+  func waitForDepth(_ queue: String, ready: Int, unacknowledged: Int) throws {
+    var last = (ready: -1, unacknowledged: -1)
+    for _ in 0..<60 {
+      last = try queueDepth(queue)
+      if last == (ready, unacknowledged) { return }
+    }
+    throw SupportError("queue \(queue): \(last), not \((ready, unacknowledged))")
+  }
+}
+
+extension Publisher {
+  /// Asks until `condition` holds for the ready messages of a queue.
+  func waitForReady(_ queue: String, _ condition: (Int) -> Bool) throws {
+    for _ in 0..<100_000 {
+      if let ready = try queueInfo(queue)?.ready, condition(ready) { return }
+    }
+    throw SupportError("queue \(queue) does not get there: \(String(describing: try queueInfo(queue)))")
+  }
+}

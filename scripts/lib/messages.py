@@ -1,0 +1,101 @@
+"""Messages of mixed kinds from a seed: what the crash test and the tests publish by the thousand.
+
+Message n of a seed is the same wherever it is made. Each has a unique message_id, PREFIX-NNNNNNN, and a header
+`digest`: the SHA-256 of the bytes that a document's body_raw has to stand for (of the decoded bytes where the body is
+compressed), so that a captured document can be checked without knowing what was sent.
+"""
+
+import gzip
+import hashlib
+import json
+import random
+import zlib
+
+WORDS = "order invoice payment café straße 注文 🚚 parcel refund customer quote stock route depot".split()
+
+
+def text(random, words):
+    return " ".join(random.choice(WORDS) for _ in range(words))
+
+
+def header(random, depth=0):
+    """A typed field value (see fields.py) of any kind."""
+    kind = random.choice("tbBsuIildfDTVSSxAF" if depth < 3 else "tIlS")
+    if kind in "bBsuIil":
+        bits = {"b": 8, "B": 8, "s": 16, "u": 16, "I": 32, "i": 32, "l": 64}[kind]
+        low = 0 if kind in "Bui" else -(1 << (bits - 1))
+        return {"t": kind, "v": random.randint(low, low + (1 << bits) - 1)}
+    if kind == "t":
+        return {"t": kind, "v": random.random() < 0.5}
+    if kind in "df":
+        return {"t": kind, "v": random.choice([0.5, -1.25e10, 1 / 3, -0.0])}
+    if kind == "D":
+        return {"t": kind, "v": {"scale": random.randint(0, 9), "value": random.randint(-(1 << 31), (1 << 31) - 1)}}
+    if kind == "T":
+        return {"t": kind, "v": random.randint(0, 2_000_000_000)}
+    if kind == "S":
+        return {"t": kind, "v": text(random, random.randint(0, 6))}
+    if kind == "A":
+        return {"t": kind, "v": [header(random, depth + 1) for _ in range(random.randint(0, 3))]}
+    if kind == "F":
+        return {"t": kind, "v": headers(random, random.randint(0, 3), depth + 1)}
+    if kind == "x":
+        return {"t": "raw", "b64": "eAAAAAT//gCA"}  # x, length 4, four octets that are no UTF-8.
+    return {"t": "V"}
+
+
+def headers(random, count, depth=0):
+    return [[f"{random.choice(WORDS)}-{n}", header(random, depth)] for n in range(count)]
+
+
+def body(random):
+    """The body, its content type, its content encoding, and the bytes it stands for."""
+    kind = random.choices(
+        ["object", "array", "text", "scalar", "binary", "empty", "gzip", "deflate", "broken gzip", "large"],
+        [30, 5, 20, 5, 15, 5, 10, 5, 4, 1])[0]
+    record = {"id": random.randint(1, 1 << 62), "total": random.random() * 1e6, "note": text(random, 8), "tags": []}
+    data, content_type, encoding = b"", random.choice([None, "application/octet-stream"]), None
+    if kind == "object":
+        data, content_type = json.dumps(record, ensure_ascii=random.random() < 0.5).encode(), "application/json"
+    elif kind == "array":
+        data, content_type = json.dumps([record, None, True]).encode(), None
+    elif kind == "text":
+        data, content_type = text(random, random.randint(1, 60)).encode(), "text/plain"
+    elif kind == "scalar":
+        data, content_type = random.choice([b"42", b'"x"', b"true", b"1e400", b"-0"]), "application/json"
+    elif kind == "binary":
+        data = random.randbytes(random.randint(1, 400))
+    elif kind == "large":
+        data, content_type = text(random, 20_000).encode(), "text/plain"
+    if kind in ("gzip", "deflate"):
+        plain = json.dumps(record).encode()
+        packed = gzip.compress(plain, mtime=0) if kind == "gzip" else zlib.compress(plain)
+        return packed, "application/json", kind, plain
+    if kind == "broken gzip":
+        data, encoding = b"\x1f\x8bnot gzip at all", "gzip"
+    return data, content_type, encoding, data
+
+
+def mixed(seed, prefix, number):
+    """Message `number` of `seed`: (properties for fields.property_block, body)."""
+    rng = random.Random(f"{seed}/{number}")
+    data, content_type, encoding, plain = body(rng)
+    properties = {
+        "message_id": f"{prefix}-{number:07}",
+        "content_type": content_type,
+        "content_encoding": encoding,
+        "delivery_mode": 2,
+        "headers": [["digest", {"t": "S", "v": hashlib.sha256(plain).hexdigest()}]] + headers(rng, rng.randint(0, 4)),
+    }
+    for name in ("correlation_id", "reply_to", "type", "app_id"):
+        if rng.random() < 0.2:
+            properties[name] = text(rng, 2)
+    if rng.random() < 0.5:
+        properties["timestamp"] = rng.randint(0, 2_000_000_000)
+    return properties, data
+
+
+def simple(seed, prefix, number, size):
+    """Message `number` with a JSON body of about `size` bytes: for load, where the kind does not matter."""
+    data = json.dumps({"n": number, "pad": "x" * max(0, size - 24)}).encode()
+    return {"message_id": f"{prefix}-{number:07}", "content_type": "application/json", "delivery_mode": 2}, data
