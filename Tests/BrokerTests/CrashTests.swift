@@ -9,10 +9,11 @@ import Testing
   static let kills = 12
   static let messages = 20_000
 
-  /// Publishes, captures and kills; returns the runtime with everything committed, and its exit.
-  private func capture(_ bench: Bench, _ options: JSON, seed: UInt64, holdingAcknowledgements: Bool) throws
-    -> FlowRuntime
-  {
+  /// Publishes, captures and kills; returns the runtime once everything is committed, at most `rest` messages are left
+  /// in the queue, and the connector has ended.
+  private func capture(
+    _ bench: Bench, _ options: JSON, seed: UInt64, holdingAcknowledgements: Bool, rest: Int = 0
+  ) throws -> FlowRuntime {
     var random = Seeded(seed)
     let runtime = try FlowRuntime(config: bench.broker.configuration(queue: bench.queue, options))
     let share = Self.messages / (Self.kills + 1)
@@ -52,6 +53,8 @@ import Testing
       seen = committed.count
       if !missing.isEmpty { try runtime.waitUntil(committedCount: seen + 1) }
     }
+    // The last acknowledgements are on their way, and the end of stdin would overtake them.
+    try bench.broker.waitForDepth(bench.queue, atMost: rest)
     #expect(try runtime.closeInput() == .exited(0))
     return runtime
   }
@@ -89,7 +92,6 @@ import Testing
     // Positions count what was journaled: no more, no less was committed.
     #expect(
       runtime.committedState[path: "bindingStateV1", "orders.v0", "position"]?.int == runtime.committed.count)
-    try bench.broker.waitForDepth(bench.queue, ready: 0, unacknowledged: 0)
     try bench.publisher.delete(bench.queue)
   }
 
@@ -100,7 +102,7 @@ import Testing
       bench,
       [
         "journal": ["path": .string(journal)], "consumer": ["prefetch_count": 500, "deduplicate": "assert"],
-      ], seed: 3, holdingAcknowledgements: true)
+      ], seed: 3, holdingAcknowledgements: true, rest: 8)
     judge(runtime.committed)
     #expect(runtime.committed.count == Self.messages)
     try bench.publisher.delete(bench.queue)
@@ -111,7 +113,6 @@ import Testing
     let runtime = try capture(
       bench, ["consumer": ["prefetch_count": 500]], seed: 4, holdingAcknowledgements: false)
     judge(runtime.committed)
-    try bench.broker.waitForDepth(bench.queue, ready: 0, unacknowledged: 0)
     try bench.publisher.delete(bench.queue)
   }
 
@@ -120,12 +121,10 @@ import Testing
     let runtime = try capture(
       bench, ["consumer": ["prefetch_count": 500, "exclusive": true], "reconnect_delay": .number("0.1")], seed: 5,
       // Without acknowledgements the prefetch count would end a session.
-      holdingAcknowledgements: false)
+      // The anchor stays in the queue, and is recognised at the next start.
+      holdingAcknowledgements: false, rest: 8)
     judge(runtime.committed)
     #expect(runtime.committed.count == Self.messages)
-    // The anchor stays in the queue, and is recognised at the next start.
-    let depth = try bench.broker.queueDepth(bench.queue)
-    #expect(depth.ready + depth.unacknowledged <= 8)
     try bench.publisher.delete(bench.queue)
   }
 }

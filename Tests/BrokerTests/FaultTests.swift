@@ -93,9 +93,7 @@ extension FaultTests {
       try capture.captureAll()
       #expect(try capture.runtime.closeInput() == .exited(0))
       // Nothing is left, so the acknowledgements were those of the new channel.
-      var depth = try broker.queueDepth(capture.queue)
-      for _ in 0..<60 where depth != (0, 0) { depth = try broker.queueDepth(capture.queue) }
-      #expect(depth == (0, 0))
+      try broker.waitForDepth(capture.queue, ready: 0, unacknowledged: 0)
     }
 
     private func set(_ name: String, to milliseconds: Int) throws {

@@ -31,14 +31,6 @@ extension FlowRuntime {
   var bodies: [String] { committed.map { $0.json["body"]?.string ?? $0.json["body"]?.text ?? "" } }
 }
 
-extension TestBroker {
-  /// Asks until the queue has no message left, neither ready nor unacknowledged: an ack takes a moment to arrive.
-  func waitUntilEmpty(_ queue: String) throws {
-    for _ in 0..<200 where try queueDepth(queue) == (0, 0) { return }
-    throw SupportError("queue \(queue) is not empty: \(try queueDepth(queue))")
-  }
-}
-
 extension UnaryResult {
   /// The last line of stderr, where Flow looks for the cause.
   var cause: String? { (try? JSON(parsing: log.last ?? ""))?["message"]?.string }

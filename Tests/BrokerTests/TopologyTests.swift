@@ -101,7 +101,7 @@ import Testing
       #expect(document.redelivered == true)
     }
     try runtime.waitUntilSettled()
-    try broker.waitUntilEmpty(queue)
+    try broker.waitForDepth(queue, ready: 0, unacknowledged: 0)
     try finish(runtime)
   }
 

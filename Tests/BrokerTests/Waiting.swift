@@ -31,12 +31,23 @@ final class Background: Sendable {
 extension TestBroker {
   /// Asks until the queue has so many ready and unacknowledged messages; each question takes rabbitmqctl half a second.
   func waitForDepth(_ queue: String, ready: Int, unacknowledged: Int) throws {
+    try waitForDepth(queue, "\((ready, unacknowledged))") { $0 == (ready, unacknowledged) }
+  }
+
+  /// Asks until the queue has at most so many messages, ready and unacknowledged together.
+  func waitForDepth(_ queue: String, atMost count: Int) throws {
+    try waitForDepth(queue, "\(count) at most") { $0.ready + $0.unacknowledged <= count }
+  }
+
+  private func waitForDepth(
+    _ queue: String, _ wanted: String, _ condition: ((ready: Int, unacknowledged: Int)) -> Bool
+  ) throws {
     var last = (ready: -1, unacknowledged: -1)
-    for _ in 0..<60 {
+    for _ in 0..<120 {
       last = try queueDepth(queue)
-      if last == (ready, unacknowledged) { return }
+      if condition(last) { return }
     }
-    throw SupportError("queue \(queue): \(last), not \((ready, unacknowledged))")
+    throw SupportError("queue \(queue): \(last), not \(wanted)")
   }
 }
 

@@ -18,6 +18,8 @@ extension FlowRuntime {
     var pending: [Checkpoint] = []
     /// Checkpoints committed, not acknowledged; of this session, because an acknowledgement never spans sessions.
     var owed = 0
+    /// An Acknowledge is on its way to the connector's stdin.
+    var acknowledging = false
     var acknowledged = 0
     var checkpoints = 0
     var documentsRead = 0
@@ -91,6 +93,7 @@ extension FlowRuntime {
       case .acknowledge(let count):
         // The connector may be gone by now; Flow does not mind either.
         try? child.write(line: #"{"acknowledge":{"checkpoints":\#(count)}}"#)
+        shared.update { if $0.session == session { $0.acknowledging = false } }
       case .stop: return
       case .committed: continue
       // Nothing came for a moment: what is there makes the transaction.
@@ -143,6 +146,7 @@ extension FlowRuntime.State {
     defer {
       acknowledged += owed
       owed = 0
+      acknowledging = true
     }
     return owed
   }

@@ -133,6 +133,7 @@ public final class FlowRuntime: Sendable {
       state.sequence = []
       state.pending = []
       state.owed = 0
+      state.acknowledging = false
       state.specified = nil
       state.opened = nil
       state.ended = false
@@ -181,7 +182,7 @@ public final class FlowRuntime: Sendable {
   /// Waits until all that was committed is acknowledged and nothing is left to commit.
   public func waitUntilSettled(atMost limit: Duration = generousLimit) throws {
     try wait("all checkpoints to be acknowledged", atMost: limit) {
-      $0.sequence.isEmpty && $0.pending.isEmpty && $0.owed == 0
+      $0.sequence.isEmpty && $0.pending.isEmpty && $0.owed == 0 && !$0.acknowledging
     }
   }
 
