@@ -34,7 +34,7 @@ import Testing
       let agent = try Command(command)
       // The queue's emptying is the clock: some kills fall into the start, some into the load, some behind it.
       let ready = Int.random(in: 0..<share + share / 5, using: &random)
-      try bench.publisher.waitForReady(bench.queue) { $0 <= ready }
+      try bench.publisher.waitForReady(bench.queue, consumer: agent) { $0 <= ready }
       try agent.child.kill()
     }
     let agent = try Command(command)
@@ -77,6 +77,24 @@ import Testing
       documents.map { $0[path: "properties", "message_id"]?.string } == (1...300).map { Publisher.messageID($0) })
     for line in output.log { logMessage(line) }
     try bench.broker.waitForDepth(bench.queue, ready: 0, unacknowledged: 0)
+    try bench.publisher.delete(bench.queue)
+  }
+
+  @Test func `what a crash left behind a file's recorded end is cut off, also before anything was recorded`() throws {
+    let bench = try Bench()
+    let directory = try temporaryDirectory()
+    let config = try Self.configuration(bench, in: directory)
+    let file = directory + "/\(bench.queue)-000001.jsonl"
+    let first = try Command(["run", config, "--output", directory])
+    try first.wait("the consumer") { $0.log.contains { $0.contains("Capture started") } }
+    try first.child.kill()
+    try "{\"written\":\"and not recorded\"}\n{\"tor".write(toFile: file, atomically: false, encoding: .utf8)
+    try bench.publisher.publish("x", routingKey: bench.queue)
+    let second = try Command(["run", config, "--output", directory])
+    try bench.broker.waitForDepth(bench.queue, ready: 0, unacknowledged: 0)
+    second.child.signal(SIGTERM)
+    #expect(try second.end().exit == .exited(0))
+    #expect(try documents(file).map { $0["body"]?.string } == ["x"])
     try bench.publisher.delete(bench.queue)
   }
 

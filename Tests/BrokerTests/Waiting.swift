@@ -52,11 +52,15 @@ extension TestBroker {
 }
 
 extension Publisher {
-  /// Asks until `condition` holds for the ready messages of a queue.
-  func waitForReady(_ queue: String, _ condition: (Int) -> Bool) throws {
-    for _ in 0..<100_000 {
+  /// Asks until `condition` holds for the ready messages of a queue; gives up where `consumer` has ended.
+  func waitForReady(_ queue: String, consumer: Command? = nil, _ condition: (Int) -> Bool) throws {
+    let clock = ContinuousClock()
+    let deadline = clock.now + generousLimit
+    while clock.now < deadline {
       if let ready = try queueInfo(queue)?.ready, condition(ready) { return }
+      if consumer?.child.exitStatus != nil { break }
     }
-    throw SupportError("queue \(queue) does not get there: \(String(describing: try queueInfo(queue)))")
+    let log = consumer?.written.log.suffix(10).joined(separator: "\n") ?? ""
+    throw SupportError("queue \(queue) does not get there: \(String(describing: try queueInfo(queue)))\n\(log)")
   }
 }

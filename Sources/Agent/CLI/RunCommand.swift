@@ -53,8 +53,13 @@ struct RunCommand: ParsableCommand {
       if output == "-" {
         try capture.start(into: StandardOutputSink())
       } else {
-        try capture.start(
-          into: FileSink(path: "\(output)/\(name)", record: try setup.journal.output(name)))
+        let record = try setup.journal.output(name)
+        let sink = try FileSink(path: "\(output)/\(name)", record: record)
+        // Before the first byte: what a crash leaves in a file that the journal does not know would never be cut back.
+        if record == nil {
+          try setup.journal.write { tx in try tx.setOutput(name, file: 1, length: 0) }
+        }
+        try capture.start(into: sink)
       }
     } catch {
       throw Process.failed("\(error)", log: log)
