@@ -14,6 +14,7 @@ import ArgumentParser
         source-amqp run capture.yaml --output ./captured
         source-amqp check capture.yaml
         source-amqp spec
+        source-amqp journal status captured/journal.db
 
       Environment:
         LOG_LEVEL    trace, debug, info (default), warn or error
@@ -23,7 +24,7 @@ import ArgumentParser
       78 wrong configuration.
       """,
     version: Version.text,
-    subcommands: [RunCommand.self, CheckCommand.self, SpecCommand.self])
+    subcommands: [RunCommand.self, CheckCommand.self, SpecCommand.self, JournalCommand.self])
 
   func run() throws {
     try FlowDriver(log: Process.log).run()

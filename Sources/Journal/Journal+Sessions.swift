@@ -1,13 +1,16 @@
 /// Where an output stands.
 public struct OutputRecord: Equatable, Sendable {
-  /// Number of the file written to.
+  /// Number of the file written to, from 1.
   public var file: Int64
-  /// Bytes of it that are complete.
+  /// Bytes of it that hold whole, synced documents.
   public var length: Int64
+  /// When its first document was written, microseconds since 1970, UTC; of no meaning while it is empty.
+  public var startedAt: Int64
 
-  public init(file: Int64, length: Int64) {
+  public init(file: Int64, length: Int64, startedAt: Int64) {
     self.file = file
     self.length = length
+    self.startedAt = startedAt
   }
 }
 
@@ -82,7 +85,9 @@ extension Journal {
     defer { statement.reset() }
     return unsafe try Array(name.utf8).withBytes { bytes throws(JournalError) in
       unsafe try statement.bind(1, text: bytes)
-      return try statement.step() ? OutputRecord(file: statement.integer(0), length: statement.integer(1)) : nil
+      guard try statement.step() else { return nil }
+      return OutputRecord(
+        file: statement.integer(0), length: statement.integer(1), startedAt: statement.integer(2))
     }
   }
 

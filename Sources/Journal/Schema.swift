@@ -88,7 +88,8 @@ struct Schema {
     CREATE TABLE output (
       name TEXT PRIMARY KEY,
       file INTEGER NOT NULL,               -- number of the file written to
-      length INTEGER NOT NULL              -- bytes of it that are complete
+      length INTEGER NOT NULL,             -- bytes of it that are complete
+      started_at INTEGER NOT NULL          -- when its first document was written
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE redelivery (
       one INTEGER PRIMARY KEY CHECK (one = 1),

@@ -98,13 +98,14 @@ public struct WriteTransaction: ~Copyable {
   }
 
   /// Records how much of an output file is complete; the committed position changes in the same transaction.
-  public borrowing func setOutput(_ name: String, file: Int64, length: Int64) throws(JournalError) {
+  public borrowing func setOutput(_ name: String, _ record: OutputRecord) throws(JournalError) {
     try noting { () throws(JournalError) in
       let statement = journal.statements.setOutput
       unsafe try Array(name.utf8).withBytes { bytes throws(JournalError) in
         unsafe try statement.bind(1, text: bytes)
-        try statement.bind(2, file)
-        try statement.bind(3, length)
+        try statement.bind(2, record.file)
+        try statement.bind(3, record.length)
+        try statement.bind(4, record.startedAt)
         try statement.run()
       }
     }

@@ -18,6 +18,15 @@ struct EmitOutputTests {
     var file: String { path + "/orders-000001.jsonl" }
     var content: String { String(decoding: FileManager.default.contents(atPath: file) ?? Data(), as: UTF8.self) }
     func put(_ text: String) throws { try Data(text.utf8).write(to: URL(fileURLWithPath: file)) }
+    func content(_ number: Int) -> String? {
+      FileManager.default.contents(atPath: path + "/orders-00000\(number).jsonl").map { String(decoding: $0, as: UTF8.self) }
+    }
+    /// A sink at microsecond 7, or at what `clock` says.
+    func sink(
+      _ record: OutputRecord?, rotation: FileRotation = FileRotation(), clock: @escaping @Sendable () -> Int64 = { 7 }
+    ) throws -> FileSink {
+      try FileSink(directory: path, stem: "orders", rotation: rotation, record: record, now: clock)
+    }
   }
 
   private static func write(_ text: String, through position: Int64, to sink: inout FileSink) throws -> Committed? {
@@ -28,11 +37,11 @@ struct EmitOutputTests {
 
   @Test func `a new file grows, and every write tells its length`() throws {
     let scratch = try Scratch()
-    var sink = try FileSink(path: scratch.file, record: nil)
+    var sink = try scratch.sink(nil)
     #expect(
       try Self.write("{}\n", through: 1, to: &sink)
-        == Committed(through: Position(rawValue: 1), output: OutputMark(file: 1, length: 3)))
-    #expect(try Self.write("[1]\n[2]\n", through: 3, to: &sink)?.output == OutputMark(file: 1, length: 11))
+        == Committed(through: Position(rawValue: 1), output: OutputRecord(file: 1, length: 3, startedAt: 7)))
+    #expect(try Self.write("[1]\n[2]\n", through: 3, to: &sink)?.output == OutputRecord(file: 1, length: 11, startedAt: 7))
     #expect(scratch.content == "{}\n[1]\n[2]\n")
     var status = stat()
     #expect(unsafe stat(scratch.file, &status) == 0)
@@ -42,9 +51,9 @@ struct EmitOutputTests {
   @Test func `what the journal does not know of is cut off and written again`() throws {
     let scratch = try Scratch()
     try scratch.put("{}\n{\"torn")
-    var sink = try FileSink(path: scratch.file, record: OutputRecord(file: 1, length: 3))
+    var sink = try scratch.sink(OutputRecord(file: 1, length: 3, startedAt: 5))
     #expect(scratch.content == "{}\n")
-    #expect(try Self.write("[]\n", through: 2, to: &sink)?.output == OutputMark(file: 1, length: 6))
+    #expect(try Self.write("[]\n", through: 2, to: &sink)?.output == OutputRecord(file: 1, length: 6, startedAt: 5))
     #expect(scratch.content == "{}\n[]\n")
   }
 
@@ -52,7 +61,7 @@ struct EmitOutputTests {
     let scratch = try Scratch()
     try scratch.put("{}\n")
     let failure = #expect(throws: CaptureFailure.self) {
-      _ = try FileSink(path: scratch.file, record: OutputRecord(file: 1, length: 4))
+      _ = try scratch.sink(OutputRecord(file: 1, length: 4, startedAt: 5))
     }
     #expect(
       failure?.description == "\(scratch.file) has 3 bytes, but the journal has committed 4 of it; put the file back, "
@@ -63,7 +72,7 @@ struct EmitOutputTests {
   @Test func `a file of another journal is refused and left alone`() throws {
     let scratch = try Scratch()
     try scratch.put("mine\n")
-    let failure = #expect(throws: CaptureFailure.self) { _ = try FileSink(path: scratch.file, record: nil) }
+    let failure = #expect(throws: CaptureFailure.self) { _ = try scratch.sink(nil) }
     #expect(
       failure?.description == "\(scratch.file) holds 5 bytes that this journal did not write; give --output another "
         + "directory, or put the journal back that wrote them")
@@ -74,11 +83,78 @@ struct EmitOutputTests {
   @Test func `a link is not followed, and a directory is no file`() throws {
     let scratch = try Scratch()
     try FileManager.default.createSymbolicLink(atPath: scratch.file, withDestinationPath: "elsewhere")
-    let link = #expect(throws: CaptureFailure.self) { _ = try FileSink(path: scratch.file, record: nil) }
+    let link = #expect(throws: CaptureFailure.self) { _ = try scratch.sink(nil) }
     #expect(link?.description.hasPrefix("opening \(scratch.file): ") == true)
     #expect(link?.description.hasSuffix("(errno 40)") == true)
-    let directory = #expect(throws: CaptureFailure.self) { _ = try FileSink(path: scratch.path, record: nil) }
+    try FileManager.default.removeItem(atPath: scratch.file)
+    try FileManager.default.createDirectory(atPath: scratch.file, withIntermediateDirectories: false)
+    let directory = #expect(throws: CaptureFailure.self) { _ = try scratch.sink(nil) }
     #expect(directory?.description.hasSuffix("(errno 21)") == true)
+  }
+
+  @Test func `a batch that would make a file too large begins the next one, and a checkpoint alone does not`() throws {
+    let scratch = try Scratch()
+    var sink = try scratch.sink(nil, rotation: FileRotation(maxBytes: 8))
+    #expect(try Self.write("[1]\n[2]\n", through: 2, to: &sink)?.output == OutputRecord(file: 1, length: 8, startedAt: 7))
+    #expect(try Self.write("", through: 2, to: &sink)?.output == OutputRecord(file: 1, length: 8, startedAt: 7))
+    #expect(try Self.write("[3]\n", through: 3, to: &sink)?.output == OutputRecord(file: 2, length: 4, startedAt: 7))
+    // One batch may be larger than the bound; it is not split, and has a file of its own.
+    #expect(
+      try Self.write("[4]\n[5]\n[6]\n", through: 6, to: &sink)?.output == OutputRecord(file: 3, length: 12, startedAt: 7))
+    #expect([1, 2, 3, 4].map(scratch.content) == ["[1]\n[2]\n", "[3]\n", "[4]\n[5]\n[6]\n", nil])
+  }
+
+  @Test func `a file comes of age by its first document, also when nothing follows`() throws {
+    let scratch = try Scratch()
+    let time = Monitor<Int64>(0)
+    var sink = try scratch.sink(nil, rotation: FileRotation(maxSeconds: 10), clock: { time.read { $0 } })
+    #expect(sink.secondsUntilRest == nil, "an empty file never comes of age")
+    #expect(try sink.rest() == nil)
+    time.update { $0 = 60_000_000 }
+    #expect(
+      try Self.write("[1]\n", through: 1, to: &sink)?.output == OutputRecord(file: 1, length: 4, startedAt: 60_000_000))
+    time.update { $0 = 69_000_000 }
+    #expect(sink.secondsUntilRest == 1)
+    #expect(try sink.rest() == nil)
+    #expect(try Self.write("[2]\n", through: 2, to: &sink)?.output?.file == 1)
+    time.update { $0 = 70_000_000 }
+    #expect(sink.secondsUntilRest == 0)
+    #expect(try sink.rest() == OutputRecord(file: 2, length: 0, startedAt: 0))
+    #expect(sink.secondsUntilRest == nil)
+    #expect([1, 2, 3].map(scratch.content) == ["[1]\n[2]\n", "", nil])
+    // The age goes on over a restart.
+    var later = try scratch.sink(
+      OutputRecord(file: 1, length: 4, startedAt: 60_000_000), rotation: FileRotation(maxSeconds: 10),
+      clock: { 75_000_000 })
+    #expect(try Self.write("[3]\n", through: 2, to: &later)?.output?.file == 2)
+    #expect([1, 2].map(scratch.content) == ["[1]\n", "[3]\n"])
+  }
+
+  @Test(arguments: ["", "[3]\n", "[3]\n[tor"])
+  func `a next file that the journal does not know yet is written anew`(left: String) throws {
+    let scratch = try Scratch()
+    var first = try scratch.sink(nil, rotation: FileRotation(maxBytes: 4))
+    let known = try #require(try Self.write("[1]\n", through: 1, to: &first)?.output)
+    try Data(left.utf8).write(to: URL(fileURLWithPath: scratch.path + "/orders-000002.jsonl"))
+    // The crash came before the journal knew of it.
+    var second = try scratch.sink(known, rotation: FileRotation(maxBytes: 100))
+    #expect([1, 2].map(scratch.content) == ["[1]\n", nil])
+    #expect(try Self.write("[2]\n", through: 2, to: &second)?.output == OutputRecord(file: 1, length: 8, startedAt: 7))
+    #expect([1, 2].map(scratch.content) == ["[1]\n[2]\n", nil])
+  }
+
+  @Test(arguments: [
+    (Int64(0), Int64(0), 5, false), (4, 0, 4, false), (4, 0, 5, true), (9, 0, 1, true), (9, 0, 0, false),
+    (4, 9_999_999, 1, false), (4, 10_000_000, 1, true), (4, 10_000_000, 0, true), (0, 10_000_000, 1, false),
+    // A clock that was set back.
+    (4, -99_000_000, 1, false),
+  ])
+  func `a file is complete by size or by age, and never without a document`(
+    length: Int64, now: Int64, adding: Int, isDue: Bool
+  ) {
+    let rotation = FileRotation(maxBytes: 8, maxSeconds: 10)
+    #expect(rotation.isDue(length, startedAt: 0, now: now, adding: adding) == isDue)
+    #expect(!FileRotation().isDue(length, startedAt: 0, now: now, adding: adding))
   }
 
   @Test func `a reader that has gone away is named`() throws {

@@ -19,16 +19,32 @@ import Testing
     return try text.split(separator: 0x0A).map { try JSON(parsing: Array($0)) }
   }
 
-  @Test(arguments: [1, 2] as [UInt64])
-  func `ten kills under load leave each journaled message once, in order, and no torn line`(seed: UInt64) throws {
+  /// The documents of all files of `stem`, in order; records an issue where a file is torn, empty or missing.
+  private func documents(in directory: String, _ stem: String) throws -> [JSON] {
+    var found: [JSON] = []
+    let names = try FileManager.default.contentsOfDirectory(atPath: directory).filter { $0.hasSuffix(".jsonl") }.sorted()
+    for (index, name) in names.enumerated() {
+      let digits = String(index + 1)
+      #expect(name == stem + "-" + String(repeating: "0", count: 6 - digits.count) + digits + ".jsonl")
+      let content = try documents(directory + "/" + name)
+      #expect(!content.isEmpty || index == names.count - 1)
+      found += content
+    }
+    #expect(names.count > 3, "\(names.count) files: nothing was rotated")
+    return found
+  }
+
+  @Test(arguments: [(1, 10, 1000, nil), (2, 50, 200, "64k")] as [(UInt64, Int, Int, String?)])
+  func `kills under load leave each journaled message once, in order, and no torn line`(
+    seed: UInt64, kills: Int, share: Int, rotateSize: String?
+  ) throws {
     let bench = try Bench()
     let directory = try temporaryDirectory()
     let config = try Self.configuration(bench, ["consumer": ["prefetch_count": 500]], in: directory)
     let output = directory + "/captured"
-    let command = ["run", config, "--output", output]
+    let command = ["run", config, "--output", output] + (rotateSize.map { ["--rotate-size", $0] } ?? [])
     var random = Seeded(seed)
-    let share = 1000
-    for cycle in 0..<10 {
+    for cycle in 0..<kills {
       try bench.publisher.publishMany(
         share, .mixed(seed: Int(seed)), start: cycle * share + 1, routingKey: bench.queue)
       let agent = try Command(command)
@@ -42,7 +58,10 @@ import Testing
     agent.child.signal(SIGTERM)
     #expect(try agent.end().exit == .exited(0))
 
-    let found = try documents(output + "/\(bench.queue)-000001.jsonl")
+    let found =
+      rotateSize == nil
+      ? try documents(output + "/\(bench.queue)-000001.jsonl")
+      : try documents(in: output, bench.queue)
     var last: [String: Int] = [:]
     var outOfOrder = 0
     var unmarked = 0
@@ -56,7 +75,7 @@ import Testing
     }
     #expect(outOfOrder == 0)
     #expect(unmarked == 0)
-    #expect(seen == Set((1...10 * share).map { Publisher.messageID($0) }))
+    #expect(seen == Set((1...kills * share).map { Publisher.messageID($0) }))
     try bench.publisher.delete(bench.queue)
   }
 
@@ -179,7 +198,11 @@ import Testing
     #expect(value["documentSchema"]?["required"] == ["session_id", "sequence"])
   }
 
-  @Test(arguments: [[], ["run"], ["check"], ["spec"]])
+  @Test(
+    arguments: [
+      [], ["run"], ["check"], ["spec"], ["journal"], ["journal", "status"], ["journal", "pending"],
+      ["journal", "export"], ["journal", "verify"],
+    ])
   func `every command has help with an example`(command: [String]) throws {
     let (output, exit) = try Command(command + ["--help"]).finish()
     #expect(exit == .exited(0))
@@ -194,7 +217,10 @@ import Testing
     #expect(version.exit == .exited(0))
     #expect(version.output.lines.count == 1)
     #expect(version.output.lines.first?.wholeMatch(of: /\d+\.\d+\.\d+/) != nil)
-    for arguments in [["nonsense"], ["run"], ["run", "a", "--colour"]] {
+    for arguments in [
+      ["nonsense"], ["run"], ["run", "a", "--colour"], ["run", "a", "--listen", "9090"],
+      ["run", "a", "--rotate-size", "none"], ["run", "a", "--output", "-", "--rotate-age", "1h"],
+    ] {
       let (output, exit) = try Command(arguments).finish()
       #expect(exit == .exited(64))
       #expect(output.lines.isEmpty)

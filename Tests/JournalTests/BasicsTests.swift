@@ -89,7 +89,7 @@ struct BasicsTests {
     #expect(throws: CancellationError.self) {
       try journal.write { tx in
         try tx.append(Message(), consumer)
-        try tx.setOutput("o", file: 1, length: 1)
+        try tx.setOutput("o", OutputRecord(file: 1, length: 1, startedAt: 0))
         throw CancellationError()
       }
     }
@@ -194,11 +194,11 @@ struct BasicsTests {
     try journal.write { tx in
       try tx.setEmitted(through: Position(rawValue: 1))
       try tx.setCommitted(through: Position(rawValue: 1))
-      try tx.setOutput("stream", file: 3, length: 1_000)
+      try tx.setOutput("stream", OutputRecord(file: 3, length: 1_000, startedAt: 7))
     }
     try journal.close()
     journal = try scratch.open()
-    #expect(try journal.output("stream") == OutputRecord(file: 3, length: 1_000))
+    #expect(try journal.output("stream") == OutputRecord(file: 3, length: 1_000, startedAt: 7))
     #expect(try journal.output("other") == nil)
   }
 

@@ -45,10 +45,10 @@ struct ModelTests {
         model.emitted = max(model.emitted, to)
       case 7:
         let to = Int64.random(in: 0...model.emitted, using: &random)
-        let record = OutputRecord(file: Int64(step), length: to)
+        let record = OutputRecord(file: Int64(step), length: to, startedAt: to + 1)
         try journal.write { tx in
           try tx.setCommitted(through: Position(rawValue: to))
-          try tx.setOutput("o", file: record.file, length: record.length)
+          try tx.setOutput("o", record)
         }
         model.committed = max(model.committed, to)
         model.output = record

@@ -21,7 +21,7 @@ public func decoded(base64 text: String) -> [UInt8]? {
 }
 
 /// The repository's root: this file stands two directories below it.
-let repository: String = {
+public let repository: String = {
   var path = #filePath.split(separator: "/", omittingEmptySubsequences: false)
   path.removeLast(3)
   return path.joined(separator: "/")

@@ -25,9 +25,7 @@ public final class Publisher: Sendable {
   public init(_ broker: TestBroker) throws {
     let answers = Monitor(Answers())
     self.answers = answers
-    guard let python = processEnvironment()["SOURCE_AMQP_TEST_PYTHON"] else {
-      throw SupportError("SOURCE_AMQP_TEST_PYTHON is not set: run scripts/test")
-    }
+    let python = try pythonInterpreter()
     child = try ChildProcess(
       python, [repository + "/scripts/lib/publisher.py"], environment: broker.environment
     ) { event in

@@ -19,27 +19,7 @@ public struct TestBroker: Sendable {
   /// Reads the variables that scripts/test exports.
   ///
   /// - Throws: Where one is missing. A test that needs a broker fails without one: a silent skip would look like success.
-  public init() throws {
-    let variables = processEnvironment()
-    func value(_ name: String) throws -> String {
-      guard let value = variables["SOURCE_AMQP_TEST_\(name)"] else {
-        throw SupportError("SOURCE_AMQP_TEST_\(name) is not set: run scripts/test")
-      }
-      return value
-    }
-    host = try value("HOST")
-    let portText = try value("PORT")
-    guard let port = Int(portText) else { throw SupportError("SOURCE_AMQP_TEST_PORT is no number: \(portText)") }
-    self.port = port
-    user = try value("USER")
-    password = try value("PASSWORD")
-    virtualHost = try value("VHOST")
-    guard let tlsPort = Int(try value("TLS_PORT")) else { throw SupportError("SOURCE_AMQP_TEST_TLS_PORT is no number") }
-    self.tlsPort = tlsPort
-    tlsDirectory = try value("TLS_DIR")
-    tlsUser = try value("TLS_USER")
-    directory = try value("BROKER_DIR")
-  }
+  public init() throws { try self.init(processEnvironment()) }
 
   /// A broker of the test's own, started below a new directory, for tests that stop, kill or reconfigure it.
   ///
@@ -59,7 +39,9 @@ public struct TestBroker: Sendable {
 
   private init(_ variables: [String: String]) throws {
     func value(_ name: String) throws -> String {
-      guard let value = variables["SOURCE_AMQP_TEST_\(name)"] else { throw SupportError("no SOURCE_AMQP_TEST_\(name)") }
+      guard let value = variables["SOURCE_AMQP_TEST_\(name)"] else {
+        throw SupportError("SOURCE_AMQP_TEST_\(name) is not set: run scripts/test")
+      }
       return value
     }
     host = try value("HOST")
@@ -171,6 +153,14 @@ public struct TestBroker: Sendable {
   private static func script(_ arguments: [String]) throws -> String {
     try run(repository + "/scripts/broker", arguments)
   }
+}
+
+/// The Python that has pika and prometheus_client.
+public func pythonInterpreter() throws -> String {
+  guard let python = processEnvironment()["SOURCE_AMQP_TEST_PYTHON"] else {
+    throw SupportError("SOURCE_AMQP_TEST_PYTHON is not set: run scripts/test")
+  }
+  return python
 }
 
 /// Runs a program to its end and returns what it wrote to stdout.

@@ -7,17 +7,19 @@ import Logging
 struct RunCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "run",
-    abstract: "Captures a queue into a JSONL file, without Flow.",
+    abstract: "Captures a queue into JSONL files, without Flow.",
     discussion: """
       CONFIG is an endpoint configuration in YAML or JSON, or a Flow catalog file with one capture. In it, ${env:NAME} \
       and ${file:PATH} stand for secrets.
 
-      Documents go to DIR/STREAM-000001.jsonl, one a line, exactly once: after any crash the file holds every journaled \
-      message once, in order. With --output - they go to stdout instead, where a crash may repeat the last ones. The \
-      journal is DIR/journal.db, unless CONFIG names another file.
+      Documents go to DIR/STREAM-000001.jsonl, DIR/STREAM-000002.jsonl …, one a line, exactly once: after any crash \
+      the files hold every journaled message once, in order, with no torn line. A file that is followed by another one \
+      is complete and never changes again. With --output - documents go to stdout instead, where a crash may repeat the \
+      last ones. The journal is DIR/journal.db, unless CONFIG names another file.
 
       Examples:
         source-amqp run capture.yaml --output ./captured
+        source-amqp run capture.yaml --output ./captured --rotate-size 64M --rotate-age 15m --listen 127.0.0.1:9090
         AMQP_PASSWORD=… source-amqp run capture.yaml --output - | jq .body
       """)
 
@@ -30,6 +32,31 @@ struct RunCommand: ParsableCommand {
   @Option(help: "Which capture of a catalog file with several.")
   var capture: String?
 
+  @Option(
+    help: ArgumentHelp(
+      "Begin the next file before one gets larger than this: bytes, or 64k, 128M, 2G (default: 128M).",
+      valueName: "bytes"))
+  var rotateSize: ByteCount?
+
+  @Option(
+    help: ArgumentHelp(
+      "Complete a file this long after its first document: seconds, or 15m, 1h, 1d (default: never).", valueName: "time"))
+  var rotateAge: Seconds?
+
+  @Option(
+    help: ArgumentHelp(
+      "Serve /metrics (Prometheus), /healthz and /readyz here, for example 127.0.0.1:9090 or [::1]:9090.",
+      valueName: "address:port"))
+  var listen: ListenAddress?
+
+  private static let defaultFileBytes: Int64 = 128 << 20
+
+  func validate() throws {
+    if output == "-", rotateSize != nil || rotateAge != nil {
+      throw ValidationError("--rotate-size and --rotate-age are for files; with --output - there are none.")
+    }
+  }
+
   func run() throws {
     let log = Process.log
     let running = Monitor<Capture?>(nil)
@@ -38,34 +65,12 @@ struct RunCommand: ParsableCommand {
       capture.requestStop()
     }
     let file = try Self.load(config, capture: capture, log: log)
-    let configuration = file.configuration
     let capture: Capture
-    do {
-      if output != "-" { try Self.makeDirectory(output) }
-      let path = configuration.journal.path ?? (output == "-" ? nil : "\(output)/journal.db")
-      let setup = try CaptureSetup(
-        configuration, journalPath: path, checkpoints: false, state: nil, streamState: nil, log: log)
-      let name = "\(Self.fileName(file.stream))-000001.jsonl"
-      let plan = try setup.plan(
-        start: setup.journal.positions.committedThrough, connectionName: "source-amqp run", outputName: name,
-        idle: false)
-      capture = Capture(plan, log: log)
-      if output == "-" {
-        try capture.start(into: StandardOutputSink())
-      } else {
-        let record = try setup.journal.output(name)
-        let sink = try FileSink(path: "\(output)/\(name)", record: record)
-        // Before the first byte: what a crash leaves in a file that the journal does not know would never be cut back.
-        if record == nil {
-          try setup.journal.write { tx in try tx.setOutput(name, file: 1, length: 0) }
-        }
-        try capture.start(into: sink)
-      }
-    } catch {
-      throw Process.failed("\(error)", log: log)
-    }
+    do { capture = try start(file, log: log) } catch { throw Process.failed("\(error)", log: log) }
     running.update { $0 = capture }
-    if let failure = capture.wait() { throw Process.failed(failure, log: log) }
+    let failure = capture.wait()
+    if Terminal.isTerminal { Terminal.show("") }
+    if let failure { throw Process.failed(failure, log: log) }
     let counters = capture.status.counters
     log.info(
       "stopped",
@@ -73,6 +78,41 @@ struct RunCommand: ParsableCommand {
         "journaled": .stringConvertible(counters.journaled), "emitted": .stringConvertible(counters.emitted),
         "redelivered": .stringConvertible(counters.redelivered),
       ])
+  }
+
+  /// Opens journal and output, and starts everything.
+  private func start(_ file: ConfigurationFile, log: Logger) throws -> Capture {
+    let configuration = file.configuration
+    if output != "-" { try Self.makeDirectory(output) }
+    let path = configuration.journal.path ?? (output == "-" ? nil : "\(output)/journal.db")
+    let setup = try CaptureSetup(
+      configuration, journalPath: path, checkpoints: false, state: nil, streamState: nil, log: log)
+    let stem = Self.fileName(file.stream)
+    let plan = try setup.plan(
+      start: setup.journal.positions.committedThrough, connectionName: "source-amqp run", outputName: stem,
+      idle: false)
+    let capture = Capture(plan, log: log)
+    let snapshot = try OperationsSnapshot.source(of: capture, journal: setup.journal.path)
+    if let listen {
+      let address = try StatusServer.start(listen, log: log, snapshot: snapshot)
+      log.info("metrics and health are served", metadata: ["url": .string("http://\(address)/")])
+    }
+    if output == "-" {
+      try capture.start(into: StandardOutputSink())
+    } else {
+      let record = try setup.journal.output(stem)
+      let sink = try FileSink(
+        directory: output, stem: stem,
+        rotation: FileRotation(
+          maxBytes: rotateSize?.bytes ?? Self.defaultFileBytes, maxSeconds: rotateAge?.seconds), record: record)
+      // Before the first byte: what a crash leaves in a file that the journal does not know would never be cut back.
+      if record == nil {
+        try setup.journal.write { tx in try tx.setOutput(stem, sink.record) }
+      }
+      try capture.start(into: sink)
+    }
+    Progress.start(log: log, snapshot: snapshot)
+    return capture
   }
 
   private static func load(_ path: String, capture: String?, log: Logger) throws -> ConfigurationFile {

@@ -114,11 +114,12 @@ struct ConnectionLoop {
 
   private func consume(on connection: Connection, _ generation: Int, _ tag: String) throws(AMQPError) -> End {
     var spare = DeliveryBatch()
+    var acknowledgedTag: UInt64 = 0
     while true {
       var commands = mailbox.take()
       if let returned = commands.spare.take() { spare = returned }
-      try obey(commands, on: connection, generation)
-      if commands.stop { return try stop(connection, generation, tag, &spare) }
+      try obey(commands, on: connection, generation, &acknowledgedTag)
+      if commands.stop { return try stop(connection, generation, tag, &spare, &acknowledgedTag) }
 
       let before = connection.batch.deliveries.count
       let received = try connection.receive(deliveries: Self.batchDeliveries, bytes: Self.batchBytes)
@@ -151,13 +152,18 @@ struct ConnectionLoop {
   }
 
   /// Acknowledgements of another channel than the present one mean nothing here, and are dropped.
-  private func obey(_ commands: ConnectionCommands, on connection: Connection, _ generation: Int) throws(AMQPError) {
+  private func obey(
+    _ commands: ConnectionCommands, on connection: Connection, _ generation: Int, _ acknowledgedTag: inout UInt64
+  ) throws(AMQPError) {
     for rejected in commands.rejected where rejected.generation == generation {
       try connection.reject(rejected.tag)
     }
     if let acknowledgement = commands.acknowledgement, acknowledgement.generation == generation {
       try connection.acknowledge(acknowledgement.tag, multiple: true)
-      status.count { $0.acknowledgements += 1 }
+      // Tags of a channel count its deliveries: 1, 2, 3 …
+      let messages = Int(acknowledgement.tag - acknowledgedTag)
+      acknowledgedTag = acknowledgement.tag
+      status.count { $0.acknowledged += messages }
     }
   }
 
@@ -176,7 +182,8 @@ struct ConnectionLoop {
 
   /// Cancels the consumer, journals what has arrived, waits for the acknowledgements that are due, says goodbye.
   private func stop(
-    _ connection: Connection, _ generation: Int, _ tag: String, _ spare: inout DeliveryBatch
+    _ connection: Connection, _ generation: Int, _ tag: String, _ spare: inout DeliveryBatch,
+    _ acknowledgedTag: inout UInt64
   ) throws(AMQPError) -> End {
     try connection.cancel(tag: tag)
     while !connection.batch.isEmpty {
@@ -184,14 +191,14 @@ struct ConnectionLoop {
       if connection.batch.isEmpty { break }
       try connection.wait(until: SystemClock.now() + 1, wakeup: mailbox.wakeup, reading: false)
       let commands = mailbox.take()
-      try obey(commands, on: connection, generation)
+      try obey(commands, on: connection, generation, &acknowledgedTag)
       // A journal that has failed takes no more; what it did not take comes again.
       if commands.settled { break }
     }
     inbox.update { $0.intakeEnded = true }
     while true {
       let commands = mailbox.take()
-      try obey(commands, on: connection, generation)
+      try obey(commands, on: connection, generation, &acknowledgedTag)
       if commands.settled { break }
       try connection.wait(until: SystemClock.now() + 1, wakeup: mailbox.wakeup, reading: false)
     }

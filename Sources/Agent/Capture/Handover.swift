@@ -22,7 +22,7 @@ struct JournalInbox: Sendable {
   /// By that, the broker may forget messages up to here; less than `committed` where an anchor is kept.
   var releasable: Position?
   /// The output file as it is when `committed` is durable; nil where there is no file.
-  var output: OutputMark?
+  var output: OutputRecord?
   /// Generation of the channel that consumes now; nil while there is none. Nothing can be acknowledged on another, and
   /// silence means something only on it.
   var consuming: Int?
@@ -32,14 +32,6 @@ struct JournalInbox: Sendable {
   var intakeEnded = false
   /// Nothing at all will come; finish and close.
   var closing = false
-}
-
-/// How far a file of documents is safely written.
-struct OutputMark: Equatable, Sendable {
-  /// Number of the file, from 1.
-  var file: Int64
-  /// Bytes of it that hold whole, synced documents.
-  var length: Int64
 }
 
 /// What the journal has reached, for the emitter and the coordinator to wait for.

@@ -53,7 +53,7 @@ struct JournalLoop {
     var emitted = Position.origin
     var committed = Position.origin
     var releasable: Position?
-    var output: OutputMark?
+    var output: OutputRecord?
 
     /// Committed messages may be left to prune.
     var hasMoreToPrune = false
@@ -61,6 +61,7 @@ struct JournalLoop {
     /// True where the inbox tells something that is not written yet.
     func isBehind(_ inbox: JournalInbox) -> Bool {
       inbox.emitted > emitted || inbox.committed > committed || inbox.releasable != releasable
+        || inbox.output != output
     }
   }
 
@@ -173,13 +174,16 @@ struct JournalLoop {
     // In committed mode the checkpoints say how far acknowledgements may go.
     if acknowledgementMode == .journaled { _ = writer.intake.redelivery?.committing() }
     let (before, news) = (writer.written, readNews(&writer))
+    var began = 0.0
     try retrying {
+      began = SystemClock.now()
       writer.written = try journal.write { (tx) in
         try writer.intake.write(plan, of: batch, consumer: consumer, to: tx)
         try writeRedelivery(writer.intake, digests: plan.digests, to: tx)
         return try bookkeep(tx, before, news)
       }
     }
+    let seconds = SystemClock.now() - began
     writer.intake.written(plan)
     for recognised in plan.recognised {
       writer.machine?.appended(tag: recognised.tag, at: redelivery!.position(of: recognised.count))
@@ -191,6 +195,8 @@ struct JournalLoop {
       $0.journaled += plan.count
       $0.redelivered += plan.redelivered
       $0.recognised += plan.recognised.count
+      $0.committed += writer.written.committed - before.committed
+      $0.commits.observe(seconds)
     }
     let last = journal.positions.last
     progress.update { $0.journaled = last }
@@ -271,6 +277,7 @@ struct JournalLoop {
         return try bookkeep(tx, before, news)
       }
     }
+    status.count { $0.committed += writer.written.committed - before.committed }
     acknowledge(&writer)
   }
 
@@ -305,7 +312,7 @@ struct JournalLoop {
       after.committed = now.committed
     }
     if let output = now.output, output != before.output {
-      try tx.setOutput(outputName, file: output.file, length: output.length)
+      try tx.setOutput(outputName, output)
       after.output = output
     }
     after.hasMoreToPrune = try tx.prune(limit: Self.pruneLimit) == Self.pruneLimit
@@ -319,7 +326,7 @@ struct JournalLoop {
     guard journal.usedBytes >= maxBytes else { return }
     let reason = "the journal is at journal.max_bytes (\(journal.usedBytes) of \(maxBytes) bytes in use)"
     log.warning("intake is paused: \(reason)")
-    status.changed(to: .paused(reason: reason))
+    status.paused(.intake, reason: reason)
     while journal.usedBytes >= maxBytes {
       let before = writer.written
       let stopping = inbox.wait { inbox in
@@ -330,7 +337,7 @@ struct JournalLoop {
       try bookkeep(&writer)
     }
     log.info("intake goes on: the journal is below journal.max_bytes again")
-    status.changed(to: .consuming)
+    status.resumed(.intake)
   }
 
   /// Runs `body` again while the disk is full or an outside connection holds the journal: nothing was changed.
@@ -339,12 +346,12 @@ struct JournalLoop {
     while true {
       do {
         let result = try body()
-        if paused { status.changed(to: .consuming) }
+        if paused { status.resumed(.intake) }
         return result
       } catch let error as JournalError where error.isRetryable {
         if !paused {
           log.warning("intake is paused, and tried again every second: \(error)")
-          status.changed(to: .paused(reason: "\(error)"))
+          status.paused(.intake, reason: "\(error)")
         }
         paused = true
         if inbox.wait(atMost: Self.fullDelay, until: { $0.stopping ? true : nil }) != nil { throw error }

@@ -13,12 +13,26 @@ protocol DocumentSink {
   ///
   /// - Parameter bytes: Whole documents (or none, where only the checkpoint has news) with prefix and suffix; the sink may append to it.
   /// - Returns: What is committed by that: nil where somebody else says so later.
+  /// - Throws: A failure with `isFullDisk` where the same write may succeed later; nothing of it is written then.
   mutating func write(_ bytes: inout [UInt8], _ checkpoint: Checkpoint) throws(CaptureFailure) -> Committed?
+
+  /// Seconds until the sink wants ``rest()`` where no document comes before; nil where it never does.
+  var secondsUntilRest: Double? { get }
+
+  /// What is due although no document has come.
+  ///
+  /// - Returns: The output file as it then is, where it has changed.
+  mutating func rest() throws(CaptureFailure) -> OutputRecord?
+}
+
+extension DocumentSink {
+  var secondsUntilRest: Double? { nil }
+  mutating func rest() throws(CaptureFailure) -> OutputRecord? { nil }
 }
 
 /// Documents that are safe downstream.
 struct Committed: Equatable, Sendable {
   var through: Position
   /// The output file as it then is.
-  var output: OutputMark?
+  var output: OutputRecord?
 }

@@ -10,6 +10,8 @@ struct EmitterLoop {
   static let checkpointDocuments = 1000
   /// Bytes of documents between two checkpoints; the last document may go beyond.
   static let checkpointBytes = 4 << 20
+  /// Seconds between attempts while the disk that documents go to is full.
+  private static let fullDelay = 1.0
 
   let reader: JournalReader
   let inbox: Monitor<JournalInbox>
@@ -33,7 +35,7 @@ struct EmitterLoop {
     var trail = trail
     var settled = start
     var newest: [UInt8] = []
-    while let goal = next(after: emitted, settled: settled) {
+    while let goal = try next(after: emitted, settled: settled, &sink) {
       if goal == emitted {
         // Nothing but the anchor's release.
         settled = goal
@@ -71,7 +73,7 @@ struct EmitterLoop {
       throw CaptureFailure(cause: "journal", description: "\(error)", needsUser: true)
     }
     if let stream, stream.isCarriedByCheckpoints { checkpoint.stream = stream.state(from: newest) }
-    let committed = try sink.write(&buffer, checkpoint)
+    let committed = try retrying { () throws(CaptureFailure) in try sink.write(&buffer, checkpoint) }
     inbox.update { inbox in
       inbox.emitted = max(inbox.emitted, position)
       if let committed {
@@ -85,13 +87,36 @@ struct EmitterLoop {
 
   /// The position to emit up to, which is the emitted one where only the anchor is to be released; nil when everything
   /// was emitted and no row will follow.
-  private func next(after emitted: Position, settled: Position) -> Position? {
-    let found: Position?? = progress.wait { progress in
-      if progress.journaled > emitted { return .some(progress.journaled) }
-      if progress.settling == emitted && settled < emitted && !progress.ended { return .some(emitted) }
-      return progress.ended ? .some(nil) : nil
+  private func next(
+    after emitted: Position, settled: Position, _ sink: inout some DocumentSink
+  ) throws(CaptureFailure) -> Position? {
+    while true {
+      let found: Position?? = progress.wait(atMost: sink.secondsUntilRest ?? .infinity) { progress in
+        if progress.journaled > emitted { return .some(progress.journaled) }
+        if progress.settling == emitted && settled < emitted && !progress.ended { return .some(emitted) }
+        return progress.ended ? .some(nil) : nil
+      }
+      if let found { return found }
+      if let output = try retrying({ () throws(CaptureFailure) in try sink.rest() }) {
+        inbox.update { $0.output = output }
+      }
     }
-    return found ?? nil
+  }
+
+  /// Runs `body` again while the disk that documents go to is full; rows wait in the journal meanwhile.
+  private func retrying<Result>(_ body: () throws(CaptureFailure) -> Result) throws(CaptureFailure) -> Result {
+    while true {
+      do throws(CaptureFailure) {
+        let result = try body()
+        status.resumed(.output)
+        return result
+      } catch {
+        guard error.isFullDisk else { throw error }
+        status.paused(.output, reason: error.description)
+        // Nobody waits for a capture that is to end: what is not written is in the journal.
+        if inbox.wait(atMost: Self.fullDelay, until: { $0.stopping ? true : nil }) != nil { throw error }
+      }
+    }
   }
 
   /// Documents of the next rows, up to a checkpoint's bounds. No snapshot is held after it returns.

@@ -5,6 +5,8 @@ struct OutputDescriptor: Sendable {
   let descriptor: Int32
   /// For messages, for example `stdout`.
   let name: String
+  /// Half a write can be taken back, so a write that met a full disk may be tried again.
+  var isFile = false
 
   static let standardOutput = OutputDescriptor(descriptor: STDOUT_FILENO, name: "stdout")
 
@@ -22,10 +24,9 @@ struct OutputDescriptor: Sendable {
         _ = unsafe poll(&polled, 1, -1)
       } else if errno != EINTR {
         let code = errno
-        throw CaptureFailure(
-          cause: "output",
-          description: "writing to \(name): \(errnoText(code))"
-            + (code == EPIPE ? "; its reader has gone away" : ""), needsUser: true)
+        throw CaptureFailure.output(
+          "writing to \(name): \(errnoText(code))" + (code == EPIPE ? "; its reader has gone away" : ""),
+          isFile ? code : 0)
       }
     }
   }

@@ -82,14 +82,11 @@ struct FlowLogHandler: LogHandler {
 extension Logger {
   /// The process's log on stderr: JSON lines, or plain text where stderr is a terminal and nobody asks for JSON.
   static func standardError(level: String?, format: String?) -> Logger {
-    let plain = isatty(STDERR_FILENO) == 1 && format != "json"
+    let plain = Terminal.isTerminal && format != "json"
     return Logger(label: "source-amqp") { _ in
       FlowLogHandler(
         logLevel: FlowLogHandler.level(named: level), style: plain ? .plain : .json,
-        write: { line in
-          // Nobody is left to tell about a failed write to stderr.
-          _ = unsafe line.withUnsafeBytes { unsafe Glibc.write(STDERR_FILENO, $0.baseAddress, $0.count) }
-        })
+        write: { line in Terminal.write(log: line) })
     }
   }
 }

@@ -1,9 +1,12 @@
+import AMQP
 import Logging
 import Synchronization
 
 /// What the capture is doing, in one place: counters for people, and the connector status that Flow shows.
 ///
-/// A status event is logged when the state changes, and only then.
+/// A status event is logged when the state changes, and only then. The connection's state and what is paused are kept
+/// apart, so that neither hides the other: a capture that lost its connection while its disk was full does not look as
+/// if it consumed once the disk has room again.
 /// https://github.com/estuary/flow/blob/master/crates/models/src/status/connector.rs
 final class StatusBoard: Sendable {
   /// What the capture is doing now.
@@ -13,8 +16,8 @@ final class StatusBoard: Sendable {
     case consuming
     /// Not consuming, and coming back.
     case reconnecting(cause: String, reason: String)
-    /// Consuming, but nothing more is taken in, for a reason that passes.
-    case paused(reason: String)
+    /// Consuming, but a part of the capture waits, for a reason that passes.
+    case paused(Part, reason: String)
     case stopping
 
     /// One sentence for a user; Markdown is allowed.
@@ -24,28 +27,73 @@ final class StatusBoard: Sendable {
       case .connecting: "Connecting to the broker"
       case .consuming: "Capture started"
       case .reconnecting(_, let reason): "Not consuming, trying again: \(reason)"
-      case .paused(let reason): "Intake is paused: \(reason)"
+      case .paused(.intake, let reason): "Intake is paused: \(reason)"
+      case .paused(.output, let reason): "Documents wait in the journal: \(reason)"
       case .stopping: "Stopping the capture"
       }
     }
+
+    /// One word for it, for metrics and the status line.
+    var name: String {
+      switch self {
+      case .starting: "starting"
+      case .connecting: "connecting"
+      case .consuming: "consuming"
+      case .reconnecting: "reconnecting"
+      case .paused: "paused"
+      case .stopping: "stopping"
+      }
+    }
+
+    /// Every name that there is, in the order of a capture's life.
+    static let names = ["starting", "connecting", "consuming", "paused", "reconnecting", "stopping"]
   }
 
+  /// What can be paused by itself.
+  enum Part: Sendable {
+    /// Taking messages into the journal.
+    case intake
+    /// Writing documents.
+    case output
+  }
+
+  /// Counts since the process started. Every one only grows.
   struct Counters: Equatable, Sendable {
+    /// Messages that the broker delivered.
     var received = 0
+    /// Messages written to the journal.
     var journaled = 0
-    var acknowledgements = 0
+    /// Messages that the broker may forget by our word, rejected ones among them.
+    var acknowledged = 0
+    /// Documents written.
     var emitted = 0
+    /// Documents known to be safe downstream.
+    var committed = 0
     /// Captured although the broker may have sent them before.
     var redelivered = 0
     /// Not captured, since they were captured before.
     var recognised = 0
     var rejected = 0
     var consumersStarted = 0
+    /// How often consuming was lost or could not begin, by cause.
+    var reconnects: [String: Int] = [:]
+    /// Seconds that a journal transaction with messages took, from its begin to its end on stable storage.
+    var commits = Histogram(bounds: [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10])
   }
 
   private struct Board {
-    var state = State.starting
+    var connection = State.starting
+    var intake: String?
+    var output: String?
     var counters = Counters()
+
+    /// What a user should hear first.
+    var state: State {
+      guard connection == .consuming else { return connection }
+      if let intake { return .paused(.intake, reason: intake) }
+      if let output { return .paused(.output, reason: output) }
+      return .consuming
+    }
   }
 
   private let board = Mutex(Board())
@@ -56,14 +104,64 @@ final class StatusBoard: Sendable {
   var state: State { board.withLock { $0.state } }
   var counters: Counters { board.withLock { $0.counters } }
 
+  /// What the connection does now; not for ``State/paused(_:reason:)``.
   func changed(to state: State) {
-    let isNew = board.withLock { board in
-      if state == .consuming { board.counters.consumersStarted += 1 }
-      defer { board.state = state }
-      return board.state != state
+    change { board in
+      switch state {
+      case .consuming: board.counters.consumersStarted += 1
+      case .reconnecting(let cause, _): board.counters.reconnects[cause, default: 0] += 1
+      case .starting, .connecting, .paused, .stopping: break
+      }
+      board.connection = state
     }
-    if isNew { log.info("\(state.message)", metadata: ["eventType": "connectorStatus"]) }
+  }
+
+  /// A part waits for better times; ``resumed(_:)`` ends that.
+  func paused(_ part: Part, reason: String) {
+    change { board in
+      switch part {
+      case .intake: board.intake = reason
+      case .output: board.output = reason
+      }
+    }
+  }
+
+  func resumed(_ part: Part) {
+    change { board in
+      switch part {
+      case .intake: board.intake = nil
+      case .output: board.output = nil
+      }
+    }
+  }
+
+  private func change(_ body: (inout Board) -> Void) {
+    let news = board.withLock { board in
+      let before = board.state
+      body(&board)
+      return board.state == before ? nil : board.state
+    }
+    if let news { log.info("\(news.message)", metadata: ["eventType": "connectorStatus"]) }
   }
 
   func count(_ change: (inout Counters) -> Void) { board.withLock { change(&$0.counters) } }
+}
+
+/// How many values fell under which bound. https://prometheus.io/docs/concepts/metric_types/#histogram
+struct Histogram: Equatable, Sendable {
+  /// Upper bounds, inclusive, growing; the last bucket has none.
+  let bounds: [Double]
+  /// One more than bounds; not cumulative.
+  private(set) var counts: [Int]
+  private(set) var sum = 0.0
+
+  init(bounds: [Double]) {
+    self.bounds = bounds
+    counts = Array(repeating: 0, count: bounds.count + 1)
+  }
+
+  mutating func observe(_ value: Double) {
+    counts[bounds.firstIndex { value <= $0 } ?? bounds.count] += 1
+    sum += value
+  }
 }

@@ -1,0 +1,220 @@
+import ArgumentParser
+import Journal
+import Logging
+
+/// `source-amqp journal …`: looks into a journal without changing it, also while an agent writes it (SPEC §6, §7).
+struct JournalCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "journal",
+    abstract: "Looks into a journal, also while an agent runs; changes nothing.",
+    discussion: """
+      The journal is a SQLite file, and these commands are not needed to read it: SELECT * FROM summary and \
+      SELECT * FROM pending work with plain sqlite3.
+
+      Examples:
+        source-amqp journal status captured/journal.db
+        source-amqp journal pending captured/journal.db --limit 5
+        source-amqp journal export captured/journal.db --from 1000 --to 1999 > replayed.jsonl
+        source-amqp journal verify captured/journal.db
+      """,
+    subcommands: [Status.self, Pending.self, Export.self, Verify.self])
+
+  /// Opens the journal for reading, and turns every failure into a message and status 1.
+  fileprivate static func reading(_ path: String, _ body: (JournalReader) throws -> Void) throws {
+    do {
+      let reader = try JournalReader(path: path)
+      try body(reader)
+      try reader.close()
+    } catch let status as ExitCode {
+      throw status
+    } catch {
+      throw Process.failed("\(error)", log: Process.log)
+    }
+  }
+}
+
+/// What all of them have.
+struct JournalArguments: ParsableArguments {
+  @Argument(help: "The journal's file.")
+  var journal: String
+}
+
+extension JournalCommand {
+  /// The journal's numbers.
+  struct Status: ParsableCommand {
+    static let configuration = CommandConfiguration(
+      commandName: "status",
+      abstract: "Shows how much is pending, since when, and how far the output is.",
+      discussion: """
+        Example:
+          source-amqp journal status captured/journal.db --json | jq .pending_messages
+        """)
+
+    @OptionGroup var arguments: JournalArguments
+
+    @Flag(help: "One JSON object instead of a table.")
+    var json = false
+
+    func run() throws {
+      try JournalCommand.reading(arguments.journal) { reader in
+        let status = try reader.status()
+        let text = json ? JournalReport.json(status).text + "\n" : JournalReport.table(status, path: reader.path)
+        try OutputDescriptor.standardOutput.write(Array(text.utf8))
+      }
+    }
+  }
+
+  /// The messages that are not committed downstream.
+  struct Pending: ParsableCommand {
+    static let configuration = CommandConfiguration(
+      commandName: "pending",
+      abstract: "Lists messages that are journaled and not yet committed downstream, oldest first.",
+      discussion: """
+        Example:
+          source-amqp journal pending captured/journal.db --limit 5
+        """)
+
+    @OptionGroup var arguments: JournalArguments
+
+    @Option(help: ArgumentHelp("Most messages to list.", valueName: "count"))
+    var limit = 20
+
+    @Flag(help: "A JSON object a line instead of a table.")
+    var json = false
+
+    func validate() throws {
+      guard limit >= 0 else { throw ValidationError("--limit must not be negative.") }
+    }
+
+    func run() throws {
+      try JournalCommand.reading(arguments.journal) { reader in
+        let status = try reader.status()
+        var rows: [JournalReport.Line] = []
+        var consumers: [Int64: ConsumerRecord] = [:]
+        // A row's consumer is looked up once the read is over.
+        _ = try reader.read(after: status.positions.committedThrough, limit: limit) { row in
+          rows.append(JournalReport.Line(row, emitted: status.positions.emittedThrough))
+          return true
+        }
+        for index in rows.indices {
+          let id = rows[index].consumer
+          let consumer = try consumers[id] ?? reader.consumer(id)
+          consumers[id] = consumer
+          rows[index].sessionID = consumer.sessionID
+          rows[index].sequence = rows[index].position - consumer.sessionBase
+        }
+        let text =
+          json
+          ? rows.map { $0.json.text + "\n" }.joined()
+          : JournalReport.table(rows, of: status.pendingRows)
+        try OutputDescriptor.standardOutput.write(Array(text.utf8))
+      }
+    }
+  }
+
+  /// The documents of what the journal still holds.
+  struct Export: ParsableCommand {
+    static let configuration = CommandConfiguration(
+      commandName: "export",
+      abstract: "Writes journaled messages to stdout as the documents that a capture makes of them, one a line.",
+      discussion: """
+        Without options everything that the journal still holds is written; what was committed and pruned is gone. \
+        Documents are the same bytes as the capture's, if --body-raw is what document.body_raw was; none is refused for \
+        its size.
+
+        Examples:
+          source-amqp journal export captured/journal.db --pending > pending.jsonl
+          source-amqp journal export captured/journal.db --from 1000 --to 1999 | jq .body
+          source-amqp journal export captured/journal.db --session 6f0e1b5e-… > session.jsonl
+        """)
+
+    @OptionGroup var arguments: JournalArguments
+
+    @Flag(help: "Only what is not committed downstream.")
+    var pending = false
+
+    @Option(help: ArgumentHelp("First position.", valueName: "position"))
+    var from: Int64?
+
+    @Option(help: ArgumentHelp("Last position.", valueName: "position"))
+    var to: Int64?
+
+    @Option(help: ArgumentHelp("Only messages of this session_id.", valueName: "uuid"))
+    var session: String?
+
+    @Option(help: ArgumentHelp("As document.body_raw: always, unparsed or never.", valueName: "policy"))
+    var bodyRaw = BodyRawPolicy.always
+
+    func run() throws {
+      try JournalCommand.reading(arguments.journal) { reader in
+        let positions = try reader.status().positions
+        var after = max((from ?? 1) - 1, pending ? positions.committedThrough.rawValue : 0)
+        let last = to ?? .max
+        var renderer = DocumentRenderer(
+          options: DocumentOptions(bodyRaw: bodyRaw, maxBytes: .max / 4, oversize: .fail))
+        var consumers: [Int64: ConsumerRecord] = [:]
+        var lines: [UInt8] = []
+        var isDone = false
+        while !isDone {
+          lines.removeAll(keepingCapacity: true)
+          let count = try reader.read(
+            after: Position(rawValue: after), limit: EmitterLoop.checkpointDocuments
+          ) { row in
+            guard row.position.rawValue <= last else {
+              isDone = true
+              return false
+            }
+            after = row.position.rawValue
+            let consumer = try consumers[row.consumer] ?? reader.consumer(row.consumer)
+            consumers[row.consumer] = consumer
+            if let session, consumer.sessionID != session { return true }
+            _ = renderer.append(row, consumer: consumer, to: &lines)
+            lines.append(0x0A)
+            return lines.count < EmitterLoop.checkpointBytes
+          }
+          if count == 0 { isDone = true }
+          // No snapshot is held while whoever reads stdout takes its time.
+          try OutputDescriptor.standardOutput.write(lines)
+        }
+      }
+    }
+  }
+
+  /// Whether the file is sound.
+  struct Verify: ParsableCommand {
+    static let configuration = CommandConfiguration(
+      commandName: "verify",
+      abstract: "Reads the whole journal and checks it: SQLite's format, the counters, no message missing.",
+      discussion: """
+        The status is 0 where the journal is sound, 1 where it is not. It takes time with the file's size.
+
+        Example:
+          source-amqp journal verify captured/journal.db
+        """)
+
+    @OptionGroup var arguments: JournalArguments
+
+    @Flag(help: "One JSON object instead of lines.")
+    var json = false
+
+    func run() throws {
+      try JournalCommand.reading(arguments.journal) { reader in
+        let problems = try reader.verify()
+        if json {
+          var object = JSONObject()
+          object["sound"] = .bool(problems.isEmpty)
+          object["problems"] = .array(problems.map { .string($0) })
+          print(JSONValue.object(object).text)
+        } else if problems.isEmpty {
+          let status = try reader.status()
+          print("sound: \(reader.path), messages to position \(status.positions.last), \(status.pendingRows) pending")
+        } else {
+          for problem in problems { print("wrong: \(problem)") }
+        }
+        if !problems.isEmpty { throw ExitCode.failure }
+      }
+    }
+  }
+}
+
+extension BodyRawPolicy: ExpressibleByArgument {}

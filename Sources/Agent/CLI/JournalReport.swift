@@ -1,0 +1,127 @@
+internal import Journal
+
+/// What `journal status` and `journal pending` show, as tables for people and as JSON for programs.
+enum JournalReport {
+  /// One pending message. Of a body only the beginning is kept.
+  struct Line: Equatable {
+    /// Bytes of a body that are shown in JSON, and characters in a table.
+    static let shownBytes = 256
+    static let shownCharacters = 40
+
+    var position: Position
+    var consumer: Int64
+    var sessionID = ""
+    var sequence = 0
+    var receivedAt: Int64
+    var exchange: String
+    var routingKey: String
+    var redelivered: Bool
+    var isEmitted: Bool
+    var bodySize: Int
+    /// The beginning of the body as text, where it is text; nil where it is not.
+    var bodyStart: String?
+
+    init(_ row: borrowing Row, emitted: Position) {
+      position = row.position
+      consumer = row.consumer
+      receivedAt = row.receivedAt
+      exchange = unsafe String(decoding: row.exchange, as: UTF8.self)
+      routingKey = unsafe String(decoding: row.routingKey, as: UTF8.self)
+      redelivered = row.redelivered
+      isEmitted = row.position <= emitted
+      bodySize = unsafe row.body.count
+      bodyStart = row.bodyIsText ? unsafe String(decoding: row.body.prefix(Self.shownBytes), as: UTF8.self) : nil
+    }
+
+    var json: JSONValue {
+      var object = JSONObject()
+      object["position"] = .number("\(position)")
+      object["session_id"] = .string(sessionID)
+      object["sequence"] = .number("\(sequence)")
+      object["received_at"] = .string(JournalReport.time(receivedAt))
+      object["exchange"] = .string(exchange)
+      object["routing_key"] = .string(routingKey)
+      object["redelivered"] = .bool(redelivered)
+      object["state"] = .string(isEmitted ? "emitted" : "received")
+      object["body_size"] = .number("\(bodySize)")
+      if let bodyStart { object["body_start"] = .string(bodyStart) }
+      return .object(object)
+    }
+  }
+
+  static func json(_ status: JournalStatus) -> JSONValue {
+    var object = JSONObject()
+    object["journal_id"] = .string(status.identifier)
+    object["schema_version"] = .number("\(status.schemaVersion)")
+    object["created_at"] = .string(time(status.createdAt))
+    object["last_position"] = .number("\(status.positions.last)")
+    object["emitted_position"] = .number("\(status.positions.emittedThrough)")
+    object["committed_position"] = .number("\(status.positions.committedThrough)")
+    object["pending_messages"] = .number("\(status.pendingRows)")
+    object["pending_bytes"] = .number("\(status.pendingBytes)")
+    object["oldest_received_at"] = status.oldestReceivedAt.map { .string(time($0)) } ?? .null
+    object["sessions"] = .number("\(status.sessions)")
+    object["used_bytes"] = .number("\(status.usedBytes)")
+    return .object(object)
+  }
+
+  static func table(_ status: JournalStatus, path: String) -> String {
+    let positions = status.positions
+    return columns([
+      ["journal", path],
+      ["id", "\(status.identifier) (schema \(status.schemaVersion), made \(time(status.createdAt)))"],
+      ["pending", "\(Progress.grouped(status.pendingRows)) messages, \(Progress.size(status.pendingBytes)) of bodies"],
+      ["oldest pending", status.oldestReceivedAt.map(time) ?? "none"],
+      ["last position", Progress.grouped(Int(positions.last.rawValue))],
+      ["emitted to", Progress.grouped(Int(positions.emittedThrough.rawValue))],
+      ["committed to", Progress.grouped(Int(positions.committedThrough.rawValue))],
+      ["sessions", "\(status.sessions)"],
+      ["in use", Progress.size(status.usedBytes)],
+    ])
+  }
+
+  /// - Parameter total: How many are pending in all.
+  static func table(_ lines: [Line], of total: Int) -> String {
+    guard !lines.isEmpty else { return total == 0 ? "nothing is pending\n" : "\(total) pending\n" }
+    let header = [
+      "position", "session_id", "sequence", "received_at", "exchange", "routing_key", "redelivered", "state", "size", "body",
+    ]
+    let rows = lines.map { line in
+      [
+        "\(line.position)", line.sessionID, "\(line.sequence)", time(line.receivedAt), printable(line.exchange),
+        printable(line.routingKey), line.redelivered ? "yes" : "no", line.isEmitted ? "emitted" : "received",
+        "\(line.bodySize)",
+        line.bodyStart.map { printable(String($0.prefix(Line.shownCharacters))) } ?? "(not text)",
+      ]
+    }
+    let more = total - lines.count
+    return columns([header] + rows) + (more > 0 ? "and \(Progress.grouped(more)) more (--limit)\n" : "")
+  }
+
+  /// Text that a terminal shows as it is: no control character of a message can reach it.
+  static func printable(_ text: String) -> String {
+    String(text.unicodeScalars.map { $0.properties.generalCategory == .control ? "\u{FFFD}" : Character($0) })
+  }
+
+  /// Rows with their columns aligned, two spaces apart, a line each.
+  private static func columns(_ rows: [[String]]) -> String {
+    var widths: [Int] = []
+    for row in rows {
+      for (index, cell) in row.enumerated() {
+        if index == widths.count { widths.append(0) }
+        widths[index] = max(widths[index], cell.count)
+      }
+    }
+    return rows.map { row in
+      row.enumerated().map { index, cell in
+        index == row.count - 1 ? cell : cell + String(repeating: " ", count: widths[index] - cell.count)
+      }.joined(separator: "  ") + "\n"
+    }.joined()
+  }
+
+  private static func time(_ microseconds: Int64) -> String {
+    var bytes: [UInt8] = []
+    DocumentTime.append(microseconds, fractionalDigits: 6, to: &bytes)
+    return String(decoding: bytes, as: UTF8.self)
+  }
+}

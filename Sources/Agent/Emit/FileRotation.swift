@@ -1,0 +1,23 @@
+/// Decides when a file of documents is complete, and the next one begins.
+///
+/// A file without documents is never complete. Time is wall-clock time, microseconds since 1970, because a file outlives
+/// the process; a clock that was set back makes a file live longer, and breaks nothing.
+struct FileRotation: Equatable, Sendable {
+  /// A file is complete before it would get larger than this; one batch of documents may go beyond. Nil for no bound.
+  var maxBytes: Int64?
+  /// Seconds after its first document that a file is complete; nil for no bound.
+  var maxSeconds: Double?
+
+  /// True where `file` is complete, and `adding` bytes belong into the next one; with 0, only its age counts.
+  func isDue(_ length: Int64, startedAt: Int64, now: Int64, adding: Int) -> Bool {
+    guard length > 0 else { return false }
+    if adding > 0, let maxBytes, length + Int64(adding) > maxBytes { return true }
+    return secondsLeft(length, startedAt: startedAt, now: now).map { $0 <= 0 } ?? false
+  }
+
+  /// Seconds until age completes the file; nil where it never does.
+  func secondsLeft(_ length: Int64, startedAt: Int64, now: Int64) -> Double? {
+    guard length > 0, let maxSeconds else { return nil }
+    return maxSeconds - Double(now - startedAt) / 1e6
+  }
+}

@@ -1,0 +1,41 @@
+import ArgumentParser
+
+/// Where to listen: `ADDRESS:PORT`, the address in numbers; `[::1]:9090` for IPv6, `:9090` for every interface.
+struct ListenAddress: Equatable, Sendable, ExpressibleByArgument, CustomStringConvertible {
+  enum Host: Equatable, Sendable {
+    case any
+    case ip4(String)
+    case ip6(String)
+  }
+
+  var host: Host
+  /// 0 lets the system choose.
+  var port: UInt16
+
+  init?(argument: String) {
+    guard let colon = argument.lastIndex(of: ":"), let port = UInt16(argument[argument.index(after: colon)...]) else {
+      return nil
+    }
+    let name = String(argument[..<colon])
+    if name.isEmpty {
+      host = .any
+    } else if name.hasPrefix("["), name.hasSuffix("]") {
+      host = .ip6(String(name.dropFirst().dropLast()))
+    } else if name == "localhost" {
+      host = .ip4("127.0.0.1")
+    } else if name.contains(":") {
+      return nil
+    } else {
+      host = .ip4(name)
+    }
+    self.port = port
+  }
+
+  var description: String {
+    switch host {
+    case .any: ":\(port)"
+    case .ip4(let address): "\(address):\(port)"
+    case .ip6(let address): "[\(address)]:\(port)"
+    }
+  }
+}

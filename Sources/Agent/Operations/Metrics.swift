@@ -1,0 +1,96 @@
+import AMQP
+import Journal
+import Synchronization
+
+/// Everything that is shown to who watches a running capture, as of one moment.
+struct OperationsSnapshot: Sendable {
+  var state: StatusBoard.State
+  var counters: StatusBoard.Counters
+  /// Nil where the journal could not be read.
+  var journal: JournalStatus?
+  /// Microseconds since 1970.
+  var now: Int64
+
+  /// A way to look at `capture` and, through a connection of its own, at its journal, from any thread.
+  static func source(
+    of capture: Capture, journal path: String
+  ) throws(JournalError) -> @Sendable () -> OperationsSnapshot {
+    let reader = Mutex(try JournalReader(path: path))
+    let status = capture.status
+    return {
+      let journal = reader.withLock { try? $0.status() }
+      return OperationsSnapshot(
+        state: status.state, counters: status.counters, journal: journal, now: SystemClock.wallMicroseconds())
+    }
+  }
+
+  /// Seconds since the oldest message arrived that is not committed downstream; 0 where none is pending.
+  var oldestAge: Double {
+    guard let oldest = journal?.oldestReceivedAt else { return 0 }
+    return max(0, Double(now - oldest) / 1e6)
+  }
+
+  /// Whether messages flow from the broker into the journal and out of it; else, why not.
+  var health: (isHealthy: Bool, reason: String) {
+    state == .consuming ? (true, "consuming") : (false, state.message)
+  }
+
+  /// Whether the capture has begun its work: it has consumed, and is not asked to end.
+  var isReady: Bool { counters.consumersStarted > 0 && state != .stopping }
+}
+
+extension OperationsSnapshot {
+  /// The snapshot in Prometheus' text format, version 0.0.4.
+  /// https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format
+  var prometheusText: String {
+    var text = ""
+    func family(_ name: String, _ type: String, _ help: String, _ samples: [(labels: String, value: String)]) {
+      text += "# HELP source_amqp_\(name) \(help)\n# TYPE source_amqp_\(name) \(type)\n"
+      for sample in samples { text += "source_amqp_\(name)\(sample.labels) \(sample.value)\n" }
+    }
+    func counter(_ name: String, _ help: String, _ value: Int) { family(name, "counter", help, [("", "\(value)")]) }
+    func gauge(_ name: String, _ help: String, _ value: String) { family(name, "gauge", help, [("", value)]) }
+
+    family("build_info", "gauge", "The version that runs; always 1.", [(#"{version="\#(Version.text)"}"#, "1")])
+    counter("received_messages_total", "Messages that the broker delivered.", counters.received)
+    counter("journaled_messages_total", "Messages written to the journal.", counters.journaled)
+    counter(
+      "acknowledged_messages_total", "Messages acknowledged to the broker, rejected ones among them.",
+      counters.acknowledged)
+    counter("emitted_documents_total", "Documents written to the output.", counters.emitted)
+    counter("committed_documents_total", "Documents known to be safe downstream.", counters.committed)
+    counter(
+      "dropped_duplicates_total", "Redeliveries recognised as captured before, and not captured again.",
+      counters.recognised)
+    counter(
+      "redelivered_messages_total", "Messages captured although the broker may have sent them before.",
+      counters.redelivered)
+    counter("rejected_messages_total", "Messages rejected by document.oversize.", counters.rejected)
+    counter("consumers_started_total", "How often the broker confirmed a consumer.", counters.consumersStarted)
+    family(
+      "reconnects_total", "counter", "How often consuming was lost or could not begin, by cause.",
+      counters.reconnects.sorted { $0.key < $1.key }.map { (#"{cause="\#($0.key)"}"#, "\($0.value)") })
+    family(
+      "state", "gauge", "What the capture is doing: 1 for the state that it is in.",
+      StatusBoard.State.names.map { (#"{state="\#($0)"}"#, $0 == state.name ? "1" : "0") })
+    gauge("healthy", "1 where messages flow, as /healthz says.", health.isHealthy ? "1" : "0")
+    histogram("commit_duration_seconds", "Time that a journal commit with messages took.", counters.commits, &text)
+    if let journal {
+      gauge("pending_messages", "Messages journaled and not committed downstream.", "\(journal.pendingRows)")
+      gauge("pending_bytes", "Bytes of their bodies.", "\(journal.pendingBytes)")
+      gauge("oldest_pending_age_seconds", "Age of the oldest of them; 0 without any.", "\(oldestAge)")
+      gauge("journal_used_bytes", "Bytes of the journal's file in use.", "\(journal.usedBytes)")
+    }
+    return text
+  }
+
+  private func histogram(_ name: String, _ help: String, _ histogram: Histogram, _ text: inout String) {
+    text += "# HELP source_amqp_\(name) \(help)\n# TYPE source_amqp_\(name) histogram\n"
+    var count = 0
+    for (bound, bucket) in zip(histogram.bounds.map { "\($0)" } + ["+Inf"], histogram.counts) {
+      count += bucket
+      text += "source_amqp_\(name)_bucket{le=\"\(bound)\"} \(count)\n"
+    }
+    text += "source_amqp_\(name)_sum \(histogram.sum)\nsource_amqp_\(name)_count \(count)\n"
+  }
+}

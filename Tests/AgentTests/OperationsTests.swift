@@ -1,0 +1,139 @@
+import Logging
+import Testing
+
+@testable import Agent
+@testable import Journal
+
+/// What operators see: metrics, health, progress, tables.
+struct OperationsTests {
+  private static func snapshot(_ change: (StatusBoard) -> Void = { _ in }, journal: JournalStatus? = nil)
+    -> OperationsSnapshot
+  {
+    let board = StatusBoard(log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+    change(board)
+    return OperationsSnapshot(state: board.state, counters: board.counters, journal: journal, now: 20_000_000)
+  }
+
+  private static let journal = JournalStatus(
+    identifier: "6f0e1b5e-0000-4000-8000-000000000000", schemaVersion: 1, createdAt: 0,
+    positions: Positions(
+      last: Position(rawValue: 1234567), emittedThrough: Position(rawValue: 1234000),
+      committedThrough: Position(rawValue: 1233333)),
+    pendingRows: 1234, pendingBytes: 5 << 20, oldestReceivedAt: 12_500_000, sessions: 2, usedBytes: 3 << 30)
+
+  @Test func `neither a lost connection nor a pause hides the other`() {
+    let board = StatusBoard(log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+    board.changed(to: .consuming)
+    board.paused(.intake, reason: "full")
+    #expect(board.state == .paused(.intake, reason: "full"))
+    board.changed(to: .reconnecting(cause: "connection_lost", reason: "gone"))
+    board.resumed(.intake)
+    #expect(board.state == .reconnecting(cause: "connection_lost", reason: "gone"))
+    board.paused(.output, reason: "no space")
+    board.changed(to: .consuming)
+    #expect(board.state == .paused(.output, reason: "no space"))
+    board.resumed(.output)
+    #expect(board.state == .consuming)
+    #expect(board.counters.consumersStarted == 2)
+    #expect(board.counters.reconnects == ["connection_lost": 1])
+  }
+
+  @Test func `healthy is only what consumes, and ready what has consumed and goes on`() {
+    let starting = Self.snapshot()
+    #expect(!starting.health.isHealthy && !starting.isReady)
+    let consuming = Self.snapshot { $0.changed(to: .consuming) }
+    #expect(consuming.health == (true, "consuming") && consuming.isReady)
+    let lost = Self.snapshot {
+      $0.changed(to: .consuming)
+      $0.changed(to: .reconnecting(cause: "c", reason: "the broker has gone away"))
+    }
+    #expect(lost.health == (false, "Not consuming, trying again: the broker has gone away") && lost.isReady)
+    let full = Self.snapshot {
+      $0.changed(to: .consuming)
+      $0.paused(.intake, reason: "the disk is full")
+    }
+    #expect(full.health == (false, "Intake is paused: the disk is full"))
+    let ending = Self.snapshot {
+      $0.changed(to: .consuming)
+      $0.changed(to: .stopping)
+    }
+    #expect(!ending.health.isHealthy && !ending.isReady)
+  }
+
+  @Test func `metrics are Prometheus text with a help and a type for each family`() {
+    let text = Self.snapshot(
+      { board in
+        board.changed(to: .consuming)
+        board.changed(to: .reconnecting(cause: "heartbeats_missed", reason: "x"))
+        board.count { counters in
+          counters.received = 7
+          for seconds in [0.0005, 0.003, 99] { counters.commits.observe(seconds) }
+        }
+      }, journal: Self.journal
+    ).prometheusText
+    let lines = text.split(separator: "\n").map(String.init)
+    for line in [
+      "source_amqp_received_messages_total 7", #"source_amqp_reconnects_total{cause="heartbeats_missed"} 1"#,
+      #"source_amqp_state{state="reconnecting"} 1"#, #"source_amqp_state{state="consuming"} 0"#, "source_amqp_healthy 0",
+      "source_amqp_pending_messages 1234", "source_amqp_pending_bytes 5242880",
+      "source_amqp_oldest_pending_age_seconds 7.5", #"source_amqp_commit_duration_seconds_bucket{le="0.0005"} 1"#,
+      #"source_amqp_commit_duration_seconds_bucket{le="0.0025"} 1"#,
+      #"source_amqp_commit_duration_seconds_bucket{le="0.005"} 2"#,
+      #"source_amqp_commit_duration_seconds_bucket{le="10.0"} 2"#,
+      #"source_amqp_commit_duration_seconds_bucket{le="+Inf"} 3"#, "source_amqp_commit_duration_seconds_count 3",
+    ] {
+      #expect(lines.contains(line), "\(line) is not in \(text)")
+    }
+    let named = lines.filter { $0.hasPrefix("# TYPE") }.count
+    #expect(named == lines.filter { $0.hasPrefix("# HELP") }.count)
+    // Without the journal's numbers there are none, instead of wrong ones.
+    #expect(!Self.snapshot().prometheusText.contains("pending_messages"))
+  }
+
+  @Test func `the progress line has rate, backlog and age`() {
+    var progress = Progress()
+    #expect(progress.line(Self.snapshot(), at: 1) == "starting, 0 messages/s, 0 documents")
+    let later = Self.snapshot(
+      {
+        $0.changed(to: .consuming)
+        $0.count { counters in (counters.journaled, counters.emitted) = (5000, 4200) }
+      }, journal: Self.journal)
+    #expect(
+      progress.line(later, at: 3)
+        == "consuming, 2,500 messages/s, 1,234 pending (5.0 MiB), oldest 7.5 s, 4,200 documents")
+  }
+
+  @Test func `amounts are shown with their units`() {
+    #expect([0, 12, 1234, -1234, 1_234_567].map(Progress.grouped) == ["0", "12", "1,234", "-1,234", "1,234,567"])
+    #expect([0, 1023, 1024, 1536, 5 << 30].map(Progress.size) == ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "5.0 GiB"])
+    #expect([0.04, 59.9, 60, 3725, 90_000].map(Progress.age) == ["0.0 s", "59.9 s", "1 min 0 s", "1 h 2 min", "1 d 1 h"])
+  }
+
+  @Test(arguments: [
+    ("127.0.0.1:9090", "127.0.0.1:9090"), ("localhost:1", "127.0.0.1:1"), ("[::1]:0", "[::1]:0"), (":9090", ":9090"),
+    ("9090", nil), ("::1:9090", nil), ("127.0.0.1:", nil), ("127.0.0.1:65536", nil), ("", nil),
+  ])
+  func `an address to listen on is ADDRESS colon PORT`(text: String, shown: String?) {
+    #expect(ListenAddress(argument: text)?.description == shown)
+  }
+
+  @Test func `bytes and times have units on the command line`() {
+    #expect(["1", "64k", "128M", "2G"].map { ByteCount(argument: $0)?.bytes } == [1, 65536, 128 << 20, 2 << 30])
+    #expect(["", "0", "-1", "1T", "k", "99999999999G", "1.5M"].allSatisfy { ByteCount(argument: $0) == nil })
+    #expect(["90", "90s", "15m", "1h", "1d"].map { Seconds(argument: $0)?.seconds } == [90, 90, 900, 3600, 86400])
+    #expect(["", "0", "-1s", "1w", "s", "99999999999"].allSatisfy { Seconds(argument: $0) == nil })
+  }
+
+  @Test func `no control character of a message reaches a terminal`() {
+    #expect(JournalReport.printable("a\u{1B}[31mb\n\u{9B}ü") == "a\u{FFFD}[31mb\u{FFFD}\u{FFFD}ü")
+    #expect(JournalReport.table([], of: 0) == "nothing is pending\n")
+  }
+
+  @Test func `a journal's numbers as a table and as JSON`() {
+    let table = JournalReport.table(Self.journal, path: "/a/journal.db")
+    #expect(table.contains("pending         1,234 messages, 5.0 MiB of bodies\n"), "\(table)")
+    #expect(table.contains("committed to    1,233,333\n"), "\(table)")
+    let json = JournalReport.json(Self.journal).text
+    #expect(json.contains(#""pending_messages":1234"#) && json.contains(#""oldest_received_at":"1970-01-01T00:00:12.5"#), "\(json)")
+  }
+}
