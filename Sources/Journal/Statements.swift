@@ -32,7 +32,8 @@ struct Statements {
       """, "append")
     delete = try database.prepare("DELETE FROM message WHERE position > ?1 AND position <= ?2", "prune")
     setOutput = try database.prepare(
-      "INSERT OR REPLACE INTO output (name, file, length, started_at) VALUES (?1, ?2, ?3, ?4)", "store the output's length")
+      "INSERT OR REPLACE INTO output (name, file, length, started_at) VALUES (?1, ?2, ?3, ?4)",
+      "store the output's length")
     getOutput = try database.prepare(
       "SELECT file, length, started_at FROM output WHERE name = ?1", "read the output's length")
     setRedelivery = try database.prepare(

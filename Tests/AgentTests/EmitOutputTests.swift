@@ -19,7 +19,9 @@ struct EmitOutputTests {
     var content: String { String(decoding: FileManager.default.contents(atPath: file) ?? Data(), as: UTF8.self) }
     func put(_ text: String) throws { try Data(text.utf8).write(to: URL(fileURLWithPath: file)) }
     func content(_ number: Int) -> String? {
-      FileManager.default.contents(atPath: path + "/orders-00000\(number).jsonl").map { String(decoding: $0, as: UTF8.self) }
+      FileManager.default.contents(atPath: path + "/orders-00000\(number).jsonl").map {
+        String(decoding: $0, as: UTF8.self)
+      }
     }
     /// A sink at microsecond 7, or at what `clock` says.
     func sink(
@@ -41,7 +43,8 @@ struct EmitOutputTests {
     #expect(
       try Self.write("{}\n", through: 1, to: &sink)
         == Committed(through: Position(rawValue: 1), output: OutputRecord(file: 1, length: 3, startedAt: 7)))
-    #expect(try Self.write("[1]\n[2]\n", through: 3, to: &sink)?.output == OutputRecord(file: 1, length: 11, startedAt: 7))
+    #expect(
+      try Self.write("[1]\n[2]\n", through: 3, to: &sink)?.output == OutputRecord(file: 1, length: 11, startedAt: 7))
     #expect(scratch.content == "{}\n[1]\n[2]\n")
     var status = stat()
     #expect(unsafe stat(scratch.file, &status) == 0)
@@ -95,12 +98,14 @@ struct EmitOutputTests {
   @Test func `a batch that would make a file too large begins the next one, and a checkpoint alone does not`() throws {
     let scratch = try Scratch()
     var sink = try scratch.sink(nil, rotation: FileRotation(maxBytes: 8))
-    #expect(try Self.write("[1]\n[2]\n", through: 2, to: &sink)?.output == OutputRecord(file: 1, length: 8, startedAt: 7))
+    #expect(
+      try Self.write("[1]\n[2]\n", through: 2, to: &sink)?.output == OutputRecord(file: 1, length: 8, startedAt: 7))
     #expect(try Self.write("", through: 2, to: &sink)?.output == OutputRecord(file: 1, length: 8, startedAt: 7))
     #expect(try Self.write("[3]\n", through: 3, to: &sink)?.output == OutputRecord(file: 2, length: 4, startedAt: 7))
     // One batch may be larger than the bound; it is not split, and has a file of its own.
     #expect(
-      try Self.write("[4]\n[5]\n[6]\n", through: 6, to: &sink)?.output == OutputRecord(file: 3, length: 12, startedAt: 7))
+      try Self.write("[4]\n[5]\n[6]\n", through: 6, to: &sink)?.output
+        == OutputRecord(file: 3, length: 12, startedAt: 7))
     #expect([1, 2, 3, 4].map(scratch.content) == ["[1]\n[2]\n", "[3]\n", "[4]\n[5]\n[6]\n", nil])
   }
 

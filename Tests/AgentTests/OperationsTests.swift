@@ -17,8 +17,8 @@ struct OperationsTests {
   private static let journal = JournalStatus(
     identifier: "6f0e1b5e-0000-4000-8000-000000000000", schemaVersion: 1, createdAt: 0,
     positions: Positions(
-      last: Position(rawValue: 1234567), emittedThrough: Position(rawValue: 1234000),
-      committedThrough: Position(rawValue: 1233333)),
+      last: Position(rawValue: 1_234_567), emittedThrough: Position(rawValue: 1_234_000),
+      committedThrough: Position(rawValue: 1_233_333)),
     pendingRows: 1234, pendingBytes: 5 << 20, oldestReceivedAt: 12_500_000, sessions: 2, usedBytes: 3 << 30)
 
   @Test func `neither a lost connection nor a pause hides the other`() {
@@ -74,7 +74,8 @@ struct OperationsTests {
     let lines = text.split(separator: "\n").map(String.init)
     for line in [
       "source_amqp_received_messages_total 7", #"source_amqp_reconnects_total{cause="heartbeats_missed"} 1"#,
-      #"source_amqp_state{state="reconnecting"} 1"#, #"source_amqp_state{state="consuming"} 0"#, "source_amqp_healthy 0",
+      #"source_amqp_state{state="reconnecting"} 1"#, #"source_amqp_state{state="consuming"} 0"#,
+      "source_amqp_healthy 0",
       "source_amqp_pending_messages 1234", "source_amqp_pending_bytes 5242880",
       "source_amqp_oldest_pending_age_seconds 7.5", #"source_amqp_commit_duration_seconds_bucket{le="0.0005"} 1"#,
       #"source_amqp_commit_duration_seconds_bucket{le="0.0025"} 1"#,
@@ -106,7 +107,8 @@ struct OperationsTests {
   @Test func `amounts are shown with their units`() {
     #expect([0, 12, 1234, -1234, 1_234_567].map(Progress.grouped) == ["0", "12", "1,234", "-1,234", "1,234,567"])
     #expect([0, 1023, 1024, 1536, 5 << 30].map(Progress.size) == ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "5.0 GiB"])
-    #expect([0.04, 59.9, 60, 3725, 90_000].map(Progress.age) == ["0.0 s", "59.9 s", "1 min 0 s", "1 h 2 min", "1 d 1 h"])
+    #expect(
+      [0.04, 59.9, 60, 3725, 90_000].map(Progress.age) == ["0.0 s", "59.9 s", "1 min 0 s", "1 h 2 min", "1 d 1 h"])
   }
 
   @Test(arguments: [
@@ -134,6 +136,8 @@ struct OperationsTests {
     #expect(table.contains("pending         1,234 messages, 5.0 MiB of bodies\n"), "\(table)")
     #expect(table.contains("committed to    1,233,333\n"), "\(table)")
     let json = JournalReport.json(Self.journal).text
-    #expect(json.contains(#""pending_messages":1234"#) && json.contains(#""oldest_received_at":"1970-01-01T00:00:12.5"#), "\(json)")
+    #expect(
+      json.contains(#""pending_messages":1234"#) && json.contains(#""oldest_received_at":"1970-01-01T00:00:12.5"#),
+      "\(json)")
   }
 }

@@ -210,7 +210,8 @@ extension FaultTests {
       let broker = try FaultTests.hurtBroker.get()
       let bench = try Bench(broker)
       let directory = try temporaryDirectory()
-      let config = try RunTests.configuration(bench, ["heartbeat": 1, "reconnect_delay": .number("0.2")], in: directory)
+      let config = try RunTests.configuration(
+        bench, ["heartbeat": 1, "reconnect_delay": .number("0.2")], in: directory)
       let agent = try ListeningAgent([config, "--output", directory])
       _ = try agent.page("healthz") { $0.status == 200 && $0.body == "consuming\n" }
       #expect(try Page(agent.url + "readyz").status == 200)

@@ -22,7 +22,8 @@ import Testing
   /// The documents of all files of `stem`, in order; records an issue where a file is torn, empty or missing.
   private func documents(in directory: String, _ stem: String) throws -> [JSON] {
     var found: [JSON] = []
-    let names = try FileManager.default.contentsOfDirectory(atPath: directory).filter { $0.hasSuffix(".jsonl") }.sorted()
+    let names = try FileManager.default.contentsOfDirectory(atPath: directory).filter { $0.hasSuffix(".jsonl") }
+      .sorted()
     for (index, name) in names.enumerated() {
       let digits = String(index + 1)
       #expect(name == stem + "-" + String(repeating: "0", count: 6 - digits.count) + digits + ".jsonl")

@@ -5,7 +5,9 @@ struct ByteCount: Equatable, Sendable, ExpressibleByArgument {
   var bytes: Int64
 
   init?(argument: String) {
-    let units: [Character: Int64] = ["k": 1 << 10, "K": 1 << 10, "m": 1 << 20, "M": 1 << 20, "g": 1 << 30, "G": 1 << 30]
+    let units: [Character: Int64] = [
+      "k": 1 << 10, "K": 1 << 10, "m": 1 << 20, "M": 1 << 20, "g": 1 << 30, "G": 1 << 30,
+    ]
     let unit = argument.last.flatMap { units[$0] }
     guard let number = Int64(unit == nil ? argument[...] : argument.dropLast()), number > 0 else { return nil }
     let (bytes, overflow) = number.multipliedReportingOverflow(by: unit ?? 1)

@@ -84,7 +84,8 @@ enum JournalReport {
   static func table(_ lines: [Line], of total: Int) -> String {
     guard !lines.isEmpty else { return total == 0 ? "nothing is pending\n" : "\(total) pending\n" }
     let header = [
-      "position", "session_id", "sequence", "received_at", "exchange", "routing_key", "redelivered", "state", "size", "body",
+      "position", "session_id", "sequence", "received_at", "exchange", "routing_key", "redelivered", "state", "size",
+      "body",
     ]
     let rows = lines.map { line in
       [

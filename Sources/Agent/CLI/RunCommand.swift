@@ -40,7 +40,8 @@ struct RunCommand: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Complete a file this long after its first document: seconds, or 15m, 1h, 1d (default: never).", valueName: "time"))
+      "Complete a file this long after its first document: seconds, or 15m, 1h, 1d (default: never).", valueName: "time"
+    ))
   var rotateAge: Seconds?
 
   @Option(
