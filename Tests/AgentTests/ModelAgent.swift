@@ -98,7 +98,8 @@ struct ModelAgent {
     let digests = setup.mutant == .forgetsTheWindow ? [] : record.window.map(Self.digest)
     machine = RedeliveryMachine(
       anchor: setup.mutant == .keepsNoAnchor ? 0 : setup.anchor, windowLimit: 4096, captured: Int64(record.captured),
-      releasable: Int64(record.releasable), window: digests, priority: nil, prioritySince: 0)
+      releasable: Int64(record.releasable), window: digests, priority: nil, prioritySince: 0,
+      prefetch: setup.matchingPrefetch)
     acknowledgements = AcknowledgementMachine(
       mode: setup.mode, safe: Position(rawValue: machine.releasable))
     safe = Int(machine.releasable)
@@ -148,6 +149,12 @@ struct ModelAgent {
       switch verdict(on: delivery) {
       case .capture: plan.rows.append(delivery)
       case .hold: held.append(delivery)
+      case .holdBehindOld(let count, let newest):
+        held.append(delivery)
+        for (index, old) in held.prefix(count).enumerated() {
+          plan.recognised.append((old.tag, Int(newest) - (count - 1 - index)))
+        }
+        held.removeFirst(count)
       case .captureHeld:
         if setup.mutant != .dropsTheHeld { plan.rows += held }
         plan.rows.append(delivery)
