@@ -102,9 +102,8 @@ struct ModelAgent {
     let digests = setup.mutant == .forgetsTheWindow ? [] : record.window.map(Self.digest)
     machine = RedeliveryMachine(
       anchor: setup.mutant == .keepsNoAnchor || setup.byMessageID ? 0 : setup.anchor, windowLimit: 4096,
-      captured: Int64(record.captured),
-      releasable: Int64(record.releasable), window: digests, priority: nil, prioritySince: 0,
-      byMessageID: setup.byMessageID)
+      captured: Int64(record.captured), releasable: Int64(record.releasable), window: digests, priority: nil,
+      prioritySince: 0, prefetch: setup.matchingPrefetch, byMessageID: setup.byMessageID)
     acknowledgements = AcknowledgementMachine(
       mode: setup.mode, safe: Position(rawValue: machine.releasable))
     safe = Int(machine.releasable)
@@ -158,6 +157,12 @@ struct ModelAgent {
       case .capture: plan.rows.append(delivery)
       case .known: plan.known.append((delivery.tag, plan.rows.count))
       case .hold: held.append(delivery)
+      case .holdBehindOld(let count, let newest):
+        held.append(delivery)
+        for (index, old) in held.prefix(count).enumerated() {
+          plan.recognised.append((old.tag, Int(newest) - (count - 1 - index)))
+        }
+        held.removeFirst(count)
       case .captureHeld:
         if setup.mutant != .dropsTheHeld { plan.rows += held }
         plan.rows.append(delivery)

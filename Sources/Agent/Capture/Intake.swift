@@ -31,6 +31,30 @@ struct Intake {
   private struct Held {
     var bytes: [UInt8] = []
     var items: [Item] = []
+
+    /// Keeps the message, whose parts lie in `source`, and its properties in `rendered`.
+    mutating func append(_ item: Item, of source: [UInt8], properties rendered: [UInt8]) {
+      func keep(_ range: Range<Int>, of source: [UInt8]) -> Range<Int> {
+        let start = bytes.count
+        bytes.append(contentsOf: source[range])
+        return start..<bytes.count
+      }
+      var copy = item
+      copy.exchange = keep(item.exchange, of: source)
+      copy.routingKey = keep(item.routingKey, of: source)
+      copy.body = keep(item.body, of: source)
+      copy.rawProperties = keep(item.rawProperties, of: source)
+      copy.properties = keep(item.properties, of: rendered)
+      copy.isHeld = true
+      items.append(copy)
+    }
+
+    /// Forgets the first `count`, with their bytes.
+    mutating func removeFirst(_ count: Int) {
+      var rest = Held()
+      for item in items.dropFirst(count) { rest.append(item, of: bytes, properties: bytes) }
+      self = rest
+    }
   }
 
   /// What was decided about a batch.
@@ -133,6 +157,12 @@ struct Intake {
       case .capture: plan.items.append(item)
       case .known: plan.known.append((item.tag, plan.items.count))
       case .hold: hold(item, batch)
+      case .holdBehindOld(let count, let newest):
+        hold(item, batch)
+        for (index, tag) in held.items.prefix(count).map(\.tag).enumerated() {
+          plan.recognised.append((tag, newest - Int64(count - 1 - index)))
+        }
+        held.removeFirst(count)
       case .captureHeld:
         plan.items += held.items
         plan.items.append(item)
@@ -221,18 +251,6 @@ extension Intake {
 
   /// Copies the message out of the batch.
   private mutating func hold(_ item: Item, _ batch: DeliveryBatch) {
-    var copy = item
-    func keep(_ range: Range<Int>, of bytes: [UInt8], in held: inout Held) -> Range<Int> {
-      let start = held.bytes.count
-      held.bytes.append(contentsOf: bytes[range])
-      return start..<held.bytes.count
-    }
-    copy.exchange = keep(item.exchange, of: batch.arena, in: &held)
-    copy.routingKey = keep(item.routingKey, of: batch.arena, in: &held)
-    copy.body = keep(item.body, of: batch.arena, in: &held)
-    copy.rawProperties = keep(item.rawProperties, of: batch.arena, in: &held)
-    copy.properties = keep(item.properties, of: rendered, in: &held)
-    copy.isHeld = true
-    held.items.append(copy)
+    held.append(item, of: batch.arena, properties: rendered)
   }
 }

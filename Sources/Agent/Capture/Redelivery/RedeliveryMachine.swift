@@ -12,6 +12,10 @@ import AMQP
 /// messages that come back are the last t captured, with t at least the anchor's length, since the anchor was never
 /// acknowledged. The shortest sequence that ends like the captured ones is accepted, so never more than t.
 ///
+/// A broker that was killed may have forgotten more acknowledgements than the prefetch count, and sends nothing more before
+/// some of what waits is acknowledged. If t were no more than what waits, the t-th would have ended like the captured ones,
+/// and been recognised. So all that waits is old, and its beginning makes room for what follows.
+///
 /// Invariants
 ///   - `releasable` ≤ `captured` − anchor while messages flow; no acknowledgement goes beyond the *durable* `releasable`.
 ///   - The window holds the digests of the last `window.count` captured messages, the newest last.
@@ -36,6 +40,8 @@ struct RedeliveryMachine {
     case capture
     /// Undecided: it waits with those before it, neither journaled nor acknowledged.
     case hold
+    /// It waits, and the first `count` of all that wait are old, the last of them at most the `newest`-th captured one.
+    case holdBehindOld(count: Int, newest: Int64)
     /// Those that wait are new, in order, and this one behind them.
     case captureHeld
     /// Those that wait and this one are the last `count` captured ones, in order.
@@ -146,15 +152,28 @@ struct RedeliveryMachine {
         return .recognised(count: length)
       }
       let open = remaining.filter { $0 + length < window.count }
-      // A broker that forgot more acknowledgements than the prefetch count in a crash puts the anchor out of reach.
-      if open.isEmpty || length >= prefetch { return fail(held, delivery) }
+      if open.isEmpty { return fail(held, delivery) }
+      let old = length >= prefetch ? beginning(of: length, open) : (count: 0, newest: 0)
+      // Nothing more would come, and nothing could be said.
+      if length >= prefetch && old.count == 0 { return fail(held, delivery) }
       var waiting = held
       // Lets go of the old state first, so that appending does not copy.
       state = .flowing
       waiting.append(delivery)
-      state = .matching(trust, held: waiting, candidates: open)
-      return .hold
+      waiting.removeFirst(old.count)
+      state = .matching(trust, held: waiting, candidates: open.map { $0 + old.count })
+      return old.count > 0 ? .holdBehindOld(count: old.count, newest: old.newest) : .hold
     }
+  }
+
+  /// How many of `length` deliveries that wait may be acknowledged although the anchor has not come yet, and which captured
+  /// one the last of them is, at most the true one: wherever in the window they stand.
+  private func beginning(of length: Int, _ candidates: [Int]) -> (count: Int, newest: Int64) {
+    guard let first = candidates.first, let last = candidates.last else { return (0, 0) }
+    let before = captured - Int64(window.count)
+    guard prioritySince <= before + Int64(first) + 1 else { return (0, 0) }
+    let count = max(0, min(length, window.count - unacknowledged - last))
+    return (count, before + Int64(first + count))
   }
 
   /// Nothing more comes while deliveries wait.
