@@ -49,6 +49,26 @@ public struct DocumentedCommand: Sendable {
     return found
   }
 
+  /// The files that a page shows: blocks of any language whose first line is a comment with a file's name and nothing else,
+  /// as in `# capture.yaml`.
+  public static func files(in file: String) throws -> [(name: String, content: String)] {
+    var found: [(name: String, content: String)] = []
+    var lines: [Substring]?
+    for line in try contents(ofFile: repository + "/" + file).split(separator: "\n", omittingEmptySubsequences: false) {
+      if line.hasPrefix("```") {
+        if let block = lines, let first = block.first, first.hasPrefix("# "), first.dropFirst(2).contains("."),
+          !first.dropFirst(2).contains(" ")
+        {
+          found.append((String(first.dropFirst(2)), block.joined(separator: "\n") + "\n"))
+        }
+        lines = lines == nil ? [] : nil
+      } else {
+        lines?.append(line)
+      }
+    }
+    return found
+  }
+
   /// What stands before two blanks and a `#`.
   private static func command(_ line: String) -> String {
     let bytes = Array(line.utf8)
@@ -71,6 +91,12 @@ public struct DocumentedShell: Sendable {
     self.directory = directory
     try run("/bin/mkdir", ["-p", directory + "/.bin"])
     try run("/bin/ln", ["-sfn", try connectorBinary(), directory + "/.bin/source-amqp"])
+  }
+
+  /// Puts a program of that name before the machine's own.
+  public func program(_ name: String, _ script: String) throws {
+    let path = directory + "/.bin/" + name
+    try run("/bin/sh", ["-c", "printf '%s\\n' '#!/bin/sh' \"$1\" >\"$0\" && chmod 755 \"$0\"", path, script])
   }
 
   /// The arguments with which bash runs a command there.
