@@ -241,6 +241,52 @@ import Testing
     #expect(DeduplicationPolicy(configuration, isCarried: nil).trust == .none)
   }
 
+  /// Ids need neither order nor a sole consumer.
+  @Test(arguments: [
+    (#"{"queue":{"name":"q"},"consumer":{"deduplicate_by":"message_id"}}"#, true, true),
+    (#"{"queue":{"name":"q"},"max_priority":9,"consumer":{"deduplicate_by":"message_id"}}"#, true, true),
+    (#"{"queue":{"name":"q"},"consumer":{"deduplicate_by":"message_id","prefetch_count":0}}"#, true, false),
+    (#"{"queue":{"name":"q"},"consumer":{"deduplicate_by":"message_id","prefetch_count":9000}}"#, true, false),
+    (#"{"queue":{"name":"q"},"consumer":{"deduplicate_by":"message_id","deduplicate":"off"}}"#, false, false),
+    (#"{"queue":{"name":"q"},"consumer":{"deduplicate_by":"message_id","no_ack":true}}"#, false, false),
+    (
+      #"{"queue":{"name":"q","arguments":{"x-queue-type":"stream"}},"consumer":{"deduplicate_by":"message_id"}}"#,
+      false, false
+    ),
+  ])
+  func `ids recognise redeliveries on any queue but a stream`(text: String, journal: Bool, carried: Bool) throws {
+    let configuration = try ConfigSupport.parse(text)
+    #expect(DeduplicationPolicy(configuration, isCarried: false).byMessageID == journal)
+    #expect(DeduplicationPolicy(configuration, isCarried: true).byMessageID == carried)
+    #expect(DeduplicationPolicy(configuration, isCarried: false).trust == .none)
+    #expect(!DeduplicationPolicy(configuration, isCarried: nil).isOn)
+  }
+
+  /// By id: any order, also in the middle of a session, and no anchor.
+  @Test func `a redelivery that is equal to a captured message, id included, is known`() {
+    var machine = RedeliveryMachine(
+      anchor: 0, windowLimit: 4, captured: 3, releasable: 3, window: (1...3).map(Self.digest), priority: nil,
+      prioritySince: 0, byMessageID: true)
+    func delivery(_ number: Int, redelivered: Bool = true, id: Bool = true) -> RedeliveryMachine.Delivery {
+      .init(
+        digest: Self.digest(number), redelivered: redelivered, marks: DeliveryMarks(hasMessageID: id))
+    }
+    let deliveries = [
+      delivery(3), delivery(4, redelivered: false), delivery(1), delivery(4), delivery(5), delivery(5),
+      // No id, or never delivered before: an id that a publisher used twice loses nothing.
+      delivery(2, id: false), delivery(1, redelivered: false),
+    ]
+    machine.sessionStarted(.none)
+    let verdicts = deliveries.map { machine.delivered($0) }
+    #expect(verdicts == [.known, .capture, .known, .known, .capture, .known, .capture, .capture])
+    #expect(machine.captured == 7 && machine.committing() == 7 && !machine.canSettle)
+    // Eight captured, four kept at least: the ledger forgets with the window.
+    #expect(machine.delivered(delivery(8, redelivered: false)) == .capture)
+    #expect(machine.window == [5, 2, 1, 8].map(Self.digest))
+    #expect(machine.delivered(delivery(3)) == .capture)
+    #expect(machine.delivered(delivery(5)) == .known)
+  }
+
   @Test func `a checkpoint carries no window for a very large prefetch count`() throws {
     let text = #"{"queue":{"name":"q"},"consumer":{"exclusive":true,"prefetch_count":9000}}"#
     #expect(DeduplicationPolicy(try ConfigSupport.parse(text), isCarried: true).trust == .none)

@@ -96,6 +96,31 @@ struct RedeliveryModelTests {
     #expect(total.score.lost == 0)
   }
 
+  /// Ids need no anchor: a queue that drops what it likes, and a broker that forgets more than the prefetch count.
+  @Test(arguments: Deployment.all)
+  func `unique ids lose nothing and duplicate nothing, whatever the broker forgets`(deployment: Deployment) {
+    // In committed mode a queue that drops what is journaled drops what only it still has.
+    let faults: [ModelWorld.Fault] = deployment.mode == .journaled ? [.anchorLoss] : []
+    let total = Total(300, .distinct, faults: ModelWorld.Fault.usual + faults) { payloads in
+      var setup = deployment.setup(payloads)
+      setup.byMessageID = true
+      setup.regressLimit = 20
+      return setup
+    }
+    #expect(total.score == ModelWorld.Score())
+    #expect(total.faults > 1200, "faults hardly ever strike")
+  }
+
+  @Test(arguments: Deployment.all)
+  func `every interleaving with two faults is exact with unique ids`(deployment: Deployment) {
+    var setup = deployment.setup([0, 1, 2])
+    setup.byMessageID = true
+    setup.prefetch = 2
+    let result = ModelSearch(setup: setup, faults: ModelWorld.Fault.usual, faultLimit: 2).run()
+    #expect(result.worst == ModelWorld.Score())
+    #expect(result.states > 1_000, "the search ends early")
+  }
+
   // MARK: Every interleaving
 
   struct SmallCase: CustomTestStringConvertible {

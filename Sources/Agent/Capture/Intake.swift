@@ -60,6 +60,8 @@ struct Intake {
   /// What was decided about a batch.
   struct Plan {
     fileprivate var items: [Item] = []
+    /// Deliveries that were captured before, by their ids, and how many of ``items`` come before each; tags grow.
+    fileprivate(set) var known: [(tag: UInt64, behind: Int)] = []
     /// Deliveries that were captured before, as which of all captured messages.
     var recognised: [(tag: UInt64, count: Int64)] = []
     /// Tags of messages of a stream from before the place to go on at; they only give the broker its credit back.
@@ -71,8 +73,19 @@ struct Intake {
 
     /// How many messages are to be appended.
     var count: Int { items.count }
-    /// Tags of the messages to be appended, in order.
-    var tags: [UInt64] { items.map(\.tag) }
+    /// Each tag of a message that is, or was, captured, with how many of this plan's messages are captured when it is:
+    /// its own number, from 1, or that of the newest one in front of a message that is known. Tags and numbers grow.
+    func forEachTag(_ body: (_ tag: UInt64, _ number: Int) -> Void) {
+      var rest = known[...]
+      for (index, item) in items.enumerated() {
+        while let next = rest.first, next.behind <= index {
+          body(next.tag, next.behind)
+          rest.removeFirst()
+        }
+        body(item.tag, index + 1)
+      }
+      for next in rest { body(next.tag, next.behind) }
+    }
     /// How many of them the broker may have sent before.
     var redelivered: Int { items.count { $0.redelivered } }
     /// Their digests, 16 bytes each; empty where none are kept.
@@ -142,6 +155,7 @@ struct Intake {
       item.digest = digest
       switch redelivery!.delivered(.init(digest: digest, redelivered: delivery.redelivered, marks: marks)) {
       case .capture: plan.items.append(item)
+      case .known: plan.known.append((item.tag, plan.items.count))
       case .hold: hold(item, batch)
       case .holdBehindOld(let count, let newest):
         hold(item, batch)

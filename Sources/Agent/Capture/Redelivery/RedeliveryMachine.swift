@@ -22,6 +22,10 @@ import AMQP
 ///   - A delivery is recognised only by position behind the anchor, never by the broker's redelivered flag; the flag only
 ///     refuses.
 ///
+/// Where publishers give messages unique ids, a ledger does it without regard to place: a redelivery that is equal to one of
+/// the last captured messages, its id included, is that message. It needs no anchor and no order, and bears other
+/// consumers. A message without an id, or one that is not marked redelivered, is new.
+///
 /// A value without I/O: deliveries in, verdicts out. Counts are of captured messages over the life of the capture.
 struct RedeliveryMachine {
   /// What is known of one delivery.
@@ -42,6 +46,8 @@ struct RedeliveryMachine {
     case captureHeld
     /// Those that wait and this one are the last `count` captured ones, in order.
     case recognised(count: Int)
+    /// This one is among the captured ones, whichever it is.
+    case known
   }
 
   /// Why deliveries of a session can be recognised by position.
@@ -62,6 +68,8 @@ struct RedeliveryMachine {
     case matching(Trust, held: [Delivery], candidates: [Int])
   }
 
+  /// The window's digests where messages are recognised by their ids; nil where by position.
+  private var ledger: Set<DeliveryDigest>?
   /// Length of the anchor: 8, at most a quarter of the prefetch count; 0 keeps none.
   let anchor: Int
   /// How many digests are kept at the most.
@@ -81,7 +89,7 @@ struct RedeliveryMachine {
 
   init(
     anchor: Int, windowLimit: Int, captured: Int64, releasable: Int64, window: [DeliveryDigest], priority: UInt8?,
-    prioritySince: Int64, prefetch: Int = .max
+    prioritySince: Int64, prefetch: Int = .max, byMessageID: Bool = false
   ) {
     self.anchor = anchor
     self.prefetch = prefetch
@@ -92,6 +100,7 @@ struct RedeliveryMachine {
     self.window = window
     self.priority = priority
     self.prioritySince = prioritySince
+    if byMessageID { ledger = Set(window) }
   }
 
   /// How many captured messages must come back before anything new: the anchor's length, 0 after a settling.
@@ -100,7 +109,7 @@ struct RedeliveryMachine {
   /// True where everything captured can be acknowledged and forgotten: messages flow, and an anchor is kept.
   var canSettle: Bool {
     switch state {
-    case .flowing: unacknowledged > 0
+    case .flowing: unacknowledged > 0 && anchor > 0
     case .matching: false
     }
   }
@@ -126,6 +135,9 @@ struct RedeliveryMachine {
   mutating func delivered(_ delivery: Delivery) -> Verdict {
     switch state {
     case .flowing:
+      if let ledger, delivery.redelivered, delivery.marks.hasMessageID, ledger.contains(delivery.digest) {
+        return .known
+      }
       capture(delivery)
       return .capture
     case .matching(let trust, let held, let candidates):
@@ -160,7 +172,7 @@ struct RedeliveryMachine {
     guard let first = candidates.first, let last = candidates.last else { return (0, 0) }
     let before = captured - Int64(window.count)
     guard prioritySince <= before + Int64(first) + 1 else { return (0, 0) }
-    let count = min(length, window.count - unacknowledged - last)
+    let count = max(0, min(length, window.count - unacknowledged - last))
     return (count, before + Int64(first + count))
   }
 
@@ -221,7 +233,11 @@ struct RedeliveryMachine {
       prioritySince = captured
     }
     window.append(delivery.digest)
+    ledger?.insert(delivery.digest)
     // Cut now and then, not at every message: removing from the front moves everything.
-    if window.count >= windowLimit * 2 { window.removeFirst(window.count - windowLimit) }
+    if window.count >= windowLimit * 2 {
+      window.removeFirst(window.count - windowLimit)
+      if ledger != nil { ledger = Set(window) }
+    }
   }
 }
