@@ -150,6 +150,21 @@ import Testing
     }
     try bench.publisher.delete(bench.queue)
   }
+
+  /// A priority queue gives messages back out of order, and other consumers are possible: only ids help.
+  @Test func `unique message ids are enough to capture each message once`() throws {
+    let bench = try Bench(arguments: ["x-max-priority": 9])
+    let journal = try temporaryDirectory() + "/journal.db"
+    let runtime = try capture(
+      bench,
+      [
+        "journal": ["path": .string(journal)], "max_priority": 9,
+        "consumer": ["prefetch_count": 500, "deduplicate_by": "message_id"],
+      ], seed: 6, holdingAcknowledgements: true)
+    judge(runtime.committed)
+    #expect(runtime.committed.count == Self.messages)
+    try bench.publisher.delete(bench.queue)
+  }
 }
 
 /// Documents of messages 1 to `count`, as `publishMany` makes them: each of them once, in order. Thousands of ids are no
