@@ -127,4 +127,19 @@ import Testing
     #expect(runtime.committed.count == Self.messages)
     try bench.publisher.delete(bench.queue)
   }
+
+  /// A priority queue gives messages back out of order, and other consumers are possible: only ids help.
+  @Test func `unique message ids are enough to capture each message once`() throws {
+    let bench = try Bench(arguments: ["x-max-priority": 9])
+    let journal = try temporaryDirectory() + "/journal.db"
+    let runtime = try capture(
+      bench,
+      [
+        "journal": ["path": .string(journal)], "max_priority": 9,
+        "consumer": ["prefetch_count": 500, "deduplicate_by": "message_id"],
+      ], seed: 6, holdingAcknowledgements: true)
+    judge(runtime.committed)
+    #expect(runtime.committed.count == Self.messages)
+    try bench.publisher.delete(bench.queue)
+  }
 }
