@@ -1,11 +1,12 @@
 // Plays the Flow runtime for one session, at as little cost as can be: commits every checkpoint at once.
 //
-//   driver REQUESTS MESSAGES [--hold JOURNAL] [--kill] [--tail FILE] -- COMMAND…
+//   driver REQUESTS MESSAGES [--hold JOURNAL] [--opened] [--kill] [--tail FILE] -- COMMAND…
 //
 // REQUESTS is a file of the lines to send first (spec, open). Ends the session once MESSAGES documents are committed.
 //
 //   --hold JOURNAL  read nothing after `opened`: the runtime stalls. The session counts as done when the journal holds
 //                   MESSAGES messages more than it did.
+//   --opened        the session counts as done when it is opened
 //   --kill          end the session with SIGKILL, as a crash would
 //   --tail FILE     the command writes documents to FILE instead of stdout, and is ended with SIGTERM
 //
@@ -165,15 +166,16 @@ static double latency(double share) {
 }
 
 int main(int count, char **arguments) {
-  if (count < 5) die("usage: driver REQUESTS MESSAGES [--hold JOURNAL] [--kill] [--tail FILE] -- COMMAND…");
+  if (count < 5) die("usage: driver REQUESTS MESSAGES [--hold JOURNAL] [--opened] [--kill] [--tail FILE] -- COMMAND…");
   const char *requests = arguments[1], *journal = NULL, *tail = NULL;
   uint64_t messages = strtoull(arguments[2], NULL, 10);
-  bool kills = false;
+  bool kills = false, opens = false;
   int index = 3;
   for (; index < count && strcmp(arguments[index], "--") != 0; index++) {
     if (strcmp(arguments[index], "--hold") == 0) journal = arguments[++index];
     else if (strcmp(arguments[index], "--tail") == 0) tail = arguments[++index];
     else if (strcmp(arguments[index], "--kill") == 0) kills = true;
+    else if (strcmp(arguments[index], "--opened") == 0) opens = true;
     else die("unknown argument %s", arguments[index]);
   }
   signal(SIGPIPE, SIG_IGN);
@@ -211,6 +213,9 @@ int main(int count, char **arguments) {
       rest(5000000);
     }
     result.last = nanoseconds(CLOCK_REALTIME);
+  } else if (opens) {
+    while (result.opened == 0)
+      if (!read_lines(output, &checkpoints)) die("the connector ended before it opened");
   } else if (tail) {
     int followed = -1;
     while (result.documents < messages) {
