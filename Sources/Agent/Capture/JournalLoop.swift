@@ -96,7 +96,7 @@ struct JournalLoop {
     } catch let failure as CaptureFailure {
       throw failure
     } catch {
-      throw CaptureFailure(cause: "journal", description: "\(error)", needsUser: true)
+      throw CaptureFailure.journal(error)
     }
   }
 
