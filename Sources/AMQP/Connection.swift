@@ -41,6 +41,8 @@ public final class Connection {
   private var listening = true
   /// The broker closed the channel.
   private var channelIsClosed = false
+  /// Nobody takes deliveries any more.
+  private var isClosing = false
 
   private static let channel: UInt16 = 1
 
@@ -136,8 +138,10 @@ extension Connection {
     try call(.channelOpen, during: "opening a channel") { $0 == .channelOpenOk ? true : nil }
   }
 
-  /// Says goodbye and waits for the answer; the broker has then handled everything sent before.
+  /// Says goodbye and waits for the answer; the broker has then handled everything sent before. What it delivers until
+  /// then is dropped, and returns to the queue with all else that is unacknowledged.
   public func close() throws(AMQPError) {
+    isClosing = true
     try call(.channelClose(code: 200, text: "done"), during: "closing the channel") {
       $0 == .channelCloseOk ? true : nil
     }
@@ -333,6 +337,7 @@ extension Connection {
         if let answer = accept(method) { return answer }
         throw AMQPError(.malformed(text: "an unexpected answer, \(method)"), during: "waiting for an answer")
       }
+      if isClosing && !batch.isEmpty { _ = takeBatch(refilling: DeliveryBatch()) }
       try flush()
       if try !read() {
         let events = Int16(POLLIN) | (written < output.count ? Int16(POLLOUT) : 0)

@@ -175,18 +175,22 @@ public struct DeliveryMarks: Equatable, Sendable {
   public var priority: UInt8?
   /// How often a quorum queue has taken the message back: `x-acquired-count`, else `x-delivery-count`. Nil on others.
   public var returns: Int64?
+  /// True where the publisher gave the message a `message_id` that is not empty.
+  public var hasMessageID = false
   /// Where in a stream the message is: `x-stream-offset`. Nil on other queues, unless a publisher made it up.
   public var streamOffset: Int64?
 
-  public init(priority: UInt8? = nil, returns: Int64? = nil) {
+  public init(priority: UInt8? = nil, returns: Int64? = nil, hasMessageID: Bool = false) {
     self.priority = priority
     self.returns = returns
+    self.hasMessageID = hasMessageID
   }
 
   /// Reads them from a property block; one that does not decode has none.
   public init(block: Span<UInt8>) {
     guard let properties = try? BasicProperties(block: block) else { return }
     priority = properties.priority
+    hasMessageID = properties.messageID?.isEmpty == false
     guard let headers = properties.headers else { return }
     var table = FieldTable(headers, of: block)
     var counts: [Int64?] = [nil, nil, nil]

@@ -26,8 +26,32 @@ import ArgumentParser
     version: Version.text,
     subcommands: [RunCommand.self, CheckCommand.self, SpecCommand.self, JournalCommand.self])
 
+  static func main() {
+    let arguments = Array(CommandLine.arguments.dropFirst())
+    if let mistake = misspeltCommand(arguments) { exit(withError: ValidationError(mistake)) }
+    main(arguments)
+  }
+
   func run() throws {
     try FlowDriver(log: Process.log).run()
+  }
+
+  /// What to say of a word that is no subcommand where one is needed; nil where there is no such word.
+  ///
+  /// - Parameter arguments: Of the command line, without the program's name.
+  static func misspeltCommand(_ arguments: [String]) -> String? {
+    var commands = Self.configuration.subcommands
+    for word in arguments {
+      // Behind an option anything may stand, and ArgumentParser has its own words for a wrong one.
+      guard !commands.isEmpty, !word.hasPrefix("-"), word != "help" else { return nil }
+      let names = commands.compactMap { $0.configuration.commandName }
+      guard let found = commands.first(where: { $0.configuration.commandName == word }) else {
+        let hint = EditDistance.nearest(to: word, among: names).map { "did you mean '\($0)'?" }
+        return "There is no command '\(word)'; \(hint ?? "there are: \(names.joined(separator: ", ")).")"
+      }
+      commands = found.configuration.subcommands
+    }
+    return nil
   }
 }
 

@@ -12,6 +12,21 @@ struct CLINameTests {
     #expect(RunCommand.fileName(stream) == name)
   }
 
+  @Test(
+    arguments: [
+      (["chek", "a.yaml"], "There is no command 'chek'; did you mean 'check'?"),
+      (["RUN"], "There is no command 'RUN'; did you mean 'run'?"),
+      (["journal", "stauts", "x"], "There is no command 'stauts'; did you mean 'status'?"),
+      (["capture.yaml"], "There is no command 'capture.yaml'; there are: run, check, spec, journal."),
+      (["journal", "delete"], "There is no command 'delete'; there are: "), ([], nil), (["--version"], nil),
+      (["help", "chek"], nil), (["run", "chek", "--output", "x"], nil), (["journal", "status", "stauts"], nil),
+      (["journal", "--help"], nil), (["journal"], nil),
+    ] as [([String], String?)])
+  func `a misspelt command gets a suggestion`(arguments: [String], beginning: String?) {
+    let mistake = SourceAMQP.misspeltCommand(arguments)
+    #expect((mistake == nil) == (beginning == nil) && mistake?.hasPrefix(beginning ?? "") != false, "\(mistake ?? "")")
+  }
+
   @Test func `identifiers are random UUIDs of version 4`() {
     var seen = Set<String>()
     for _ in 0..<500 {

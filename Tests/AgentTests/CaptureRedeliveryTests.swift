@@ -91,17 +91,59 @@ import Testing
       Self.verdicts(&machine, [first, Self.delivery(9), Self.delivery(10)], trust) == [.capture, .capture, .capture])
   }
 
-  @Test func `an anchor that lies behind a full prefetch window is given up at once`() {
+  private static func machine(prefetch: Int, captured n: Int = 10, since: Int64 = 0) -> RedeliveryMachine {
+    RedeliveryMachine(
+      anchor: 1, windowLimit: 100, captured: Int64(n), releasable: Int64(n) - 1, window: (1...n).map(digest),
+      priority: nil, prioritySince: since, prefetch: prefetch)
+  }
+
+  @Test func `what comes back in front of an anchor out of reach is old, and makes room for it`() {
+    var machine = Self.machine(prefetch: 4)
+    #expect(
+      Self.verdicts(&machine, (2...11).map { Self.delivery($0) }) == [
+        .hold, .hold, .hold, .holdBehindOld(count: 4, newest: 5), .hold, .hold, .hold,
+        .holdBehindOld(count: 4, newest: 9), .recognised(count: 1), .capture,
+      ])
+    // One that is just within reach is found.
+    var other = Self.machine(prefetch: 4)
+    #expect(Self.verdicts(&other, (7...10).map { Self.delivery($0) }).last == .recognised(count: 4))
+  }
+
+  @Test func `nothing that must not be acknowledged makes room`() {
+    // The anchor is 8, 9 and 10: 7 to 9 wait, and 8 and 9 must not be acknowledged.
     var machine = RedeliveryMachine(
       anchor: 3, windowLimit: 100, captured: 10, releasable: 7, window: (1...10).map(Self.digest), priority: nil,
-      prioritySince: 0, prefetch: 4)
-    let verdicts = Self.verdicts(&machine, (2...6).map { Self.delivery($0) })
-    #expect(verdicts == [.hold, .hold, .hold, .captureHeld, .capture])
-    // One that is just within reach is found.
-    var other = RedeliveryMachine(
-      anchor: 3, windowLimit: 100, captured: 10, releasable: 7, window: (1...10).map(Self.digest), priority: nil,
-      prioritySince: 0, prefetch: 4)
-    #expect(Self.verdicts(&other, (7...10).map { Self.delivery($0) }).last == .recognised(count: 4))
+      prioritySince: 0, prefetch: 3)
+    #expect(
+      Self.verdicts(&machine, (7...11).map { Self.delivery($0) }) == [
+        .hold, .hold, .holdBehindOld(count: 1, newest: 7), .recognised(count: 3), .capture,
+      ])
+  }
+
+  @Test func `behind what made room a delivery that does not fit is new, with those that still wait`() {
+    var machine = Self.machine(prefetch: 4)
+    #expect(
+      Self.verdicts(&machine, [2, 3, 4, 5, 6, 42].map { Self.delivery($0) }) == [
+        .hold, .hold, .hold, .holdBehindOld(count: 4, newest: 5), .hold, .captureHeld,
+      ])
+    #expect(machine.captured == 12)
+  }
+
+  @Test func `wherever alike messages stand, only what is acknowledgeable for all places makes room`() {
+    // 1 2 1 2 1 2 3: 1 2 1 may begin at the first or at the third.
+    var machine = RedeliveryMachine(
+      anchor: 2, windowLimit: 100, captured: 7, releasable: 5, window: [1, 2, 1, 2, 1, 2, 3].map(Self.digest),
+      priority: nil, prioritySince: 0, prefetch: 3)
+    #expect(
+      Self.verdicts(&machine, [1, 2, 1, 2, 3].map { Self.delivery($0) }) == [
+        .hold, .hold, .holdBehindOld(count: 3, newest: 3), .hold, .recognised(count: 2),
+      ])
+  }
+
+  @Test func `nothing makes room where priorities changed meanwhile`() {
+    var machine = Self.machine(prefetch: 4, since: 5)
+    #expect(
+      Self.verdicts(&machine, (2...6).map { Self.delivery($0) }) == [.hold, .hold, .hold, .captureHeld, .capture])
   }
 
   @Test func `on a quorum queue returns that grow are out of order`() {
@@ -197,6 +239,52 @@ import Testing
     let configuration = try ConfigSupport.parse(text)
     #expect(DeduplicationPolicy(configuration, isCarried: false).trust == trust)
     #expect(DeduplicationPolicy(configuration, isCarried: nil).trust == .none)
+  }
+
+  /// Ids need neither order nor a sole consumer.
+  @Test(arguments: [
+    (#"{"queue":{"name":"q"},"consumer":{"deduplicate_by":"message_id"}}"#, true, true),
+    (#"{"queue":{"name":"q"},"max_priority":9,"consumer":{"deduplicate_by":"message_id"}}"#, true, true),
+    (#"{"queue":{"name":"q"},"consumer":{"deduplicate_by":"message_id","prefetch_count":0}}"#, true, false),
+    (#"{"queue":{"name":"q"},"consumer":{"deduplicate_by":"message_id","prefetch_count":9000}}"#, true, false),
+    (#"{"queue":{"name":"q"},"consumer":{"deduplicate_by":"message_id","deduplicate":"off"}}"#, false, false),
+    (#"{"queue":{"name":"q"},"consumer":{"deduplicate_by":"message_id","no_ack":true}}"#, false, false),
+    (
+      #"{"queue":{"name":"q","arguments":{"x-queue-type":"stream"}},"consumer":{"deduplicate_by":"message_id"}}"#,
+      false, false
+    ),
+  ])
+  func `ids recognise redeliveries on any queue but a stream`(text: String, journal: Bool, carried: Bool) throws {
+    let configuration = try ConfigSupport.parse(text)
+    #expect(DeduplicationPolicy(configuration, isCarried: false).byMessageID == journal)
+    #expect(DeduplicationPolicy(configuration, isCarried: true).byMessageID == carried)
+    #expect(DeduplicationPolicy(configuration, isCarried: false).trust == .none)
+    #expect(!DeduplicationPolicy(configuration, isCarried: nil).isOn)
+  }
+
+  /// By id: any order, also in the middle of a session, and no anchor.
+  @Test func `a redelivery that is equal to a captured message, id included, is known`() {
+    var machine = RedeliveryMachine(
+      anchor: 0, windowLimit: 4, captured: 3, releasable: 3, window: (1...3).map(Self.digest), priority: nil,
+      prioritySince: 0, byMessageID: true)
+    func delivery(_ number: Int, redelivered: Bool = true, id: Bool = true) -> RedeliveryMachine.Delivery {
+      .init(
+        digest: Self.digest(number), redelivered: redelivered, marks: DeliveryMarks(hasMessageID: id))
+    }
+    let deliveries = [
+      delivery(3), delivery(4, redelivered: false), delivery(1), delivery(4), delivery(5), delivery(5),
+      // No id, or never delivered before: an id that a publisher used twice loses nothing.
+      delivery(2, id: false), delivery(1, redelivered: false),
+    ]
+    machine.sessionStarted(.none)
+    let verdicts = deliveries.map { machine.delivered($0) }
+    #expect(verdicts == [.known, .capture, .known, .known, .capture, .known, .capture, .capture])
+    #expect(machine.captured == 7 && machine.committing() == 7 && !machine.canSettle)
+    // Eight captured, four kept at least: the ledger forgets with the window.
+    #expect(machine.delivered(delivery(8, redelivered: false)) == .capture)
+    #expect(machine.window == [5, 2, 1, 8].map(Self.digest))
+    #expect(machine.delivered(delivery(3)) == .capture)
+    #expect(machine.delivered(delivery(5)) == .known)
   }
 
   @Test func `a checkpoint carries no window for a very large prefetch count`() throws {

@@ -272,34 +272,4 @@ struct ConfigProblemTests {
     #expect(problem.count < 200)
     #expect(problem.hasSuffix("…\""))
   }
-
-  @Test func `a setting that is not built yet takes its default alone`() {
-    let unsupported = [
-      "queue.declare": "declaring comes first", "consumer.prefetch_count": "later",
-      "queue.arguments": "later", "bindings[].arguments": "later", "tls.client_key": "later",
-    ]
-    func problems(_ value: JSONValue, _ path: String) -> [String] {
-      ConfigSupport.problems(ConfigSupport.configuration(with: value, at: path), unsupported: unsupported)
-    }
-    let table = JSONValue.object(JSONObject(members: [.init(key: "a", value: .bool(true))]))
-    #expect(problems(.string("active"), "queue.declare") == [])
-    #expect(problems(.number("100"), "consumer.prefetch_count") == [])
-    #expect(problems(.object(JSONObject()), "queue.arguments") == [])
-    #expect(
-      problems(.string("passive"), "queue.declare")
-        == [#"queue.declare: "passive" is not supported by this version yet: declaring comes first"#])
-    #expect(
-      problems(.number("7"), "consumer.prefetch_count")
-        == ["consumer.prefetch_count: the number 7 is not supported by this version yet: later"])
-    #expect(
-      problems(table, "bindings[].arguments")
-        == ["bindings[0].arguments: an object is not supported by this version yet: later"])
-    #expect(
-      problems(.string("MARK"), "tls.client_key")
-        == ["tls.client_key: the value is not supported by this version yet: later"])
-  }
-
-  @Test func `every path that is not supported yet is a row`() {
-    for path in SettingsTable.notYetSupported.keys { #expect(SettingsTable.setting(at: path) != nil, "\(path)") }
-  }
 }

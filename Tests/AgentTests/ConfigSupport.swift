@@ -7,9 +7,9 @@ enum ConfigSupport {
   }
 
   /// The problems of a configuration, none where it is valid.
-  static func problems(_ value: JSONValue, hidden: Set<String> = [], unsupported: [String: String] = [:]) -> [String] {
+  static func problems(_ value: JSONValue, hidden: Set<String> = []) -> [String] {
     do {
-      _ = try EndpointConfiguration.parse(value, hidden: hidden, unsupported: unsupported)
+      _ = try EndpointConfiguration.parse(value, hidden: hidden)
       return []
     } catch {
       return error.lines

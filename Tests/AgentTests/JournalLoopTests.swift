@@ -31,7 +31,7 @@ struct JournalLoopTests {
       }
       try tx.appendDigests(
         (1...10).flatMap { DeliveryDigest(high: 0, low: $0).bytes }, priority: nil, since: Position(rawValue: 1),
-        window: RedeliveryKeeper.window)
+        window: RedeliveryKeeper.positionWindow)
       try tx.setRedelivery(
         RedeliveryRecord(
           queue: "\(configuration.host):\(configuration.port)/\(configuration.virtualHost)/orders",

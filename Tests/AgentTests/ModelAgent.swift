@@ -41,6 +41,8 @@ struct ModelSetup: Hashable {
   var matchingPrefetch = 12
   /// How many acknowledgements a crash of a classic queue's broker takes back at the most.
   var regressLimit = 0
+  /// Redeliveries are recognised by their ids: each message has one, and payloads are distinct.
+  var byMessageID = false
   /// The queue may be found idle, and the anchor be acknowledged.
   var settles = false
   var mutant: ModelMutant?
@@ -61,6 +63,8 @@ struct ModelAgent {
   struct Plan {
     var rows: [ModelDelivery] = []
     var recognised: [(tag: UInt64, position: Int)] = []
+    /// Recognised by their ids, with how many of `rows` come before each.
+    var known: [(tag: UInt64, behind: Int)] = []
   }
 
   struct Handover: Hashable {
@@ -97,8 +101,9 @@ struct ModelAgent {
     self.setup = setup
     let digests = setup.mutant == .forgetsTheWindow ? [] : record.window.map(Self.digest)
     machine = RedeliveryMachine(
-      anchor: setup.mutant == .keepsNoAnchor ? 0 : setup.anchor, windowLimit: 4096, captured: Int64(record.captured),
-      releasable: Int64(record.releasable), window: digests, priority: nil, prioritySince: 0)
+      anchor: setup.mutant == .keepsNoAnchor || setup.byMessageID ? 0 : setup.anchor, windowLimit: 4096,
+      captured: Int64(record.captured), releasable: Int64(record.releasable), window: digests, priority: nil,
+      prioritySince: 0, prefetch: setup.matchingPrefetch, byMessageID: setup.byMessageID)
     acknowledgements = AcknowledgementMachine(
       mode: setup.mode, safe: Position(rawValue: machine.releasable))
     safe = Int(machine.releasable)
@@ -107,7 +112,10 @@ struct ModelAgent {
 
   private static func digest(_ payload: Int) -> DeliveryDigest { DeliveryDigest(high: 0, low: UInt64(payload)) }
 
-  private var trust: RedeliveryMachine.Trust { setup.kind == .classic ? .exclusive : .sole }
+  private var trust: RedeliveryMachine.Trust {
+    if setup.byMessageID { return .none }
+    return setup.kind == .classic ? .exclusive : .sole
+  }
 
   // MARK: The connection thread
 
@@ -147,7 +155,14 @@ struct ModelAgent {
     for delivery in taken.deliveries {
       switch verdict(on: delivery) {
       case .capture: plan.rows.append(delivery)
+      case .known: plan.known.append((delivery.tag, plan.rows.count))
       case .hold: held.append(delivery)
+      case .holdBehindOld(let count, let newest):
+        held.append(delivery)
+        for (index, old) in held.prefix(count).enumerated() {
+          plan.recognised.append((old.tag, Int(newest) - (count - 1 - index)))
+        }
+        held.removeFirst(count)
       case .captureHeld:
         if setup.mutant != .dropsTheHeld { plan.rows += held }
         plan.rows.append(delivery)
@@ -203,7 +218,15 @@ struct ModelAgent {
 
   private mutating func acknowledge(_ plan: Plan, behind before: Int) {
     for recognised in plan.recognised { appended(recognised.tag, at: recognised.position) }
-    for (index, row) in plan.rows.enumerated() { appended(row.tag, at: before + 1 + index) }
+    var known = plan.known[...]
+    for (index, row) in plan.rows.enumerated() {
+      while let next = known.first, next.behind <= index {
+        appended(next.tag, at: before + next.behind)
+        known.removeFirst()
+      }
+      appended(row.tag, at: before + 1 + index)
+    }
+    for next in known { appended(next.tag, at: before + next.behind) }
     let releasable = Position(rawValue: machine.releasable)
     release(
       through: Int(machine.releasable),
@@ -238,7 +261,8 @@ struct ModelAgent {
     emittedReleasable = max(emittedReleasable, journal.captured - (isSettling ? 0 : machine.anchor))
     var state = journal
     state.releasable = emittedReleasable
-    state.window = Array(state.window.suffix(max(setup.prefetch, setup.anchor)))
+    state.window = Array(
+      state.window.suffix(setup.byMessageID ? 4 * setup.prefetch : max(setup.prefetch, setup.anchor)))
     outstanding.append(state)
     return state
   }
@@ -274,7 +298,8 @@ struct ModelAgent {
   private mutating func verdict(on delivery: ModelDelivery) -> RedeliveryMachine.Verdict {
     let digest = Self.digest(setup.payloads[delivery.message])
     let seen = RedeliveryMachine.Delivery(
-      digest: digest, redelivered: delivery.redelivered, marks: DeliveryMarks(priority: nil, returns: delivery.returns))
+      digest: digest, redelivered: delivery.redelivered,
+      marks: DeliveryMarks(priority: nil, returns: delivery.returns, hasMessageID: setup.byMessageID))
     switch setup.mutant {
     case .trustsTheFlag where delivery.redelivered: return .recognised(count: 1)
     case .trustsTheDigest where delivery.redelivered && machine.window.suffix(setup.prefetch).contains(digest):
@@ -333,7 +358,8 @@ struct ModelAgent {
     key.append(254)
     key.append(byte(emittedReleasable))
     key.append(byte((settlingAt ?? -1) + 1))
-    for list in [plan?.recognised ?? [], waiting] {
+    let known = (plan?.known ?? []).map { (tag: $0.tag, position: $0.behind) }
+    for list in [plan?.recognised ?? [], known, waiting] {
       key.append(byte(list.count))
       for entry in list {
         key.append(byte(Int(entry.tag)))

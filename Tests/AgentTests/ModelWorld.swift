@@ -80,7 +80,8 @@ struct ModelWorld {
       if !runtime.acknowledgements.isEmpty { steps.append(.runtimeAcknowledge) }
     }
     // Silence means that nothing will come: not that something is slow.
-    let nothingComes = broker.toAgent.isEmpty && !broker.canDeliver
+    let nothingComes =
+      broker.toAgent.isEmpty && !broker.canDeliver && broker.toBroker.isEmpty && agent.mailbox == nil
     if nothingComes && agent.canFallSilent { steps.append(.silence) }
     if nothingComes && agent.canSettle { steps.append(.settle) }
     return steps

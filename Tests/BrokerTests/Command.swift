@@ -14,11 +14,12 @@ final class Command: Sendable {
   let child: ChildProcess
   private let output: Monitor<Output>
 
-  init(_ arguments: [String] = [], environment: [String: String] = [:]) throws {
+  /// - Parameter executable: Another program than source-amqp.
+  init(_ arguments: [String] = [], environment: [String: String] = [:], executable: String? = nil) throws {
     let output = Monitor(Output())
     self.output = output
     child = try ChildProcess(
-      try connectorBinary(), arguments,
+      try executable ?? connectorBinary(), arguments,
       environment: ["LOG_LEVEL": "info", "LOG_FORMAT": "json"].merging(environment) { $1 }
     ) { event in
       output.update {

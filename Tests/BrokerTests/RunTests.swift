@@ -227,5 +227,8 @@ import Testing
       #expect(output.lines.isEmpty)
       #expect(output.log.contains { $0.hasPrefix("Usage: source-amqp") || $0.hasPrefix("Error") })
     }
+    let misspelt = try Command(["chek", "a.yaml"]).finish()
+    #expect(misspelt.exit == .exited(64))
+    #expect(misspelt.output.log.first == "Error: There is no command 'chek'; did you mean 'check'?")
   }
 }

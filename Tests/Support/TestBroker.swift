@@ -14,7 +14,7 @@ public struct TestBroker: Sendable {
   /// The common name of the client certificate there. No such user exists until a test adds it.
   public let tlsUser: String
   /// What `scripts/broker` knows the broker by.
-  private let directory: String
+  public let directory: String
 
   /// Reads the variables that scripts/test exports.
   ///

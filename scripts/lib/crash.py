@@ -1,155 +1,469 @@
-"""Kills the connector (SIGKILL) at random moments under load and counts what came through.
+"""Kills the connector, its runtime or its broker at random moments under load, and counts what came through.
 
-In journaled mode, with a journal that outlives the process, and against a real broker:
+Messages are published all the time, in small bursts and always some ahead of the connector, while one fault of --kill
+follows another: `agent` is SIGKILL, `term` SIGTERM, `driver` a runtime that is gone (both pipes closed, nothing committed
+any more), `reset` a TCP connection reset, `broker` SIGKILL of the whole broker, and its start. The runtime commits at
+once, combines checkpoints, holds commits or loses acknowledgements, as drawn. At the end, of what is committed:
 
-  * every message published is a committed document at the end (nothing lost);
-  * the way from journal to document is exact: in every session_id the committed sequence runs 1, 2, 3 … in order;
-  * a message committed twice is a redelivery of the broker's, and marked `redelivered`;
+  * every message that the broker confirmed is there (nothing lost);
+  * nothing is there twice, where the guarantees say once: one consumer that is known to be the only one, or a stream, or
+    message ids; payloads that differ, but for streams; a broker that was not killed, but for journaled classic queues;
+  * elsewhere a message captured twice is marked `redelivered`; with `--deduplicate off`, the control, there must be one;
+  * in every session_id the sequence runs 1, 2, 3 …, and first captures are in the order of the queue;
   * bodies arrive as they were sent: the header `digest` is the SHA-256 of what body_raw stands for.
 
-The moments come from --seed; what happens at them also depends on the machine. Exit status 1 if one of these fails.
+Messages that share a payload cannot be told apart: they are counted per payload, again and again with the queue empty,
+and on a stream by offset. Moments are drawn from --seed as numbers of documents; what happens at them also depends on
+the machine. Exit status 1 if one of these fails, 2 if too few faults came with work outstanding.
 """
 
 import argparse
-import base64
-import hashlib
+import collections
 import os
 import random
+import shutil
+import sqlite3
+import subprocess
 import sys
-import threading
 import time
 
+import messages
+from load import Load
+from proxy import Proxy
 from publisher import Publisher
 from runtime import Runtime
+from score import Record, compare, judge, out_of_order
+
+FAULTS = ["agent", "driver", "broker", "reset", "term"]
+QUEUES = {
+    "classic": {}, "quorum": {"x-queue-type": "quorum", "x-single-active-consumer": True},
+    "stream": {"x-queue-type": "stream"}}
+# Seconds for a step that takes a fraction of one on an idle machine.
+PATIENCE = 120
+# Seconds after which deliveries that wait for a verdict are taken for new, and a little.
+SILENCE = 7
 
 
-def octets(document):
-    raw = document.get("body_raw", "")
-    return base64.b64decode(raw) if document.get("body_encoding") == "base64" else raw.encode()
+class Capture(Runtime):
+    """A runtime that keeps only what is counted, and lets the load run so far ahead and no further."""
+
+    def __init__(self, *arguments, load, backlog, **options):
+        super().__init__(*arguments, **options)
+        self.load, self.backlog = load, backlog
+        self.uncommitted = 0
+
+    def kept(self, document):
+        self.uncommitted += 1
+        self.load.allow(len(self.committed) + self.uncommitted + self.backlog)
+        return Record(document, self.session)
+
+    def settle(self):
+        super().settle()
+        self.uncommitted = len(self.sequence) + sum(len(documents) for documents, _ in self.pending)
+
+    def forget(self):
+        super().forget()
+        self.uncommitted = 0
+
+    @property
+    def captured(self):
+        return len(self.committed) + self.uncommitted
 
 
-def judge(committed, published):
-    """Counts and findings about the committed documents, given the set of published ids."""
-    seen, duplicated, unmarked, damaged, strangers = set(), 0, 0, 0, 0
-    order, problems = {}, []
-    current = None
-    for document in committed:
-        session, sequence = document["session_id"], document["sequence"]
-        if session != current and session in order:
-            problems.append(f"session {session} comes back after another one")
-        current = session
-        expected = order.get(session, 0) + 1
-        if sequence != expected:
-            problems.append(f"session {session}: sequence {sequence} after {expected - 1}")
-        order[session] = sequence
-        identity = document["properties"]["message_id"]
-        if identity not in published:
-            strangers += 1
-        if identity in seen:
-            duplicated += 1
-            unmarked += not document["delivery"]["redelivered"]
-        seen.add(identity)
-        damaged += document["properties"]["headers"]["digest"] != hashlib.sha256(octets(document)).hexdigest()
-    return {
-        "published": len(published), "committed": len(committed), "lost": len(published - seen),
-        "duplicated": duplicated, "duplicated not marked redelivered": unmarked, "damaged": damaged,
-        "never published": strangers, "out of order": len(problems),
-    }, problems
+class Crash:
+    def __init__(self, options):
+        self.options, self.rng = options, random.Random(options.seed)
+        environ = os.environ
+        self.directory = environ["WORK_DIRECTORY"]
+        self.queue, self.arguments = f"crash-{options.seed}", QUEUES[options.queue]
+        kind = "mixed" if options.payload == "distinct" else options.payload
+        # Before any thread of this process: it is forked.
+        self.load = Load(self.queue, kind, options.seed, options.burst)
+        self.publisher = Publisher()
+        self.publisher.declare(self.queue, arguments=self.arguments)
+        self.publisher.close()
+        self.load.start()
+        host, port = environ["SOURCE_AMQP_TEST_HOST"], int(environ["SOURCE_AMQP_TEST_PORT"])
+        self.proxy = None
+        if "reset" in options.kill:
+            self.proxy = Proxy(host, port)
+            host, port = "127.0.0.1", self.proxy.port
+        consumer = {
+            "prefetch_count": options.prefetch, "deduplicate": options.deduplicate,
+            "deduplicate_by": options.deduplicate_by,
+            "exclusive": options.queue == "classic" and not options.shared}
+        if options.queue == "stream":
+            consumer["arguments"] = {"x-stream-offset": "first"}
+        journal = {"path": f"{self.directory}/journal.db"} if options.mode == "journaled" else {}
+        self.scratch = f"{self.directory}/tmp"
+        self.runtime = Capture(environ["SOURCE_AMQP_BINARY"], {
+            "host": host, "port": port, "queue": {"name": self.queue, "arguments": self.arguments},
+            "reconnect_delay": 0.1, "consumer": consumer, "journal": journal | {"acknowledge": options.mode}},
+            load=self.load, backlog=options.backlog, log_path=f"{self.directory}/log")
+        self.runtime.environment["TMPDIR"] = self.scratch
+        self.running = False
+        self.left_alone = []
+        self.failures = []
+        # How often something was outstanding when a fault came: [of how many, was].
+        self.outstanding = collections.defaultdict(lambda: [0, 0])
+        self.excess = None
+        self.sent, self.uncertain = 0, []
+
+    # Steps.
+
+    def start(self, wait_opened=True):
+        """A new start; of a journal that does not outlive the process nothing is left."""
+        if self.options.mode == "committed" and not self.left_alone:
+            shutil.rmtree(self.scratch, ignore_errors=True)
+        os.makedirs(self.scratch, exist_ok=True)
+        self.runtime.start(wait_opened=wait_opened)
+        self.running = True
+
+    def policy(self):
+        """How the runtime commits until the next fault, as drawn; True where everything goes on."""
+        draw = self.rng.random()
+        commits, acknowledgements = draw < 0.1, 0.1 <= draw < 0.3
+        self.runtime.combine(self.rng.uniform(0.005, 0.1) if draw > 0.7 else 0)
+        self.runtime.hold(commits=commits, acknowledgements=acknowledgements)
+        return not commits and not acknowledgements
+
+    def await_progress(self, documents, checkpoints, goes_on):
+        """Waits for so many more documents, or checkpoints if they come first. In committed mode a runtime that holds
+        anything back soon gets none."""
+        runtime, deadline = self.runtime, time.monotonic() + PATIENCE
+        documents, checkpoints = documents + runtime.captured, checkpoints + runtime.checkpoints
+        while runtime.captured < documents and runtime.checkpoints < checkpoints:
+            with runtime.changed:
+                before = runtime.captured
+                moved = runtime.changed.wait_for(lambda: runtime.captured != before or runtime.ended, 0.3)
+            if runtime.ended:
+                runtime.wait(lambda: False, "document")
+            if moved:
+                deadline = time.monotonic() + PATIENCE
+            elif not goes_on and self.options.mode == "committed":
+                return
+            elif time.monotonic() > deadline:
+                raise RuntimeError(f"no document within {PATIENCE} s; last log line: {runtime.last_log}")
+
+    def note(self, what, is_there):
+        self.outstanding[what][0] += 1
+        self.outstanding[what][1] += bool(is_there)
+
+    def look(self, fault, confirmed, committed, uncommitted):
+        """What was outstanding when the fault came, for the report: messages published and not emitted, emitted and not
+        committed, journaled and not committed, journaled and not acknowledged. The last every other time only, since it
+        waits until the broker has seen the end of the connection."""
+        found = {"published": max(0, confirmed - committed - uncommitted), "emitted": uncommitted}
+        if self.options.mode == "journaled" and not self.running:
+            try:
+                journal = sqlite3.connect(f"file:{self.directory}/journal.db?mode=ro", uri=True, timeout=30)
+                last, done = journal.execute("SELECT last_position, committed_position FROM summary").fetchone()
+                journal.close()
+                found["journaled"] = last - done
+            except sqlite3.OperationalError:
+                last = None  # Killed before there was one.
+            if fault == "agent" and self.options.queue == "classic" and last is not None and self.rng.random() < 0.5:
+                with self.load.lock:
+                    published = self.load.confirmed.value
+                    ready = self.rest()
+                found["unacknowledged"] = ready - (published - last)
+        outstanding = found["published"] > 0 or uncommitted > 0
+        for what, count in found.items():
+            # The anchor is always unacknowledged.
+            self.note(what, count > (8 if what == "unacknowledged" else 0))
+        self.note("anything", outstanding or found.get("journaled", 0) > 0)
+        return ", ".join(f"{count} {what}" for what, count in found.items())
+
+    def rest(self):
+        """How many messages are in the queue once nobody consumes it."""
+        publisher = Publisher()
+        while (info := publisher.queue_info(self.queue))["consumers"]:
+            time.sleep(0.005)
+        publisher.close()
+        return info["messages"]
+
+    # Faults.
+
+    def agent(self):
+        self.runtime.kill()
+        self.running = False
+
+    def term(self):
+        if self.rng.random() < 0.5:
+            self.runtime.hold()
+        status = self.runtime.terminate(PATIENCE)
+        self.running = False
+        if status != 0:
+            raise RuntimeError(f"the connector ended with {status} after SIGTERM: {self.runtime.last_log}")
+
+    def driver(self):
+        self.runtime.abandon()
+        self.running = False
+        self.left_alone.append(self.runtime.process)
+        # A journal has one owner; without one, the next connector may start while the last one still ends.
+        if self.options.mode == "journaled" or self.rng.random() < 0.5:
+            self.reap()
+
+    def reap(self):
+        for process in self.left_alone:
+            process.wait(PATIENCE)
+        self.left_alone = []
+
+    def reset(self):
+        self.proxy.reset()
+
+    def broker(self):
+        self.control("kill")
+        if self.rng.random() < 0.3:
+            self.agent()
+        self.control("start")
+
+    @staticmethod
+    def control(command):
+        result = subprocess.run(
+            ["scripts/broker", command, os.environ["SOURCE_AMQP_TEST_BROKER_DIR"]], stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, check=False, timeout=PATIENCE)
+        if result.returncode != 0:
+            raise RuntimeError(f"scripts/broker {command}: {result.stderr}")
+
+    # The run.
+
+    def cycle(self, number, share):
+        options, runtime, rng = self.options, self.runtime, self.rng
+        fault = rng.choice(options.kill)
+        goes_on = self.policy()
+        # One kill in five falls into the start; the others anywhere from the first document or checkpoint on.
+        early = not self.running and fault == "agent" and rng.random() < 0.2
+        documents, checkpoints, pause = rng.randint(1, share), rng.choice([1, 2, 5, 1000, 1000]), rng.random()
+        self.load.allow(runtime.captured + options.backlog)
+        if not self.running:
+            self.start(wait_opened=not early)
+        if early:
+            time.sleep(pause * 0.2)
+        else:
+            self.await_progress(documents, checkpoints, goes_on)
+            if pause < 0.5:
+                time.sleep(pause * 0.06)
+        with runtime.changed:
+            confirmed, committed, uncommitted = self.load.confirmed.value, len(runtime.committed), runtime.uncommitted
+        getattr(self, fault)()
+        found = self.look(fault, confirmed, committed, uncommitted)
+        print(f"{number:4} {fault:7}{'(start)' if early else '':8}{committed:7} committed; {found}", flush=True)
+
+    def drain(self, published):
+        """Lets everything published so far be captured, with nothing left in the queue."""
+        runtime = self.runtime
+        runtime.combine(0)
+        runtime.hold()
+        if not self.running:
+            self.start()
+        if self.options.payload == "distinct":
+            seen, scanned = set(), 0
+
+            def complete():
+                nonlocal scanned
+                seen.update(record.identity for record in runtime.committed[scanned:])
+                scanned = len(runtime.committed)
+                return len(seen) >= published
+        else:
+            def complete():
+                return len(runtime.committed) >= published
+        runtime.wait(complete, "last message", PATIENCE)
+        if self.options.queue != "stream":
+            publisher, deadline = Publisher(), time.monotonic() + PATIENCE
+            while publisher.queue_info(self.queue)["messages"]:
+                if time.monotonic() > deadline:
+                    raise RuntimeError(f"messages stay in the queue; last log line: {runtime.last_log}")
+                time.sleep(0.02)
+            publisher.close()
+        if not self.promised():
+            # What waits for a verdict is captured after a silence.
+            while True:
+                before = runtime.captured
+                time.sleep(SILENCE)
+                if runtime.captured == before:
+                    break
+        runtime.wait(lambda: not runtime.pending and not runtime.owed and not runtime.sequence, "last acknowledgement")
+
+    def check_excess(self):
+        """With the queue empty: how much more of a payload was captured than sent can only grow."""
+        published = self.load.confirmed.value
+        self.drain(published)
+        with self.load.lock:
+            sent = collections.Counter(self.identities(self.load.tried.value))
+        captured = collections.Counter(record.identity for record in self.runtime.committed)
+        excess = {identity: captured[identity] - count for identity, count in sent.items()}
+        for identity, count in excess.items():
+            if count < (self.excess or {}).get(identity, 0):
+                self.failures.append(f"lost, with the queue empty: {identity} went from "
+                                     f"{self.excess.get(identity, 0):+} to {count:+}")
+        self.excess = excess
+
+    def identities(self, count):
+        seed, kind = self.options.seed, self.options.payload
+        return [f"m-{messages.original(seed, kind, number):07}" for number in range(1, count + 1)]
+
+    def promised(self):
+        """Whether each message is captured once."""
+        options = self.options
+        if options.queue == "stream":
+            return True
+        if options.deduplicate == "off" or options.payload != "distinct":
+            return False
+        if options.deduplicate_by == "message_id":
+            return True
+        if "broker" in options.kill and (options.queue, options.mode) != ("classic", "journaled"):
+            # A checkpoint carries no more digests than the prefetch count asks for.
+            return False
+        return options.deduplicate == "assert" or options.queue == "quorum" or not options.shared
+
+    def run(self):
+        options, runtime = self.options, self.runtime
+        # Faults come so often that about --messages are published until the last one, or more.
+        share = 2 * options.messages // options.cycles
+        self.load.allow(options.backlog)
+        try:
+            for number in range(1, options.cycles + 1):
+                self.cycle(number, share)
+                if options.payload != "distinct" and number % 10 == 0 and options.queue != "stream" \
+                        and "broker" not in options.kill:
+                    # What is published now waits until the queue was empty.
+                    with self.load.lock:
+                        limit, self.load.limit.value = self.load.limit.value, 0
+                        backlog, runtime.backlog = runtime.backlog, -1 << 40
+                    self.check_excess()
+                    runtime.backlog = backlog
+                    self.load.allow(limit)
+            self.sent, self.uncertain = self.load.end()
+            self.reap()
+            self.drain(self.sent - len(self.uncertain))
+            status = runtime.stop(PATIENCE)
+            if status != 0:
+                self.failures.append(f"the last session ended with {status}: {runtime.last_log}")
+        except (RuntimeError, subprocess.TimeoutExpired) as error:
+            self.failures.append(str(error))
+            if runtime.process.poll() is None:
+                runtime.kill()
+            for process in self.left_alone:
+                process.kill()
+        if runtime.failure:
+            self.failures.append(runtime.failure)
+
+    def score(self):
+        """Counts, and what failed."""
+        options, records = self.options, self.runtime.committed
+        identities = self.identities(self.sent)
+        doubtful = collections.Counter(identities[number - 1] for number in self.uncertain)
+        if options.payload == "distinct" and options.queue != "stream":
+            seen = {record.identity for record in records}
+            counts, problems = judge(records, set(identities) - (set(doubtful) - seen))
+            if self.promised():
+                problems += out_of_order(records)
+        else:
+            counts, problems = compare(records, identities, doubtful, options.queue == "stream")
+        if self.uncertain:
+            counts["not confirmed, and captured or not"] = len(self.uncertain)
+        failed = ["lost", "duplicated not marked redelivered", "damaged", "never published", "out of order"]
+        if self.promised():
+            failed.append("duplicated")
+        if options.queue != "stream":
+            counts["left in the queue"] = left = self.rest()
+            # The anchor of a committed capture stays in the queue when it ends: what comes back of it is recognised.
+            if options.mode == "journaled" or left > 8:
+                failed.append("left in the queue")
+        if "duplicated" in failed and self.uncertain:
+            counts["of them, behind a message that the broker lost"] = excused = self.excused(set(doubtful))
+            if excused == counts["duplicated"]:
+                failed.remove("duplicated")
+        failures = [f"{counts[name]} {name}" for name in failed if counts.get(name)] + problems[:5]
+        if options.deduplicate == "off" and options.queue != "stream" and not counts["duplicated"]:
+            failures.append("the control shows no duplicate, so this run shows nothing")
+        return counts, failures
+
+    def excused(self, doubtful):
+        """How many repeated ones come from an anchor that the broker has lost: what it had delivered and not confirmed to
+        the publisher may be gone with a SIGKILL, and then nothing shows where the old messages end."""
+        first, last_lost, excused = {}, -1, 0
+        times = collections.Counter(record.identity for record in self.runtime.committed)
+        for index, record in enumerate(self.runtime.committed):
+            if record.identity in first:
+                excused += first[record.identity] < last_lost
+            elif record.identity in doubtful and times[record.identity] == 1:
+                last_lost = index
+            first.setdefault(record.identity, index)
+        return excused
+
+    def duplicates(self):
+        """Where the repeated ones came from, for whoever looks for the cause."""
+        first, lines = {}, []
+        for record in self.runtime.committed:
+            if record.identity in first:
+                lines.append(f"{record.identity}: captured in start {first[record.identity]} and {record.run}")
+            first.setdefault(record.identity, record.run)
+        return lines
+
+
+def parse():
+    parser = argparse.ArgumentParser(prog="scripts/crash", description="Kills source-amqp under load, again and again.")
+    parser.add_argument("--cycles", type=int, default=12, help="how many faults (12)")
+    parser.add_argument("--messages", type=int, help="about how many messages, or more (50 a fault)")
+    parser.add_argument("--seed", type=int, help="of the messages and of the moments (random)")
+    parser.add_argument("--prefetch", type=int, default=100, help="consumer.prefetch_count (100)")
+    parser.add_argument("--backlog", type=int, help="how far the load runs ahead (3 x prefetch)")
+    parser.add_argument("--burst", type=int, default=30, help="largest number of messages published at once (30)")
+    parser.add_argument("--queue", choices=QUEUES, default="classic",
+                        help="classic, consumed exclusively, quorum with a single active consumer, or stream (classic)")
+    parser.add_argument("--shared", action="store_true", help="a classic queue is not consumed exclusively")
+    parser.add_argument("--mode", choices=["journaled", "committed"], default="journaled",
+                        help="journal.acknowledge; committed starts with a new journal after every kill (journaled)")
+    parser.add_argument("--payload", choices=["distinct", "few", "same"], default="distinct",
+                        help="all different, copies of three, or copies of one (distinct)")
+    parser.add_argument("--kill", default="agent", help=f"faults to draw from: {','.join(FAULTS)} (agent)")
+    parser.add_argument("--deduplicate", choices=["auto", "assert", "off"], default="auto",
+                        help="consumer.deduplicate; off is the control that must show duplicates (auto)")
+    parser.add_argument("--deduplicate-by", choices=["position", "message_id"], default="position",
+                        help="consumer.deduplicate_by (position)")
+    parser.add_argument("--floor", type=int, default=80,
+                        help="least share of faults with work outstanding, in percent (80)")
+    options = parser.parse_args()
+    options.kill = options.kill.split(",")
+    if unknown := set(options.kill) - set(FAULTS):
+        parser.error(f"no fault {', '.join(sorted(unknown))}")
+    if options.deduplicate_by == "message_id" and options.payload != "distinct":
+        parser.error("message ids are unique only with --payload distinct")
+    if options.seed is None:
+        options.seed = random.SystemRandom().randrange(1 << 31)
+    options.messages = options.messages or 50 * options.cycles
+    options.backlog = options.backlog or 3 * options.prefetch
+    return options
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="scripts/crash", description="Kills source-amqp under load, again and again.")
-    parser.add_argument("--cycles", type=int, default=12, help="how many kills (12)")
-    parser.add_argument("--messages", type=int, default=20000, help="how many messages in all (20000)")
-    parser.add_argument("--seed", type=int, default=1, help="of the messages and of the moments (1)")
-    parser.add_argument("--prefetch", type=int, default=500, help="consumer.prefetch_count (500)")
-    parser.add_argument("--queue", choices=["classic", "quorum"], default="classic",
-                        help="classic, consumed exclusively, or quorum with a single active consumer (classic)")
-    parser.add_argument("--mode", choices=["journaled", "committed"], default="journaled",
-                        help="journal.acknowledge; committed starts with a new journal after every kill (journaled)")
-    parser.add_argument("--deduplicate", choices=["auto", "assert", "off"], default="auto",
-                        help="consumer.deduplicate; off is the control that must show duplicates (auto)")
-    arguments = parser.parse_args()
-    rng = random.Random(arguments.seed)
-    directory, environ = os.environ["WORK_DIRECTORY"], os.environ
-    queue, published = f"crash-{arguments.seed}", set()
-    publisher = Publisher()
-    types = {"quorum": {"x-queue-type": "quorum", "x-single-active-consumer": True}, "classic": {}}[arguments.queue]
-    publisher.declare(queue, arguments=types)
-    journal = {"path": f"{directory}/journal.db"} if arguments.mode == "journaled" else {}
-    runtime = Runtime(environ["SOURCE_AMQP_BINARY"], {
-        "host": environ["SOURCE_AMQP_TEST_HOST"], "port": int(environ["SOURCE_AMQP_TEST_PORT"]),
-        "queue": {"name": queue, "arguments": types}, "reconnect_delay": 0.2,
-        "consumer": {"prefetch_count": arguments.prefetch, "deduplicate": arguments.deduplicate,
-                     "exclusive": arguments.queue == "classic"},
-        "journal": journal | {"acknowledge": arguments.mode}}, log_path=f"{directory}/log")
-
-    def load(first, last):
-        for start in range(first, last, 250):
-            count = min(250, last - start)
-            publisher.publish_many(queue, count, seed=arguments.seed, start=start)
-            published.update(f"m-{number:07}" for number in range(start, start + count))
-
-    share = arguments.messages // (arguments.cycles + 1)
+    options = parse()
+    seed = " ".join(f"--{name.replace('_', '-')} {','.join(value) if name == 'kill' else value}"
+                    for name, value in vars(options).items() if name != "shared") + " --shared" * options.shared
+    print(f"scripts/crash {seed}", flush=True)
     begin = time.monotonic()
-    for cycle in range(arguments.cycles + 1):
-        last_cycle = cycle == arguments.cycles
-        first = cycle * share + 1
-        last = arguments.messages + 1 if last_cycle else first + share
-        loader = threading.Thread(target=load, args=(first, last))
-        loader.start()
-        before, read_before = len(runtime.committed), runtime.read
-        if last_cycle:
-            runtime.start()
-            loader.join()
-            break
-        # One kill in five falls into the start; the others anywhere from the first document to a moment of rest.
-        early = rng.random() < 0.2
-        runtime.hold(acknowledgements=rng.random() < 0.25)
-        runtime.start(wait_opened=False)
-        if not early:
-            runtime.wait(lambda: runtime.read > read_before, "document")
-        time.sleep(rng.random() * (0.2 if early else 0.5))
-        runtime.kill()
-        loader.join()
-        print(f"kill {cycle + 1:3}: {runtime.read - read_before:6} documents read, "
-              f"{len(runtime.committed) - before:6} committed, {len(published):6} published", flush=True)
-    runtime.hold()
-    failures = []
-    seen, scanned = set(), 0
-
-    def complete():
-        nonlocal scanned
-        for document in runtime.committed[scanned:]:
-            seen.add(document["properties"]["message_id"])
-        scanned = len(runtime.committed)
-        return len(seen) >= len(published)
-
-    try:
-        runtime.wait(complete, "last message", seconds=60)
-        runtime.wait(lambda: not runtime.pending and not runtime.owed, "last acknowledgement")
-        status = runtime.stop()
-        if status != 0:
-            failures.append(f"the last session ended with {status}: {runtime.last_log}")
-    except RuntimeError as error:
-        failures.append(str(error))
-        runtime.kill()
-    if runtime.failure:
-        failures.append(runtime.failure)
-    left = publisher.queue_info(queue)["messages"]
-    counts, problems = judge(runtime.committed, published)
-    counts["left in the queue"] = left
+    crash = Crash(options)
+    crash.run()
+    counts, failures = crash.score()
+    failures = crash.failures + failures
     for name, count in counts.items():
         print(f"{count:8} {name}")
-    print(f"{arguments.cycles} kills, seed {arguments.seed}, {time.monotonic() - begin:.1f} s")
-    # The anchor of a committed capture stays in the queue when it ends: what comes back of it is recognised.
-    if arguments.mode == "committed" and left <= 8:
-        counts["left in the queue"] = 0
-    must_be_zero = set(counts) - {"published", "committed", "duplicated"}
-    failures += [f"{counts[name]} {name}" for name in counts if name in must_be_zero and counts[name]]
-    for failure in failures + problems[:5]:
+    shares = {what: 100 * was / of for what, (of, was) in crash.outstanding.items() if of}
+    print("faults with something outstanding: " + ", ".join(f"{share:.0f} % {what}" for what, share in shares.items()))
+    print(f"{options.cycles} faults ({','.join(options.kill)}), {crash.runtime.session} starts, seed {options.seed}, "
+          f"{time.monotonic() - begin:.1f} s")
+    for failure in failures:
         print(f"FAILED: {failure}", file=sys.stderr)
-    sys.exit(1 if failures or problems else 0)
+    if failures:
+        if options.payload == "distinct":
+            print("\n".join(crash.duplicates()[:20]), file=sys.stderr)
+        print(f"again with: scripts/crash {seed}", file=sys.stderr)
+        sys.exit(1)
+    if shares.get("anything", 0) < options.floor:
+        print(f"FAILED: work was outstanding at only {shares.get('anything', 0):.0f} % of the faults", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

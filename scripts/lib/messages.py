@@ -95,6 +95,16 @@ def mixed(seed, prefix, number):
     return properties, data
 
 
+# How many different messages a kind has; every other kind has a new one each time.
+POOLS = {"few": 3, "same": 1}
+
+
+def original(seed, kind, number):
+    """Which message of the kind `mixed` message `number` of a kind is a copy of."""
+    pool = POOLS.get(kind)
+    return number if pool is None else random.Random(f"{seed}/{kind}/{number}").randint(1, pool)
+
+
 def simple(seed, prefix, number, size):
     """Message `number` with a JSON body of about `size` bytes: for load, where the kind does not matter."""
     data = json.dumps({"n": number, "pad": "x" * max(0, size - 24)}).encode()

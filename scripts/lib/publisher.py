@@ -13,7 +13,7 @@ command works on a fresh channel, and where need be on a fresh connection.
   {"op": "purge", "queue": …} → {"messages": …}   {"op": "delete", "queue": …}   {"op": "exchange_delete", …}
   {"op": "publish", "exchange": "", "routing_key": …, "properties": {…}, "body": text or {"b64": …}, "count": 1}
                                                               → {"routed": how many the broker could route}
-  {"op": "publish_many", "exchange": "", "routing_key": …, "count": …, "kind": "mixed" or "simple", "seed": 1,
+  {"op": "publish_many", "exchange": "", "routing_key": …, "count": …, "kind": "mixed", "simple", "few", …, "seed": 1,
    "prefix": "m", "start": 1, "size": 200, "expiration": …}   → the same; ids PREFIX-NNNNNNN from `start` on
   {"op": "get", "queue": …, "count": 1, "settle": "ack", "requeue", "reject" or "hold"}  → {"messages": [{…}]}
   {"op": "close"}                                             ends the connection (held messages go back)
@@ -168,8 +168,8 @@ class Publisher:
                      expiration=None):
         def contents():
             for number in range(start, start + count):
-                if kind == "mixed":
-                    content = messages.mixed(seed, prefix, number)
+                if kind == "mixed" or kind in messages.POOLS:
+                    content = messages.mixed(seed, prefix, messages.original(seed, kind, number))
                 elif kind == "simple":
                     content = messages.simple(seed, prefix, number, size)
                 else:

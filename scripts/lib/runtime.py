@@ -8,9 +8,11 @@ line) ends the run with an error.
 
 import json
 import os
+import select
 import signal
 import subprocess
 import threading
+import time
 
 
 class ProtocolViolation(Exception):
@@ -56,7 +58,9 @@ class Runtime:
         self.committed, self.state = [], {}
         self.sequence, self.pending, self.owed = [], [], 0
         self.hold_commits = self.hold_acknowledgements = False
+        self.interval, self.ticker = 0, None
         self.process, self.session = None, 0
+        self.reader, self.leave = None, None
         self.opened = self.ended = False
         self.failure = None
         self.read = self.checkpoints = self.acknowledged = 0
@@ -91,8 +95,10 @@ class Runtime:
             self.sequence, self.pending, self.owed = [], [], 0
             self.opened = self.ended = False
         self.process = self.spawn()
+        leaving, self.leave = os.pipe()
         arguments = (self.process, self.session)
-        threading.Thread(target=self.read_output, args=arguments, daemon=True).start()
+        self.reader = threading.Thread(target=self.read_output, args=(*arguments, leaving), daemon=True)
+        self.reader.start()
         threading.Thread(target=self.read_log, args=arguments, daemon=True).start()
         self.send({"spec": {"connectorType": "LOCAL", "config": {}}})
         self.send({"open": {
@@ -108,24 +114,49 @@ class Runtime:
         except (BrokenPipeError, ValueError):
             pass  # It is gone; its exit is noticed where it is waited for.
 
-    def read_output(self, process, session):
-        for line in process.stdout:
+    @staticmethod
+    def lines(output, leaving):
+        """The lines of a pipe, the last one torn where the pipe ends so; none any more once `leaving` is closed."""
+        rest = b""
+        poll = select.poll()
+        poll.register(output, select.POLLIN)
+        poll.register(leaving, 0)  # The end of the other side is reported all the same.
+        while True:
+            if any(descriptor == leaving for descriptor, _ in poll.poll()):
+                return
+            data = os.read(output.fileno(), 1 << 16)
+            if not data:
+                break
+            *whole, rest = (rest + data).split(b"\n")
+            for line in whole:
+                yield line + b"\n"
+        if rest:
+            yield rest
+
+    def read_output(self, process, session, leaving):
+        for line in self.lines(process.stdout, leaving):
             try:
                 with self.changed:
                     if session != self.session or self.ended:
-                        return
+                        break
                     if not line.endswith(b"\n"):
-                        break  # Torn by a kill; an orderly end is checked in `stop`.
+                        break  # Torn by a kill; an orderly end is checked in `finish`.
                     self.receive(strict(line))
                     self.changed.notify_all()
             except ProtocolViolation as violation:
                 self.failure = str(violation)
                 process.kill()
                 break
+        process.stdout.close()
+        os.close(leaving)
         with self.changed:
             if session == self.session:
                 self.ended = True
             self.changed.notify_all()
+
+    def kept(self, document):
+        """What is kept of a document."""
+        return document
 
     def receive(self, message):
         if not isinstance(message, dict) or len(message) != 1:
@@ -137,12 +168,13 @@ class Runtime:
             self.opened = True
         elif kind == "captured":
             self.read += 1
-            self.sequence.append(content["doc"])
+            self.sequence.append(self.kept(content["doc"]))
         elif kind == "checkpoint":
             self.checkpoints += 1
             self.pending.append((self.sequence, content.get("state")))
             self.sequence = []
-            self.settle()
+            if not self.interval:
+                self.settle()
 
     def settle(self):
         """Commits what is pending and acknowledges what is committed, as far as neither is held."""
@@ -165,6 +197,24 @@ class Runtime:
             self.settle()
             self.changed.notify_all()
 
+    def combine(self, seconds):
+        """From now on, checkpoints of so many seconds make one transaction, and one acknowledgement; 0 for none."""
+        with self.changed:
+            self.interval = seconds
+            if not seconds:
+                self.settle()
+        if seconds and self.ticker is None:
+            self.ticker = threading.Thread(target=self.tick, daemon=True)
+            self.ticker.start()
+
+    def tick(self):
+        while True:
+            time.sleep(self.interval or 0.05)
+            with self.changed:
+                if self.interval and not self.ended:
+                    self.settle()
+                    self.changed.notify_all()
+
     def read_log(self, process, session):
         for line in process.stderr:
             self.last_log = line.decode(errors="replace").rstrip()
@@ -184,18 +234,54 @@ class Runtime:
 
     def kill(self):
         """SIGKILL; what is not committed at this instant is discarded."""
-        with self.changed:
-            self.ended = True
-            self.sequence, self.pending = [], []
+        self.forget()
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
+        self.closed()
+
+    def abandon(self):
+        """The runtime is gone: it commits and acknowledges nothing more, and its ends of all pipes are closed.
+
+        The connector notices, and is left to itself; the next `start` does not wait for it.
+        """
+        self.forget()
+        self.closed()
+        # stdout is closed by who reads it.
+        self.reader.join()
+
+    def forget(self):
+        with self.changed:
+            self.ended = True
+            self.sequence, self.pending, self.owed = [], [], 0
+
+    def closed(self):
+        """Closes stdin, and lets the reader of stdout end."""
+        try:
+            self.process.stdin.close()
+        except BrokenPipeError:
+            pass  # Something was left to be sent.
+        if self.leave is not None:
+            os.close(self.leave)
+            self.leave = None
 
     def stop(self, seconds=30):
         """Closes stdin, commits what the connector still writes, and returns its exit status."""
         self.process.stdin.close()
+        return self.finish(seconds)
+
+    def terminate(self, seconds=30):
+        """SIGTERM; commits what the connector still writes, and returns its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.finish(seconds)
+
+    def finish(self, seconds):
         status = self.process.wait(seconds)
         with self.changed:
             self.changed.wait_for(lambda: self.ended, seconds)
+            self.settle()
             if self.failure is None and self.sequence:
                 self.failure = "the output ended inside a checkpoint sequence"
+            self.sequence, self.pending, self.owed = [], [], 0
+        self.reader.join()
+        self.closed()
         return status

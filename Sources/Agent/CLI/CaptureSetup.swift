@@ -51,7 +51,7 @@ struct CaptureSetup {
     if let stream {
       log.info(
         "the stream is captured from \(stream.offset.map { "offset \($0 + 1)" } ?? "consumer.arguments' offset")")
-    } else if policy.trust == .none {
+    } else if !policy.isOn {
       log.info("redeliveries are captured again, marked redelivered: \(policy.reason)")
     } else {
       log.info("redeliveries are recognised and not captured again: \(policy.reason)")

@@ -22,6 +22,10 @@ struct ConnectionLoop {
   let inbox: Monitor<JournalInbox>
   let status: StatusBoard
   let log: Logger
+  /// The consumer is not cancelled before the connection closes. A queue goes on delivering once a consumer is cancelled,
+  /// to the next one, while what the old one has not acknowledged stays with its channel until that closes: it would come
+  /// back behind newer messages, where redeliveries are not recognised.
+  let keepsConsumer: Bool
   /// 0…1, a new one at each call.
   let random: @Sendable () -> Double
 
@@ -180,12 +184,12 @@ struct ConnectionLoop {
     unsafe nanosleep(&time, nil)
   }
 
-  /// Cancels the consumer, journals what has arrived, waits for the acknowledgements that are due, says goodbye.
+  /// Stops consuming, journals what has arrived, waits for the acknowledgements that are due, says goodbye.
   private func stop(
     _ connection: Connection, _ generation: Int, _ tag: String, _ spare: inout DeliveryBatch,
     _ acknowledgedTag: inout UInt64
   ) throws(AMQPError) -> End {
-    try connection.cancel(tag: tag)
+    if !keepsConsumer { try connection.cancel(tag: tag) }
     while !connection.batch.isEmpty {
       handOver(connection, generation, tag, &spare)
       if connection.batch.isEmpty { break }

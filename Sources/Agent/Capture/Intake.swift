@@ -31,11 +31,37 @@ struct Intake {
   private struct Held {
     var bytes: [UInt8] = []
     var items: [Item] = []
+
+    /// Keeps the message, whose parts lie in `source`, and its properties in `rendered`.
+    mutating func append(_ item: Item, of source: [UInt8], properties rendered: [UInt8]) {
+      func keep(_ range: Range<Int>, of source: [UInt8]) -> Range<Int> {
+        let start = bytes.count
+        bytes.append(contentsOf: source[range])
+        return start..<bytes.count
+      }
+      var copy = item
+      copy.exchange = keep(item.exchange, of: source)
+      copy.routingKey = keep(item.routingKey, of: source)
+      copy.body = keep(item.body, of: source)
+      copy.rawProperties = keep(item.rawProperties, of: source)
+      copy.properties = keep(item.properties, of: rendered)
+      copy.isHeld = true
+      items.append(copy)
+    }
+
+    /// Forgets the first `count`, with their bytes.
+    mutating func removeFirst(_ count: Int) {
+      var rest = Held()
+      for item in items.dropFirst(count) { rest.append(item, of: bytes, properties: bytes) }
+      self = rest
+    }
   }
 
   /// What was decided about a batch.
   struct Plan {
     fileprivate var items: [Item] = []
+    /// Deliveries that were captured before, by their ids, and how many of ``items`` come before each; tags grow.
+    fileprivate(set) var known: [(tag: UInt64, behind: Int)] = []
     /// Deliveries that were captured before, as which of all captured messages.
     var recognised: [(tag: UInt64, count: Int64)] = []
     /// Tags of messages of a stream from before the place to go on at; they only give the broker its credit back.
@@ -47,8 +73,19 @@ struct Intake {
 
     /// How many messages are to be appended.
     var count: Int { items.count }
-    /// Tags of the messages to be appended, in order.
-    var tags: [UInt64] { items.map(\.tag) }
+    /// Each tag of a message that is, or was, captured, with how many of this plan's messages are captured when it is:
+    /// its own number, from 1, or that of the newest one in front of a message that is known. Tags and numbers grow.
+    func forEachTag(_ body: (_ tag: UInt64, _ number: Int) -> Void) {
+      var rest = known[...]
+      for (index, item) in items.enumerated() {
+        while let next = rest.first, next.behind <= index {
+          body(next.tag, next.behind)
+          rest.removeFirst()
+        }
+        body(item.tag, index + 1)
+      }
+      for next in rest { body(next.tag, next.behind) }
+    }
     /// How many of them the broker may have sent before.
     var redelivered: Int { items.count { $0.redelivered } }
     /// Their digests, 16 bytes each; empty where none are kept.
@@ -118,7 +155,14 @@ struct Intake {
       item.digest = digest
       switch redelivery!.delivered(.init(digest: digest, redelivered: delivery.redelivered, marks: marks)) {
       case .capture: plan.items.append(item)
+      case .known: plan.known.append((item.tag, plan.items.count))
       case .hold: hold(item, batch)
+      case .holdBehindOld(let count, let newest):
+        hold(item, batch)
+        for (index, tag) in held.items.prefix(count).map(\.tag).enumerated() {
+          plan.recognised.append((tag, newest - Int64(count - 1 - index)))
+        }
+        held.removeFirst(count)
       case .captureHeld:
         plan.items += held.items
         plan.items.append(item)
@@ -207,18 +251,6 @@ extension Intake {
 
   /// Copies the message out of the batch.
   private mutating func hold(_ item: Item, _ batch: DeliveryBatch) {
-    var copy = item
-    func keep(_ range: Range<Int>, of bytes: [UInt8], in held: inout Held) -> Range<Int> {
-      let start = held.bytes.count
-      held.bytes.append(contentsOf: bytes[range])
-      return start..<held.bytes.count
-    }
-    copy.exchange = keep(item.exchange, of: batch.arena, in: &held)
-    copy.routingKey = keep(item.routingKey, of: batch.arena, in: &held)
-    copy.body = keep(item.body, of: batch.arena, in: &held)
-    copy.rawProperties = keep(item.rawProperties, of: batch.arena, in: &held)
-    copy.properties = keep(item.properties, of: rendered, in: &held)
-    copy.isHeld = true
-    held.items.append(copy)
+    held.append(item, of: batch.arena, properties: rendered)
   }
 }

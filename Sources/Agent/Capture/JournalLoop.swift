@@ -170,17 +170,17 @@ struct JournalLoop {
   /// One transaction: the messages, what recognises their redeliveries, and what rides along.
   private func write(_ plan: Intake.Plan, of batch: DeliveryBatch, _ writer: inout Writer) throws {
     let consumer = writer.consumer!.record.id
-    let first = journal.positions.last + 1
+    let before = journal.positions.last
     // In committed mode the checkpoints say how far acknowledgements may go.
     if acknowledgementMode == .journaled { _ = writer.intake.redelivery?.committing() }
-    let (before, news) = (writer.written, readNews(&writer))
+    let (written, news) = (writer.written, readNews(&writer))
     var began = 0.0
     try retrying {
       began = SystemClock.now()
       writer.written = try journal.write { (tx) in
         try writer.intake.write(plan, of: batch, consumer: consumer, to: tx)
         try writeRedelivery(writer.intake, digests: plan.digests, to: tx)
-        return try bookkeep(tx, before, news)
+        return try bookkeep(tx, written, news)
       }
     }
     let seconds = SystemClock.now() - began
@@ -188,14 +188,14 @@ struct JournalLoop {
     for recognised in plan.recognised {
       writer.machine?.appended(tag: recognised.tag, at: redelivery!.position(of: recognised.count))
     }
-    for tag in plan.passed { writer.machine?.appended(tag: tag, at: Position(rawValue: first.rawValue - 1)) }
-    for (index, tag) in plan.tags.enumerated() { writer.machine?.appended(tag: tag, at: first + index) }
+    for tag in plan.passed { writer.machine?.appended(tag: tag, at: before) }
+    plan.forEachTag { tag, number in writer.machine?.appended(tag: tag, at: before + number) }
     stream?.captured(through: writer.intake.streamOffset)
     status.count {
       $0.journaled += plan.count
       $0.redelivered += plan.redelivered
-      $0.recognised += plan.recognised.count
-      $0.committed += writer.written.committed - before.committed
+      $0.recognised += plan.recognised.count + plan.known.count
+      $0.committed += writer.written.committed - written.committed
       $0.commits.observe(seconds)
     }
     let last = journal.positions.last
@@ -210,7 +210,7 @@ struct JournalLoop {
     let record = redelivery.record(of: machine)
     if !digests.isEmpty {
       try tx.appendDigests(
-        digests, priority: record.priority, since: record.prioritySince, window: RedeliveryKeeper.window)
+        digests, priority: record.priority, since: record.prioritySince, window: redelivery.window)
     }
     try tx.setRedelivery(record)
   }

@@ -34,10 +34,6 @@ enum ConfigurationWording {
     return "unknown key \(quote(key))\(hint)"
   }
 
-  static func unsupported(_ text: String, reason: String) -> String {
-    "\(text) is not supported by this version yet: \(reason)"
-  }
-
   static let missing = "is required"
   static let nul = "contains a NUL character"
 

@@ -39,13 +39,11 @@ struct EndpointConfiguration: Sendable, Equatable {
   /// - Parameters:
   ///   - value: The configuration's object, as JSON.
   ///   - hidden: Paths (`bindings[0].exchange`) whose values are treated as secrets, as they came from elsewhere.
-  ///   - unsupported: Settings that only take their default yet, with reasons.
   /// - Throws: All problems at once. No secret appears in them.
   static func parse(
-    _ value: JSONValue, hidden: Set<String> = [],
-    unsupported: [String: String] = SettingsTable.notYetSupported
+    _ value: JSONValue, hidden: Set<String> = []
   ) throws(ConfigurationError) -> EndpointConfiguration {
-    var reader = SettingsReader(hidden: hidden, unsupported: unsupported)
+    var reader = SettingsReader(hidden: hidden)
     reader.read(value)
     var problems = reader.problems
     // Without an object every rule would complain about the same.

@@ -12,15 +12,9 @@ struct SettingsReader {
 
   /// Paths whose values must not be shown, as they came from the environment or from a file.
   private let hidden: Set<String>
-  private let unsupported: [String: String]
 
-  /// - Parameters:
-  ///   - hidden: Paths, as in problems, whose values are treated as secrets.
-  ///   - unsupported: Rows' paths whose values other than the default are refused, with reasons.
-  init(hidden: Set<String>, unsupported: [String: String]) {
-    self.hidden = hidden
-    self.unsupported = unsupported
-  }
+  /// - Parameter hidden: Paths, as in problems, whose values are treated as secrets.
+  init(hidden: Set<String>) { self.hidden = hidden }
 
   /// Reads a whole configuration; to be called once.
   mutating func read(_ value: JSONValue) {
@@ -114,28 +108,7 @@ struct SettingsReader {
         return nil
       }
     }
-    guard let checked = check(given, against: setting, path: path) else { return nil }
-    if let reason = unsupported[row], !isDefault(given, of: setting) {
-      let hide = setting.secret || hidden.contains(path)
-      let text = hide ? "the value" : plain(given)
-      report(path, ConfigurationWording.unsupported(text, reason: reason))
-      return nil
-    }
-    return checked
-  }
-
-  /// How an unsupported value is shown: choices and scalars as written, the rest by type.
-  private func plain(_ value: JSONValue) -> String {
-    switch value {
-    case .string(let text): ConfigurationWording.quote(text)
-    case .null, .bool, .number, .array, .object: ConfigurationWording.describe(value, hidden: false)
-    }
-  }
-
-  private func isDefault(_ value: JSONValue, of setting: Setting) -> Bool {
-    guard case .value(let standard) = setting.presence else { return value == .object(JSONObject()) }
-    if case .number(let left) = value, case .number(let right) = standard { return Double(left) == Double(right) }
-    return value == standard
+    return check(given, against: setting, path: path)
   }
 
   private mutating func check(_ value: JSONValue, against setting: Setting, path: String) -> SettingValue? {

@@ -16,13 +16,6 @@
 ///
 /// Paths join keys by dots; `[]` stands for any item of a list: `bindings[].routing_key`.
 enum SettingsTable {
-  /// Settings whose behaviour is not built yet, by path, each with a reason that completes a sentence for the user.
-  ///
-  /// Any value but the default is refused there, as a setting without effect would mislead.
-  static let notYetSupported: [String: String] = [
-    "consumer.deduplicate_by": "redeliveries are recognised by position only, or by offset on a stream"
-  ]
-
   /// A row with its full path.
   struct Row: Sendable, Equatable {
     let path: String

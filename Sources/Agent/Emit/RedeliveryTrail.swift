@@ -35,7 +35,7 @@ struct RedeliveryTrail: Sendable {
       redelivery: RedeliveryState(
         queue: keeper.queue, captured: keeper.count(of: position), releasable: keeper.count(of: releasable),
         prefetch: keeper.prefetch, priority: priority, prioritySince: prioritySince,
-        window: window.suffix(max(keeper.prefetch, keeper.anchor))))
+        window: window.suffix(keeper.carriedWindow)))
   }
 
   private mutating func follow(to position: Position, _ reader: JournalReader) throws(JournalError) {
@@ -54,7 +54,7 @@ struct RedeliveryTrail: Sendable {
       }
       emitted = through
     }
-    let kept = max(keeper.prefetch, keeper.anchor)
+    let kept = keeper.carriedWindow
     if window.count > 2 * kept { window.removeFirst(window.count - kept) }
   }
 }

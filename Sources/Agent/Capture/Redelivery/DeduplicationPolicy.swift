@@ -1,13 +1,18 @@
-/// Whether redeliveries can be recognised by position with a configuration, and why not where they can't (SPEC §1,
-/// `consumer.deduplicate`). What is not certain is not assumed: then delivery is at least once.
+/// Whether redeliveries can be recognised with a configuration, and why not where they can't (SPEC §1,
+/// `consumer.deduplicate`, `consumer.deduplicate_by`). What is not certain is not assumed: then delivery is at least once.
 struct DeduplicationPolicy: Equatable, Sendable {
-  /// `none` where redeliveries are not recognised.
+  /// `none` where redeliveries are not recognised by position.
   var trust: RedeliveryMachine.Trust
+  /// Redeliveries are recognised by the ids that publishers gave the messages.
+  var byMessageID = false
   /// Why, as the end of a sentence.
   var reason: String
 
   /// Length of the anchor for a prefetch count: at most a quarter of it, so that intake never waits for it.
   static func anchor(prefetch: Int) -> Int { min(8, prefetch / 4) }
+
+  /// False where every redelivery is captured again.
+  var isOn: Bool { trust != .none || byMessageID }
 
   init(trust: RedeliveryMachine.Trust, reason: String) {
     self.trust = trust
@@ -39,7 +44,12 @@ struct DeduplicationPolicy: Equatable, Sendable {
       self = off("consumer.no_ack leaves nothing to acknowledge")
       return
     }
-    guard consumer.prefetchCount >= 4 else {
+    let byMessageID = consumer.deduplicateBy == .messageID
+    if byMessageID && isCarried && consumer.prefetchCount == 0 {
+      self = off("without journal.path the checkpoints carry the ids, and consumer.prefetch_count is unlimited")
+      return
+    }
+    guard byMessageID || consumer.prefetchCount >= 4 else {
       self = off(
         "consumer.prefetch_count is \(consumer.prefetchCount), and 4 is the least that bounds what is in doubt")
       return
@@ -48,6 +58,15 @@ struct DeduplicationPolicy: Equatable, Sendable {
       self = off(
         "without journal.path the checkpoints carry the window, and consumer.prefetch_count is larger than "
           + "\(Self.largestCarriedPrefetch)")
+      return
+    }
+    if byMessageID {
+      self.init(
+        trust: .none,
+        reason:
+          "consumer.deduplicate_by says that publishers set unique message ids; a message without one is captured "
+          + "at least once")
+      self.byMessageID = true
       return
     }
     if arguments["x-max-priority"] != nil {

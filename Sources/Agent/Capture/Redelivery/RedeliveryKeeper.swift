@@ -6,9 +6,17 @@ import Journal
 struct RedeliveryKeeper: Sendable {
   /// How many digests are kept. A broker that lost its last acknowledgements in a crash sends at most so many again:
   /// classic queues are known to forget some ten thousand.
-  static let window = 65_536
+  static let positionWindow = 65_536
+  /// How many messages are recognised by their ids, at least: more than any broker is known to send again.
+  static let ledgerWindow = 131_072
+  /// How many digests a checkpoint carries for that, unless more messages than this can be unacknowledged.
+  static let carriedLedgerWindow = 8192
 
   let trust: RedeliveryMachine.Trust
+  /// How many digests the journal keeps.
+  let window: Int
+  /// How many digests a checkpoint carries.
+  let carriedWindow: Int
   /// Broker, virtual host and queue: digests of another queue mean nothing.
   let queue: String
   /// The prefetch count to consume with: it may not shrink while deliveries of a larger one can be unacknowledged, since
@@ -28,8 +36,9 @@ struct RedeliveryKeeper: Sendable {
     _ policy: DeduplicationPolicy, _ configuration: EndpointConfiguration, journal: Journal, isTemporary: Bool,
     state: RedeliveryState?
   ) throws(JournalError) {
-    guard policy.trust != .none else { return nil }
+    guard policy.isOn else { return nil }
     trust = policy.trust
+    self.window = policy.byMessageID ? Self.ledgerWindow : Self.positionWindow
     queue = queueIdentity(configuration)
     isCarriedByCheckpoints = isTemporary
     let state = isTemporary && state?.queue == queue ? state : nil
@@ -48,17 +57,18 @@ struct RedeliveryKeeper: Sendable {
       prioritySince = state.prioritySince
       if !window.isEmpty && releasable < last { prefetch = max(wished, state.prefetch) }
     } else if let record = try journal.redelivery(), record.queue == queue {
-      window = DeliveryDigest.array(try journal.newestDigests(limit: Self.window))
+      window = DeliveryDigest.array(try journal.newestDigests(limit: self.window))
       releasable = record.releasable.rawValue
       priority = record.priority
       prioritySince = record.prioritySince.rawValue
       if !window.isEmpty && releasable < last { prefetch = max(wished, record.prefetch) }
     }
     self.prefetch = prefetch
-    anchor = DeduplicationPolicy.anchor(prefetch: wished)
+    anchor = policy.byMessageID ? 0 : DeduplicationPolicy.anchor(prefetch: wished)
+    carriedWindow = max(prefetch, anchor, policy.byMessageID ? min(4 * prefetch, Self.carriedLedgerWindow) : 0)
     initial = RedeliveryMachine(
-      anchor: anchor, windowLimit: Self.window, captured: last,
-      releasable: releasable, window: window, priority: priority, prioritySince: prioritySince, prefetch: prefetch)
+      anchor: anchor, windowLimit: self.window, captured: last, releasable: releasable, window: window,
+      priority: priority, prioritySince: prioritySince, prefetch: prefetch, byMessageID: policy.byMessageID)
   }
 
   /// The machine as the journal's last commit left it.

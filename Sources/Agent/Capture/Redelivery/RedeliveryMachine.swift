@@ -12,11 +12,19 @@ import AMQP
 /// messages that come back are the last t captured, with t at least the anchor's length, since the anchor was never
 /// acknowledged. The shortest sequence that ends like the captured ones is accepted, so never more than t.
 ///
+/// A broker that was killed may have forgotten more acknowledgements than the prefetch count, and sends nothing more before
+/// some of what waits is acknowledged. If t were no more than what waits, the t-th would have ended like the captured ones,
+/// and been recognised. So all that waits is old, and its beginning makes room for what follows.
+///
 /// Invariants
 ///   - `releasable` ≤ `captured` − anchor while messages flow; no acknowledgement goes beyond the *durable* `releasable`.
 ///   - The window holds the digests of the last `window.count` captured messages, the newest last.
 ///   - A delivery is recognised only by position behind the anchor, never by the broker's redelivered flag; the flag only
 ///     refuses.
+///
+/// Where publishers give messages unique ids, a ledger does it without regard to place: a redelivery that is equal to one of
+/// the last captured messages, its id included, is that message. It needs no anchor and no order, and bears other
+/// consumers. A message without an id, or one that is not marked redelivered, is new.
 ///
 /// A value without I/O: deliveries in, verdicts out. Counts are of captured messages over the life of the capture.
 struct RedeliveryMachine {
@@ -32,10 +40,14 @@ struct RedeliveryMachine {
     case capture
     /// Undecided: it waits with those before it, neither journaled nor acknowledged.
     case hold
+    /// It waits, and the first `count` of all that wait are old, the last of them at most the `newest`-th captured one.
+    case holdBehindOld(count: Int, newest: Int64)
     /// Those that wait are new, in order, and this one behind them.
     case captureHeld
     /// Those that wait and this one are the last `count` captured ones, in order.
     case recognised(count: Int)
+    /// This one is among the captured ones, whichever it is.
+    case known
   }
 
   /// Why deliveries of a session can be recognised by position.
@@ -56,6 +68,8 @@ struct RedeliveryMachine {
     case matching(Trust, held: [Delivery], candidates: [Int])
   }
 
+  /// The window's digests where messages are recognised by their ids; nil where by position.
+  private var ledger: Set<DeliveryDigest>?
   /// Length of the anchor: 8, at most a quarter of the prefetch count; 0 keeps none.
   let anchor: Int
   /// How many digests are kept at the most.
@@ -75,7 +89,7 @@ struct RedeliveryMachine {
 
   init(
     anchor: Int, windowLimit: Int, captured: Int64, releasable: Int64, window: [DeliveryDigest], priority: UInt8?,
-    prioritySince: Int64, prefetch: Int = .max
+    prioritySince: Int64, prefetch: Int = .max, byMessageID: Bool = false
   ) {
     self.anchor = anchor
     self.prefetch = prefetch
@@ -86,6 +100,7 @@ struct RedeliveryMachine {
     self.window = window
     self.priority = priority
     self.prioritySince = prioritySince
+    if byMessageID { ledger = Set(window) }
   }
 
   /// How many captured messages must come back before anything new: the anchor's length, 0 after a settling.
@@ -94,7 +109,7 @@ struct RedeliveryMachine {
   /// True where everything captured can be acknowledged and forgotten: messages flow, and an anchor is kept.
   var canSettle: Bool {
     switch state {
-    case .flowing: unacknowledged > 0
+    case .flowing: unacknowledged > 0 && anchor > 0
     case .matching: false
     }
   }
@@ -120,6 +135,9 @@ struct RedeliveryMachine {
   mutating func delivered(_ delivery: Delivery) -> Verdict {
     switch state {
     case .flowing:
+      if let ledger, delivery.redelivered, delivery.marks.hasMessageID, ledger.contains(delivery.digest) {
+        return .known
+      }
       capture(delivery)
       return .capture
     case .matching(let trust, let held, let candidates):
@@ -134,15 +152,28 @@ struct RedeliveryMachine {
         return .recognised(count: length)
       }
       let open = remaining.filter { $0 + length < window.count }
-      // A broker that forgot more acknowledgements than the prefetch count in a crash puts the anchor out of reach.
-      if open.isEmpty || length >= prefetch { return fail(held, delivery) }
+      if open.isEmpty { return fail(held, delivery) }
+      let old = length >= prefetch ? beginning(of: length, open) : (count: 0, newest: 0)
+      // Nothing more would come, and nothing could be said.
+      if length >= prefetch && old.count == 0 { return fail(held, delivery) }
       var waiting = held
       // Lets go of the old state first, so that appending does not copy.
       state = .flowing
       waiting.append(delivery)
-      state = .matching(trust, held: waiting, candidates: open)
-      return .hold
+      waiting.removeFirst(old.count)
+      state = .matching(trust, held: waiting, candidates: open.map { $0 + old.count })
+      return old.count > 0 ? .holdBehindOld(count: old.count, newest: old.newest) : .hold
     }
+  }
+
+  /// How many of `length` deliveries that wait may be acknowledged although the anchor has not come yet, and which captured
+  /// one the last of them is, at most the true one: wherever in the window they stand.
+  private func beginning(of length: Int, _ candidates: [Int]) -> (count: Int, newest: Int64) {
+    guard let first = candidates.first, let last = candidates.last else { return (0, 0) }
+    let before = captured - Int64(window.count)
+    guard prioritySince <= before + Int64(first) + 1 else { return (0, 0) }
+    let count = max(0, min(length, window.count - unacknowledged - last))
+    return (count, before + Int64(first + count))
   }
 
   /// Nothing more comes while deliveries wait.
@@ -202,7 +233,11 @@ struct RedeliveryMachine {
       prioritySince = captured
     }
     window.append(delivery.digest)
+    ledger?.insert(delivery.digest)
     // Cut now and then, not at every message: removing from the front moves everything.
-    if window.count >= windowLimit * 2 { window.removeFirst(window.count - windowLimit) }
+    if window.count >= windowLimit * 2 {
+      window.removeFirst(window.count - windowLimit)
+      if ledger != nil { ledger = Set(window) }
+    }
   }
 }

@@ -1,0 +1,163 @@
+import Foundation
+import Support
+import Testing
+
+/// Every command that the README prints works as printed there. Those that are answers to a question to the journal are
+/// run by JournalTests.
+@Suite(.serialized, .timeLimit(.minutes(5))) struct ReadmeCommandTests {
+  let commands: [DocumentedCommand]
+
+  init() throws { commands = try DocumentedCommand.all(in: "README.md").filter { $0.question == nil } }
+
+  @Test func `every command is of a kind that a test knows`() {
+    let known = ["scripts/", "source-amqp ", "sqlite3 ", "curl ", "cat capture.yaml", "export ", "swift build "]
+    for command in commands {
+      #expect(known.contains { command.text.hasPrefix($0) }, "\(command.section): \(command.text)")
+    }
+    #expect(commands.count > 20, "the blocks are found")
+  }
+
+  /// Some run for minutes, so it is their help that is asked.
+  @Test func `every script is there, has help, and has the options that it is shown with`() throws {
+    var help: [String: String] = [:]
+    let table =
+      try String(contentsOfFile: repository + "/README.md", encoding: .utf8)
+      .components(separatedBy: "\n## Development\n").last ?? ""
+    let listed = table.matches(of: /`(scripts\/[^`]*)`/).map { String($0.output.1) }
+    for text in commands.map(\.text).filter({ $0.hasPrefix("scripts/") }) + listed {
+      let words = text.split(separator: " ").map { $0.trimmingCharacters(in: ["[", "]"]) }
+      let script = words[0]
+      // The help of scripts/broker is what it says of wrong usage.
+      let status = script == "scripts/broker" ? "|| true" : ""
+      let page =
+        try help[script] ?? run("/bin/bash", ["-c", "\"$0\" --help 2>&1 \(status)", "\(repository)/\(script)"])
+      help[script] = page
+      #expect(page.split(separator: "\n").count > 2, "\(script) --help: \(page)")
+      // Where the options are taken: the script, or the program behind it.
+      let program = repository + "/scripts/lib/" + script.dropFirst("scripts/".count) + ".py"
+      let source =
+        try String(contentsOfFile: "\(repository)/\(script)", encoding: .utf8)
+        + ((try? String(contentsOfFile: program, encoding: .utf8)) ?? "")
+      for option in words.dropFirst() where option.hasPrefix("--") {
+        #expect(source.contains(option), "\(script) has no \(option)")
+      }
+    }
+    #expect(help.count >= 8, "\(help.keys)")
+  }
+
+  @Test func `the build command builds a product that there is`() throws {
+    let builds = commands.filter { $0.text.hasPrefix("swift build") }
+    #expect(builds.map(\.text) == ["swift build -c release --product source-amqp"])
+    let manifest = try String(contentsOfFile: repository + "/Package.swift", encoding: .utf8)
+    #expect(manifest.contains(#".executable(name: "source-amqp""#))
+  }
+
+  @Test func `the commands of the standalone agent and of its journal do what is said, one after the other`() throws {
+    let name = TestBroker.uniqueName("readme")
+    let broker = try TestBroker().adding(virtualHost: name, user: name, password: "secret of \(name)")
+    let publisher = try Publisher(broker)
+    let directory = try temporaryDirectory()
+    let shell = try DocumentedShell(in: directory)
+    let environment = ["AMQP_PASSWORD": broker.password]
+    var published = 0
+    var agent: Command?
+    var address: String?
+
+    func stop() throws {
+      agent?.child.signal(SIGTERM)
+      if let agent { #expect(try agent.end().exit == .exited(0)) }
+      agent = nil
+    }
+    for command in commands {
+      if !command.text.hasPrefix("curl ") { try stop() }
+      switch command.words[0] {
+      case "cat":
+        // The broker's place is all that differs.
+        #expect(command.output.contains("host: localhost"))
+        let lines = command.output.flatMap {
+          $0 == "host: localhost"
+            ? ["host: \(broker.host)", "port: \(broker.port)", "virtual_host: \(name)", "username: \(name)"] : [$0]
+        }
+        try lines.joined(separator: "\n").write(toFile: directory + "/capture.yaml", atomically: true, encoding: .utf8)
+      case "export":
+        #expect(command.text.contains("AMQP_PASSWORD="))
+      case "source-amqp" where command.words[1] == "run":
+        let text = command.text.replacingOccurrences(of: "127.0.0.1:9090", with: "127.0.0.1:0")
+        let running = try Command(
+          shell.arguments(text, replacing: true), environment: environment, executable: "/bin/bash")
+        agent = running
+        try running.wait("the consumer") { $0.log.contains { $0.contains("Capture started") } }
+        for number in 1...3 {
+          published += try publisher.publish(#"{"order":\#(number)}"#, exchange: "amq.topic", routingKey: "orders.new")
+        }
+        let file = directory + "/captured/orders-000001.jsonl"
+        try waitForLines(published, in: file)
+        if text.contains("--listen") {
+          let line = try #require(running.written.log.first { $0.contains("metrics and health are served") })
+          address = try #require(try JSON(parsing: line)[path: "fields", "url"]?.string)
+        }
+      case "source-amqp":
+        try check(command, shell, environment, published: published)
+      case "curl":
+        let url = try #require(address)
+        let page = try shell(command.text.replacingOccurrences(of: "http://127.0.0.1:9090/", with: url))
+        let expected = [
+          "metrics": "source_amqp_received_messages_total 3\n", "healthz": "consuming\n", "readyz": "ready\n",
+        ]
+        let wanted = try #require(expected.first { command.text.hasSuffix("/" + $0.key) }?.value)
+        #expect(page.contains(wanted), "\(command.text): \(page)")
+      case "sqlite3":
+        try FileManager.default.copyItem(atPath: directory + "/captured/journal.db", toPath: directory + "/journal.db")
+        defer { try? FileManager.default.removeItem(atPath: directory + "/journal.db") }
+        let output = try shell(command.text)
+        // Everything is committed.
+        #expect(output.isEmpty != command.text.contains("FROM summary"), "\(command.text): \(output)")
+      default:
+        // Those are looked at by the other tests.
+        #expect(["swift"].contains(command.words[0]) || command.text.hasPrefix("scripts/"))
+      }
+    }
+    try stop()
+    #expect(published == 6, "two runs")
+    try broker.ctl("delete_vhost", name)
+    try broker.ctl("delete_user", name)
+  }
+
+  /// Runs a command that ends by itself, after a capture of `published` messages.
+  private func check(
+    _ command: DocumentedCommand, _ shell: DocumentedShell, _ environment: [String: String], published: Int
+  ) throws {
+    let word = command.words[1] == "journal" ? command.words[2] : command.words[1]
+    let isKnown = ["check", "status", "pending", "export", "verify"].contains(word)
+    // What is only for damaged journals is asked for its help.
+    let text =
+      isKnown
+      ? command.text
+      : command.words.prefix { $0 == "source-amqp" || $0 == "journal" || $0 == word }
+        .joined(separator: " ") + " --help"
+    let (output, exit) = try Command(shell.arguments(text), environment: environment, executable: "/bin/bash").finish()
+    #expect(exit == .exited(0), "\(text): \(output.log)")
+    switch word {
+    case "check": #expect(output.lines.count == 4 && output.lines.allSatisfy { $0.hasPrefix("ok     ") })
+    case "status" where text.hasSuffix("--json"):
+      #expect(try JSON(parsing: output.lines.joined())["last_position"] == JSON(published))
+    case "status": #expect(output.lines.contains { $0.hasPrefix("last position") && $0.hasSuffix(" \(published)") })
+    case "export": #expect(output.lines == [], "all is committed")
+    case "pending": #expect(output.lines == ["nothing is pending"])
+    case "verify": #expect(output.lines.first?.hasPrefix("sound: ") == true)
+    default: #expect(output.lines.contains { $0.hasPrefix("USAGE: source-amqp") })
+    }
+  }
+}
+
+/// Looks until a file has so many lines.
+func waitForLines(_ count: Int, in file: String) throws {
+  let clock = ContinuousClock()
+  let deadline = clock.now + generousLimit
+  var found = -1
+  while found < count, clock.now < deadline {
+    found = (try? Data(contentsOf: URL(filePath: file)))?.filter { $0 == 0x0A }.count ?? -1
+    if found < count { _ = try run("/bin/true", []) }
+  }
+  guard found == count else { throw SupportError("\(file) has \(found) lines, not \(count)") }
+}

@@ -1,0 +1,78 @@
+"""Reads the YAML files below examples/, and checks them against the schemas that the connector publishes.
+
+  catalog.py load FILE                 prints the YAML file as JSON
+  catalog.py check BINARY FILE         checks a Flow catalog file, or an endpoint configuration, against the schemas of
+                                       `BINARY spec`, and prints {"config", "stream", "collection"}; the last two are
+                                       null for an endpoint configuration
+  catalog.py documents BINARY FILE     checks documents, one a line on stdin, against the connector's schema and the
+                                       collection's in the catalog FILE; prints how many there were
+
+Exit status: 0, or 1 with each problem a line on stderr.
+"""
+
+import json
+import subprocess
+import sys
+
+import jsonschema
+import yaml
+
+
+def problems(value, schema, what):
+    """Every violation, a line each. A schema that is none is an error of its own."""
+    validator = jsonschema.validators.validator_for(schema)
+    validator.check_schema(schema)
+    checker = validator(schema, format_checker=validator.FORMAT_CHECKER)
+    return [f"{what}: {error.json_path}: {error.message}" for error in checker.iter_errors(value)]
+
+
+def one(mapping, what):
+    if not isinstance(mapping, (dict, list)) or len(mapping) != 1:
+        raise SystemExit(f"{what}: one is needed")
+    return next(iter(mapping.values() if isinstance(mapping, dict) else mapping))
+
+
+def parts(catalog):
+    """Configuration, resource and collection of a catalog with one capture; none of the last two in a configuration."""
+    if "captures" not in catalog:
+        return catalog, None, None
+    capture = one(catalog["captures"], "captures")
+    binding = one(capture["bindings"], "bindings")
+    collection = catalog["collections"][binding["target"]]
+    return one(capture["endpoint"], "endpoint")["config"], binding["resource"], collection
+
+
+def main():
+    operation, *arguments = sys.argv[1:]
+    with open(arguments[-1], encoding="utf-8") as file:
+        catalog = yaml.safe_load(file)
+    if operation == "load":
+        print(json.dumps(catalog))
+        return 0
+    spec = json.loads(subprocess.run([arguments[0], "spec"], check=True, capture_output=True).stdout)
+    config, resource, collection = parts(catalog)
+    found = []
+    if operation == "check":
+        found += problems(config, spec["configSchema"], "config")
+        if resource is not None:
+            found += problems(resource, spec["resourceConfigSchema"], "resource")
+            jsonschema.validators.validator_for(collection["schema"]).check_schema(collection["schema"])
+            if collection["key"] != ["/session_id", "/sequence"]:
+                found.append(f"collection: key {collection['key']}")
+        print(json.dumps({"config": config, "stream": resource and resource["stream"], "collection": collection}))
+    elif operation == "documents":
+        count = 0
+        for count, line in enumerate(sys.stdin, 1):
+            document = json.loads(line)
+            found += problems(document, spec["documentSchema"], f"document {count}")
+            found += problems(document, collection["schema"], f"document {count} in its collection")
+        print(count)
+    else:
+        raise SystemExit(f"no operation {operation!r}")
+    for problem in found:
+        print(problem, file=sys.stderr)
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
