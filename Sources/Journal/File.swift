@@ -102,6 +102,14 @@ enum File {
     return (unsafe String(cString: real), name)
   }
 
+  /// Bytes free for this user and size of the file system that holds `path`.
+  static func space(_ path: String) throws(JournalError) -> (free: Int64, size: Int64) {
+    var status = statvfs()
+    guard unsafe statvfs(path, &status) == 0 else { throw .system(errno, "look at the disk", path) }
+    let unit = Int64(clamping: status.f_frsize)
+    return (Int64(clamping: status.f_bavail) * unit, Int64(clamping: status.f_blocks) * unit)
+  }
+
   /// Refuses a directory on a file system whose locks or shared memory SQLite's WAL cannot rely on
   /// (https://www.sqlite.org/wal.html: all processes on one host; network file systems do not work).
   static func refuseUnsupported(_ directory: String) throws(JournalError) {
