@@ -111,6 +111,11 @@ struct CaptureReconnectTests {
         "channel_closed_403", false
       ),
       (.channelClosed(code: 404, text: "NOT_FOUND"), "channel_closed_404", true),
+      (
+        .channelClosed(
+          code: 404, text: "NOT_FOUND - home node 'a@b' of durable queue 'q' in vhost '/' is down or inaccessible"),
+        "channel_closed_404", false
+      ),
       (.channelClosed(code: 405, text: "RESOURCE_LOCKED"), "channel_closed_405", false),
       (.channelClosed(code: 406, text: "PRECONDITION_FAILED"), "channel_closed_406", true),
       (.channelClosed(code: 540, text: "NOT_IMPLEMENTED"), "channel_closed_540", true),

@@ -168,8 +168,10 @@ class Publisher:
                      expiration=None):
         def contents():
             for number in range(start, start + count):
-                if kind == "mixed" or kind in messages.POOLS:
-                    content = messages.mixed(seed, prefix, messages.original(seed, kind, number))
+                base = kind.removeprefix("plain-")
+                if base == "mixed" or base in messages.POOLS:
+                    content = messages.mixed(
+                        seed, prefix, messages.original(seed, base, number), plain=base != kind)
                 elif kind == "simple":
                     content = messages.simple(seed, prefix, number, size)
                 else:

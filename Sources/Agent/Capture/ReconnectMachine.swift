@@ -117,9 +117,11 @@ struct CaptureFailure: Error, Equatable, CustomStringConvertible {
     case .channelClosed(let code, let text):
       cause = "channel_closed_\(code)"
       // 403 permissions, 404 missing, 406 other properties, 540 not implemented by this queue type. What is held
-      // exclusively may be held by the connection that we have just lost, and is free again soon.
-      let held = code == 405 || code == 403 && Topology.isHeldByConsumer(text)
-      needsUser = [403, 404, 406, 540].contains(code) && !held
+      // exclusively may be held by the connection that we have just lost, and is free again soon; a broker that has
+      // just started may still be looking for the node that has the queue.
+      let passes =
+        code == 405 || code == 403 && Topology.isHeldByConsumer(text) || code == 404 && Topology.isUnavailable(text)
+      needsUser = [403, 404, 406, 540].contains(code) && !passes
     }
   }
 }

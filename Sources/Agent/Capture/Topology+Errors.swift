@@ -29,6 +29,8 @@ extension Topology {
         + "configure and write on the queue"
     case .channelClosed(404, let text) where text.hasPrefix("NOT_FOUND - no exchange '"):
       "The connector never declares an exchange: create it, or correct bindings[].exchange"
+    case .channelClosed(404, let text) where Self.isUnavailable(text):
+      "The queue is there, and the broker's node that has it is down or still starting"
     case .channelClosed(404, _): "Create the queue, correct queue.name, or set queue.declare: active"
     case .channelClosed(405, _): "Another connection holds the queue exclusively"
     // https://www.rabbitmq.com/docs/consumers#acknowledgement-timeout
@@ -45,6 +47,9 @@ extension Topology {
   /// Whether a 403 means an exclusive consumer, which may be the one that we have just lost, and not a permission. The
   /// end of the text says so too, but may be cut off.
   static func isHeldByConsumer(_ text: String) -> Bool { text.hasPrefix("ACCESS_REFUSED - queue '") }
+
+  /// Whether a 404 means a queue that exists, on a node that cannot be reached now.
+  static func isUnavailable(_ text: String) -> Bool { text.hasPrefix("NOT_FOUND - home node '") }
 
   /// What to do about a 406 that is no mismatch: what the broker does not accept for any queue, or any of this type.
   private static func refusal(_ text: String) -> String? {
