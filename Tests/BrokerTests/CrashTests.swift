@@ -8,7 +8,7 @@ import Testing
 /// and printed.
 @Suite(.serialized) struct CrashTests {
   static let kills = 10
-  static let messages = 4_000
+  static let messages = 3_000
   /// Of this run.
   static let drawn = UInt64.random(in: 1_000...999_999_999)
 
@@ -18,14 +18,19 @@ import Testing
     /// True where the connector knows that it is the only consumer: then each message is captured once.
     var isAlone = true
     var deduplicate = "auto"
+    var deduplicateBy = "position"
     var seed: UInt64
 
     var testDescription: String {
-      "\(queue), \(mode), \(isAlone ? "alone" : "not alone"), deduplicate \(deduplicate), seed \(seed)"
+      "\(queue), \(mode), \(isAlone ? "alone" : "not alone"), deduplicate \(deduplicate) by \(deduplicateBy), seed \(seed)"
     }
 
     var arguments: JSON {
-      queue == "quorum" ? ["x-queue-type": "quorum", "x-single-active-consumer": true] : [:]
+      switch queue {
+      case "quorum": ["x-queue-type": "quorum", "x-single-active-consumer": true]
+      case "priority": ["x-max-priority": 9]
+      default: [:]
+      }
     }
 
     func options(_ bench: Bench) throws -> JSON {
@@ -35,7 +40,7 @@ import Testing
         "queue": ["name": .string(bench.queue), "arguments": arguments], "journal": .object(journal),
         "reconnect_delay": .number("0.1"),
         "consumer": [
-          "prefetch_count": 300, "deduplicate": .string(deduplicate),
+          "prefetch_count": 300, "deduplicate": .string(deduplicate), "deduplicate_by": .string(deduplicateBy),
           "exclusive": .bool(isAlone && queue == "classic" && deduplicate == "auto"),
         ],
       ]
@@ -46,6 +51,11 @@ import Testing
       Case(queue: "classic", mode: "journaled", deduplicate: "assert", seed: 2),
       Case(queue: "classic", mode: "committed", seed: 3), Case(queue: "classic", mode: "committed", seed: drawn),
       Case(queue: "quorum", mode: "journaled", seed: 4), Case(queue: "quorum", mode: "committed", seed: drawn),
+    ]
+    /// A priority queue gives messages back out of order, and other consumers are possible: only ids help.
+    static let byID = [
+      Case(queue: "priority", mode: "journaled", isAlone: false, deduplicateBy: "message_id", seed: 6),
+      Case(queue: "priority", mode: "committed", isAlone: false, deduplicateBy: "message_id", seed: drawn),
     ]
     static let atLeastOnce = [
       Case(queue: "classic", mode: "journaled", isAlone: false, seed: 5),
@@ -138,6 +148,15 @@ import Testing
     try bench.publisher.delete(bench.queue)
   }
 
+  @Test(arguments: Case.byID)
+  func `unique message ids are enough to capture each message once`(run: Case) throws {
+    let bench = try Bench(arguments: run.arguments)
+    let runtime = try capture(run, bench)
+    judge(runtime.committed)
+    #expect(runtime.committed.count == Self.messages)
+    try bench.publisher.delete(bench.queue)
+  }
+
   @Test(arguments: Case.atLeastOnce)
   func `where others may consume, nothing is lost and what comes twice is marked`(run: Case) throws {
     let bench = try Bench(arguments: run.arguments)
@@ -148,21 +167,6 @@ import Testing
       #expect(
         runtime.committedState[path: "bindingStateV1", "orders.v0", "position"]?.int == runtime.committed.count)
     }
-    try bench.publisher.delete(bench.queue)
-  }
-
-  /// A priority queue gives messages back out of order, and other consumers are possible: only ids help.
-  @Test func `unique message ids are enough to capture each message once`() throws {
-    let bench = try Bench(arguments: ["x-max-priority": 9])
-    let journal = try temporaryDirectory() + "/journal.db"
-    let runtime = try capture(
-      bench,
-      [
-        "journal": ["path": .string(journal)], "max_priority": 9,
-        "consumer": ["prefetch_count": 500, "deduplicate_by": "message_id"],
-      ], seed: 6, holdingAcknowledgements: true)
-    judge(runtime.committed)
-    #expect(runtime.committed.count == Self.messages)
     try bench.publisher.delete(bench.queue)
   }
 }

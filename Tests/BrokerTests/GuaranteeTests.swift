@@ -1,7 +1,7 @@
 import Support
 import Testing
 
-/// The rows of the README's table of guarantees that CrashTests, StreamTests and SuccessionTests do not show.
+/// The rows of the README's table of guarantees that CrashTests, MessageIDTests, StreamTests and SuccessionTests do not show.
 @Suite(.serialized) struct GuaranteeTests {
   static let count = 300
 
@@ -24,22 +24,13 @@ import Testing
         name: "no prefetch count", options: ["consumer": ["exclusive": true, "prefetch_count": 0]],
         reason: "consumer.prefetch_count is 0"),
     ]
-    static let byID = ["journaled", "committed"].map { mode in
-      Row(
-        name: "message ids, a priority queue, \(mode)",
-        options: [
-          "max_priority": 5, "consumer": ["deduplicate_by": "message_id"], "journal": ["acknowledge": .string(mode)],
-        ], reason: "publishers set unique message ids")
-    }
   }
 
   /// Publishes messages of growing ids and mixed priorities, captures some, kills, and goes on until all are there.
   private func captureAcrossKills(_ row: Row, _ bench: Bench) throws -> FlowRuntime {
-    var options = row.options
-    if options[path: "journal", "acknowledge"]?.string != "committed" {
-      options = options.merged(with: ["journal": ["path": .string(try temporaryDirectory() + "/journal.db")]])
-    }
-    options = options.merged(with: ["reconnect_delay": .number("0.1")])
+    let options = row.options.merged(with: [
+      "reconnect_delay": .number("0.1"), "journal": ["path": .string(try temporaryDirectory() + "/journal.db")],
+    ])
     let runtime = try FlowRuntime(config: bench.broker.configuration(queue: bench.queue, options))
     for number in 1...Self.count {
       var properties = Properties(messageID: Publisher.messageID(number))
@@ -78,14 +69,6 @@ import Testing
     var seen: Set<String> = []
     let unmarked = runtime.committed.filter { !seen.insert($0.messageID ?? "").inserted && $0.redelivered != true }
     #expect(unmarked.isEmpty)
-    try bench.publisher.delete(bench.queue)
-  }
-
-  @Test(arguments: Row.byID)
-  func `message ids tell redeliveries in any order, and beside other consumers`(row: Row) throws {
-    let bench = try Bench(arguments: arguments(row))
-    let runtime = try captureAcrossKills(row, bench)
-    #expect(runtime.committed.count == Self.count)
     try bench.publisher.delete(bench.queue)
   }
 
