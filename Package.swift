@@ -50,6 +50,9 @@ let package = Package(
       name: "AgentTests", dependencies: ["Agent", "AMQP", "Journal", "Support"],
       swiftSettings: settings),
     .testTarget(
+      name: "FuzzTests", dependencies: ["Agent", "AMQP", "Journal", "Support"], exclude: ["corpus"],
+      swiftSettings: settings),
+    .testTarget(
       name: "BrokerTests", dependencies: ["Agent", "AMQP", "Journal", "Support"],
       swiftSettings: settings),
   ]

@@ -110,6 +110,11 @@ extension Journal {
     else { throw JournalError(kind: .invalid("page size \(settings.pageSize)"), operation: "create", object: new) }
     try schema.migrate(database)
     try fill(database)
+    // Closing would do it too, but says nothing of a failure: the WAL is then left with what it holds, and the file
+    // gets its name without its WAL.
+    guard try database.checkpoint(mode: SQLITE_CHECKPOINT_TRUNCATE) else {
+      throw JournalError(kind: .busy, operation: "checkpoint", object: new)
+    }
     try database.close()
     try File.sync(new)
   }

@@ -31,9 +31,12 @@ func body(_ position: Int64) -> [UInt8] {
   return Array("position \(position) ".utf8) + (0..<size).map { _ in UInt8.random(in: 97...122, using: &random) }
 }
 
-/// One write a line: a line that was said is out whatever comes next.
+/// One write a line, so that what was said is out whatever comes next, with the nanoseconds of CLOCK_MONOTONIC at which it
+/// was true.
 func say(_ line: String) {
-  let bytes = Array("\(line)\n".utf8)
+  var now = timespec()
+  unsafe _ = clock_gettime(CLOCK_MONOTONIC, &now)
+  let bytes = Array("\(now.tv_sec * 1_000_000_000 + now.tv_nsec) \(line)\n".utf8)
   guard unsafe bytes.withUnsafeBytes({ unsafe Glibc.write(STDOUT_FILENO, $0.baseAddress, $0.count) }) == bytes.count
   else { exit(1) }
 }

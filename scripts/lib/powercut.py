@@ -2,7 +2,9 @@
 
 The journal is on an ext4 file system of its own, on a loop device, which EXT4_IOC_SHUTDOWN stops at a random moment: what
 the kernel has not yet written to the device is gone, as after a power cut. Then it is mounted anew, and everything that
-the writer reported as committed before must be there, whole and in order, in a sound journal. With --control commits are
+the writer reported as committed before that moment must be there, whole and in order, in a sound journal.
+(While the shutdown is under way the kernel has been seen to call a sync good that it no longer did; after a real power cut
+nobody would hear of that. Such words are counted, not judged.) With --control commits are
 not synced (synchronous=NORMAL); then something must be missing, or the test could not find it.
 
 Exit status 1 if a message is missing, or with --control if none is.
@@ -64,7 +66,7 @@ def main():
     binary = os.environ["JOURNAL_WRITER"]
     disk = Disk(os.environ["WORK_DIRECTORY"])
     journal, begin = f"{disk.mount}/journal.db", time.monotonic()
-    word, missing, reported, kept, cut = Word(), 0, 0, 0, 0
+    word, missing, reported, kept, late, cut = Word(), 0, 0, 0, 0, 0
     try:
         for cut in range(1, arguments.cuts + 1):
             before = word.last
@@ -72,12 +74,13 @@ def main():
             writer = subprocess.Popen(command + (["normal"] if arguments.control else []), stdout=subprocess.PIPE,
                                       text=True)
             started = threading.Event()
+            lines = []
 
             def listen():
                 for line in writer.stdout:
-                    word.hear(line.rstrip("\n"))
+                    lines.append(line.rstrip("\n"))
                     # Some cuts fall into opening, the others into writing.
-                    if line.startswith("last"):
+                    if " last " in line:
                         started.set()
 
             listener = threading.Thread(target=listen)
@@ -85,15 +88,19 @@ def main():
             if rng.random() < 0.85:
                 started.wait(60)
             time.sleep(rng.random() * 0.25)
+            moment = time.monotonic_ns()
             disk.cut()
             writer.kill()
             writer.wait()
             listener.join()
             disk.off()
             disk.on()
-            said, word.failed = word.last, None
+            heard = Word(word.last, word.committed)
+            for line in lines:
+                heard.hear(line, before=moment)
+                word.hear(line)
             try:
-                last, committed = check(binary, journal, word)
+                last, committed = check(binary, journal, heard)
             except AssertionError as problem:
                 missing += 1
                 print(f"cut {cut:4}: {problem}", flush=True)
@@ -106,13 +113,14 @@ def main():
                 if arguments.first:
                     break
                 continue
-            reported += said - before
+            reported += heard.last - before
             kept += last - before
+            late += last < word.last or committed < word.committed
             word = Word(last, committed)
     finally:
         disk.off()
     print(f"{cut} power cuts, seed {arguments.seed}: {reported} messages reported as safe, {kept} found, "
-          f"{missing} cuts with something missing, {time.monotonic() - begin:.1f} s")
+          f"{missing} cuts with something missing, {late} with a late word, {time.monotonic() - begin:.1f} s")
     if arguments.control and missing == 0:
         sys.exit("FAILED: without syncing nothing was missing, so this test finds nothing")
 

@@ -39,7 +39,7 @@ def start(binary, directory, kind):
     commits = 0
     for line in process.stdout:
         word.hear(line.rstrip("\n"))
-        commits += line.startswith("last")
+        commits += " last " in line
         if commits == 5:
             process.kill()
     process.wait()
@@ -66,6 +66,7 @@ def main():
         prog="scripts/syscalls", description="Kills the journal's writer at every system call, and lets each fail.")
     parser.add_argument("--transactions", type=int, default=8, help="in each run (8)")
     parser.add_argument("--step", type=int, default=1, help="take only every n-th call (1)")
+    parser.add_argument("--call", choices=CALLS, action="append", help="only this system call (all)")
     parser.add_argument("--start", choices=["new", "crashed", "old"], action="append",
                         help="no journal, one with a WAL, one of the first schema (all three)")
     parser.add_argument("--fault", choices=["kill", "EIO", "ENOSPC", "EROFS"], action="append", help="(all four)")
@@ -81,7 +82,7 @@ def main():
             _, first = start(binary, work, kind)
             shutil.rmtree(saved, ignore_errors=True)
             shutil.copytree(work, saved)
-            for call in CALLS:
+            for call in arguments.call or CALLS:
                 number, quiet = 1, 0
                 while True:
                     shutil.rmtree(work)

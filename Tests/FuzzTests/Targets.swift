@@ -1,0 +1,144 @@
+import Glibc
+import Journal
+
+@testable import AMQP
+@testable import Agent
+
+/// What can be fuzzed, by name; the folders of `corpus` have the same names.
+let targets: [String: @Sendable ([UInt8]) -> Void] = [
+  "frames": frames, "properties": properties, "requests": requests, "state": state, "journal": journal,
+]
+
+/// The payloads of a channel's frames, in any order: a kind octet, two octets of length, the payload.
+private func frames(_ input: [UInt8]) {
+  var assembler = DeliveryAssembler()
+  var batch = DeliveryBatch()
+  var rest = input[...]
+  do throws(AMQPError) {
+    while rest.count >= 3 {
+      let kind = rest.removeFirst()
+      let length = min(Int(rest.removeFirst()) << 8 | Int(rest.removeFirst()), rest.count)
+      let payload = Array(rest.prefix(length))
+      rest = rest.dropFirst(length)
+      switch kind % 3 {
+      case 0: try assembler.deliver(payload.span, into: &batch)
+      case 1: try assembler.header(payload.span, at: 0, into: &batch)
+      default: try assembler.body(payload.span, at: 0, into: &batch)
+      }
+    }
+  } catch {
+    precondition(!"\(error)".isEmpty)
+  }
+}
+
+/// A property block, with its field tables: whatever it holds becomes JSON.
+private func properties(_ input: [UInt8]) {
+  var renderer = PropertiesRenderer()
+  var out: [UInt8] = []
+  _ = renderer.render(input.span, into: &out)
+  do { _ = try JSONValue.parse(out) } catch {
+    fatalError("no JSON: \(String(decoding: out, as: UTF8.self)): \(error)")
+  }
+}
+
+/// Lines of the runtime, in two pieces.
+private func requests(_ input: [UInt8]) {
+  var splitter = LineSplitter()
+  var machine = FlowMachine()
+  let half = input.count / 2
+  for line in splitter.feed(input[..<half]) + splitter.feed(input[half...]) {
+    guard case .open(let capture, _) = machine.received(line) else { continue }
+    _ = try? EndpointConfiguration.parse(capture.config)
+  }
+  _ = machine.ended(remainder: splitter.remainder)
+}
+
+/// The state of a checkpoint as the runtime gives it back.
+private func state(_ input: [UInt8]) {
+  guard let value = try? JSONValue.parse(input) else { return }
+  if let mark = try? FlowResponse.mark(in: value, stateKey: "s") {
+    _ = ResumeDecision.decide(
+      state: mark, journal: "j", last: Position(rawValue: 9), committed: Position(rawValue: 3))
+  }
+  _ = FlowResponse.redelivery(in: value, stateKey: "s")
+  _ = FlowResponse.streamOffset(in: value, stateKey: "s")
+  // What was understood is written again as JSON that is understood again.
+  guard (try? JSONValue.parse(value.text)) != nil else { fatalError("not read again: \(value.text)") }
+}
+
+/// A journal's file with changes: four octets of place and one of content each. It is opened, or salvaged, or refused.
+private func journal(_ input: [UInt8]) {
+  var bytes = soundJournal
+  var rest = input[...]
+  while rest.count >= 5 {
+    let place = rest.prefix(4).reduce(0) { $0 << 8 | Int($1) }
+    bytes[place % bytes.count] = rest[rest.startIndex + 4]
+    rest = rest.dropFirst(5)
+  }
+  let path = scratch + "/j.db"
+  for suffix in ["", "-wal", "-shm", ".damaged"] { unsafe unlink(path + suffix) }
+  writeFile(path, bytes)
+  do throws(JournalError) {
+    do throws(JournalError) {
+      try look(path)
+    } catch {
+      guard case .corrupt = error.kind else { return }
+      let report = try Journal.salvage(JournalSettings(path: path), acceptLoss: true)
+      guard let aside = report.setAside else { fatalError("loss was accepted") }
+      for suffix in ["", "-wal"] { unsafe unlink(aside + suffix) }
+      let reader = try JournalReader(path: path)
+      let problems = try reader.verify()
+      precondition(problems.isEmpty, "salvaged, and not sound: \(problems)")
+      try reader.close()
+    }
+  } catch {
+    precondition(!"\(error)".isEmpty)
+  }
+}
+
+private func look(_ path: String) throws(JournalError) {
+  let journal = try Journal.open(JournalSettings(path: path))
+  let reader = try JournalReader(path: path)
+  do { _ = try reader.read(after: .origin, limit: 1000) { _ in true } } catch let error as JournalError {
+    throw error
+  } catch { fatalError("\(error)") }
+  guard try reader.verify().isEmpty else {
+    throw JournalError(kind: .corrupt("verify"), operation: "fuzz", object: path)
+  }
+  try journal.close()
+}
+
+private let scratch: String = {
+  var template = Array("/tmp/source-amqp-fuzz-XXXXXX".utf8CString)
+  return unsafe template.withUnsafeMutableBufferPointer { buffer in
+    guard let base = buffer.baseAddress, let name = unsafe mkdtemp(base) else { fatalError("no scratch directory") }
+    return unsafe String(cString: name)
+  }
+}()
+
+/// Forty messages, ten of them committed, at the smallest page size, so that there are many pages.
+private let soundJournal: [UInt8] = {
+  let path = scratch + "/sound.db"
+  do {
+    let journal = try Journal.open(JournalSettings(path: path, pageSize: 512))
+    try journal.beginSession(id: "s", queue: "q", virtualHost: "/", startedAt: 1)
+    let consumer = try journal.beginConsumer(tag: "c").id
+    let text = UnsafeMutableRawBufferPointer.allocate(byteCount: 302, alignment: 1)
+    defer { unsafe text.deallocate() }
+    unsafe text.copyBytes(from: Array("{}".utf8) + [UInt8](repeating: 120, count: 300))
+    let empty = unsafe UnsafeRawBufferPointer(start: nil, count: 0)
+    try journal.write { tx in
+      for tag in 1...40 {
+        _ = unsafe try tx.append(
+          consumer: consumer, deliveryTag: UInt64(tag), redelivered: false, receivedAt: 1, exchange: empty,
+          routingKey: empty, properties: UnsafeRawBufferPointer(rebasing: text[..<2]), rawProperties: empty,
+          body: UnsafeRawBufferPointer(rebasing: text[2...]))
+      }
+      try tx.setEmitted(through: Position(rawValue: 20))
+      try tx.setCommitted(through: Position(rawValue: 10))
+    }
+    try journal.close()
+  } catch { fatalError("\(error)") }
+  guard let bytes = readFile(path) else { fatalError("cannot read \(path)") }
+  return bytes
+}()
