@@ -36,11 +36,14 @@ import Testing
         try help[script] ?? run("/bin/bash", ["-c", "\"$0\" --help 2>&1 \(status)", "\(repository)/\(script)"])
       help[script] = page
       #expect(page.split(separator: "\n").count > 2, "\(script) --help: \(page)")
-      // Where the options are taken: the script, or the program behind it.
-      let program = repository + "/scripts/lib/" + script.dropFirst("scripts/".count) + ".py"
-      let source =
-        try String(contentsOfFile: "\(repository)/\(script)", encoding: .utf8)
-        + ((try? String(contentsOfFile: program, encoding: .utf8)) ?? "")
+      // Where the options are taken: the script, or the programs behind it.
+      let library = repository + "/scripts/lib/"
+      let programs = try FileManager.default.contentsOfDirectory(atPath: library).filter {
+        $0.hasPrefix(script.dropFirst("scripts/".count)) && $0.hasSuffix(".py")
+      }
+      let source = try (["\(repository)/\(script)"] + programs.map { library + $0 }).map {
+        try String(contentsOfFile: $0, encoding: .utf8)
+      }.joined()
       for option in words.dropFirst() where option.hasPrefix("--") {
         #expect(source.contains(option), "\(script) has no \(option)")
       }
