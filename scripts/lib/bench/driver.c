@@ -82,10 +82,10 @@ static void document(const char *line, size_t length, int64_t now) {
   if (at == NULL || at + sizeof key + 27 > line + length) die("no document: %.*s", (int)(length < 200 ? length : 200), line);
   int64_t day = 86400LL * 1000000, received = time_of_day(at + sizeof key - 1), latency = now / 1000 % day - received;
   if (latency < 0) latency += day;
-  if (result.documents == 0) {
+  if (result.documents == 0) result.received_first = received;
+  if (result.first == 0) {
     result.first = now;
     result.first_cpu = child_cpu();
-    result.received_first = received;
   }
   result.received_last = received;
   if (result.documents == result.capacity) {
