@@ -45,7 +45,9 @@ struct Counters: Equatable {
     let first = try database.integer("SELECT coalesce(min(position), 0) FROM message", "find the oldest message")
     let newest = try database.integer("SELECT coalesce(max(position), 0) FROM message", "find the newest message")
     pruned = first == 0 ? last : first - 1
-    guard pruned >= 0, pruned <= committed, newest == (first == 0 ? 0 : last) else {
+    var isWhole = first == 0 || newest == last
+    if !isWhole { isWhole = try database.isGap(newest + 1, last) }
+    guard pruned >= 0, pruned <= committed, isWhole else {
       throw Self.damaged(
         "messages \(first) to \(newest) do not fit positions \(committed) and \(last)", database.path)
     }

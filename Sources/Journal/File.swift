@@ -22,6 +22,22 @@ enum File {
     Glibc.close(descriptor)
   }
 
+  /// Makes a file of mode 0600 with `content`, synced; an existing one, or a symbolic link, is an error.
+  static func create(_ path: String, content: [UInt8]) throws(JournalError) {
+    try create(path)
+    let descriptor = unsafe open(path, O_WRONLY | O_NOFOLLOW | O_CLOEXEC)
+    guard descriptor >= 0 else { throw .system(errno, "open", path) }
+    defer { Glibc.close(descriptor) }
+    let written = unsafe content.withUnsafeBytes { unsafe pwrite(descriptor, $0.baseAddress, $0.count, 0) }
+    guard written == content.count else { throw .system(written < 0 ? errno : ENOSPC, "write", path) }
+    guard fsync(descriptor) == 0 else { throw .system(errno, "sync", path) }
+  }
+
+  /// Gives a file another name, and takes that name from whatever had it.
+  static func rename(_ old: String, to new: String) throws(JournalError) {
+    guard unsafe Glibc.rename(old, new) == 0 else { throw .system(errno, "rename to \(new)", old) }
+  }
+
   /// Syncs a file or a directory: a new name is durable only after its directory was synced.
   static func sync(_ path: String) throws(JournalError) {
     let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC)
@@ -67,7 +83,7 @@ enum File {
 
   /// Removes a temporary journal with its directory. Failures leave a file behind in a temporary place, no more.
   static func removeJournal(in directory: String) {
-    for suffix in ["", "-wal", "-shm", ".lock", ".new", ".new-wal", ".new-shm"] {
+    for suffix in ["", "-wal", "-shm", ".lock", ".new", ".new-wal", ".new-shm", ".damaged"] {
       unsafe unlink("\(directory)/\(temporaryName)\(suffix)")
     }
     unsafe rmdir(directory)
@@ -84,6 +100,14 @@ enum File {
     guard let real = unsafe realpath(parent, nil) else { throw .system(errno, "find the directory", parent) }
     defer { unsafe free(real) }
     return (unsafe String(cString: real), name)
+  }
+
+  /// Bytes free for this user and size of the file system that holds `path`.
+  static func space(_ path: String) throws(JournalError) -> (free: Int64, size: Int64) {
+    var status = statvfs()
+    guard unsafe statvfs(path, &status) == 0 else { throw .system(errno, "look at the disk", path) }
+    let unit = Int64(clamping: status.f_frsize)
+    return (Int64(clamping: status.f_bavail) * unit, Int64(clamping: status.f_blocks) * unit)
   }
 
   /// Refuses a directory on a file system whose locks or shared memory SQLite's WAL cannot rely on

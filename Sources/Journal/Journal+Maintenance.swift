@@ -40,6 +40,13 @@ extension Journal {
     return frames == 0 ? 0 : 32 + frames * (pageSize + 24)
   }
 
+  /// What a cap on space counts: ``usedBytes``, and what the WAL has grown beyond its usual size because an outside reader
+  /// keeps it from being reused.
+  public var boundedBytes: Int64 { usedBytes + max(0, walBytes - Maintenance.restartBytes) }
+
+  /// Bytes that are free for this user on the file's disk, and the disk's size.
+  public func disk() throws(JournalError) -> (free: Int64, size: Int64) { try File.space(path) }
+
   /// Copies the WAL into the file and gives free space back, if it is time to.
   ///
   /// Call it between transactions, after each or every few; a call that has nothing to do costs nothing. One that has

@@ -37,6 +37,9 @@ extension Journal {
     let file = directory == "/" ? "/\(name)" : "\(directory)/\(name)"
     try File.refuseUnsupported(directory)
     let lock = try FileLock(path: "\(file).lock")
+    if let mark = try DamageMark(readingFor: file) {
+      throw JournalError(kind: .corrupt(mark.reason), operation: "open", object: file)
+    }
     switch try File.find(file) {
     case .nothing: try create(file, in: directory, settings, schema)
     case .regular: try checkHeader(file, schema)
@@ -79,6 +82,22 @@ extension Journal {
         object: file)
     }
     let new = "\(file).new"
+    try build(new, settings, schema) { (database) throws(JournalError) in
+      try database.execute(
+        """
+        INSERT INTO journal (one, identifier, created_at, epoch, last, emitted, committed, bytes)
+        VALUES (1, '\(uuid())', \(now()), 0, 0, 0, 0, 0)
+        """, "create")
+    }
+    try File.link(new, as: file)
+    try File.remove(new)
+    try File.sync(directory)
+  }
+
+  /// Builds a journal under a name that is not its own, what `fill` writes to it included, closed and synced.
+  static func build(
+    _ new: String, _ settings: JournalSettings, _ schema: Schema, fill: (Database) throws(JournalError) -> Void
+  ) throws(JournalError) {
     for suffix in ["", "-wal", "-shm"] { try File.remove("\(new)\(suffix)") }
     try File.create(new)
     let database = try Database(path: new, readOnly: false)
@@ -88,18 +107,11 @@ extension Journal {
     try configure(database, settings)
     guard try database.integer("PRAGMA page_size", "read the page size") == Int64(settings.pageSize),
       try database.integer("PRAGMA auto_vacuum", "read the vacuum mode") == 2
-    else { throw JournalError(kind: .invalid("page size \(settings.pageSize)"), operation: "create", object: file) }
+    else { throw JournalError(kind: .invalid("page size \(settings.pageSize)"), operation: "create", object: new) }
     try schema.migrate(database)
-    try database.execute(
-      """
-      INSERT INTO journal (one, identifier, created_at, epoch, last, emitted, committed, bytes)
-      VALUES (1, '\(uuid())', \(now()), 0, 0, 0, 0, 0)
-      """, "create")
+    try fill(database)
     try database.close()
     try File.sync(new)
-    try File.link(new, as: file)
-    try File.remove(new)
-    try File.sync(directory)
   }
 
   /// Looks at the file's first bytes without SQLite, which might change what it opens: recover or checkpoint the
@@ -155,7 +167,7 @@ extension Journal {
   }
 
   /// A random UUID (version 4, RFC 9562), lower case.
-  private static func uuid() -> String {
+  static func uuid() -> String {
     var random = SystemRandomNumberGenerator()
     var bytes = (0..<16).map { _ in UInt8.random(in: 0...255, using: &random) }
     bytes[6] = bytes[6] & 0x0f | 0x40
@@ -170,8 +182,18 @@ extension Journal {
     return text
   }
 
+  /// The time of day for the name of a file: 20261124T213000Z.
+  static func utcTime() -> String {
+    var seconds = time(nil)
+    var parts = unsafe tm()
+    unsafe _ = gmtime_r(&seconds, &parts)
+    func two(_ number: Int32) -> String { (number < 10 ? "0" : "") + "\(number)" }
+    let date = unsafe "\(parts.tm_year + 1900)\(two(parts.tm_mon + 1))\(two(parts.tm_mday))"
+    return unsafe date + "T\(two(parts.tm_hour))\(two(parts.tm_min))\(two(parts.tm_sec))Z"
+  }
+
   /// Microseconds since 1970, UTC.
-  private static func now() -> Int64 {
+  static func now() -> Int64 {
     var time = timespec()
     unsafe _ = clock_gettime(CLOCK_REALTIME, &time)
     return Int64(time.tv_sec) * 1_000_000 + Int64(time.tv_nsec) / 1_000

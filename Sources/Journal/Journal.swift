@@ -257,6 +257,11 @@ public final class Journal: @unchecked Sendable {
 
   // MARK: Seams
 
+  /// Lets commits return before they are on stable storage: the control that a test of power cuts must catch.
+  package func stopSyncingCommits() throws(JournalError) {
+    try database.execute("PRAGMA synchronous = NORMAL", "set synchronous")
+  }
+
   /// Sets the largest size of the file in pages, so that tests can fill it.
   package func limitPages(_ count: Int) throws(JournalError) {
     try database.execute("PRAGMA max_page_count = \(count)", "limit the pages")

@@ -62,7 +62,7 @@ public final class JournalReader: @unchecked Sendable {
   ///   - body: Gets each message while SQLite holds its bytes; returns whether to go on. It must not call the
   ///     reader, and should not block: the snapshot lasts until it is done.
   /// - Returns: How many messages `body` got.
-  /// - Throws: `.corrupt` where a message is missing in between; what `body` throws.
+  /// - Throws: `.corrupt` where a message is missing in between that no salvage has reported; what `body` throws.
   public func read(
     after: Position, limit: Int, _ body: (borrowing Row) throws -> Bool
   ) throws -> Int {
@@ -78,7 +78,7 @@ public final class JournalReader: @unchecked Sendable {
     var previous: Int64?
     while try messages.step() {
       let position = messages.integer(0)
-      if let previous, position != previous + 1 {
+      if let previous, try position != previous + 1 && !database.isGap(previous + 1, position - 1) {
         let text = "after message \(previous) comes \(position)"
         throw JournalError(kind: .corrupt(text), operation: "read messages", object: path)
       }
@@ -92,6 +92,13 @@ public final class JournalReader: @unchecked Sendable {
       guard try body(row) else { break }
     }
     return count
+  }
+
+  /// Where to go on when nothing was read after `position` although the journal has come further: the end of the gap
+  /// that a salvage has reported there, else `position` itself.
+  public func skippingGap(after position: Position) throws(JournalError) -> Position {
+    let last = try database.integer("SELECT last FROM gap WHERE first = \(position.rawValue + 1)", "read the gaps")
+    return Position(rawValue: max(position.rawValue, last))
   }
 
   /// The consumer that messages name.

@@ -16,7 +16,7 @@ struct Schema {
   var version: Int { steps.count }
 
   /// What this version of the program writes.
-  static let current = Schema(steps: [first])
+  static let current = Schema(steps: [first, second])
 
   /// Brings a file of an older version, or a new one, to the newest: forward only, one transaction a step.
   func migrate(_ database: Database) throws(JournalError) {
@@ -40,6 +40,15 @@ struct Schema {
     throw JournalError(
       kind: .newerSchema(found: found, supported: version), operation: "read the schema's version", object: path)
   }
+
+  /// Version 2: what a salvage could not read. A reader goes on behind a gap, and only there, as if nothing were
+  /// missing; the positions of a gap are never used again.
+  private static let second = """
+    CREATE TABLE gap (
+      first INTEGER PRIMARY KEY,
+      last INTEGER NOT NULL
+    ) STRICT
+    """
 
   /// Version 1.
   ///

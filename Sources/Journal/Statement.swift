@@ -45,6 +45,11 @@ internal import CSQLite
     if unsafe isPlainText(bytes) { unsafe try bind(index, text: bytes) } else { unsafe try bind(index, blob: bytes) }
   }
 
+  /// Binds what a column of another statement's current row holds; the value is copied.
+  func bind(_ index: Int32, column: Int32, of other: Statement) throws(JournalError) {
+    try check(unsafe sqlite3_bind_value(raw, index, sqlite3_column_value(other.raw, column)))
+  }
+
   /// Steps once.
   ///
   /// - Returns: True for a row; false at the end, where the statement was reset.

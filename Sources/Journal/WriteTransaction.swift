@@ -77,7 +77,7 @@ public struct WriteTransaction: ~Copyable {
 
   /// Deletes at most `limit` messages at or below `committedThrough`, oldest first.
   ///
-  /// - Returns: How many were deleted; less than `limit` means that none is left to delete.
+  /// - Returns: How many positions were freed, those of a gap included; less than `limit` means that none is left to delete.
   @discardableResult
   public borrowing func prune(limit: Int) throws(JournalError) -> Int {
     try noting { () throws(JournalError) in
@@ -88,12 +88,14 @@ public struct WriteTransaction: ~Copyable {
       try journal.statements.delete.bind(2, through)
       try journal.statements.delete.run()
       let count = journal.database.changes
-      guard count == through - from else {
+      var expected = through - from
+      if count != expected { expected -= try journal.missing(after: from, through: through) }
+      guard count == expected else {
         let text = "messages \(from + 1) to \(through) should be there, but \(count) are"
         throw JournalError(kind: .corrupt(text), operation: "prune", object: journal.path)
       }
       journal.working.pruned = through
-      return count
+      return Int(through - from)
     }
   }
 

@@ -202,7 +202,7 @@ import Testing
   @Test(
     arguments: [
       [], ["run"], ["check"], ["spec"], ["journal"], ["journal", "status"], ["journal", "pending"],
-      ["journal", "export"], ["journal", "verify"],
+      ["journal", "export"], ["journal", "verify"], ["journal", "salvage"],
     ])
   func `every command has help with an example`(command: [String]) throws {
     let (output, exit) = try Command(command + ["--help"]).finish()

@@ -85,12 +85,14 @@ struct LimitsTests {
       try journal.maintain()
     }
     #expect(journal.walBytes > 80 << 20)
+    #expect(journal.boundedBytes == journal.usedBytes + journal.walBytes - (64 << 20), "a cap on space sees it")
     try outside.execute("COMMIT", "test")
     for _ in 0..<20 {
       try journal.append([Message(body: body)], consumer)
       try journal.maintain()
     }
     #expect(journal.walBytes < 40 << 20)
+    #expect(journal.boundedBytes == journal.usedBytes)
     #expect(try JournalReader(path: scratch.journal).all().count == 100)
   }
 

@@ -93,6 +93,19 @@ need_connector() {
   export SOURCE_AMQP_BINARY
 }
 
+# need_journal_writer: sets and exports JOURNAL_WRITER, after a release build where it is not given.
+need_journal_writer() {
+  if [[ -z ${JOURNAL_WRITER:-} ]]; then
+    command -v swift >/dev/null || die "no swift in PATH (https://www.swift.org/install)"
+    need_packages libsqlite3-dev pkg-config
+    say "building JournalWriter"
+    (cd "$root" && swift build -c release --product JournalWriter >&2) || die "the build failed"
+    JOURNAL_WRITER=$(cd "$root" && swift build -c release --show-bin-path)/JournalWriter
+  fi
+  [[ -x $JOURNAL_WRITER ]] || die "no JournalWriter at $JOURNAL_WRITER"
+  export JOURNAL_WRITER
+}
+
 # private_broker: starts a broker for this script alone, in $temporary/broker, exports its variables, and removes
 # $temporary with everything in it at the script's end.
 private_broker() {

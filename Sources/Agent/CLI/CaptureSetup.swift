@@ -33,7 +33,7 @@ struct CaptureSetup {
     let settings =
       path.map { JournalSettings(path: $0) }
       ?? .temporary(under: Self.temporaryDirectory, durability: mode == .journaled ? .full : .relaxed)
-    journal = try Journal.open(settings)
+    journal = try Journal.openSalvaging(settings, log: log)
     sessionID = randomUUID()
     stream = try StreamResumption(configuration, journal: journal, isTemporary: path == nil, state: streamState)
     let policy = DeduplicationPolicy(configuration, isCarried: path != nil ? false : checkpoints ? true : nil)

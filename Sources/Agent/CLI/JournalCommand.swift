@@ -2,22 +2,23 @@ import ArgumentParser
 import Journal
 import Logging
 
-/// `source-amqp journal …`: looks into a journal without changing it, also while an agent writes it (SPEC §6, §7).
+/// `source-amqp journal …`: looks into a journal, also while an agent writes it, and mends a damaged one.
 struct JournalCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "journal",
-    abstract: "Looks into a journal, also while an agent runs; changes nothing.",
+    abstract: "Looks into a journal, also while an agent runs; mends a damaged one.",
     discussion: """
       The journal is a SQLite file, and these commands are not needed to read it: SELECT * FROM summary and \
-      SELECT * FROM pending work with plain sqlite3.
+      SELECT * FROM pending work with plain sqlite3. All but salvage only read.
 
       Examples:
         source-amqp journal status captured/journal.db
         source-amqp journal pending captured/journal.db --limit 5
         source-amqp journal export captured/journal.db --from 1000 --to 1999 > replayed.jsonl
         source-amqp journal verify captured/journal.db
+        source-amqp journal salvage captured/journal.db
       """,
-    subcommands: [Status.self, Pending.self, Export.self, Verify.self])
+    subcommands: [Status.self, Pending.self, Export.self, Verify.self, Salvage.self])
 
   /// Opens the journal for reading, and turns every failure into a message and status 1.
   fileprivate static func reading(_ path: String, _ body: (JournalReader) throws -> Void) throws {

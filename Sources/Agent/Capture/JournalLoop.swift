@@ -74,7 +74,8 @@ struct JournalLoop {
       },
       intake: Intake(document: document, redelivery: redelivery?.machine, stream: stream),
       written: Written(
-        emitted: journal.positions.emittedThrough, committed: journal.positions.committedThrough, output: nil))
+        emitted: journal.positions.emittedThrough, committed: journal.positions.committedThrough, output: nil),
+      space: SpaceGate(maxBytes: maxBytes))
     do {
       while true {
         switch nextWork(writer) {
@@ -96,7 +97,7 @@ struct JournalLoop {
     } catch let failure as CaptureFailure {
       throw failure
     } catch {
-      throw CaptureFailure(cause: "journal", description: "\(error)", needsUser: true)
+      throw CaptureFailure.journal(error)
     }
   }
 
@@ -105,6 +106,7 @@ struct JournalLoop {
     var machine: AcknowledgementMachine?
     var intake: Intake
     var written: Written
+    var space: SpaceGate
     var consumer: (generation: Int, record: ConsumerRecord)?
     /// When the last batch was written, on `SystemClock`.
     var lastBatch = SystemClock.now()
@@ -319,25 +321,35 @@ struct JournalLoop {
     return after
   }
 
-  /// Holds a batch back while the journal is at its cap: nothing is acknowledged, and the broker stops at the prefetch
+  /// Holds a batch back while there is no space for it: nothing is acknowledged, and the broker stops at the prefetch
   /// count. What the runtime commits meanwhile is pruned and makes room. A capture that is to stop takes the one batch
   /// that it has in hand.
   private func waitForSpace(_ writer: inout Writer) throws {
-    guard journal.usedBytes >= maxBytes else { return }
-    let reason = "the journal is at journal.max_bytes (\(journal.usedBytes) of \(maxBytes) bytes in use)"
+    guard let reason = writer.space.check(try space(writer)) else { return }
     log.warning("intake is paused: \(reason)")
     status.paused(.intake, reason: reason)
-    while journal.usedBytes >= maxBytes {
+    while writer.space.check(try space(writer)) != nil {
       let before = writer.written
-      let stopping = inbox.wait { inbox in
+      // Room on the disk, and the end of a reader that holds the WAL, come without a word.
+      let found = inbox.wait(atMost: Self.fullDelay) { inbox in
         if inbox.stopping { return true }
         return before.hasMoreToPrune || before.isBehind(inbox) ? false : nil
       }
-      if stopping ?? true { return }
-      try bookkeep(&writer)
+      switch found {
+      case true?: return
+      case false?: try bookkeep(&writer)
+      case nil: _ = try retrying { try journal.maintain(idle: true) }
+      }
     }
-    log.info("intake goes on: the journal is below journal.max_bytes again")
+    log.info("intake goes on: there is space again")
     status.resumed(.intake)
+  }
+
+  private func space(_ writer: Writer) throws(JournalError) -> SpaceGate.Space {
+    let disk = try journal.disk()
+    return SpaceGate.Space(
+      inUse: journal.boundedBytes, isShrinking: journal.pendingRows > 0 || writer.written.hasMoreToPrune,
+      free: disk.free, disk: disk.size)
   }
 
   /// Runs `body` again while the disk is full or an outside connection holds the journal: nothing was changed.

@@ -48,7 +48,7 @@ struct EmitterLoop {
         } catch let failure as CaptureFailure {
           throw failure
         } catch {
-          throw CaptureFailure(cause: "journal", description: "\(error)", needsUser: true)
+          throw CaptureFailure.journal(error)
         }
         guard emitted > from else { break }
         try write(&buffer, through: emitted, settling: false, newest, &trail, into: &sink)
@@ -70,7 +70,7 @@ struct EmitterLoop {
         try trail?.checkpoint(through: position, settling: settling, reader: reader)
         ?? Checkpoint(through: position, releasable: position)
     } catch {
-      throw CaptureFailure(cause: "journal", description: "\(error)", needsUser: true)
+      throw CaptureFailure.journal(error)
     }
     if let stream, stream.isCarriedByCheckpoints { checkpoint.stream = stream.state(from: newest) }
     let committed = try retrying { () throws(CaptureFailure) in try sink.write(&buffer, checkpoint) }
@@ -124,10 +124,12 @@ struct EmitterLoop {
     after emitted: inout Position, _ renderer: inout DocumentRenderer, _ consumers: inout [Int64: ConsumerRecord],
     _ prefix: [UInt8], _ suffix: [UInt8], into buffer: inout [UInt8], _ newest: inout [UInt8]
   ) throws {
-    _ = try reader.read(after: emitted, limit: Self.checkpointDocuments) { (row) in
-      let consumer = try consumer(row.consumer, &consumers)
+    var current: ConsumerRecord?
+    let count = try reader.read(after: emitted, limit: Self.checkpointDocuments) { (row) in
+      // Neighbours nearly always have the same one.
+      if current?.id != row.consumer { current = try consumer(row.consumer, &consumers) }
       buffer.append(contentsOf: prefix)
-      switch renderer.append(row, consumer: consumer, to: &buffer) {
+      switch renderer.append(row, consumer: current!, to: &buffer) {
       case .appended, .truncated: break
       case .tooLarge(let bytes):
         // Intake lets none in; this one was journaled under a larger document.max_bytes or another policy.
@@ -142,6 +144,8 @@ struct EmitterLoop {
       if stream != nil { newest = unsafe Array(row.properties) }
       return buffer.count < Self.checkpointBytes
     }
+    // A salvaged journal may end with what could not be read.
+    if count == 0 { emitted = try reader.skippingGap(after: emitted) }
   }
 
   private func consumer(_ id: Int64, _ known: inout [Int64: ConsumerRecord]) throws -> ConsumerRecord {

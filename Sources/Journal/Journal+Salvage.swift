@@ -1,0 +1,386 @@
+internal import CSQLite
+
+extension Journal {
+  /// Makes a sound journal of what can be read of a damaged one, and sets the damaged files aside.
+  ///
+  /// Identifier and positions stay what they were, so whoever remembers a position of this journal goes on behind it;
+  /// what is missing becomes a gap, and no position is used twice. The damaged file and its WAL get the name
+  /// `PATH.corrupt-TIME` and are never deleted.
+  ///
+  /// Where a message that may have been acknowledged cannot be read, or the counters cannot, the files stay where they are
+  /// unless `acceptLoss`: this is for a person to decide, who may have a copy. The report says which messages.
+  ///
+  /// Killed at any moment, it can be run again: until it is through, a mark keeps everybody from opening the journal.
+  ///
+  /// - Throws: `.corrupt` where not even the tables can be found; `.full`; everything that ``open(_:)`` throws for a file
+  ///   that is no journal of this version. Then nothing was changed.
+  public static func salvage(_ settings: JournalSettings, acceptLoss: Bool) throws(JournalError) -> SalvageReport {
+    let (directory, name) = try File.resolve(settings.path)
+    let file = directory == "/" ? "/\(name)" : "\(directory)/\(name)"
+    try File.refuseUnsupported(directory)
+    let lock = try FileLock(path: "\(file).lock")
+    defer { lock.release() }
+    var mark = try DamageMark(readingFor: file)
+    let old = mark?.setAside ?? file
+    guard try File.find(old) == .regular else {
+      throw JournalError(kind: .corrupt("there is no database to salvage"), operation: "salvage", object: old)
+    }
+    try checkHeader(old, .current)
+    let hadWAL = try File.find("\(old)-wal") != .nothing
+
+    var salvager = try Salvager(reading: old, reportingAs: file)
+    let new = "\(file).new"
+    defer {
+      for suffix in ["", "-wal", "-shm"] { try? File.remove("\(new)\(suffix)") }
+      // What SQLite made for reading.
+      salvager.close()
+      if !hadWAL { for suffix in ["-wal", "-shm"] { try? File.remove("\(old)\(suffix)") } }
+    }
+    try build(new, settings, .current) { (target) throws(JournalError) in try salvager.copy(to: target) }
+    var report = salvager.report
+    guard acceptLoss || report.losesNothing else { return report }
+
+    salvager.close()
+    var aside = "\(file).corrupt-\(utcTime())"
+    if let complete = mark?.setAside { aside = complete } else { aside = try unusedName(aside) }
+    if mark?.setAside == nil {
+      mark = mark ?? DamageMark(reason: "a salvage did not come to its end")
+      try mark?.write(for: file, in: directory)
+      // Both names before the first is taken away: a database without its WAL is another database.
+      if hadWAL { try File.link("\(file)-wal", as: "\(aside)-wal") }
+      try File.link(file, as: aside)
+      try File.sync(directory)
+      mark?.setAside = aside
+      try mark?.write(for: file, in: directory)
+    }
+    for suffix in ["-wal", "-shm"] { try File.remove("\(file)\(suffix)") }
+    try File.sync(directory)
+    try File.rename(new, to: file)
+    try File.sync(directory)
+    try DamageMark.remove(for: file, in: directory)
+    report.setAside = aside
+    return report
+  }
+
+  /// `name`, or `name-2` and so on where something has it.
+  private static func unusedName(_ name: String) throws(JournalError) -> String {
+    var (found, number) = (name, 1)
+    while true {
+      if try File.find(found) == .nothing, try File.find("\(found)-wal") == .nothing { return found }
+      number += 1
+      found = "\(name)-\(number)"
+    }
+  }
+}
+
+/// Reads a damaged database row by row and writes what is whole into another one.
+struct Salvager {
+  /// Rows in one transaction of the new database.
+  private static let batchRows = 1_000
+  /// Positions looked up one by one behind unreadable pages, in all. They cost microseconds each.
+  private static let maxProbes: Int64 = 20_000_000
+
+  private let source: Database
+  private(set) var report: SalvageReport
+  private var identifier = ""
+  private var createdAt: Int64 = 0
+  private var epoch: Int64 = 0
+  private var counters: (last: Int64, emitted: Int64, committed: Int64, bytes: Int64) = (0, 0, 0, 0)
+  private var probes: Int64 = 0
+  /// Consumers that messages may name, and the session of those whose own cannot be read.
+  private var consumers: Set<Int64> = []
+  private var standIn: Int64?
+
+  /// Opens the damaged database; its files are not written to.
+  init(reading path: String, reportingAs file: String) throws(JournalError) {
+    report = SalvageReport(path: file)
+    source = try Database(path: path, readOnly: false)
+    try source.configure(SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+    source.setBusyTimeout(milliseconds: 5_000)
+    try source.execute(
+      "PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY",
+      "configure")
+    let tables = try source.integer(
+      "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name IN ('journal', 'message')", "find the tables")
+    guard tables > 0 else {
+      throw JournalError(kind: .corrupt("the tables are missing"), operation: "salvage", object: path)
+    }
+  }
+
+  /// Closes the damaged database and leaves its WAL as it is.
+  func close() { try? source.close() }
+
+  /// Fills an empty journal.
+  mutating func copy(to target: Database) throws(JournalError) {
+    try target.execute("BEGIN IMMEDIATE", "salvage")
+    let sessions = "number, id, queue, virtual_host, started_at, base"
+    _ = try copyTable("session", sessions, 6, to: target)
+    _ = try copyTable("consumer", "id, session, tag", 3, to: target)
+    _ = try copyTable("output", "name, file, length, started_at", 4, to: target)
+    _ = try copyTable("gap", "first, last", 2, to: target)
+    let redelivery = "one, queue, releasable, prefetch, priority, priority_since, stream_offset"
+    var isAnchored = try copyTable("redelivery", redelivery, 7, to: target)
+    isAnchored = try copyTable("digest", "last, digests, priority, priority_since", 4, to: target) && isAnchored
+    try target.with("SELECT c.id FROM consumer c JOIN session s ON s.number = c.session", "read the consumers") {
+      (rows) throws(JournalError) in while try rows.step() { consumers.insert(rows.integer(0)) }
+    }
+    try readCounters(target)
+    let missing = try copyMessages(to: target)
+
+    // What lies in front of the first message that is left is no gap any more but gone, like what was pruned.
+    let head = missing.first { $0.lowerBound == counters.committed + 1 }
+    let releasable = try target.first("SELECT releasable FROM redelivery", "read the redelivery state") {
+      $0.integer(0)
+    }
+    for range in missing {
+      try target.execute(
+        "INSERT OR IGNORE INTO gap (first, last) VALUES (\(range.lowerBound), \(range.upperBound))", "salvage")
+    }
+    try tell(missing, releasable: releasable ?? counters.last, target)
+    report.keepsAnchor = isAnchored && missing.isEmpty && report.knowsPositions
+    if !report.keepsAnchor {
+      // Without an anchor what comes again is captured again, which also brings back what is missing and was never acknowledged.
+      try target.execute("DELETE FROM digest; UPDATE redelivery SET releasable = \(counters.last)", "salvage")
+    }
+    if let head {
+      counters.committed = head.upperBound
+      counters.emitted = max(counters.emitted, head.upperBound)
+    }
+    try target.execute(
+      """
+      INSERT INTO journal (one, identifier, created_at, epoch, last, emitted, committed, bytes) VALUES (
+        1, '\(identifier)', \(createdAt), \(epoch), \(counters.last), \(counters.emitted), \(counters.committed),
+        \(counters.bytes));
+      COMMIT
+      """, "salvage")
+  }
+
+  // MARK: Small tables
+
+  /// Copies the rows of a table that can be read; false where not all could.
+  private func copyTable(
+    _ table: StaticString, _ columns: String, _ count: Int32, to target: Database
+  ) throws(JournalError) -> Bool {
+    let marks = (1...count).map { "?\($0)" }.joined(separator: ", ")
+    return try target.with("INSERT OR IGNORE INTO \(table) (\(columns)) VALUES (\(marks))", table) {
+      (insert) throws(JournalError) in
+      do throws(JournalError) {
+        return try source.with("SELECT \(columns) FROM \(table)", table) { (rows) throws(JournalError) in
+          while try rows.step() {
+            for column in 0..<count { try insert.bind(column + 1, column: column, of: rows) }
+            do throws(JournalError) { try insert.run() } catch { throw Self.target(error) }
+          }
+          return true
+        }
+      } catch {
+        try Self.rethrowTarget(error)
+        return false
+      }
+    }
+  }
+
+  /// Reads the counters; where they are of no use, takes what the rows and the other tables say.
+  private mutating func readCounters(_ target: Database) throws(JournalError) {
+    let found = reading {
+      () throws(JournalError) in
+      try source.first(
+        "SELECT identifier, created_at, epoch, last, emitted, committed, bytes FROM journal", "read the counters"
+      ) { ($0.string(0), $0.integer(1), $0.integer(2), $0.integer(3), $0.integer(4), $0.integer(5), $0.integer(6)) }
+    }
+    if let (identifier, createdAt, epoch, last, emitted, committed, bytes) = found ?? nil,
+      0 <= committed, committed <= emitted, emitted <= last, bytes >= 0, epoch >= 0,
+      identifier.utf8.count == 36, identifier.utf8.allSatisfy({ $0 == 0x2d || isHexDigit($0) })
+    {
+      (self.identifier, self.createdAt, self.epoch) = (identifier, createdAt, epoch)
+      counters = (last, emitted, committed, bytes)
+      return
+    }
+    report.knowsPositions = false
+    identifier = Journal.uuid()
+    createdAt = Journal.now()
+    func ask(_ sql: String) -> Int64 {
+      reading { () throws(JournalError) in try source.integer(sql, "look for positions") } ?? 0
+    }
+    let first = ask("SELECT min(position) FROM message")
+    let newest = ask("SELECT max(position) FROM message")
+    let others = try target.integer(
+      """
+      SELECT max(coalesce((SELECT max(last) FROM digest), 0), coalesce((SELECT max(base) FROM session), 0),
+        coalesce((SELECT releasable FROM redelivery), 0))
+      """, "look for positions")
+    counters.last = max(newest, others)
+    counters.committed = first > 0 ? first - 1 : newest > 0 ? 0 : counters.last
+    counters.emitted = counters.committed
+  }
+
+  // MARK: Messages
+
+  private static let columns = """
+    position, consumer, delivery_tag, received_at, redelivered, size, bytes_before, exchange, routing_key, properties,
+      raw_properties, body
+    """
+
+  /// Copies the messages that are not committed; returns the positions of those that cannot be read.
+  private mutating func copyMessages(to target: Database) throws(JournalError) -> [ClosedRange<Int64>] {
+    let marks = (1...12).map { "?\($0)" }.joined(separator: ", ")
+    let (next, limit) = (counters.committed + 1, counters.last)
+    var missing: [ClosedRange<Int64>] = []
+    var expected = next
+    // What a former salvage reported is not missing anew.
+    var known: [ClosedRange<Int64>] = []
+    try target.with("SELECT first, last FROM gap ORDER BY first", "read the gaps") { (rows) throws(JournalError) in
+      while try rows.step() {
+        if rows.integer(0) <= rows.integer(1) { known.append(rows.integer(0)...rows.integer(1)) }
+      }
+    }
+    func note(_ range: ClosedRange<Int64>) { if !known.contains(range) { missing.append(range) } }
+
+    let query = "SELECT \(Self.columns) FROM message WHERE position"
+    var batch = 0
+    try target.with("INSERT INTO message (\(Self.columns)) VALUES (\(marks))", "salvage a message") {
+      (insert) throws(JournalError) in
+      let scan = try source.prepare("\(query) >= ?1 ORDER BY position", "read messages")
+      let probe = try source.prepare("\(query) = ?1", "read a message")
+      var from: Int64? = next
+      while let start = from {
+        from = nil
+        var position = start - 1
+        do throws(JournalError) {
+          try scan.bind(1, start)
+          while try scan.step() {
+            let found = scan.integer(0)
+            // Beyond the counter only what follows on directly is believed: it may be the counter that is wrong.
+            guard found > position, found <= limit || found == expected else { break }
+            position = found
+            guard Self.isWhole(scan) else { continue }
+            try keep(scan, insert, target)
+            if found > expected { note(expected...found - 1) }
+            expected = found + 1
+            batch += 1
+            if batch % Self.batchRows == 0 { try turn(target) }
+          }
+          scan.reset()
+        } catch {
+          try Self.rethrowTarget(error)
+          // Somewhere behind `position` a page is not readable: look for the next message that is.
+          var candidate = position + 1
+          while candidate <= limit && probes < Self.maxProbes {
+            probes += 1
+            if canRead(probe, candidate) { break }
+            candidate += 1
+          }
+          if candidate <= limit && probes < Self.maxProbes { from = candidate }
+        }
+      }
+    }
+    if expected <= limit { note(expected...limit) }
+    if expected - 1 > counters.last { counters.last = expected - 1 }
+    return missing
+  }
+
+  /// True where a message can be read by its key.
+  private func canRead(_ probe: Statement, _ position: Int64) -> Bool {
+    reading { () throws(JournalError) in
+      try probe.bind(1, position)
+      defer { probe.reset() }
+      return try probe.step() && Self.isWhole(probe)
+    } ?? false
+  }
+
+  /// Whether a row's values fit together: SQLite has no checksum over content.
+  private static func isWhole(_ row: Statement) -> Bool {
+    guard row.integer(0) > 0, row.isText(9), Int64(unsafe row.bytes(11).count) == row.integer(5) else { return false }
+    for column: Int32 in [7, 8, 9, 11] where row.isText(column) {
+      guard unsafe isPlainText(row.bytes(column)) else { return false }
+    }
+    return true
+  }
+
+  /// Writes the row to the new journal.
+  private mutating func keep(_ row: Statement, _ insert: Statement, _ target: Database) throws(JournalError) {
+    do throws(JournalError) {
+      try needConsumer(row.integer(1), target)
+      for column: Int32 in 0..<12 { try insert.bind(column + 1, column: column, of: row) }
+      try insert.run()
+    } catch { throw Self.target(error) }
+    let position = Position(rawValue: row.integer(0))
+    report.recovered += 1
+    report.range = (report.range?.lowerBound ?? position)...position
+    counters.bytes = max(counters.bytes, row.integer(6) + row.integer(5))
+  }
+
+  /// Commits, and empties the WAL of the new journal now and then.
+  private func turn(_ target: Database) throws(JournalError) {
+    do throws(JournalError) {
+      try target.execute("COMMIT", "salvage")
+      _ = try target.checkpoint(mode: SQLITE_CHECKPOINT_PASSIVE)
+      try target.execute("BEGIN IMMEDIATE", "salvage")
+    } catch { throw Self.target(error) }
+  }
+
+  /// A message whose consumer or session cannot be read gets one that stands in; its `sequence` is its position.
+  private mutating func needConsumer(_ id: Int64, _ target: Database) throws(JournalError) {
+    guard !consumers.contains(id) else { return }
+    if standIn == nil {
+      standIn = try target.integer(
+        """
+        INSERT INTO session (id, queue, virtual_host, started_at, base) SELECT '\(Journal.uuid())',
+          coalesce((SELECT queue FROM session LIMIT 1), ''), coalesce((SELECT virtual_host FROM session LIMIT 1), '/'),
+          \(Journal.now()), 0
+        RETURNING number
+        """, "salvage a session")
+    }
+    try target.execute(
+      "INSERT OR REPLACE INTO consumer (id, session, tag) VALUES (\(id), \(standIn ?? 0), 'unknown')", "salvage")
+    consumers.insert(id)
+  }
+
+  // MARK: What to say
+
+  /// Splits what is missing by session and by whether the broker has it, and reports it.
+  private mutating func tell(
+    _ missing: [ClosedRange<Int64>], releasable: Int64, _ target: Database
+  ) throws(JournalError) {
+    var sessions: [(base: Int64, id: String)] = []
+    try target.with("SELECT base, id, number FROM session ORDER BY base, number", "read the sessions") {
+      (rows) throws(JournalError) in
+      while try rows.step() {
+        if rows.integer(2) != standIn { sessions.append((rows.integer(0), rows.string(1))) }
+      }
+    }
+    let cuts = Set(sessions.map(\.base) + [releasable])
+    for range in missing {
+      var first = range.lowerBound
+      while first <= range.upperBound {
+        let last = min(cuts.filter { $0 >= first }.min() ?? .max, range.upperBound)
+        let session = sessions.last { $0.base < first }
+        let part = SalvageReport.Missing(
+          first: Position(rawValue: first), last: Position(rawValue: last), sessionID: session?.id ?? "",
+          firstSequence: Int(first - (session?.base ?? 0)))
+        if first > releasable { report.returning.append(part) } else { report.lost.append(part) }
+        first = last + 1
+      }
+    }
+  }
+
+  // MARK: Whose error
+
+  /// Errors of the new journal are the caller's, those of the damaged one are what it is about.
+  private static func target(_ error: JournalError) -> JournalError {
+    JournalError(kind: error.kind, operation: targetMark + error.operation, object: error.object)
+  }
+  private static let targetMark = "write the salvaged journal: "
+
+  private static func rethrowTarget(_ error: JournalError) throws(JournalError) {
+    if error.operation.hasPrefix(targetMark) || error.isRetryable { throw error }
+  }
+
+  /// What can be read of the damaged database; nil where it cannot.
+  private func reading<R>(_ body: () throws(JournalError) -> R) -> R? {
+    do throws(JournalError) { return try body() } catch { return nil }
+  }
+}
+
+private func isHexDigit(_ byte: UInt8) -> Bool {
+  (0x30...0x39).contains(byte) || (0x61...0x66).contains(byte)
+}
