@@ -7,7 +7,8 @@ once, combines checkpoints, holds commits or loses acknowledgements, as drawn. A
 
   * every message that the broker confirmed is there (nothing lost);
   * nothing is there twice, where the guarantees say once: one consumer that is known to be the only one, or a stream, or
-    message ids; payloads that differ, but for streams; a broker that was not killed, but for journaled classic queues;
+    message ids; payloads that differ, but for streams; a broker that was not killed, but for journaled classic queues,
+    and there what comes back in place of messages that the broker lost is counted apart;
   * elsewhere a message captured twice is marked `redelivered`; with `--deduplicate off`, the control, there must be one;
   * in every session_id the sequence runs 1, 2, 3 …, and first captures are in the order of the queue;
   * bodies arrive as they were sent: the header `digest` is the SHA-256 of what body_raw stands for.
