@@ -41,6 +41,8 @@ let package = Package(
       swiftSettings: settings),
     .target(name: "Support", path: "Tests/Support", swiftSettings: settings),
     .executableTarget(
+      name: "Bench", dependencies: ["AMQP", "Journal"], path: "Tests/Bench", swiftSettings: settings),
+    .executableTarget(
       name: "JournalWriter", dependencies: ["Journal"], path: "Tests/JournalWriter", swiftSettings: settings),
     .testTarget(name: "AMQPTests", dependencies: ["AMQP", "Support"], swiftSettings: settings),
     .testTarget(name: "JournalTests", dependencies: ["Journal", "Support"], swiftSettings: settings),

@@ -250,7 +250,16 @@ extension Connection {
   private func nextMethod(
     within limit: (deliveries: Int, bytes: Int) = (.max, .max)
   ) throws(AMQPError) -> ServerMethod? {
-    // A reference, not a copy: nothing writes to the buffer before this returns.
+    // In variables while frames are read: each use of a class's property would be checked for its exclusiveness. What
+    // is copied of `input` is where it stands; nothing writes to its bytes before this returns.
+    var input = self.input
+    var batch = exchange(&self.batch, with: DeliveryBatch())
+    var assembler = self.assembler
+    defer {
+      self.input = input
+      self.batch = batch
+      self.assembler = assembler
+    }
     let bytes = input.bytes
     while batch.deliveries.count < limit.deliveries, batch.byteCount < limit.bytes, let frame = try input.next() {
       let payload = bytes.span.extracting(frame.payload)

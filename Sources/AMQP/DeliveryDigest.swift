@@ -33,7 +33,8 @@ public struct DeliveryDigest: Hashable, Sendable {
 
   private let context: OpaquePointer
   private let algorithm: OpaquePointer
-  private var canonical: [UInt8] = []
+  private var canonical = CanonicalBytes()
+  private var fields: [FieldTable.Field] = []
 
   public init() {
     guard let context = unsafe EVP_MD_CTX_new(), let algorithm = unsafe EVP_MD_fetch(nil, "SHA256", nil) else {
@@ -49,94 +50,132 @@ public struct DeliveryDigest: Hashable, Sendable {
   }
 
   /// The digest of one delivery of `batch`.
-  public func digest(_ delivery: DeliveryBatch.Delivery, of batch: borrowing DeliveryBatch) -> DeliveryDigest {
+  ///
+  /// - Parameter properties: Its property block, decoded; nil where that is malformed.
+  public func digest(
+    _ delivery: DeliveryBatch.Delivery, of batch: borrowing DeliveryBatch, properties: BasicProperties?
+  ) -> DeliveryDigest {
     let bytes = batch.arena.span
-    canonical.removeAll(keepingCapacity: true)
+    canonical.removeAll()
     canonical.append(Self.version)
-    append(bytes, delivery.exchange)
-    append(bytes, delivery.routingKey)
-    appendProperties(bytes.extracting(delivery.properties))
-    append(count: delivery.body.count)
-    var hash = [UInt8](repeating: 0, count: 32)
+    canonical.append(counted: bytes, delivery.exchange)
+    canonical.append(counted: bytes, delivery.routingKey)
+    append(properties, bytes.extracting(delivery.properties))
+    canonical.append(count: delivery.body.count)
+    var hash: InlineArray<32, UInt8> = InlineArray(repeating: 0)
     var written: UInt32 = 0
+    var span = hash.mutableSpan
     let done = unsafe bytes.extracting(delivery.body).withUnsafeBytes { body in
-      unsafe EVP_DigestInit_ex2(context, algorithm, nil) == 1
-        && EVP_DigestUpdate(context, canonical, canonical.count) == 1
-        && EVP_DigestUpdate(context, body.baseAddress, body.count) == 1
-        && EVP_DigestFinal_ex(context, &hash, &written) == 1
+      unsafe span.withUnsafeMutableBufferPointer { hash in
+        unsafe EVP_DigestInit_ex2(context, algorithm, nil) == 1
+          && EVP_DigestUpdate(context, canonical.bytes.baseAddress, canonical.bytes.count) == 1
+          && EVP_DigestUpdate(context, body.baseAddress, body.count) == 1
+          && EVP_DigestFinal_ex(context, hash.baseAddress, &written) == 1
+      }
     }
     precondition(done, "OpenSSL could not compute SHA-256")
-    func word(_ from: Int) -> UInt64 { hash[from..<from + 8].reduce(0) { $0 << 8 | UInt64($1) } }
+    func word(_ from: Int) -> UInt64 {
+      var word: UInt64 = 0
+      for index in from..<from + 8 { word = word << 8 | UInt64(hash[index]) }
+      return word
+    }
     return DeliveryDigest(high: word(0), low: word(8))
   }
 
-  private func append(count: Int) {
-    for shift in stride(from: 56, through: 0, by: -8) { canonical.append(UInt8(truncatingIfNeeded: count >> shift)) }
+  /// The same, with the property block decoded here.
+  func digest(_ delivery: DeliveryBatch.Delivery, of batch: borrowing DeliveryBatch) -> DeliveryDigest {
+    digest(
+      delivery, of: batch, properties: try? BasicProperties(block: batch.arena.span.extracting(delivery.properties)))
   }
 
-  private func append(_ bytes: Span<UInt8>, _ range: Range<Int>) {
-    append(count: range.count)
-    canonical.append(bytes, range)
-  }
+  /// What the last digest was made of, but for the body: for tests, which compare it with a plain encoder.
+  var lastCanonical: [UInt8] { unsafe Array(canonical.bytes) }
 
-  private func appendProperties(_ block: Span<UInt8>) {
-    guard let properties = try? BasicProperties(block: block), let headers = properties.headers, block.count >= 2 else {
-      return append(block, 0..<block.count)
-    }
+  private func append(_ properties: BasicProperties?, _ block: Span<UInt8>) {
+    guard let headers = properties?.headers else { return canonical.append(counted: block, 0..<block.count) }
     // Flags, then what stands in front of the headers and behind them; their own length of 4 bytes is left out.
-    append(block, 0..<headers.lowerBound - 4)
-    append(block, headers.upperBound..<block.count)
+    canonical.append(counted: block, 0..<headers.lowerBound - 4)
+    canonical.append(counted: block, headers.upperBound..<block.count)
     append(table: headers, of: block, depth: 0)
   }
 
   /// Fields sorted by their key's bytes; equal keys keep their order.
   private func append(table range: Range<Int>, of block: Span<UInt8>, depth: Int) {
-    var fields: [FieldTable.Field] = []
+    var fields = take()
+    defer { keep(fields) }
     var table = FieldTable(range, of: block)
     do throws(FieldError) {
-      while let field = try table.next(block) { fields.append(field) }
-    } catch {
-      return append(block, range)
-    }
-    if depth == 0 {
-      fields.removeAll { field in
-        Self.volatileHeaders.contains { name in Self.isEqual(block, field.key, name) }
+      while let field = try table.next(block) {
+        if depth == 0 && Self.isVolatile(block, field.key) { continue }
+        fields.append(field)
       }
+    } catch {
+      return canonical.append(counted: block, range)
     }
-    let order = fields.indices.sorted { left, right in
-      Self.precedes(block, fields[left].key, fields[right].key) ?? (left < right)
-    }
-    append(count: fields.count)
-    for index in order {
-      append(block, fields[index].key)
-      append(fields[index].value, of: block, depth: depth)
+    if fields.count <= 16 { Self.sortFew(&fields, block) } else { Self.sortMany(&fields, block) }
+    canonical.append(count: fields.count)
+    for field in fields {
+      canonical.append(counted: block, field.key)
+      append(field.value, of: block, depth: depth)
     }
   }
 
-  private func append(_ value: FieldValue, of block: Span<UInt8>, depth: Int) {
-    func tagged(_ tag: UInt8, _ number: UInt64) {
-      canonical.append(tag)
-      append(count: Int(truncatingIfNeeded: number))
+  /// A list to sort fields in: the one that is kept for its memory, or a new one inside of a nested table.
+  private func take() -> [FieldTable.Field] {
+    defer { fields = [] }
+    return fields
+  }
+
+  private func keep(_ used: consuming [FieldTable.Field]) {
+    var used = used
+    used.removeAll(keepingCapacity: used.capacity <= 1024)
+    fields = used
+  }
+
+  /// By insertion, which leaves equal keys in their order and allocates nothing.
+  private static func sortFew(_ fields: inout [FieldTable.Field], _ block: Span<UInt8>) {
+    var sorted = 1
+    while sorted < fields.count {
+      var index = sorted
+      while index > 0, precedes(block, fields[index].key, fields[index - 1].key) == true {
+        fields.swapAt(index, index - 1)
+        index -= 1
+      }
+      sorted += 1
     }
+  }
+
+  private static func sortMany(_ fields: inout [FieldTable.Field], _ block: Span<UInt8>) {
+    let order = fields.indices.sorted { left, right in
+      precedes(block, fields[left].key, fields[right].key) ?? (left < right)
+    }
+    fields = order.map { fields[$0] }
+  }
+
+  private func append(_ value: FieldValue, of block: Span<UInt8>, depth: Int) {
     switch value {
     case .void: canonical.append(0)
-    case .bool(let flag): tagged(1, flag ? 1 : 0)
-    case .integer(let integer): tagged(2, UInt64(bitPattern: integer))
-    case .float(let float): tagged(3, UInt64(float.bitPattern))
-    case .double(let double): tagged(4, double.bitPattern)
+    case .bool(let flag): canonical.append(tag: 1, flag ? 1 : 0)
+    case .integer(let integer): canonical.append(tag: 2, UInt64(bitPattern: integer))
+    case .float(let float): canonical.append(tag: 3, UInt64(float.bitPattern))
+    case .double(let double): canonical.append(tag: 4, double.bitPattern)
     case .decimal(let scale, let unscaled):
-      tagged(5, UInt64(scale))
-      tagged(5, UInt64(bitPattern: Int64(unscaled)))
-    case .timestamp(let seconds): tagged(6, seconds)
+      canonical.append(tag: 5, UInt64(scale))
+      canonical.append(tag: 5, UInt64(bitPattern: Int64(unscaled)))
+    case .timestamp(let seconds): canonical.append(tag: 6, seconds)
     case .string(let range):
       canonical.append(7)
-      append(block, range)
+      canonical.append(counted: block, range)
     case .bytes(let range):
       canonical.append(8)
-      append(block, range)
+      canonical.append(counted: block, range)
     case .table(let range):
       canonical.append(9)
-      if depth < Self.depth { append(table: range, of: block, depth: depth + 1) } else { append(block, range) }
+      if depth < Self.depth {
+        append(table: range, of: block, depth: depth + 1)
+      } else {
+        canonical.append(counted: block, range)
+      }
     case .array(let range):
       canonical.append(10)
       append(array: range, of: block, depth: depth)
@@ -144,16 +183,22 @@ public struct DeliveryDigest: Hashable, Sendable {
   }
 
   private func append(array range: Range<Int>, of block: Span<UInt8>, depth: Int) {
-    guard depth < Self.depth else { return append(block, range) }
+    guard depth < Self.depth else { return canonical.append(counted: block, range) }
     let mark = canonical.count
     var array = FieldArray(range, of: block)
     do throws(FieldError) {
       while let value = try array.next(block) { append(value, of: block, depth: depth + 1) }
     } catch {
-      canonical.removeLast(canonical.count - mark)
-      return append(block, range)
+      canonical.removeAll(from: mark)
+      return canonical.append(counted: block, range)
     }
     canonical.append(11)
+  }
+
+  private static func isVolatile(_ block: Span<UInt8>, _ key: Range<Int>) -> Bool {
+    // All of them begin alike, and hardly any other does.
+    guard key.count >= 15, block[key.lowerBound] == UInt8(ascii: "x") else { return false }
+    return volatileHeaders.contains { isEqual(block, key, $0) }
   }
 
   private static func isEqual(_ block: Span<UInt8>, _ range: Range<Int>, _ name: [UInt8]) -> Bool {
@@ -186,24 +231,34 @@ public struct DeliveryMarks: Equatable, Sendable {
     self.hasMessageID = hasMessageID
   }
 
-  /// Reads them from a property block; one that does not decode has none.
-  public init(block: Span<UInt8>) {
-    guard let properties = try? BasicProperties(block: block) else { return }
+  /// Reads them from a property block, decoded as `properties`; one that does not decode has none.
+  public init(_ properties: BasicProperties?, of block: Span<UInt8>) {
+    guard let properties else { return }
     priority = properties.priority
     hasMessageID = properties.messageID?.isEmpty == false
     guard let headers = properties.headers else { return }
     var table = FieldTable(headers, of: block)
-    var counts: [Int64?] = [nil, nil, nil]
+    var acquired: Int64?
+    var delivered: Int64?
     while let field = (try? table.next(block)) ?? nil {
       guard case .integer(let count) = field.value else { continue }
-      for (index, name) in Self.countHeaders.enumerated() where field.key.count == name.count {
-        if zip(field.key, name).allSatisfy({ block[$0] == $1 }) { counts[index] = count }
-      }
+      // All of them begin alike, and hardly any other does.
+      guard field.key.count >= 15, block[field.key.lowerBound] == UInt8(ascii: "x") else { continue }
+      let key = block.extracting(field.key)
+      if Self.isEqual(key, "x-acquired-count") { acquired = count }
+      if Self.isEqual(key, "x-delivery-count") { delivered = count }
+      if Self.isEqual(key, "x-stream-offset") { streamOffset = count }
     }
-    returns = counts[0] ?? counts[1]
-    streamOffset = counts[2]
+    returns = acquired ?? delivered
   }
 
-  private static let countHeaders = ["x-acquired-count", "x-delivery-count", "x-stream-offset"]
-    .map { Array($0.utf8) }
+  /// The same, with the block decoded here.
+  init(block: Span<UInt8>) { self.init(try? BasicProperties(block: block), of: block) }
+
+  private static func isEqual(_ key: Span<UInt8>, _ name: StaticString) -> Bool {
+    guard key.count == name.utf8CodeUnitCount else { return false }
+    // A static string's bytes live for ever, and the index is below their count.
+    for index in 0..<key.count where unsafe key[index] != name.utf8Start[index] { return false }
+    return true
+  }
 }

@@ -30,7 +30,7 @@ struct JournalLoopTests {
           routingKey: empty, properties: empty, rawProperties: empty, body: empty)
       }
       try tx.appendDigests(
-        (1...10).flatMap { DeliveryDigest(high: 0, low: $0).bytes }, priority: nil, since: Position(rawValue: 1),
+        (1...10).flatMap { [UInt8](repeating: 0, count: 15) + [$0] }, priority: nil, since: Position(rawValue: 1),
         window: RedeliveryKeeper.positionWindow)
       try tx.setRedelivery(
         RedeliveryRecord(

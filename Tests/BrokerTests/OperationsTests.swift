@@ -186,6 +186,8 @@ struct ListeningAgent {
     runtime.policy.holdCommits = false
     try runtime.waitUntil(committedCount: 60)
     #expect(try runtime.committed.map { try documentText($0.line) } == all)
+    // The journal learns of the commit by its acknowledgement, which the end of stdin would overtake.
+    try runtime.waitUntilSettled()
     #expect(try runtime.closeInput() == .exited(0))
     #expect(try Command(["journal", "pending", journal]).finish().output.lines == ["nothing is pending"])
 

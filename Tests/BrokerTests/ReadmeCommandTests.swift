@@ -10,7 +10,10 @@ import Testing
   init() throws { commands = try DocumentedCommand.all(in: "README.md").filter { $0.question == nil } }
 
   @Test func `every command is of a kind that a test knows`() {
-    let known = ["scripts/", "source-amqp ", "sqlite3 ", "curl ", "cat capture.yaml", "export ", "swift build "]
+    let known = [
+      "scripts/", "source-amqp ", "sqlite3 ", "curl ", "cat capture.yaml", "export ", "swift build ", "amqp-publish ",
+      "tail ",
+    ]
     for command in commands {
       #expect(known.contains { command.text.hasPrefix($0) }, "\(command.section): \(command.text)")
     }
@@ -54,10 +57,12 @@ import Testing
 
   @Test func `the commands of the standalone agent and of its journal do what is said, one after the other`() throws {
     let name = TestBroker.uniqueName("readme")
-    let broker = try TestBroker().adding(virtualHost: name, user: name, password: "secret of \(name)")
+    let broker = try TestBroker().adding(virtualHost: name, user: name, password: name)
     let publisher = try Publisher(broker)
     let directory = try temporaryDirectory()
     let shell = try DocumentedShell(in: directory)
+    let url = "amqp://\(broker.user):\(name)@\(broker.host):\(broker.port)/\(name)"
+    try shell.program("amqp-publish", "exec /usr/bin/amqp-publish --url '\(url)' \"$@\"")
     let environment = ["AMQP_PASSWORD": broker.password]
     var published = 0
     var agent: Command?
@@ -69,7 +74,8 @@ import Testing
       agent = nil
     }
     for command in commands {
-      if !command.text.hasPrefix("curl ") { try stop() }
+      // Those are for a second terminal.
+      if !["curl", "amqp-publish", "tail"].contains(command.words[0]) { try stop() }
       switch command.words[0] {
       case "cat":
         // The broker's place is all that differs.
@@ -106,6 +112,13 @@ import Testing
         ]
         let wanted = try #require(expected.first { command.text.hasSuffix("/" + $0.key) }?.value)
         #expect(page.contains(wanted), "\(command.text): \(page)")
+      case "amqp-publish":
+        try shell(command.text)
+        published += 1
+        try waitForLines(published, in: directory + "/captured/orders-000001.jsonl")
+      case "tail":
+        let last = try JSON(parsing: try shell(command.text).trimmingCharacters(in: .newlines))
+        #expect(last["sequence"] == JSON(published) && last[path: "body", "order"] == 17)
       case "sqlite3":
         try FileManager.default.copyItem(atPath: directory + "/captured/journal.db", toPath: directory + "/journal.db")
         defer { try? FileManager.default.removeItem(atPath: directory + "/journal.db") }
@@ -118,7 +131,7 @@ import Testing
       }
     }
     try stop()
-    #expect(published == 6, "two runs")
+    #expect(published == 7, "two runs, and one by hand")
     try broker.ctl("delete_vhost", name)
     try broker.ctl("delete_user", name)
   }

@@ -16,14 +16,6 @@ import Testing
     return bench.broker.configuration(queue: bench.queue, options)
   }
 
-  /// Messages 1 to `count`. Thousands of them are no good text for a failure.
-  private func expectOnceInOrder(_ documents: [FlowRuntime.Document], _ count: Int) {
-    let ids = documents.compactMap(\.messageID)
-    #expect(ids.count - Set(ids).count == 0, "duplicates")
-    let isInOrder = ids == (1...count).map { Publisher.messageID($0) }
-    #expect(isInOrder)
-  }
-
   /// A runtime that is gone leaves a connector behind which still waits for its acknowledgements.
   @Test(arguments: ["classic", "quorum"])
   func `a connector that starts while the last one still ends captures nothing again, and in order`(

@@ -310,11 +310,11 @@ class Crash:
             return True
         if options.deduplicate == "off" or options.payload != "distinct":
             return False
-        if options.deduplicate_by == "message_id":
-            return True
         if "broker" in options.kill and (options.queue, options.mode) != ("classic", "journaled"):
             # A checkpoint carries no more digests than the prefetch count asks for.
             return False
+        if options.deduplicate_by == "message_id":
+            return True
         return options.deduplicate == "assert" or options.queue == "quorum" or not options.shared
 
     def run(self):
@@ -357,7 +357,7 @@ class Crash:
         if options.payload == "distinct" and options.queue != "stream":
             seen = {record.identity for record in records}
             counts, problems = judge(records, set(identities) - (set(doubtful) - seen))
-            if self.promised():
+            if self.promised() and options.deduplicate_by == "position":
                 problems += out_of_order(records)
         else:
             counts, problems = compare(records, identities, doubtful, options.queue == "stream")

@@ -12,9 +12,8 @@ struct ConnectionLoop {
   /// A batch this large is handed over before more is read. One message may go beyond.
   static let batchBytes = 4 << 20
   static let batchDeliveries = 8192
-  /// After a read that gave at least this many deliveries, more are about to come: a short rest lets the broker fill
-  /// the socket, so that reads are large and acknowledgements few.
-  private static let busyDeliveries = 16
+  /// After a read that gave many deliveries, more are about to come: a short rest lets the broker fill the socket, so
+  /// that reads are large.
   private static let lingerSeconds = 0.001
 
   let topology: Topology
@@ -119,6 +118,8 @@ struct ConnectionLoop {
   private func consume(on connection: Connection, _ generation: Int, _ tag: String) throws(AMQPError) -> End {
     var spare = DeliveryBatch()
     var acknowledgedTag: UInt64 = 0
+    let consumer = topology.configuration.consumer
+    var gathering = Gathering(prefetch: consumer.noAck ? 0 : topology.prefetch ?? consumer.prefetchCount)
     while true {
       var commands = mailbox.take()
       if let returned = commands.spare.take() { spare = returned }
@@ -143,13 +144,20 @@ struct ConnectionLoop {
         case .unblocked: log.info("the broker no longer blocks publishers")
         }
       }
-      if !connection.batch.isEmpty { handOver(connection, generation, tag, &spare) }
+      let newest = connection.batch.deliveries.last?.tag ?? acknowledgedTag
+      let isEnough = gathering.read(
+        fresh: fresh, waiting: connection.batch.deliveries.count, bytes: connection.batch.byteCount,
+        unacknowledged: newest - acknowledgedTag, at: SystemClock.now())
+      if !connection.batch.isEmpty && (received == .full || isEnough) {
+        handOver(connection, generation, tag, &spare)
+        if connection.batch.isEmpty { gathering.handedOver() }
+      }
       switch received {
       case .full where !connection.batch.isEmpty:
         // The journal still has the batch before: only its end, an acknowledgement or a heartbeat can do anything.
         try connection.wait(until: SystemClock.now() + 1, wakeup: mailbox.wakeup, reading: false)
       case .full: break
-      case .drained where fresh >= Self.busyDeliveries: linger()
+      case .drained where fresh >= Gathering.busyDeliveries: linger()
       case .drained: try connection.wait(until: SystemClock.now() + 1, wakeup: mailbox.wakeup, reading: true)
       }
     }

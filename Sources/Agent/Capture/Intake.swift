@@ -91,7 +91,8 @@ struct Intake {
     /// Their digests, 16 bytes each; empty where none are kept.
     var digests: [UInt8] {
       var bytes: [UInt8] = []
-      for item in items { if let digest = item.digest { bytes.append(contentsOf: digest.bytes) } }
+      bytes.reserveCapacity(items.count * 16)
+      for item in items { item.digest?.append(to: &bytes) }
       return bytes
     }
   }
@@ -127,10 +128,10 @@ struct Intake {
     var plan = Plan()
     rendered.removeAll(keepingCapacity: true)
     for delivery in batch.deliveries {
+      let block = batch.arena.span.extracting(delivery.properties)
+      let properties = try? BasicProperties(block: block)
       // Only where something depends on them: most captures need none.
-      let needsMarks = isStream || redelivery != nil
-      let marks =
-        needsMarks ? DeliveryMarks(block: batch.arena.span.extracting(delivery.properties)) : DeliveryMarks()
+      let marks = isStream || redelivery != nil ? DeliveryMarks(properties, of: block) : DeliveryMarks()
       if isStream, let offset = marks.streamOffset {
         if offset <= streamOffset ?? -1 {
           plan.passed.append(delivery.tag)
@@ -138,7 +139,7 @@ struct Intake {
         }
         streamOffset = offset
       }
-      var item = render(delivery, of: batch)
+      var item = render(delivery, properties, of: batch)
       if let size = oversize(item, batch, consumer) {
         if options.oversize == .reject {
           plan.rejected.append(delivery.tag)
@@ -151,7 +152,7 @@ struct Intake {
         plan.items.append(item)
         continue
       }
-      let digest = digests.digest(delivery, of: batch)
+      let digest = digests.digest(delivery, of: batch, properties: properties)
       item.digest = digest
       switch redelivery!.delivered(.init(digest: digest, redelivered: delivery.redelivered, marks: marks)) {
       case .capture: plan.items.append(item)
@@ -215,9 +216,12 @@ struct Intake {
 // MARK: - One delivery
 
 extension Intake {
-  private mutating func render(_ delivery: DeliveryBatch.Delivery, of batch: DeliveryBatch) -> Item {
+  private mutating func render(
+    _ delivery: DeliveryBatch.Delivery, _ properties: BasicProperties?, of batch: DeliveryBatch
+  ) -> Item {
     let start = rendered.count
-    let fidelity = propertiesRenderer.render(batch.arena.span.extracting(delivery.properties), into: &rendered)
+    let block = batch.arena.span.extracting(delivery.properties)
+    let fidelity = propertiesRenderer.render(properties, of: block, into: &rendered)
     return Item(
       tag: delivery.tag, redelivered: delivery.redelivered, receivedAt: delivery.receivedAt,
       exchange: delivery.exchange, routingKey: delivery.routingKey, body: delivery.body,

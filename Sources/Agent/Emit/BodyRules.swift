@@ -83,6 +83,7 @@ struct BodyRules {
   /// Compares ASCII without case.
   private static func equals(_ bytes: Span<UInt8>, _ range: Range<Int>, _ lowercase: StaticString) -> Bool {
     guard range.count == lowercase.utf8CodeUnitCount else { return false }
+    if JSONScanner.matches(lowercase, bytes, range.lowerBound) { return true }
     for offset in 0..<range.count {
       let byte = bytes[range.lowerBound + offset]
       let lower = (0x41...0x5A).contains(byte) ? byte | 0x20 : byte

@@ -237,23 +237,28 @@ struct DocumentRenderer {
   }
 
   private func appendEnd(_ row: Row, _ common: DocumentConsumer, to out: inout [UInt8]) {
-    out.append(text: #","body_size":"#)
-    out.append(decimal: unsafe row.body.count)
-    out.append(text: #","properties":"#)
-    if unsafe row.properties.isEmpty {
-      out.append(text: "{}")
-    } else {
-      out.append(copying: unsafe row.properties.assumingMemoryBound(to: UInt8.self).span)
+    let properties = unsafe row.properties.assumingMemoryBound(to: UInt8.self).span
+    let (beforeTag, beforeSequence, afterSequence) = (
+      common.beforeDeliveryTag, common.beforeSequence, common.afterSequence
+    )
+    // Room for the constants and two numbers.
+    out.append(addingCapacity: properties.count + beforeTag.count + 128) { output in
+      output.append(text: #","body_size":"#)
+      output.append(decimal: unsafe row.body.count)
+      output.append(text: #","properties":"#)
+      if properties.isEmpty { output.append(text: "{}") } else { output.append(copying: properties) }
+      output.append(copying: beforeTag.span)
+      output.append(decimal: row.deliveryTag)
+      output.append(text: row.redelivered ? #","redelivered":true,"exchange":"# : #","redelivered":false,"exchange":"#)
     }
-    out.append(copying: common.beforeDeliveryTag.span)
-    out.append(decimal: row.deliveryTag)
-    out.append(text: row.redelivered ? #","redelivered":true,"exchange":"# : #","redelivered":false,"exchange":"#)
     PropertiesRenderer.appendString(unsafe row.exchange.assumingMemoryBound(to: UInt8.self).span, to: &out)
     out.append(text: #","routing_key":"#)
     PropertiesRenderer.appendString(unsafe row.routingKey.assumingMemoryBound(to: UInt8.self).span, to: &out)
-    out.append(copying: common.beforeSequence.span)
-    out.append(decimal: sequence(row, common))
-    out.append(copying: common.afterSequence.span)
+    out.append(addingCapacity: beforeSequence.count + 20 + afterSequence.count) { output in
+      output.append(copying: beforeSequence.span)
+      output.append(decimal: sequence(row, common))
+      output.append(copying: afterSequence.span)
+    }
   }
 
   private func sequence(_ row: Row, _ common: DocumentConsumer) -> Int64 {
@@ -261,8 +266,8 @@ struct DocumentRenderer {
   }
 }
 
-/// What all documents of one consumer have in common, rendered once.
-private struct DocumentConsumer {
+/// What all documents of one consumer have in common, rendered once. A class, so that passing it on copies nothing.
+private final class DocumentConsumer {
   let record: ConsumerRecord
   let beforeDeliveryTag: [UInt8]
   let beforeSequence: [UInt8]

@@ -21,22 +21,24 @@ enum DocumentTime {
     let (days, secondOfDay) = floorDivide(seconds, by: 86_400)
     let date = civil(days: Int(days))
     let second = Int(secondOfDay)
-    out.append(decimal: min(max(date.year, 0), 9999), width: 4)
-    out.append(UInt8(ascii: "-"))
-    out.append(decimal: date.month, width: 2)
-    out.append(UInt8(ascii: "-"))
-    out.append(decimal: date.day, width: 2)
-    out.append(UInt8(ascii: "T"))
-    out.append(decimal: second / 3600, width: 2)
-    out.append(UInt8(ascii: ":"))
-    out.append(decimal: second / 60 % 60, width: 2)
-    out.append(UInt8(ascii: ":"))
-    out.append(decimal: second % 60, width: 2)
-    if digits > 0 {
-      out.append(UInt8(ascii: "."))
-      out.append(decimal: Int(fraction), width: digits)
+    out.append(addingCapacity: 27) { output in
+      output.append(decimal: min(max(date.year, 0), 9999), width: 4)
+      output.append(UInt8(ascii: "-"))
+      output.append(decimal: date.month, width: 2)
+      output.append(UInt8(ascii: "-"))
+      output.append(decimal: date.day, width: 2)
+      output.append(UInt8(ascii: "T"))
+      output.append(decimal: second / 3600, width: 2)
+      output.append(UInt8(ascii: ":"))
+      output.append(decimal: second / 60 % 60, width: 2)
+      output.append(UInt8(ascii: ":"))
+      output.append(decimal: second % 60, width: 2)
+      if digits > 0 {
+        output.append(UInt8(ascii: "."))
+        output.append(decimal: Int(fraction), width: digits)
+      }
+      output.append(UInt8(ascii: "Z"))
     }
-    out.append(UInt8(ascii: "Z"))
   }
 
   /// The date `days` after 1970-01-01; Howard Hinnant's `civil_from_days`, https://howardhinnant.github.io/date_algorithms.html

@@ -124,10 +124,12 @@ struct EmitterLoop {
     after emitted: inout Position, _ renderer: inout DocumentRenderer, _ consumers: inout [Int64: ConsumerRecord],
     _ prefix: [UInt8], _ suffix: [UInt8], into buffer: inout [UInt8], _ newest: inout [UInt8]
   ) throws {
+    var current: ConsumerRecord?
     let count = try reader.read(after: emitted, limit: Self.checkpointDocuments) { (row) in
-      let consumer = try consumer(row.consumer, &consumers)
+      // Neighbours nearly always have the same one.
+      if current?.id != row.consumer { current = try consumer(row.consumer, &consumers) }
       buffer.append(contentsOf: prefix)
-      switch renderer.append(row, consumer: consumer, to: &buffer) {
+      switch renderer.append(row, consumer: current!, to: &buffer) {
       case .appended, .truncated: break
       case .tooLarge(let bytes):
         // Intake lets none in; this one was journaled under a larger document.max_bytes or another policy.

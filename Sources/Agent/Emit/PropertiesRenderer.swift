@@ -47,6 +47,13 @@ struct PropertiesRenderer {
 
   /// Appends `block`, as a content header carries it, as one JSON object; at most ``maxCount`` bytes.
   mutating func render(_ block: Span<UInt8>, into out: inout [UInt8]) -> Fidelity {
+    render(try? BasicProperties(block: block), of: block, into: &out)
+  }
+
+  /// The same for a block that was decoded as `properties`; nil where it is malformed.
+  mutating func render(
+    _ properties: BasicProperties?, of block: Span<UInt8>, into out: inout [UInt8]
+  ) -> Fidelity {
     keys.removeAll()
     fidelity = .exact
     // A block of flags alone: no properties.
@@ -54,13 +61,12 @@ struct PropertiesRenderer {
       out.append(text: "{}")
       return .exact
     }
-    do {
-      let properties = try BasicProperties(block: block)
+    if let properties {
       out.append(UInt8(ascii: "{"))
       var object = Members()
       append(properties, block, &object, to: &out)
       out.append(UInt8(ascii: "}"))
-    } catch {
+    } else {
       out.append(text: #"{"_note":"malformed"}"#)
       fidelity = .lossy
     }

@@ -15,15 +15,17 @@ struct JSONKeys {
     var escaped: Bool
   }
 
+  /// The first ``count`` are remembered; what lies behind them is memory to be used again.
   private var keys: [Key] = []
+  private var count = 0
 
   /// Where the keys of an object that begins now will start.
-  var mark: Int { keys.count }
+  var mark: Int { count }
 
   /// Room for another key is left.
-  var hasRoom: Bool { keys.count < Self.limit }
+  var hasRoom: Bool { count < Self.limit }
 
-  mutating func removeAll() { keys.removeAll(keepingCapacity: true) }
+  mutating func removeAll() { count = 0 }
 
   /// Remembers the key at `range`, of JSON string content where `escaped`.
   mutating func append(_ range: Range<Int>, escaped: Bool = false, in bytes: Span<UInt8>) {
@@ -34,32 +36,34 @@ struct JSONKeys {
     } else {
       digest = Self.digest(range, bytes)
     }
-    keys.append(Key(digest: digest, start: range.lowerBound, count: range.count, escaped: escaped))
+    let key = Key(digest: digest, start: range.lowerBound, count: range.count, escaped: escaped)
+    if count < keys.count { keys[count] = key } else { keys.append(key) }
+    count += 1
   }
 
   /// Forgets the keys since `mark`, and says whether they were all different.
   mutating func close(from mark: Int, in bytes: Span<UInt8>) -> Bool {
-    defer { keys.removeLast(keys.count - mark) }
-    let count = keys.count - mark
-    if count <= 16 {
-      for right in mark..<keys.count {
+    let end = count
+    count = mark
+    if end - mark <= 16 {
+      for right in mark..<end {
         for left in mark..<right where keys[left].digest == keys[right].digest {
           if content(left, bytes) == content(right, bytes) { return false }
         }
       }
       return true
     }
-    keys[mark...].sort { $0.digest < $1.digest }
+    keys[mark..<end].sort { $0.digest < $1.digest }
     var start = mark
-    while start < keys.count {
-      var end = start + 1
-      while end < keys.count, keys[end].digest == keys[start].digest { end += 1 }
+    while start < end {
+      var next = start + 1
+      while next < end, keys[next].digest == keys[start].digest { next += 1 }
       // Equal digests are equal keys, unless somebody tries; a set keeps that from taking quadratic time.
-      if end - start > 1 {
+      if next - start > 1 {
         var seen: Set<[UInt8]> = []
-        for index in start..<end where !seen.insert(content(index, bytes)).inserted { return false }
+        for index in start..<next where !seen.insert(content(index, bytes)).inserted { return false }
       }
-      start = end
+      start = next
     }
     return true
   }

@@ -1,3 +1,5 @@
+internal import Glibc
+
 /// Reads the tokens of JSON (RFC 8259, strictly) from bytes.
 ///
 /// This is the grammar's one implementation: ``JSONValue`` builds trees with it for the control plane, ``JSONChecker``
@@ -273,16 +275,19 @@ enum JSONScanner {
   static func literal(
     _ word: StaticString, _ bytes: Span<UInt8>, _ index: inout Int
   ) throws(JSONSyntaxError) {
-    let start = index
-    guard bytes.count - index >= word.utf8CodeUnitCount else {
-      throw JSONSyntaxError(offset: start, reason: "neither a value nor a literal")
+    guard matches(word, bytes, index) else {
+      throw JSONSyntaxError(offset: index, reason: "neither a value nor a literal")
     }
-    for offset in 0..<word.utf8CodeUnitCount {
-      // A static string's bytes live for ever, and the offset is below their count.
-      guard unsafe bytes[index] == word.utf8Start[offset] else {
-        throw JSONSyntaxError(offset: start, reason: "neither a value nor a literal")
-      }
-      index += 1
+    index += word.utf8CodeUnitCount
+  }
+
+  /// Whether the bytes at `index` are those of `word`.
+  static func matches(_ word: StaticString, _ bytes: Span<UInt8>, _ index: Int) -> Bool {
+    let count = word.utf8CodeUnitCount
+    guard bytes.count - index >= count else { return false }
+    // Inside the span, as just checked; a static string's bytes live for ever.
+    return unsafe bytes.extracting(index..<index + count).withUnsafeBytes {
+      unsafe memcmp($0.baseAddress!, word.utf8Start, count) == 0
     }
   }
 }

@@ -149,34 +149,61 @@ extension [UInt8] {
 
   /// Appends `value` in decimal.
   mutating func append(decimal value: some FixedWidthInteger) {
-    append(addingCapacity: 20) { output in
-      // Digits come from the right; 20 of them hold any 64-bit integer, sign or not.
-      var digits: InlineArray<20, UInt8> = InlineArray(repeating: 0)
-      var rest = UInt64(value.magnitude)
-      var start = digits.count
-      repeat {
-        start -= 1
-        let (quotient, remainder) = rest.quotientAndRemainder(dividingBy: 10)
-        digits[start] = UInt8(ascii: "0") + UInt8(remainder)
-        rest = quotient
-      } while rest > 0
-      if value < 0 { output.append(UInt8(ascii: "-")) }
-      for index in start..<digits.count { output.append(digits[index]) }
+    append(addingCapacity: 20) { $0.append(decimal: value) }
+  }
+}
+
+/// Into memory that was made sure of before: where many small pieces follow each other, asking for room once is most of
+/// the gain. Each of these traps where there is less room than it needs.
+extension OutputSpan<UInt8> {
+  /// Appends the UTF-8 of a literal.
+  @inline(__always) mutating func append(text: StaticString) {
+    // A static string's bytes live for ever.
+    unsafe append(bytes: UnsafeRawBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount))
+  }
+
+  /// Appends a copy of `bytes`.
+  @inline(__always) mutating func append(copying bytes: Span<UInt8>) {
+    // The pointer is read only during the call.
+    unsafe bytes.withUnsafeBytes { unsafe append(bytes: $0) }
+  }
+
+  @inline(__always) private mutating func append(bytes: UnsafeRawBufferPointer) {
+    guard let base = bytes.baseAddress else { return }
+    unsafe withUnsafeMutableBufferPointer { buffer, count in
+      precondition(bytes.count <= buffer.count - count, "no room")
+      // Inside the buffer, as just checked, and the source is other memory.
+      unsafe UnsafeMutableRawPointer(buffer.baseAddress! + count).copyMemory(from: base, byteCount: bytes.count)
+      count += bytes.count
     }
   }
 
+  /// Appends `value` in decimal: at most 20 bytes.
+  mutating func append(decimal value: some FixedWidthInteger) {
+    // Digits come from the right; 20 of them hold any 64-bit integer, sign or not.
+    var digits: InlineArray<20, UInt8> = InlineArray(repeating: 0)
+    var rest = UInt64(value.magnitude)
+    var start = digits.count
+    repeat {
+      start -= 1
+      let (quotient, remainder) = rest.quotientAndRemainder(dividingBy: 10)
+      digits[start] = UInt8(ascii: "0") + UInt8(remainder)
+      rest = quotient
+    } while rest > 0
+    if value < 0 { append(UInt8(ascii: "-")) }
+    for index in start..<digits.count { append(digits[index]) }
+  }
+
   /// Appends the last `width` (at most 8) decimal digits of `value`, 0 or more, with leading zeros.
-  mutating func append(decimal value: Int, width: Int) {
-    append(addingCapacity: 8) { output in
-      // Division by a constant is a multiplication; by a variable power of ten it would cost most of a document.
-      var digits: InlineArray<8, UInt8> = InlineArray(repeating: UInt8(ascii: "0"))
-      var rest = UInt32(truncatingIfNeeded: value)
-      for index in (8 - width..<8).reversed() {
-        digits[index] = UInt8(ascii: "0") + UInt8(truncatingIfNeeded: rest % 10)
-        rest /= 10
-      }
-      for index in 8 - width..<8 { output.append(digits[index]) }
+  @inline(__always) mutating func append(decimal value: Int, width: Int) {
+    // Division by a constant is a multiplication; by a variable power of ten it would cost most of a document.
+    var digits: InlineArray<8, UInt8> = InlineArray(repeating: UInt8(ascii: "0"))
+    var rest = UInt32(truncatingIfNeeded: value)
+    for index in (8 - width..<8).reversed() {
+      digits[index] = UInt8(ascii: "0") + UInt8(truncatingIfNeeded: rest % 10)
+      rest /= 10
     }
+    for index in 8 - width..<8 { append(digits[index]) }
   }
 }
 

@@ -32,21 +32,29 @@ enum StatusServer {
       do {
         try await server.run()
       } catch {
-        outcome.update { if $0 == nil { $0 = .failure(error) } }
-        log.warning("--listen \(address) is served no longer: \(error)")
+        let wasListening = outcome.update { outcome in
+          if outcome == nil { outcome = .failure(error) }
+          if case .success = outcome { return true }
+          return false
+        }
+        if wasListening { log.warning("--listen \(address) is served no longer: \(error)") }
       }
     }
     Task.detached {
-      try? await server.waitUntilListening(timeout: 10)
+      // Where it does not come to listening, `run` has the cause.
+      guard (try? await server.waitUntilListening(timeout: startLimit)) != nil else { return }
       let found = await server.listeningAddress
-      outcome.update { if $0 == nil { $0 = found.map { .success(text($0)) } ?? .failure(SocketError.disconnected) } }
+      outcome.update { if $0 == nil { $0 = .success(found.map(text) ?? address.description) } }
     }
-    switch outcome.wait(until: { $0 }) {
+    switch outcome.wait(atMost: startLimit + 1, until: { $0 }) {
     case .success(let text): return text
     case .failure(let error): throw failure(address, error)
-    case nil: return address.description
+    case nil: throw failure(address, SocketError.timeout(message: "not listening after \(Int(startLimit)) seconds"))
     }
   }
+
+  /// How long it may take until the socket listens, in seconds.
+  private static let startLimit = 30.0
 
   private static func route(_ server: HTTPServer, _ snapshot: @escaping @Sendable () -> OperationsSnapshot) async {
     await server.appendRoute("GET,HEAD /metrics") { _ in

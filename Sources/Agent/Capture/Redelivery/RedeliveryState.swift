@@ -24,7 +24,7 @@ struct RedeliveryState: Equatable, Sendable {
   /// As a merge patch: a member for every field, so that none of an older state stays.
   var json: JSONValue {
     var digests: [UInt8] = []
-    for digest in window { digests.append(contentsOf: digest.bytes) }
+    for digest in window { digest.append(to: &digests) }
     var encoded: [UInt8] = []
     DocumentBase64.append(digests.span, to: &encoded)
     return [
@@ -71,13 +71,12 @@ struct RedeliveryState: Equatable, Sendable {
 }
 
 extension DeliveryDigest {
-  /// 16 bytes, the higher half first.
-  var bytes: [UInt8] {
-    var bytes: [UInt8] = []
-    for word in [high, low] {
-      for shift in stride(from: 56, through: 0, by: -8) { bytes.append(UInt8(truncatingIfNeeded: word >> shift)) }
+  /// Appends its 16 bytes, the higher half first.
+  func append(to bytes: inout [UInt8]) {
+    bytes.append(addingCapacity: 16) { output in
+      for shift in stride(from: 56, through: 0, by: -8) { output.append(UInt8(truncatingIfNeeded: high >> shift)) }
+      for shift in stride(from: 56, through: 0, by: -8) { output.append(UInt8(truncatingIfNeeded: low >> shift)) }
     }
-    return bytes
   }
 
   /// Digests of 16 bytes each; bytes behind the last whole one are ignored.
