@@ -25,7 +25,7 @@ struct JournalCrashTests {
 
   @Test(arguments: ["new", "crashed", "old"])
   func `a kill at a system call costs nothing that was reported as safe`(start: String) throws {
-    let text = try script("syscalls", "--fault", "kill", "--start", start, "--step", "11", "--transactions", "3")
+    let text = try script("syscalls", "--fault", "kill", "--start", start, "--step", "19", "--transactions", "2")
     #expect(text.contains(" 0 journals lacked something"), "\(text)")
   }
 
@@ -33,7 +33,7 @@ struct JournalCrashTests {
   @Test(arguments: ["EIO", "ENOSPC"])
   func `a write that fails costs nothing that was reported as safe`(fault: String) throws {
     let text = try script(
-      "syscalls", "--fault", fault, "--start", "new", "--call", "pwrite64", "--step", "7", "--transactions", "2")
+      "syscalls", "--fault", fault, "--start", "new", "--call", "pwrite64", "--step", "15", "--transactions", "1")
     #expect(text.contains(" 0 journals lacked something"), "\(text)")
   }
 }

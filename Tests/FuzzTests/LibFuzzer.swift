@@ -1,34 +1,20 @@
 import Glibc
 
-/// What the running target is; libFuzzer's callback has no context. Written once, before libFuzzer starts.
-nonisolated(unsafe) private var running: ([UInt8]) -> Void = { _ in }
-
-private typealias Callback = @convention(c) (UnsafePointer<UInt8>?, Int) -> Int32
-private typealias Driver =
-  @convention(c) (
-    UnsafeMutablePointer<Int32>, UnsafeMutablePointer<UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?>, Callback
-  ) -> Int32
-
-/// Hands over to libFuzzer, where the program was linked with it (https://llvm.org/docs/LibFuzzer.html, "Using libFuzzer
-/// as a library"), and ends the process; otherwise says so.
-func runLibFuzzer(_ target: @escaping ([UInt8]) -> Void, _ arguments: [String]) -> Never {
-  guard let symbol = unsafe dlsym(nil, "LLVMFuzzerRunDriver") else {
-    print("built without libFuzzer: use scripts/fuzz")
-    exit(1)
-  }
-  unsafe running = target
-  let driver = unsafe unsafeBitCast(symbol, to: Driver.self)
-  var pointers = unsafe (["Fuzz"] + arguments).map { unsafe strdup($0) } + [nil]
-  var count = Int32(arguments.count + 1)
-  let status = unsafe pointers.withUnsafeMutableBufferPointer { buffer in
-    var base = buffer.baseAddress
-    return unsafe driver(&count, &base) { bytes, size in
-      unsafe running(Array(UnsafeBufferPointer(start: bytes, count: size)))
-      return 0
-    }
-  }
-  exit(status)
+/// What libFuzzer calls for each input, in a program that scripts/fuzz links; the variable FUZZ_TARGET says which target it
+/// is for. https://llvm.org/docs/LibFuzzer.html
+@_cdecl("LLVMFuzzerTestOneInput")
+public func fuzzOneInput(_ bytes: UnsafePointer<UInt8>?, _ size: Int) -> Int32 {
+  chosen(unsafe Array(UnsafeBufferPointer(start: bytes, count: size)))
+  return 0
 }
+
+private let chosen: @Sendable ([UInt8]) -> Void = {
+  let name = unsafe getenv("FUZZ_TARGET").map { unsafe String(cString: $0) } ?? ""
+  guard let target = targets[name] else {
+    fatalError("FUZZ_TARGET must be one of \(targets.keys.sorted().joined(separator: ", "))")
+  }
+  return target
+}()
 
 /// All of a file; nil where it cannot be read.
 func readFile(_ path: String) -> [UInt8]? {
