@@ -5,6 +5,14 @@ import Testing
 
 /// A capture on a damaged journal (SPEC §8): it never skips a message silently, and goes on once somebody has decided.
 struct SalvageTests {
+  @Test func `salvaging a journal that is not there is an error, and makes none`() throws {
+    let path = try temporaryDirectory() + "/misspelt.db"
+    let (output, exit) = try Command(["journal", "salvage", path]).finish()
+    #expect(exit == .exited(1))
+    #expect(logMessage(output.log.last ?? "")?.contains("there is no such file") == true, "\(output)")
+    #expect(!FileManager.default.fileExists(atPath: path))
+  }
+
   @Test func `a missing message stops the capture and is named, until somebody gives it up`() throws {
     let bench = try Bench()
     let directory = try temporaryDirectory()

@@ -24,21 +24,6 @@ extension Journal {
   }
 }
 
-extension CaptureFailure {
-  /// The end of a capture by its journal. Damage is remembered beside the file, so that the next start deals with it
-  /// instead of failing at the same place.
-  static func journal(_ error: any Error) -> CaptureFailure {
-    var text = "\(error)"
-    if let error = error as? JournalError, case .corrupt = error.kind {
-      // Without the mark the next start finds the damage as this one did.
-      if (try? Journal.markDamaged(by: error)) != nil {
-        text += "; the next start salvages what can be read, or says what cannot"
-      }
-    }
-    return CaptureFailure(cause: "journal", description: text, needsUser: true)
-  }
-}
-
 extension JournalCommand {
   /// What an operator does about a damaged journal.
   struct Salvage: ParsableCommand {
@@ -88,14 +73,16 @@ extension JournalCommand {
       }
     }
 
-    /// Whether opening or reading the whole file finds damage.
+    /// Whether reading the whole file or opening it finds damage.
     private func needsSalvage() throws(JournalError) -> Bool {
       do throws(JournalError) {
-        try Journal.open(JournalSettings(path: arguments.journal)).close()
+        // Reading comes first: opening to write would make a journal of a name that is misspelt.
         let reader = try JournalReader(path: arguments.journal)
         let problems = try reader.verify()
         try reader.close()
-        return !problems.isEmpty
+        guard problems.isEmpty else { return true }
+        try Journal.open(JournalSettings(path: arguments.journal)).close()
+        return false
       } catch {
         guard case .corrupt = error.kind else { throw error }
         return true
