@@ -50,8 +50,7 @@ extension Journal {
   /// - Throws: where the mark cannot be written; the damage is then found again when it is read again.
   public static func markDamaged(by error: JournalError) throws(JournalError) {
     guard case .corrupt(let text) = error.kind else { return }
-    let (directory, name) = try File.resolve(error.object)
-    let file = directory == "/" ? "/\(name)" : "\(directory)/\(name)"
+    let (directory, file) = try File.resolve(error.object)
     guard try DamageMark(readingFor: file) == nil else { return }
     try DamageMark(reason: "\(error.operation): \(text)").write(for: file, in: directory)
   }

@@ -89,8 +89,10 @@ enum File {
     unsafe rmdir(directory)
   }
 
-  /// Splits a path and resolves the symbolic links of its directory, so that the file itself can be opened with none.
-  static func resolve(_ path: String) throws(JournalError) -> (directory: String, name: String) {
+  /// Resolves the symbolic links of a path's directory, so that the file itself can be opened with none.
+  ///
+  /// - Returns: The directory, and the file's path in it, both absolute.
+  static func resolve(_ path: String) throws(JournalError) -> (directory: String, file: String) {
     let slash = path.lastIndex(of: "/")
     let name = String(slash.map { path[path.index(after: $0)...] } ?? path[...])
     let parent = slash.map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
@@ -99,7 +101,8 @@ enum File {
     }
     guard let real = unsafe realpath(parent, nil) else { throw .system(errno, "find the directory", parent) }
     defer { unsafe free(real) }
-    return (unsafe String(cString: real), name)
+    let directory = unsafe String(cString: real)
+    return (directory, directory == "/" ? "/\(name)" : "\(directory)/\(name)")
   }
 
   /// Bytes free for this user and size of the file system that holds `path`.

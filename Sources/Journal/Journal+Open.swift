@@ -33,8 +33,7 @@ extension Journal {
   private static func open(
     at path: String, _ settings: JournalSettings, _ schema: Schema, temporaryDirectory: String?
   ) throws(JournalError) -> Journal {
-    let (directory, name) = try File.resolve(path)
-    let file = directory == "/" ? "/\(name)" : "\(directory)/\(name)"
+    let (directory, file) = try File.resolve(path)
     try File.refuseUnsupported(directory)
     let lock = try FileLock(path: "\(file).lock")
     if let mark = try DamageMark(readingFor: file) {

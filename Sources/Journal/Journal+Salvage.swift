@@ -15,8 +15,7 @@ extension Journal {
   /// - Throws: `.corrupt` where not even the tables can be found; `.full`; everything that ``open(_:)`` throws for a file
   ///   that is no journal of this version. Then nothing was changed.
   public static func salvage(_ settings: JournalSettings, acceptLoss: Bool) throws(JournalError) -> SalvageReport {
-    let (directory, name) = try File.resolve(settings.path)
-    let file = directory == "/" ? "/\(name)" : "\(directory)/\(name)"
+    let (directory, file) = try File.resolve(settings.path)
     try File.refuseUnsupported(directory)
     let lock = try FileLock(path: "\(file).lock")
     defer { lock.release() }

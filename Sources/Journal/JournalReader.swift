@@ -20,8 +20,7 @@ public final class JournalReader: @unchecked Sendable {
   ///
   /// - Throws: `.notAJournal`, `.newerSchema`, `.corrupt`, `.permission` or `.io`; `.invalid` where there is no file.
   public init(path: String) throws(JournalError) {
-    let (directory, name) = try File.resolve(path)
-    let file = directory == "/" ? "/\(name)" : "\(directory)/\(name)"
+    let file = try File.resolve(path).file
     guard case .regular = try File.find(file) else {
       throw JournalError(kind: .invalid("there is no such file"), operation: "open", object: file)
     }

@@ -218,15 +218,7 @@ struct ModelAgent {
 
   private mutating func acknowledge(_ plan: Plan, behind before: Int) {
     for recognised in plan.recognised { appended(recognised.tag, at: recognised.position) }
-    var known = plan.known[...]
-    for (index, row) in plan.rows.enumerated() {
-      while let next = known.first, next.behind <= index {
-        appended(next.tag, at: before + next.behind)
-        known.removeFirst()
-      }
-      appended(row.tag, at: before + 1 + index)
-    }
-    for next in known { appended(next.tag, at: before + next.behind) }
+    Intake.forEachTag(of: plan.rows.map(\.tag), known: plan.known) { tag, number in appended(tag, at: before + number) }
     let releasable = Position(rawValue: machine.releasable)
     release(
       through: Int(machine.releasable),

@@ -98,15 +98,7 @@ import Testing
       try runtime.kill()
       try load.join()
     }
-    // Duplicates may be among them: wait for the last id, and then for rest.
-    var missing = Set((1...Self.messages).map { Publisher.messageID($0) })
-    var seen = 0
-    while !missing.isEmpty {
-      let committed = runtime.committed
-      for document in committed[seen...] { missing.remove(document.messageID ?? "") }
-      seen = committed.count
-      if !missing.isEmpty { try runtime.waitUntil(committedCount: seen + 1) }
-    }
+    try runtime.waitUntilCommitted(messages: Self.messages)
     // The last acknowledgements are on their way, and the end of stdin would overtake them.
     try runtime.waitUntilSettled()
     try bench.broker.waitForDepth(bench.queue, atMost: run.isAlone ? 8 : 0)

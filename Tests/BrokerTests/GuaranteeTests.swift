@@ -45,14 +45,7 @@ import Testing
     }
     try runtime.start()
     try runtime.waitForLog("the rule in force") { $0.message?.contains(row.reason) == true }
-    var missing = Set((1...Self.count).map { Publisher.messageID($0) })
-    var seen = 0
-    while !missing.isEmpty {
-      let committed = runtime.committed
-      for document in committed[seen...] { missing.remove(document.messageID ?? "") }
-      seen = committed.count
-      if !missing.isEmpty { try runtime.waitUntil(committedCount: seen + 1) }
-    }
+    try runtime.waitUntilCommitted(messages: Self.count)
     try bench.broker.waitForDepth(bench.queue, ready: 0, unacknowledged: 0)
     #expect(try runtime.closeInput() == .exited(0))
     return runtime

@@ -64,3 +64,19 @@ extension Publisher {
     throw SupportError("queue \(queue) does not get there: \(String(describing: try queueInfo(queue)))\n\(log)")
   }
 }
+
+extension FlowRuntime {
+  /// Waits until each of messages 1 to `count`, as `publishMany` numbers them, is committed. Duplicates may be among them,
+  /// so that their number says nothing.
+  func waitUntilCommitted(messages count: Int) throws {
+    var missing = Set((1...count).map { Publisher.messageID($0) })
+    var seen = 0
+    while true {
+      let committed = self.committed
+      for document in committed[seen...] { missing.remove(document.messageID ?? "") }
+      seen = committed.count
+      if missing.isEmpty { return }
+      try waitUntil(committedCount: seen + 1)
+    }
+  }
+}

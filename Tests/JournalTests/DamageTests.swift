@@ -1,4 +1,5 @@
 import Foundation
+import Support
 import Testing
 
 @testable import Journal
@@ -106,7 +107,7 @@ struct DamageTests {
     try makeJournal()
     let whole = try scratch.bytes(scratch.journal)
     let truth = try JournalReader(path: scratch.journal).all().map(\.1.deliveryTag)
-    var random = Seeded(state: 3)
+    var random = Seeded(3)
     for round in 0..<200 {
       var damaged = whole
       for _ in 0..<Int.random(in: 1...40, using: &random) {

@@ -1,5 +1,6 @@
 import Foundation
 import Journal
+import Support
 import Testing
 
 /// The journal as simple as can be: what must be found in the file after each step.
@@ -16,7 +17,7 @@ struct ModelTests {
   @Test(arguments: 0..<60 as Range<UInt64>)
   func `the journal does what a naive model does, over reopening and crashes`(seed: UInt64) throws {
     let scratch = Scratch()
-    var random = Seeded(state: seed)
+    var random = Seeded(seed)
     var model = Model()
     var path = scratch.journal
     var journal = try Journal.open(JournalSettings(path: path, pageSize: [512, 4_096, 16_384][Int(seed % 3)]))

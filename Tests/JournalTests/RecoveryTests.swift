@@ -1,5 +1,6 @@
 import Foundation
 import Journal
+import Support
 import Testing
 
 struct RecoveryTests {
@@ -35,7 +36,7 @@ struct RecoveryTests {
     let image = try scratch.crashImage()
     let database = try scratch.bytes(image)
     let wal = try scratch.bytes(image + "-wal")
-    var random = Seeded(state: 7)
+    var random = Seeded(7)
     var counts: Set<Int64> = []
     for round in 0..<30 {
       let path = scratch.file("cut-\(round)")

@@ -1,4 +1,5 @@
 import Foundation
+import Support
 import Testing
 
 @testable import Journal
@@ -274,7 +275,7 @@ struct SalvageTests {
   {
     try makeJournal()
     let whole = try scratch.bytes(scratch.journal)
-    var random = Seeded(state: 11)
+    var random = Seeded(11)
     var salvaged = 0
     for round in 0..<60 {
       var damaged = whole

@@ -73,19 +73,16 @@ struct Intake {
 
     /// How many messages are to be appended.
     var count: Int { items.count }
-    /// Each tag of a message that is, or was, captured, with how many of this plan's messages are captured when it is:
-    /// its own number, from 1, or that of the newest one in front of a message that is known. Tags and numbers grow.
+    /// ``Intake/forEachTag(of:known:_:)`` of this plan.
     func forEachTag(_ body: (_ tag: UInt64, _ number: Int) -> Void) {
-      var rest = known[...]
-      for (index, item) in items.enumerated() {
-        while let next = rest.first, next.behind <= index {
-          body(next.tag, next.behind)
-          rest.removeFirst()
-        }
-        body(item.tag, index + 1)
-      }
-      for next in rest { body(next.tag, next.behind) }
+      Intake.forEachTag(of: items.lazy.map(\.tag), known: known, body)
     }
+
+    /// Deliveries with these tags are the last captured ones up to the `newest`-th, in order.
+    fileprivate mutating func recognise(_ tags: [UInt64], upTo newest: Int64) {
+      for (index, tag) in tags.enumerated() { recognised.append((tag, newest - Int64(tags.count - 1 - index))) }
+    }
+
     /// How many of them the broker may have sent before.
     var redelivered: Int { items.count { $0.redelivered } }
     /// Their digests, 16 bytes each; empty where none are kept.
@@ -115,6 +112,26 @@ struct Intake {
     self.options = options
     self.redelivery = redelivery
     documentRenderer = DocumentRenderer(options: options)
+  }
+
+  /// Each tag of a message that is, or was, captured, with how many messages of a batch are captured when it is: its own
+  /// number, from 1, or that of the newest one in front of a message that is known. Tags and numbers grow.
+  ///
+  /// - Parameters:
+  ///   - tags: Of the messages to be appended, in order.
+  ///   - known: Of those that were captured before, and how many of `tags` come before each.
+  static func forEachTag(
+    of tags: some Sequence<UInt64>, known: [(tag: UInt64, behind: Int)], _ body: (_ tag: UInt64, _ number: Int) -> Void
+  ) {
+    var rest = known[...]
+    for (index, tag) in tags.enumerated() {
+      while let next = rest.first, next.behind <= index {
+        body(next.tag, next.behind)
+        rest.removeFirst()
+      }
+      body(tag, index + 1)
+    }
+    for next in rest { body(next.tag, next.behind) }
   }
 
   /// A new consumer on a new channel: what waits of the old one will come again.
@@ -160,18 +177,13 @@ struct Intake {
       case .hold: hold(item, batch)
       case .holdBehindOld(let count, let newest):
         hold(item, batch)
-        for (index, tag) in held.items.prefix(count).map(\.tag).enumerated() {
-          plan.recognised.append((tag, newest - Int64(count - 1 - index)))
-        }
+        plan.recognise(held.items.prefix(count).map(\.tag), upTo: newest)
         held.removeFirst(count)
       case .captureHeld:
         plan.items += held.items
         plan.items.append(item)
-      case .recognised(let count):
-        let newest = redelivery!.captured
-        for (index, tag) in (held.items.map(\.tag) + [item.tag]).enumerated() {
-          plan.recognised.append((tag, newest - Int64(count - 1 - index)))
-        }
+      case .recognised:
+        plan.recognise(held.items.map(\.tag) + [item.tag], upTo: redelivery!.captured)
         held = Held()
       }
     }

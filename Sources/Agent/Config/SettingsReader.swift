@@ -36,7 +36,7 @@ struct SettingsReader {
       let given = object[node.key]
       switch node {
       case .setting(let setting):
-        result[row] = value(of: setting, given: given, row: row, path: path)
+        result[row] = value(of: setting, given: given, path: path)
       case .group(let group) where group.repeats:
         items[row] = list(of: group, given: given, row: row + "[]", path: path)
       case .group(let group):
@@ -96,7 +96,7 @@ struct SettingsReader {
 
   // MARK: One setting
 
-  private mutating func value(of setting: Setting, given: JSONValue?, row: String, path: String) -> SettingValue? {
+  private mutating func value(of setting: Setting, given: JSONValue?, path: String) -> SettingValue? {
     guard let given else {
       switch setting.presence {
       case .required:

@@ -153,9 +153,12 @@ struct RedeliveryMachine {
       }
       let open = remaining.filter { $0 + length < window.count }
       if open.isEmpty { return fail(held, delivery) }
-      let old = length >= prefetch ? beginning(of: length, open) : (count: 0, newest: 0)
-      // Nothing more would come, and nothing could be said.
-      if length >= prefetch && old.count == 0 { return fail(held, delivery) }
+      var old = (count: 0, newest: Int64(0))
+      if length >= prefetch {
+        old = beginning(of: length, open)
+        // Nothing more would come, and nothing could be said.
+        if old.count == 0 { return fail(held, delivery) }
+      }
       var waiting = held
       // Lets go of the old state first, so that appending does not copy.
       state = .flowing
