@@ -32,13 +32,15 @@ struct DeliveryAssembler {
     guard case .idle = state else { throw Self.malformed("a delivery began inside another") }
     var reader = Reader()
     _ = try reader.shortString(in: fields)  // The consumer tag: a channel of ours has one consumer.
-    let tag = try reader.integer(8, in: fields)
-    let redelivered = try reader.integer(1, in: fields) & 1 == 1
+    let tag = try reader.integer(in: fields, as: UInt64.self)
+    let redelivered = try reader.integer(in: fields, as: UInt8.self) & 1 == 1
     let exchange = try reader.shortString(in: fields)
     let routingKey = try reader.shortString(in: fields)
     let start = batch.arena.count
-    batch.arena.append(fields, exchange)
-    batch.arena.append(fields, routingKey)
+    batch.arena.append(addingCapacity: exchange.count + routingKey.count) { output in
+      output.append(fields, exchange)
+      output.append(fields, routingKey)
+    }
     state = .header(
       DeliveryBatch.Delivery(
         tag: tag, redelivered: redelivered, receivedAt: 0, start: start, exchangeCount: exchange.count,
@@ -49,11 +51,11 @@ struct DeliveryAssembler {
   mutating func header(_ payload: Span<UInt8>, at now: Int64, into batch: inout DeliveryBatch) throws(AMQPError) {
     guard case .header(var delivery) = state else { throw Self.malformed("a content header without a delivery") }
     var reader = Reader()
-    guard try reader.integer(2, in: payload) == 60 else {
+    guard try reader.integer(in: payload, as: UInt16.self) == 60 else {
       throw Self.malformed("a content header of another class than basic")
     }
-    _ = try reader.integer(2, in: payload)  // Weight: unused, always 0.
-    let size = try reader.integer(8, in: payload)
+    _ = try reader.integer(in: payload, as: UInt16.self)  // Weight: unused, always 0.
+    let size = try reader.integer(in: payload, as: UInt64.self)
     // A size that no memory holds is nonsense, and would overflow the sums below. RabbitMQ's own limit is 512 MiB.
     guard size <= 1 << 32 else { throw Self.malformed("a body of \(size) bytes") }
     let properties = reader.offset..<payload.count
@@ -102,7 +104,7 @@ struct DeliveryAssembler {
     state = .idle
   }
 
-  private static func malformed(_ text: String) -> AMQPError {
+  @inline(never) private static func malformed(_ text: String) -> AMQPError {
     AMQPError(.malformed(text: text), during: "reading a delivery")
   }
 
@@ -110,19 +112,37 @@ struct DeliveryAssembler {
   private struct Reader {
     private(set) var offset = 0
 
-    mutating func integer(_ width: Int, in bytes: Span<UInt8>) throws(AMQPError) -> UInt64 {
+    @inline(__always) mutating func integer<Value: FixedWidthInteger & BitwiseCopyable>(
+      in bytes: Span<UInt8>, as type: Value.Type = Value.self
+    ) throws(AMQPError) -> Value {
+      let width = MemoryLayout<Value>.size
       guard bytes.count - offset >= width else { throw DeliveryAssembler.malformed("a frame that ends too early") }
-      var value: UInt64 = 0
-      for index in offset..<offset + width { value = value << 8 | UInt64(bytes[index]) }
+      // Inside the span, as just checked; any bytes are an integer.
+      let value = unsafe bytes.bytes.unsafeLoadUnaligned(fromUncheckedByteOffset: offset, as: Value.self)
       offset += width
-      return value
+      return Value(bigEndian: value)
     }
 
-    mutating func shortString(in bytes: Span<UInt8>) throws(AMQPError) -> Range<Int> {
-      let count = Int(try integer(1, in: bytes))
+    @inline(__always) mutating func shortString(in bytes: Span<UInt8>) throws(AMQPError) -> Range<Int> {
+      let count = Int(try integer(in: bytes, as: UInt8.self))
       guard bytes.count - offset >= count else { throw DeliveryAssembler.malformed("a text that ends too early") }
       defer { offset += count }
       return offset..<offset + count
+    }
+  }
+}
+
+extension OutputSpan<UInt8> {
+  /// Copies the `range` of `span` to the end, where there is room for it.
+  @inline(__always) mutating func append(_ span: Span<UInt8>, _ range: Range<Int>) {
+    unsafe span.extracting(range).withUnsafeBytes { source in
+      guard let base = source.baseAddress else { return }
+      unsafe withUnsafeMutableBufferPointer { buffer, count in
+        precondition(source.count <= buffer.count - count, "no room")
+        // Inside the buffer, as just checked, and the source is other memory.
+        unsafe UnsafeMutableRawPointer(buffer.baseAddress! + count).copyMemory(from: base, byteCount: source.count)
+        count += source.count
+      }
     }
   }
 }

@@ -33,7 +33,6 @@ public struct DeliveryDigest: Hashable, Sendable {
 
   private let context: OpaquePointer
   private let algorithm: OpaquePointer
-  private var canonical = CanonicalBytes()
   private var fields: [FieldTable.Field] = []
 
   public init() {
@@ -55,52 +54,65 @@ public struct DeliveryDigest: Hashable, Sendable {
   public func digest(
     _ delivery: DeliveryBatch.Delivery, of batch: borrowing DeliveryBatch, properties: BasicProperties?
   ) -> DeliveryDigest {
-    let bytes = batch.arena.span
-    canonical.removeAll()
-    canonical.append(Self.version)
-    canonical.append(counted: bytes, delivery.exchange)
-    canonical.append(counted: bytes, delivery.routingKey)
-    append(properties, bytes.extracting(delivery.properties))
-    canonical.append(count: delivery.body.count)
+    unsafe withUnsafeTemporaryAllocation(byteCount: ScratchBytes.stackBytes, alignment: 16) { scratch in
+      var canonical = unsafe ScratchBytes(scratch)
+      encode(delivery, of: batch, properties: properties, to: &canonical)
+      return hash(canonical, batch.arena.span.extracting(delivery.body))
+    }
+  }
+
+  private func hash(_ canonical: borrowing ScratchBytes, _ body: Span<UInt8>) -> DeliveryDigest {
     var hash: InlineArray<32, UInt8> = InlineArray(repeating: 0)
     var written: UInt32 = 0
     var span = hash.mutableSpan
-    let done = unsafe bytes.extracting(delivery.body).withUnsafeBytes { body in
+    let encoded = unsafe canonical.bytes
+    let done = unsafe body.withUnsafeBytes { body in
       unsafe span.withUnsafeMutableBufferPointer { hash in
         unsafe EVP_DigestInit_ex2(context, algorithm, nil) == 1
-          && EVP_DigestUpdate(context, canonical.bytes.baseAddress, canonical.bytes.count) == 1
+          && EVP_DigestUpdate(context, encoded.baseAddress, encoded.count) == 1
           && EVP_DigestUpdate(context, body.baseAddress, body.count) == 1
           && EVP_DigestFinal_ex(context, hash.baseAddress, &written) == 1
       }
     }
     precondition(done, "OpenSSL could not compute SHA-256")
     func word(_ from: Int) -> UInt64 {
-      var word: UInt64 = 0
-      for index in from..<from + 8 { word = word << 8 | UInt64(hash[index]) }
-      return word
+      // Eight of the 32 bytes; any bytes are a UInt64.
+      unsafe UInt64(bigEndian: hash.span.bytes.unsafeLoadUnaligned(fromUncheckedByteOffset: from, as: UInt64.self))
     }
     return DeliveryDigest(high: word(0), low: word(8))
   }
 
-  /// The same, with the property block decoded here.
+  /// Appends all of a message that its digest is made of, but for the body, which follows untouched.
+  func encode(
+    _ delivery: DeliveryBatch.Delivery, of batch: borrowing DeliveryBatch, properties: BasicProperties?,
+    to canonical: inout ScratchBytes
+  ) {
+    let bytes = batch.arena.span
+    canonical.append(Self.version)
+    canonical.append(counted: bytes, delivery.exchange)
+    canonical.append(counted: bytes, delivery.routingKey)
+    append(properties, bytes.extracting(delivery.properties), to: &canonical)
+    canonical.append(count: delivery.body.count)
+  }
+
+  /// The same digest, with the property block decoded here.
   func digest(_ delivery: DeliveryBatch.Delivery, of batch: borrowing DeliveryBatch) -> DeliveryDigest {
     digest(
       delivery, of: batch, properties: try? BasicProperties(block: batch.arena.span.extracting(delivery.properties)))
   }
 
-  /// What the last digest was made of, but for the body: for tests, which compare it with a plain encoder.
-  var lastCanonical: [UInt8] { unsafe Array(canonical.bytes) }
-
-  private func append(_ properties: BasicProperties?, _ block: Span<UInt8>) {
+  private func append(_ properties: BasicProperties?, _ block: Span<UInt8>, to canonical: inout ScratchBytes) {
     guard let headers = properties?.headers else { return canonical.append(counted: block, 0..<block.count) }
     // Flags, then what stands in front of the headers and behind them; their own length of 4 bytes is left out.
     canonical.append(counted: block, 0..<headers.lowerBound - 4)
     canonical.append(counted: block, headers.upperBound..<block.count)
-    append(table: headers, of: block, depth: 0)
+    append(table: headers, of: block, depth: 0, to: &canonical)
   }
 
   /// Fields sorted by their key's bytes; equal keys keep their order.
-  private func append(table range: Range<Int>, of block: Span<UInt8>, depth: Int) {
+  private func append(
+    table range: Range<Int>, of block: Span<UInt8>, depth: Int, to canonical: inout ScratchBytes
+  ) {
     var fields = take()
     defer { keep(fields) }
     var table = FieldTable(range, of: block)
@@ -116,7 +128,7 @@ public struct DeliveryDigest: Hashable, Sendable {
     canonical.append(count: fields.count)
     for field in fields {
       canonical.append(counted: block, field.key)
-      append(field.value, of: block, depth: depth)
+      append(field.value, of: block, depth: depth, to: &canonical)
     }
   }
 
@@ -152,7 +164,9 @@ public struct DeliveryDigest: Hashable, Sendable {
     fields = order.map { fields[$0] }
   }
 
-  private func append(_ value: FieldValue, of block: Span<UInt8>, depth: Int) {
+  private func append(
+    _ value: FieldValue, of block: Span<UInt8>, depth: Int, to canonical: inout ScratchBytes
+  ) {
     switch value {
     case .void: canonical.append(0)
     case .bool(let flag): canonical.append(tag: 1, flag ? 1 : 0)
@@ -172,22 +186,24 @@ public struct DeliveryDigest: Hashable, Sendable {
     case .table(let range):
       canonical.append(9)
       if depth < Self.depth {
-        append(table: range, of: block, depth: depth + 1)
+        append(table: range, of: block, depth: depth + 1, to: &canonical)
       } else {
         canonical.append(counted: block, range)
       }
     case .array(let range):
       canonical.append(10)
-      append(array: range, of: block, depth: depth)
+      append(array: range, of: block, depth: depth, to: &canonical)
     }
   }
 
-  private func append(array range: Range<Int>, of block: Span<UInt8>, depth: Int) {
+  private func append(
+    array range: Range<Int>, of block: Span<UInt8>, depth: Int, to canonical: inout ScratchBytes
+  ) {
     guard depth < Self.depth else { return canonical.append(counted: block, range) }
     let mark = canonical.count
     var array = FieldArray(range, of: block)
     do throws(FieldError) {
-      while let value = try array.next(block) { append(value, of: block, depth: depth + 1) }
+      while let value = try array.next(block) { append(value, of: block, depth: depth + 1, to: &canonical) }
     } catch {
       canonical.removeAll(from: mark)
       return canonical.append(counted: block, range)

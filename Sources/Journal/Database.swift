@@ -15,8 +15,12 @@ internal import Glibc
   /// Frames in the WAL after the last commit; written by the hook that SQLite calls on the committing thread.
   private let frames: UnsafeMutablePointer<Int>
 
+  /// Once in the process. Fails, and changes nothing but the speed, where somebody else has used the library before.
+  private static let uncounted: Int32 = csqlite_stop_counting_memory()
+
   /// Opens `path`, which must exist; symbolic links are refused in every component.
   init(path: String, readOnly: Bool) throws(JournalError) {
+    _ = Self.uncounted
     self.path = path
     unsafe frames = .allocate(capacity: 1)
     unsafe frames.initialize(to: 0)

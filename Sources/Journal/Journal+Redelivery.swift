@@ -92,8 +92,8 @@ extension WriteTransaction {
     }
   }
 
-  /// Keeps the digests of the messages appended last in this transaction, and forgets those of more than `window`
-  /// messages ago.
+  /// Keeps the digests of the messages appended last in this transaction, and forgets, now and then, those of more than
+  /// `window` messages ago.
   ///
   /// - Parameters:
   ///   - digests: 16 bytes a message, oldest first, at least one; the last is of the last position.
@@ -110,9 +110,12 @@ extension WriteTransaction {
         try insert.bind(4, since.rawValue)
         try insert.run()
       }
+      // It touches a page at the other end of the table, which is not worth it for a few digests.
+      guard journal.working.last - journal.digestsPruned >= Int64(window / 16) else { return }
       let prune = journal.statements.pruneDigests
       try prune.bind(1, journal.working.last - Int64(window))
       try prune.run()
+      journal.digestsPruned = journal.working.last
     }
   }
 }

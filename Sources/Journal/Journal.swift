@@ -70,6 +70,8 @@ public final class Journal: @unchecked Sendable {
   private(set) var failure: JournalError?
   var session: Session?
   var consumers: ClosedRange<Int64>?
+  /// Position of the newest message when digests were pruned last; 0 before the first time.
+  var digestsPruned: Int64 = 0
   /// WAL frames at the last attempt to checkpoint.
   var attemptedFrames = 0
 

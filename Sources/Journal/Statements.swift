@@ -6,6 +6,9 @@ struct Statements {
   let epoch: Statement
   let counters: Statement
   let insert: Statement
+  /// Parameters 8 and 9 of `insert`.
+  let exchange: RepeatedText
+  let routingKey: RepeatedText
   let delete: Statement
   let setOutput: Statement
   let getOutput: Statement
@@ -30,6 +33,8 @@ struct Statements {
         properties, raw_properties, body
       ) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
       """, "append")
+    exchange = RepeatedText(insert, 8)
+    routingKey = RepeatedText(insert, 9)
     delete = try database.prepare("DELETE FROM message WHERE position > ?1 AND position <= ?2", "prune")
     setOutput = try database.prepare(
       "INSERT OR REPLACE INTO output (name, file, length, started_at) VALUES (?1, ?2, ?3, ?4)",

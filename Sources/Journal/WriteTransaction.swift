@@ -29,7 +29,9 @@ public struct WriteTransaction: ~Copyable {
       guard journal.consumers?.contains(consumer) == true else {
         throw journal.invalid("consumer \(consumer) is not of the current session", "append")
       }
-      let position = journal.working.last + 1
+      // Read and written once: each use of a class's property is checked for its exclusiveness.
+      var working = journal.working
+      let position = working.last + 1
       let insert = journal.statements.insert
       try insert.bind(1, position)
       try insert.bind(2, consumer)
@@ -37,15 +39,16 @@ public struct WriteTransaction: ~Copyable {
       try insert.bind(4, receivedAt)
       try insert.bind(5, redelivered ? 1 : 0)
       try insert.bind(6, Int64(body.count))
-      try insert.bind(7, journal.working.bytes)
-      unsafe try insert.bind(8, textOrBlob: exchange)
-      unsafe try insert.bind(9, textOrBlob: routingKey)
+      try insert.bind(7, working.bytes)
+      unsafe try journal.statements.exchange.bind(exchange)
+      unsafe try journal.statements.routingKey.bind(routingKey)
       unsafe try insert.bind(10, text: properties)
       unsafe try insert.bind(11, blob: rawProperties)
       unsafe try insert.bind(12, textOrBlob: body)
       try insert.run()
-      journal.working.last = position
-      journal.working.bytes += Int64(body.count)
+      working.last = position
+      working.bytes += Int64(body.count)
+      journal.working = working
       return Position(rawValue: position)
     }
   }
@@ -74,6 +77,9 @@ public struct WriteTransaction: ~Copyable {
       journal.working.committed = max(journal.working.committed, position.rawValue)
     }
   }
+
+  /// How many positions at or below `committedThrough` are not pruned yet, those of a gap included.
+  public var prunable: Int { Int(journal.working.committed - journal.working.pruned) }
 
   /// Deletes at most `limit` messages at or below `committedThrough`, oldest first.
   ///

@@ -18,17 +18,17 @@ struct FieldReader: Equatable, Sendable {
   var isAtEnd: Bool { index == end }
 
   /// An unsigned integer of the width of `type`.
-  mutating func integer<Value: FixedWidthInteger & UnsignedInteger>(
+  @inline(__always) mutating func integer<Value: FixedWidthInteger & UnsignedInteger & BitwiseCopyable>(
     _ bytes: Span<UInt8>, as type: Value.Type = Value.self
   ) throws(FieldError) -> Value {
-    let width = Value.bitWidth / 8
+    let width = MemoryLayout<Value>.size
     guard width <= end - index else { throw FieldError(kind: .truncated, offset: index) }
-    var value: Value = 0
-    for _ in 0..<width {
-      value = (width == 1 ? 0 : value << 8) | Value(bytes[index])
-      index += 1
-    }
-    return value
+    // The bytes may be others than those that the reader was made for, so their count is asked too.
+    precondition(index >= 0 && index + width <= bytes.count, "a reader of other bytes")
+    // Inside the span, as just checked; any bytes are an integer.
+    let value = unsafe bytes.bytes.unsafeLoadUnaligned(fromUncheckedByteOffset: index, as: Value.self)
+    index += width
+    return Value(bigEndian: value)
   }
 
   /// The place of the next `count` bytes.

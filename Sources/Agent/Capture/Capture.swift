@@ -68,7 +68,8 @@ final class Capture: Sendable {
     let document = DocumentOptions(plan.configuration.document)
     let reader = try JournalReader(path: plan.journal.path)
     let emitter = EmitterLoop(
-      reader: reader, inbox: inbox, progress: progress, status: status, document: document, start: plan.start,
+      reader: reader, inbox: inbox, progress: progress, mailbox: mailbox, status: status, document: document,
+      start: plan.start,
       trail: plan.redelivery.map { RedeliveryTrail($0, start: plan.start) }, stream: plan.stream)
     let writer = JournalLoop(
       journal: plan.journal, inbox: inbox, progress: progress, mailbox: mailbox, status: status, log: log,

@@ -3,6 +3,9 @@ import Synchronization
 
 /// How other threads reach the connection thread, which waits in `poll` and for nothing else.
 final class ConnectionMailbox: Sendable {
+  /// A batch's memory above this is freed instead of being used again.
+  private static let spareBytes = ConnectionLoop.batchBytes * 2
+
   private let commands = Mutex(ConnectionCommands())
   /// Polled by the connection thread together with its socket.
   let wakeup = Wakeup()
@@ -11,6 +14,12 @@ final class ConnectionMailbox: Sendable {
   func post(_ change: (inout ConnectionCommands) -> Void) {
     commands.withLock { change(&$0) }
     wakeup.signal()
+  }
+
+  /// Gives the memory of a batch back that nobody reads any more. Nobody waits for it, so nobody is woken.
+  func reuse(_ batch: consuming DeliveryBatch) {
+    batch.removeAll(keeping: Self.spareBytes)
+    commands.withLock { [batch] in $0.spare = batch }
   }
 
   /// True once it was told to stop.

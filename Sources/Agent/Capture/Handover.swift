@@ -38,6 +38,8 @@ struct JournalInbox: Sendable {
 struct JournalProgress: Sendable {
   /// Rows up to here are committed to the journal and may be read.
   var journaled = Position.origin
+  /// The newest of them in memory.
+  var tail = JournalTail()
   /// The queue is idle: once everything up to here is emitted, a checkpoint shall release the anchor.
   var settling = Position.origin
   /// No row will follow.

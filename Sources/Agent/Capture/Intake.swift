@@ -11,20 +11,20 @@ import Journal
 /// again, and changes nothing but the journal.
 struct Intake {
   /// One message to be written, with where its parts lie.
-  fileprivate struct Item {
-    var tag: UInt64
-    var redelivered: Bool
-    var receivedAt: Int64
+  struct Item: Sendable {
+    fileprivate(set) var tag: UInt64
+    fileprivate(set) var redelivered: Bool
+    fileprivate(set) var receivedAt: Int64
     /// In the batch's arena, or among the held bytes.
-    var exchange: Range<Int>
-    var routingKey: Range<Int>
-    var body: Range<Int>
+    fileprivate(set) var exchange: Range<Int>
+    fileprivate(set) var routingKey: Range<Int>
+    fileprivate(set) var body: Range<Int>
     /// The property block where the JSON cannot hold all of it, else empty.
-    var rawProperties: Range<Int>
-    /// In ``rendered``, or among the held bytes.
-    var properties: Range<Int>
-    var digest: DeliveryDigest?
-    var isHeld = false
+    fileprivate var rawProperties: Range<Int>
+    /// In ``Plan/rendered``, or among the held bytes.
+    fileprivate(set) var properties: Range<Int>
+    fileprivate var digest: DeliveryDigest?
+    fileprivate var isHeld = false
   }
 
   /// Deliveries that wait for a verdict, with bytes of their own: the batch they came in has gone.
@@ -59,7 +59,9 @@ struct Intake {
 
   /// What was decided about a batch.
   struct Plan {
-    fileprivate var items: [Item] = []
+    fileprivate(set) var items: [Item] = []
+    /// Properties of the batch's messages as JSON, one behind the other.
+    fileprivate(set) var rendered: [UInt8] = []
     /// Deliveries that were captured before, by their ids, and how many of ``items`` come before each; tags grow.
     fileprivate(set) var known: [(tag: UInt64, behind: Int)] = []
     /// Deliveries that were captured before, as which of all captured messages.
@@ -73,6 +75,8 @@ struct Intake {
 
     /// How many messages are to be appended.
     var count: Int { items.count }
+    /// Messages of earlier batches are among them.
+    var hasHeld: Bool { items.contains(where: \.isHeld) }
     /// ``Intake/forEachTag(of:known:_:)`` of this plan.
     func forEachTag(_ body: (_ tag: UInt64, _ number: Int) -> Void) {
       Intake.forEachTag(of: items.lazy.map(\.tag), known: known, body)
@@ -94,7 +98,8 @@ struct Intake {
     }
   }
 
-  private var rendered: [UInt8] = []
+  /// Bytes of properties of the last batch: as many are made room for at once in the next one.
+  private var usualRendered = 0
   private var propertiesRenderer = PropertiesRenderer()
   private var documentRenderer: DocumentRenderer
   private let options: DocumentOptions
@@ -143,7 +148,9 @@ struct Intake {
   /// Decides about the deliveries in order. Stops in front of a message that must end the capture.
   mutating func prepare(_ batch: DeliveryBatch, consumer: ConsumerRecord) -> Plan {
     var plan = Plan()
-    rendered.removeAll(keepingCapacity: true)
+    plan.rendered.reserveCapacity(usualRendered)
+    plan.items.reserveCapacity(batch.deliveries.count)
+    defer { usualRendered = plan.rendered.count }
     for delivery in batch.deliveries {
       let block = batch.arena.span.extracting(delivery.properties)
       let properties = try? BasicProperties(block: block)
@@ -156,8 +163,8 @@ struct Intake {
         }
         streamOffset = offset
       }
-      var item = render(delivery, properties, of: batch)
-      if let size = oversize(item, batch, consumer) {
+      var item = render(delivery, properties, of: batch, into: &plan.rendered)
+      if let size = oversize(item, batch, plan.rendered, consumer) {
         if options.oversize == .reject {
           plan.rejected.append(delivery.tag)
           continue
@@ -174,9 +181,9 @@ struct Intake {
       switch redelivery!.delivered(.init(digest: digest, redelivered: delivery.redelivered, marks: marks)) {
       case .capture: plan.items.append(item)
       case .known: plan.known.append((item.tag, plan.items.count))
-      case .hold: hold(item, batch)
+      case .hold: hold(item, batch, plan.rendered)
       case .holdBehindOld(let count, let newest):
-        hold(item, batch)
+        hold(item, batch, plan.rendered)
         plan.recognise(held.items.prefix(count).map(\.tag), upTo: newest)
         held.removeFirst(count)
       case .captureHeld:
@@ -201,7 +208,7 @@ struct Intake {
   /// Appends what the plan says, in order.
   func write(_ plan: Plan, of batch: DeliveryBatch, consumer: Int64, to tx: borrowing WriteTransaction) throws {
     try unsafe batch.arena.withUnsafeBytes { arena in
-      try unsafe rendered.withUnsafeBytes { rendered in
+      try unsafe plan.rendered.withUnsafeBytes { rendered in
         try unsafe held.bytes.withUnsafeBytes { held in
           for item in plan.items {
             let bytes = unsafe item.isHeld ? held : arena
@@ -221,7 +228,7 @@ struct Intake {
 
   /// The plan is durable: nothing of it needs to be kept.
   mutating func written(_ plan: Plan) {
-    if plan.items.contains(where: \.isHeld) { held = Held() }
+    if plan.hasHeld { held = Held() }
   }
 }
 
@@ -229,7 +236,8 @@ struct Intake {
 
 extension Intake {
   private mutating func render(
-    _ delivery: DeliveryBatch.Delivery, _ properties: BasicProperties?, of batch: DeliveryBatch
+    _ delivery: DeliveryBatch.Delivery, _ properties: BasicProperties?, of batch: DeliveryBatch,
+    into rendered: inout [UInt8]
   ) -> Item {
     let start = rendered.count
     let block = batch.arena.span.extracting(delivery.properties)
@@ -240,7 +248,9 @@ extension Intake {
       rawProperties: fidelity == .exact ? 0..<0 : delivery.properties, properties: start..<rendered.count)
   }
 
-  private mutating func oversize(_ item: Item, _ batch: DeliveryBatch, _ consumer: ConsumerRecord) -> Int? {
+  private mutating func oversize(
+    _ item: Item, _ batch: DeliveryBatch, _ rendered: [UInt8], _ consumer: ConsumerRecord
+  ) -> Int? {
     unsafe batch.arena.withUnsafeBytes { arena in
       unsafe rendered.withUnsafeBytes { rendered in
         let row = unsafe Row(
@@ -266,7 +276,7 @@ extension Intake {
   }
 
   /// Copies the message out of the batch.
-  private mutating func hold(_ item: Item, _ batch: DeliveryBatch) {
+  private mutating func hold(_ item: Item, _ batch: DeliveryBatch, _ rendered: [UInt8]) {
     held.append(item, of: batch.arena, properties: rendered)
   }
 }

@@ -12,14 +12,15 @@ struct JournalLoop {
   private static let bookkeepingDelay = 0.2
   /// Rows pruned in one transaction at the most, so that none takes long.
   private static let pruneLimit = 4096
+  /// Rows, and bytes of bodies, from which pruning is worth it at once: it touches about as many pages for a few rows
+  /// as for a thousand. Fewer are pruned as soon as there is nothing else to do.
+  private static let pruneWorth = (rows: 1000, bytes: 1 << 20)
   /// Seconds without a delivery after which those that wait for the anchor are taken for new.
   private static let silenceSeconds = 5.0
   /// Seconds without a delivery after which the anchor is acknowledged too, so that an idle queue shows nothing unacked.
   private static let settleSeconds = 10.0
   /// Seconds between attempts while the disk is full.
   private static let fullDelay = 1.0
-  /// A batch's memory above this is given back instead of being used again.
-  private static let spareBytes = ConnectionLoop.batchBytes * 2
 
   let journal: Journal
   let inbox: Monitor<JournalInbox>
@@ -55,12 +56,14 @@ struct JournalLoop {
     var releasable: Position?
     var output: OutputRecord?
 
-    /// Committed messages may be left to prune.
-    var hasMoreToPrune = false
+    /// Committed messages that are left to prune.
+    var toPrune = 0
+    /// Bytes written since messages were last pruned.
+    var bytesSincePrune = 0
 
-    /// True where the inbox tells something that is not written yet.
+    /// True where the inbox tells something that is not written yet, or something is left to prune.
     func isBehind(_ inbox: JournalInbox) -> Bool {
-      inbox.emitted > emitted || inbox.committed > committed || inbox.releasable != releasable
+      toPrune > 0 || inbox.emitted > emitted || inbox.committed > committed || inbox.releasable != releasable
         || inbox.output != output
     }
   }
@@ -134,10 +137,10 @@ struct JournalLoop {
     let left = idleDeadline.map { max($0 - SystemClock.now(), 0) } ?? .infinity
     let found: Work? = inbox.wait(atMost: left) { inbox in
       if let work = urgent(&inbox) { return work }
-      return writer.written.hasMoreToPrune || writer.written.isBehind(inbox) ? .bookkeeping : nil
+      return writer.written.isBehind(inbox) ? .bookkeeping : nil
     }
     var work = found ?? .idle
-    if case .bookkeeping = work, !writer.written.hasMoreToPrune {
+    if case .bookkeeping = work, writer.written.toPrune < Self.pruneWorth.rows {
       work = inbox.wait(atMost: Self.bookkeepingDelay, until: urgent) ?? .bookkeeping
     }
     // The connection may have been waiting for the slot that this batch left.
@@ -146,7 +149,7 @@ struct JournalLoop {
   }
 
   /// Writes a batch, and lets the broker forget what is safe by that.
-  private func take(_ handover: Handover, _ writer: inout Writer) throws {
+  private func take(_ handover: consuming Handover, _ writer: inout Writer) throws {
     if writer.consumer?.generation != handover.generation {
       let record = try retrying { try journal.beginConsumer(tag: handover.consumerTag) }
       writer.consumer = (handover.generation, record)
@@ -161,12 +164,30 @@ struct JournalLoop {
       mailbox.post { $0.rejected += rejected }
     }
     try write(plan, of: handover.batch, &writer)
-    status.count { $0.rejected += plan.rejected.count }
-    var spare = handover.batch
-    spare.removeAll(keeping: Self.spareBytes)
-    mailbox.post { [spare] in $0.spare = spare }
+    if plan.rejected.count > 0 { status.count { $0.rejected += plan.rejected.count } }
+    acknowledge(&writer)
+    publish(plan, of: handover.batch, consumer: writer.consumer!.record)
+    writer.lastBatch = SystemClock.now()
     if let failure = plan.failure { throw failure }
     try journal.maintain(idle: false)
+  }
+
+  /// Tells the emitter how far it may read. The rows' memory goes along where the emitter can use it, else back to the
+  /// connection.
+  private func publish(_ plan: Intake.Plan, of batch: consuming DeliveryBatch, consumer: ConsumerRecord) {
+    let last = journal.positions.last
+    var left: DeliveryBatch?
+    if plan.count > 0 && !plan.hasHeld {
+      let journaled = JournaledBatch(plan, of: batch, consumer: consumer, last: last)
+      left = progress.update { progress in
+        progress.journaled = last
+        return progress.tail.offer(journaled)?.batch
+      }
+    } else {
+      left = batch
+      progress.update { $0.journaled = last }
+    }
+    if let left { mailbox.reuse(left) }
   }
 
   /// One transaction: the messages, what recognises their redeliveries, and what rides along.
@@ -182,7 +203,7 @@ struct JournalLoop {
       writer.written = try journal.write { (tx) in
         try writer.intake.write(plan, of: batch, consumer: consumer, to: tx)
         try writeRedelivery(writer.intake, digests: plan.digests, to: tx)
-        return try bookkeep(tx, written, news)
+        return try bookkeep(tx, written, news, isBusy: true, bytes: batch.byteCount)
       }
     }
     let seconds = SystemClock.now() - began
@@ -200,10 +221,6 @@ struct JournalLoop {
       $0.committed += writer.written.committed - written.committed
       $0.commits.observe(seconds)
     }
-    let last = journal.positions.last
-    progress.update { $0.journaled = last }
-    acknowledge(&writer)
-    writer.lastBatch = SystemClock.now()
   }
 
   private func writeRedelivery(_ intake: Intake, digests: [UInt8], to tx: borrowing WriteTransaction) throws {
@@ -224,6 +241,9 @@ struct JournalLoop {
     if let plan = writer.intake.prepareHeld() {
       log.warning("\(plan.count) redelivered messages do not end like the captured ones, and are captured again")
       try write(plan, of: DeliveryBatch(), &writer)
+      acknowledge(&writer)
+      publish(plan, of: DeliveryBatch(), consumer: writer.consumer!.record)
+      writer.lastBatch = SystemClock.now()
     } else {
       try settle(&writer)
     }
@@ -276,7 +296,7 @@ struct JournalLoop {
     writer.written = try retrying {
       try journal.write { (tx) in
         try writeRedelivery(intake, digests: [], to: tx)
-        return try bookkeep(tx, before, news)
+        return try bookkeep(tx, before, news, isBusy: false)
       }
     }
     status.count { $0.committed += writer.written.committed - before.committed }
@@ -296,9 +316,9 @@ struct JournalLoop {
     return news
   }
 
-  /// Writes what was emitted and committed since, and prunes.
+  /// Writes what was emitted and committed since, and prunes where that is worth it, or nothing else is to be done.
   private func bookkeep(
-    _ tx: borrowing WriteTransaction, _ before: Written, _ now: Written
+    _ tx: borrowing WriteTransaction, _ before: Written, _ now: Written, isBusy: Bool, bytes: Int = 0
   ) throws(JournalError) -> Written {
     var after = before
     after.releasable = now.releasable
@@ -317,7 +337,12 @@ struct JournalLoop {
       try tx.setOutput(outputName, output)
       after.output = output
     }
-    after.hasMoreToPrune = try tx.prune(limit: Self.pruneLimit) == Self.pruneLimit
+    after.bytesSincePrune += bytes
+    if !isBusy || tx.prunable >= Self.pruneWorth.rows || after.bytesSincePrune >= Self.pruneWorth.bytes {
+      try tx.prune(limit: Self.pruneLimit)
+      after.bytesSincePrune = 0
+    }
+    after.toPrune = tx.prunable
     return after
   }
 
@@ -333,7 +358,7 @@ struct JournalLoop {
       // Room on the disk, and the end of a reader that holds the WAL, come without a word.
       let found = inbox.wait(atMost: Self.fullDelay) { inbox in
         if inbox.stopping { return true }
-        return before.hasMoreToPrune || before.isBehind(inbox) ? false : nil
+        return before.isBehind(inbox) ? false : nil
       }
       switch found {
       case true?: return
@@ -348,7 +373,7 @@ struct JournalLoop {
   private func space(_ writer: Writer) throws(JournalError) -> SpaceGate.Space {
     let disk = try journal.disk()
     return SpaceGate.Space(
-      inUse: journal.boundedBytes, isShrinking: journal.pendingRows > 0 || writer.written.hasMoreToPrune,
+      inUse: journal.boundedBytes, isShrinking: journal.pendingRows > 0 || writer.written.toPrune > 0,
       free: disk.free, disk: disk.size)
   }
 

@@ -4,7 +4,7 @@ enum DocumentBase64 {
   static func encodedCount(_ count: Int) -> Int { (count + 2) / 3 * 4 }
 
   /// Appends `bytes` encoded, without quotes.
-  static func append(_ bytes: Span<UInt8>, to out: inout [UInt8]) {
+  static func append<Output: TextOutput & ~Copyable>(_ bytes: Span<UInt8>, to out: inout Output) {
     // In chunks of whole groups of three, so that each is reserved and written in one go.
     var start = 0
     while start < bytes.count {

@@ -200,9 +200,11 @@ struct DocumentRenderer {
   }
 
   private func appendStart(_ row: Row, to out: inout [UInt8]) {
-    out.append(text: #"{"received_at":""#)
-    DocumentTime.append(row.receivedAt, fractionalDigits: 6, to: &out)
-    out.append(text: #"","#)
+    out.append(addingCapacity: 64) { output in
+      output.append(text: #"{"received_at":""#)
+      DocumentTime.append(row.receivedAt, fractionalDigits: 6, to: &output)
+      output.append(text: #"","#)
+    }
   }
 
   private func appendBody(_ body: Body, _ content: Span<UInt8>, to out: inout [UInt8]) {

@@ -3,6 +3,9 @@ import Logging
 
 /// The emitter thread: reads journaled rows in order, makes documents of them, writes them to the sink, and reports.
 ///
+/// Rows come from the journal's file, or, where the emitter keeps pace, from `JournalTail`: the same rows, committed, and
+/// still in memory. Which of the two does not show in the documents.
+///
 /// It never waits for acknowledgements, and nothing else waits for it: while its sink does not read, rows stay in the
 /// journal.
 struct EmitterLoop {
@@ -16,6 +19,8 @@ struct EmitterLoop {
   let reader: JournalReader
   let inbox: Monitor<JournalInbox>
   let progress: Monitor<JournalProgress>
+  /// Where the memory of batches goes back to.
+  let mailbox: ConnectionMailbox
   let status: StatusBoard
   let document: DocumentOptions
   /// Emit what lies behind this position.
@@ -35,16 +40,26 @@ struct EmitterLoop {
     var trail = trail
     var settled = start
     var newest: [UInt8] = []
-    while let goal = try next(after: emitted, settled: settled, &sink) {
-      if goal == emitted {
+    while let work = try next(after: emitted, settled: settled, &sink) {
+      let through: Position
+      var memory: JournaledBatch?
+      switch work {
+      case .settle:
         // Nothing but the anchor's release.
-        settled = goal
-        try write(&buffer, through: goal, settling: true, newest, &trail, into: &sink)
+        settled = emitted
+        try write(&buffer, through: emitted, settling: true, newest, &trail, into: &sink)
+        continue
+      case .rows(.journal(let last)): through = last
+      case .rows(.memory(let batch)):
+        through = batch.last
+        memory = batch
       }
-      while emitted < goal {
+      while emitted < through {
         let from = emitted
         do {
-          try read(after: &emitted, &renderer, &consumers, sink.prefix, sink.suffix, into: &buffer, &newest)
+          try read(
+            memory, after: &emitted, through: through, &renderer, &consumers, sink.prefix, sink.suffix, into: &buffer,
+            &newest)
         } catch let failure as CaptureFailure {
           throw failure
         } catch {
@@ -54,7 +69,14 @@ struct EmitterLoop {
         try write(&buffer, through: emitted, settling: false, newest, &trail, into: &sink)
         status.count { $0.emitted += emitted - from }
       }
+      if let batch = memory.take()?.batch { mailbox.reuse(batch) }
     }
+  }
+
+  private enum Work {
+    case rows(JournalTail.Source)
+    /// Everything is emitted, and the anchor is to be released.
+    case settle
   }
 
   /// Writes the documents of the buffer with their checkpoint, reports, and empties the buffer.
@@ -85,15 +107,16 @@ struct EmitterLoop {
     buffer.removeAll(keepingCapacity: buffer.capacity <= 4 * Self.checkpointBytes)
   }
 
-  /// The position to emit up to, which is the emitted one where only the anchor is to be released; nil when everything
-  /// was emitted and no row will follow.
+  /// What to do next; nil when everything was emitted and no row will follow.
   private func next(
     after emitted: Position, settled: Position, _ sink: inout some DocumentSink
-  ) throws(CaptureFailure) -> Position? {
+  ) throws(CaptureFailure) -> Work? {
     while true {
-      let found: Position?? = progress.wait(atMost: sink.secondsUntilRest ?? .infinity) { progress in
-        if progress.journaled > emitted { return .some(progress.journaled) }
-        if progress.settling == emitted && settled < emitted && !progress.ended { return .some(emitted) }
+      let found: Work?? = progress.wait(atMost: sink.secondsUntilRest ?? .infinity) { progress in
+        if progress.journaled > emitted {
+          return .some(.rows(progress.tail.next(after: emitted, through: progress.journaled)))
+        }
+        if progress.settling == emitted && settled < emitted && !progress.ended { return .some(.settle) }
         return progress.ended ? .some(nil) : nil
       }
       if let found { return found }
@@ -119,13 +142,17 @@ struct EmitterLoop {
     }
   }
 
-  /// Documents of the next rows, up to a checkpoint's bounds. No snapshot is held after it returns.
+  /// Documents of the next rows, up to a checkpoint's bounds: of `memory`, else of the journal, of which no snapshot is
+  /// held after it returns.
   private func read(
-    after emitted: inout Position, _ renderer: inout DocumentRenderer, _ consumers: inout [Int64: ConsumerRecord],
-    _ prefix: [UInt8], _ suffix: [UInt8], into buffer: inout [UInt8], _ newest: inout [UInt8]
+    _ memory: JournaledBatch?, after emitted: inout Position, through: Position, _ renderer: inout DocumentRenderer,
+    _ consumers: inout [Int64: ConsumerRecord], _ prefix: [UInt8], _ suffix: [UInt8], into buffer: inout [UInt8],
+    _ newest: inout [UInt8]
   ) throws {
-    var current: ConsumerRecord?
-    let count = try reader.read(after: emitted, limit: Self.checkpointDocuments) { (row) in
+    let start = emitted
+    var current = memory?.consumer
+    let limit = min(Self.checkpointDocuments, through - start)
+    func take(_ row: borrowing Row) throws -> Bool {
       // Neighbours nearly always have the same one.
       if current?.id != row.consumer { current = try consumer(row.consumer, &consumers) }
       buffer.append(contentsOf: prefix)
@@ -144,8 +171,12 @@ struct EmitterLoop {
       if stream != nil { newest = unsafe Array(row.properties) }
       return buffer.count < Self.checkpointBytes
     }
-    // A salvaged journal may end with what could not be read.
-    if count == 0 { emitted = try reader.skippingGap(after: emitted) }
+    if let memory {
+      _ = try memory.read(after: start, limit: limit, take)
+    } else if try reader.read(after: start, limit: limit, take) == 0 {
+      // A salvaged journal may end with what could not be read.
+      emitted = try reader.skippingGap(after: start)
+    }
   }
 
   private func consumer(_ id: Int64, _ known: inout [Int64: ConsumerRecord]) throws -> ConsumerRecord {

@@ -61,14 +61,17 @@ struct PropertiesRenderer {
       out.append(text: "{}")
       return .exact
     }
-    if let properties {
-      out.append(UInt8(ascii: "{"))
-      var object = Members()
-      append(properties, block, &object, to: &out)
-      out.append(UInt8(ascii: "}"))
-    } else {
+    guard let properties else {
       out.append(text: #"{"_note":"malformed"}"#)
-      fidelity = .lossy
+      return .lossy
+    }
+    unsafe withUnsafeTemporaryAllocation(byteCount: ScratchBytes.stackBytes, alignment: 16) { scratch in
+      var text = unsafe ScratchBytes(scratch)
+      text.append(UInt8(ascii: "{"))
+      var object = Members()
+      append(properties, block, &object, to: &text)
+      text.append(UInt8(ascii: "}"))
+      unsafe out.append(contentsOf: text.bytes)
     }
     return fidelity
   }
@@ -78,19 +81,19 @@ struct PropertiesRenderer {
     private var isFirst = true
 
     /// Appends what stands before a member: a comma, except for the first, and its key, as JSON with colon.
-    mutating func begin(_ key: StaticString, to out: inout [UInt8]) {
+    @inline(__always) mutating func begin(_ key: StaticString, to out: inout ScratchBytes) {
       separate(to: &out)
       out.append(text: key)
     }
 
-    mutating func separate(to out: inout [UInt8]) {
+    @inline(__always) mutating func separate(to out: inout ScratchBytes) {
       if !isFirst { out.append(UInt8(ascii: ",")) }
       isFirst = false
     }
   }
 
   private mutating func append(
-    _ properties: BasicProperties, _ block: Span<UInt8>, _ object: inout Members, to out: inout [UInt8]
+    _ properties: BasicProperties, _ block: Span<UInt8>, _ object: inout Members, to out: inout ScratchBytes
   ) {
     func string(_ key: StaticString, _ range: Range<Int>?) {
       guard let range else { return }
@@ -132,20 +135,20 @@ struct PropertiesRenderer {
   }
 
   /// Appends the headers, or a note where their text would be too long.
-  private mutating func appendHeaders(_ range: Range<Int>, _ block: Span<UInt8>, to out: inout [UInt8]) {
+  private mutating func appendHeaders(_ range: Range<Int>, _ block: Span<UInt8>, to out: inout ScratchBytes) {
     let start = out.count
     // All other properties together: eleven short strings, at most six bytes for one, and some constants.
     let limit = start + Self.maxCount - 32 * 1024
     appendTable(range, block, depth: 1, limit: limit, to: &out)
     if out.count > limit {
-      out.removeLast(out.count - start)
+      out.removeAll(from: start)
       out.append(text: #"{"_note":"too large"}"#)
       fidelity = .lossy
     }
   }
 
   private mutating func appendTable(
-    _ range: Range<Int>, _ block: Span<UInt8>, depth: Int, limit: Int, to out: inout [UInt8]
+    _ range: Range<Int>, _ block: Span<UInt8>, depth: Int, limit: Int, to out: inout ScratchBytes
   ) {
     guard depth <= Self.maxDepth else { return appendTooDeep(to: &out) }
     guard isPlain(range, block) else {
@@ -182,7 +185,7 @@ struct PropertiesRenderer {
 
   /// Appends a table that holds more than an object can; rare, so it may allocate.
   private mutating func appendOddTable(
-    _ range: Range<Int>, _ block: Span<UInt8>, depth: Int, limit: Int, to out: inout [UInt8]
+    _ range: Range<Int>, _ block: Span<UInt8>, depth: Int, limit: Int, to out: inout ScratchBytes
   ) {
     fidelity = .lossy
     var seen: Set<[UInt8]> = []
@@ -227,7 +230,7 @@ struct PropertiesRenderer {
   }
 
   private mutating func appendArray(
-    _ range: Range<Int>, _ block: Span<UInt8>, depth: Int, limit: Int, to out: inout [UInt8]
+    _ range: Range<Int>, _ block: Span<UInt8>, depth: Int, limit: Int, to out: inout ScratchBytes
   ) {
     guard depth <= Self.maxDepth else { return appendTooDeep(to: &out) }
     out.append(UInt8(ascii: "["))
@@ -245,14 +248,14 @@ struct PropertiesRenderer {
     out.append(UInt8(ascii: "]"))
   }
 
-  private mutating func appendTooDeep(to out: inout [UInt8]) {
+  private mutating func appendTooDeep(to out: inout ScratchBytes) {
     out.append(text: #"{"_note":"too deep"}"#)
     fidelity = .lossy
   }
 
   /// Appends one value of a container at `depth`.
   private mutating func append(
-    _ value: FieldValue, _ block: Span<UInt8>, depth: Int, limit: Int, to out: inout [UInt8]
+    _ value: FieldValue, _ block: Span<UInt8>, depth: Int, limit: Int, to out: inout ScratchBytes
   ) {
     switch value {
     case .void: out.append(text: "null")
@@ -277,7 +280,7 @@ struct PropertiesRenderer {
 
 extension PropertiesRenderer {
   /// Appends a string, or `{"base64":"…"}` where it is not UTF-8.
-  static func appendString(_ bytes: Span<UInt8>, to out: inout [UInt8]) {
+  static func appendString<Output: TextOutput & ~Copyable>(_ bytes: Span<UInt8>, to out: inout Output) {
     if JSONScanner.isUTF8(bytes) {
       appendJSONString(bytes, to: &out)
     } else {
@@ -285,7 +288,7 @@ extension PropertiesRenderer {
     }
   }
 
-  private static func appendBytes(_ bytes: Span<UInt8>, to out: inout [UInt8]) {
+  private static func appendBytes<Output: TextOutput & ~Copyable>(_ bytes: Span<UInt8>, to out: inout Output) {
     out.append(text: #"{"base64":""#)
     DocumentBase64.append(bytes, to: &out)
     out.append(text: #""}"#)
@@ -293,10 +296,10 @@ extension PropertiesRenderer {
 
   /// The standard library's description is the shortest text that reads back equal, and JSON where the value is finite.
   private static func appendFloat<Value: BinaryFloatingPoint & CustomStringConvertible>(
-    _ value: Value, to out: inout [UInt8]
+    _ value: Value, to out: inout ScratchBytes
   ) {
     if value.isFinite {
-      out.append(contentsOf: value.description.utf8)
+      out.append(copying: value.description.utf8Span.span)
     } else if value.isNaN {
       out.append(text: #""NaN""#)
     } else {
@@ -305,11 +308,11 @@ extension PropertiesRenderer {
   }
 
   /// Appends the number with its digits as they are; with an exponent where leading zeros would be many.
-  private static func appendDecimal(_ unscaled: Int32, scale: Int, to out: inout [UInt8]) {
+  private static func appendDecimal(_ unscaled: Int32, scale: Int, to out: inout ScratchBytes) {
     if unscaled < 0 { out.append(UInt8(ascii: "-")) }
     let digits = Array(String(unscaled.magnitude).utf8)
     if scale == 0 || scale > 20 {
-      out.append(contentsOf: digits)
+      out.append(copying: digits.span)
       if scale > 0 {
         out.append(text: "e-")
         out.append(decimal: scale)
@@ -317,10 +320,10 @@ extension PropertiesRenderer {
       return
     }
     let whole = digits.count - scale
-    if whole > 0 { out.append(contentsOf: digits[..<whole]) } else { out.append(UInt8(ascii: "0")) }
+    if whole > 0 { out.append(copying: digits.span.extracting(..<whole)) } else { out.append(UInt8(ascii: "0")) }
     out.append(UInt8(ascii: "."))
     for _ in 0..<max(-whole, 0) { out.append(UInt8(ascii: "0")) }
-    out.append(contentsOf: digits[max(whole, 0)...])
+    out.append(copying: digits.span.extracting(max(whole, 0)...))
   }
 
   /// 0 for a plausible number of seconds, 3 for one of milliseconds, nil for neither.
@@ -329,7 +332,7 @@ extension PropertiesRenderer {
     return DocumentTime.seconds.contains(value / 1000) ? 3 : nil
   }
 
-  private static func appendTimestamp(_ value: UInt64, fractionalDigits digits: Int, to out: inout [UInt8]) {
+  private static func appendTimestamp(_ value: UInt64, fractionalDigits digits: Int, to out: inout ScratchBytes) {
     out.append(UInt8(ascii: "\""))
     DocumentTime.append(Int64(value), fractionalDigits: digits, to: &out)
     out.append(UInt8(ascii: "\""))

@@ -6,7 +6,7 @@ func appendJSONString(_ text: String, to out: inout [UInt8]) {
 /// Appends `bytes` as a JSON string, quotes included.
 ///
 /// - Parameter bytes: Valid UTF-8; anything else would be copied as it is and make the output invalid.
-func appendJSONString(_ bytes: Span<UInt8>, to out: inout [UInt8]) {
+func appendJSONString<Output: TextOutput & ~Copyable>(_ bytes: Span<UInt8>, to out: inout Output) {
   out.append(UInt8(ascii: "\""))
   appendJSONStringContent(bytes, to: &out)
   out.append(UInt8(ascii: "\""))
@@ -21,7 +21,7 @@ func appendJSONString(_ bytes: UnsafeRawBufferPointer, to out: inout [UInt8]) {
 /// Appends `bytes`, valid UTF-8, escaped for the inside of a JSON string.
 ///
 /// Escapes what must be escaped (`"`, `\`, U+0000–U+001F) and nothing else.
-func appendJSONStringContent(_ bytes: Span<UInt8>, to out: inout [UInt8]) {
+func appendJSONStringContent<Output: TextOutput & ~Copyable>(_ bytes: Span<UInt8>, to out: inout Output) {
   // In chunks, so that room for the worst case (six bytes for one) stays small.
   let chunk = 1024
   var index = 0
@@ -145,11 +145,6 @@ extension [UInt8] {
   mutating func append(copying bytes: Span<UInt8>) {
     // The pointer is read only during the call.
     unsafe bytes.withUnsafeBufferPointer { unsafe append(contentsOf: $0) }
-  }
-
-  /// Appends `value` in decimal.
-  mutating func append(decimal value: some FixedWidthInteger) {
-    append(addingCapacity: 20) { $0.append(decimal: value) }
   }
 }
 

@@ -73,10 +73,8 @@ struct RedeliveryState: Equatable, Sendable {
 extension DeliveryDigest {
   /// Appends its 16 bytes, the higher half first.
   func append(to bytes: inout [UInt8]) {
-    bytes.append(addingCapacity: 16) { output in
-      for shift in stride(from: 56, through: 0, by: -8) { output.append(UInt8(truncatingIfNeeded: high >> shift)) }
-      for shift in stride(from: 56, through: 0, by: -8) { output.append(UInt8(truncatingIfNeeded: low >> shift)) }
-    }
+    // Two integers are sixteen bytes, whatever their order.
+    unsafe withUnsafeBytes(of: (high.bigEndian, low.bigEndian)) { unsafe bytes.append(contentsOf: $0) }
   }
 
   /// Digests of 16 bytes each; bytes behind the last whole one are ignored.

@@ -1,0 +1,93 @@
+import AMQP
+import Journal
+
+/// One batch as it was journaled just now: the same rows as in the journal, still in memory.
+struct JournaledBatch: Sendable {
+  /// Position of its first message; the others follow without gaps.
+  let first: Position
+  /// Position of its last message.
+  var last: Position { first + (items.count - 1) }
+  let consumer: ConsumerRecord
+  private let items: [Intake.Item]
+  private let rendered: [UInt8]
+  /// Where the items' bytes lie; to be filled again when nobody reads it any more.
+  private(set) var batch: DeliveryBatch
+
+  /// - Parameter plan: What was written of `batch`: at least one message, and none of an earlier batch.
+  init(_ plan: Intake.Plan, of batch: consuming DeliveryBatch, consumer: ConsumerRecord, last: Position) {
+    precondition(!plan.items.isEmpty && !plan.hasHeld, "a batch in memory is all there is to its rows")
+    first = Position(rawValue: last.rawValue - Int64(plan.items.count) + 1)
+    self.consumer = consumer
+    items = plan.items
+    rendered = plan.rendered
+    self.batch = batch
+  }
+
+  /// Bytes of memory that its messages take, at least.
+  var byteCount: Int { batch.byteCount + rendered.count }
+
+  /// Its rows behind `position`, in order, as ``JournalReader/read(after:limit:_:)`` gives them.
+  ///
+  /// - Returns: How many `body` got, which returns whether to go on.
+  func read(
+    after position: Position, limit: Int, _ body: (borrowing Row) throws -> Bool
+  ) rethrows -> Int {
+    var count = 0
+    // The pointers hold as long as the closures; nothing writes to what the batch holds.
+    try unsafe batch.arena.withUnsafeBytes { arena in
+      try unsafe rendered.withUnsafeBytes { rendered in
+        for index in max(0, position - first + 1)..<items.count where count < limit {
+          let item = items[index]
+          let row = unsafe Row(
+            position: first + index, consumer: consumer.id, deliveryTag: item.tag, redelivered: item.redelivered,
+            receivedAt: item.receivedAt, exchange: UnsafeRawBufferPointer(rebasing: arena[item.exchange]),
+            routingKey: UnsafeRawBufferPointer(rebasing: arena[item.routingKey]),
+            properties: UnsafeRawBufferPointer(rebasing: rendered[item.properties]),
+            body: UnsafeRawBufferPointer(rebasing: arena[item.body]), bodyIsText: false)
+          count += 1
+          guard try body(row) else { return }
+        }
+      }
+    }
+    return count
+  }
+}
+
+/// The newest batches of the journal, in memory, so that an emitter that keeps pace need not read them from the file.
+///
+/// Only what is committed gets here, and everything here is in the journal too: forgetting any of it costs reading it
+/// from there, and nothing else. So it holds little, and what does not fit is left out. Which rows come from where is
+/// decided here, by their positions alone.
+struct JournalTail: Sendable {
+  /// One batch that is being written to the sink's buffer next, and one that came meanwhile.
+  static let mostBatches = 2
+  /// A batch with more bytes is not kept: its rows' cost is that of their bytes, wherever they are read.
+  static let mostBytes = 1 << 20
+
+  /// Where the rows behind a position are to be read.
+  enum Source {
+    /// From this batch, which is not in the tail any more.
+    case memory(JournaledBatch)
+    /// From the journal, up to this position.
+    case journal(through: Position)
+  }
+
+  private var batches: [JournaledBatch] = []
+
+  /// Takes the batch that was committed last, if it fits; gives it back if not.
+  mutating func offer(_ batch: consuming JournaledBatch) -> JournaledBatch? {
+    guard batches.count < Self.mostBatches, batch.byteCount <= Self.mostBytes else { return batch }
+    batches.append(batch)
+    return nil
+  }
+
+  /// - Parameter through: What the journal holds. Greater than `position`.
+  mutating func next(after position: Position, through: Position) -> Source {
+    // Read from the journal already; that goes further than it was asked to where positions are missing.
+    while let batch = batches.first, batch.last <= position { batches.removeFirst() }
+    guard let batch = batches.first else { return .journal(through: through) }
+    guard batch.first <= position + 1 else { return .journal(through: Position(rawValue: batch.first.rawValue - 1)) }
+    batches.removeFirst()
+    return .memory(batch)
+  }
+}
