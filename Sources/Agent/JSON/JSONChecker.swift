@@ -6,9 +6,16 @@
 /// passing it on would mean something else in each destination. Objects with more than ``JSONKeys/limit`` keys open at
 /// a time are refused as well, because remembering them would not be bounded.
 ///
+/// Tokens are read by ``JSONScanner``, except where one or two words tell that they are short, plain and valid. What
+/// tokens make a value is said twice, here and in `JSONValue.parse`: each message pays for it, and one loop takes a third
+/// of the time of functions that call each other and throw. Tests hold the two against each other, and against a third
+/// that looks at each byte by itself.
+///
 /// A checker keeps memory for keys; use one for many texts.
 struct JSONChecker {
   private var keys = JSONKeys()
+  /// For each array and object that is open during a scan, at most ``JSONScanner/maxDepth``, what `level` was around it.
+  private var outer = InlineArray<100, Int>(repeating: noKeys)
 
   /// What ``check(_:)`` found out about a valid value.
   struct Value: Equatable {
@@ -22,126 +29,238 @@ struct JSONChecker {
 
   /// - Throws: Where and why the bytes are not such a value.
   mutating func check(_ bytes: Span<UInt8>) throws(JSONSyntaxError) -> Value {
-    keys.removeAll()
-    var index = 0
-    var ignored = false
-    Self.skipWhitespace(bytes, &index, &ignored)
-    guard index < bytes.count else { throw JSONSyntaxError(offset: index, reason: "a value is missing") }
-    let start = index
-    let isContainer = bytes[index] == UInt8(ascii: "{") || bytes[index] == UInt8(ascii: "[")
-    var hasLineBreaks = false
-    try value(bytes, &index, depth: 1, &hasLineBreaks)
-    let end = index
-    Self.skipWhitespace(bytes, &index, &ignored)
-    guard index == bytes.count else { throw JSONSyntaxError(offset: index, reason: "text after the value") }
-    return Value(range: start..<end, isContainer: isContainer, hasLineBreaks: hasLineBreaks)
+    var start = 0
+    JSONScanner.skipWhitespace(bytes, &start)
+    let first = JSONScanner.byte(bytes, start)
+    let (end, hasLineBreaks, fault) = keys.withMemory {
+      Self.scan(bytes, from: start, &outer, &$0, &$1)
+    } hadTooLittle: {
+      $0.fault == .tooManyKeys
+    }
+    if let fault { throw JSONSyntaxError(offset: end, reason: fault.reason) }
+    var rest = end
+    JSONScanner.skipWhitespace(bytes, &rest)
+    guard rest == bytes.count else { throw JSONSyntaxError(offset: rest, reason: "text after the value") }
+    return Value(
+      range: start..<end, isContainer: first == UInt8(ascii: "{") || first == UInt8(ascii: "["),
+      hasLineBreaks: hasLineBreaks)
   }
 
-  /// Reads the value that begins at `index`, where no white space is.
-  private mutating func value(
-    _ bytes: Span<UInt8>, _ index: inout Int, depth: Int, _ breaks: inout Bool
-  ) throws(JSONSyntaxError) {
-    guard index < bytes.count else { throw JSONSyntaxError(offset: index, reason: "a value is missing") }
-    switch bytes[index] {
-    case UInt8(ascii: "\""):
-      _ = try JSONScanner.string(bytes, &index)
-    case UInt8(ascii: "-"), 0x30...0x39:
-      let start = index
-      guard try JSONScanner.number(bytes, &index) else {
-        throw JSONSyntaxError(offset: start, reason: "a number beyond the range of a double")
+  /// Why bytes are not a value.
+  private enum Fault: Equatable {
+    case token(JSONScanner.Fault)
+    case noValue, noKey, noColon, noBracket, noLiteral, beyondDouble, tooDeep, tooManyKeys, sameKeys
+
+    var reason: String {
+      switch self {
+      case .token(let fault): fault.rawValue
+      case .noValue: "a value is missing"
+      case .noKey: "a key is missing"
+      case .noColon: "a colon is missing after a key"
+      case .noBracket: "a comma or a closing bracket is missing"
+      case .noLiteral: "neither a value nor a literal"
+      case .beyondDouble: "a number beyond the range of a double"
+      case .tooDeep: "nested deeper than \(JSONScanner.maxDepth) levels"
+      case .tooManyKeys: "too many keys"
+      case .sameKeys: "an object with a key that occurs twice"
       }
-    case UInt8(ascii: "{"):
-      try object(bytes, &index, depth: depth, &breaks)
-    case UInt8(ascii: "["):
-      try array(bytes, &index, depth: depth, &breaks)
-    case UInt8(ascii: "t"):
-      try JSONScanner.literal("true", bytes, &index)
-    case UInt8(ascii: "f"):
-      try JSONScanner.literal("false", bytes, &index)
-    default:
-      try JSONScanner.literal("null", bytes, &index)
     }
   }
 
-  private mutating func array(
-    _ bytes: Span<UInt8>, _ index: inout Int, depth: Int, _ breaks: inout Bool
-  ) throws(JSONSyntaxError) {
-    try open(bytes, &index, depth: depth, &breaks)
-    if index < bytes.count, bytes[index] == UInt8(ascii: "]") {
-      index += 1
-      return
-    }
-    repeat {
-      Self.skipWhitespace(bytes, &index, &breaks)
-      try value(bytes, &index, depth: depth + 1, &breaks)
-    } while try goesOn(bytes, &index, until: UInt8(ascii: "]"), &breaks)
-  }
+  /// Stands for the keys of an array.
+  private static var noKeys: Int { -1 }
 
-  private mutating func object(
-    _ bytes: Span<UInt8>, _ index: inout Int, depth: Int, _ breaks: inout Bool
-  ) throws(JSONSyntaxError) {
-    let start = index
-    try open(bytes, &index, depth: depth, &breaks)
-    if index < bytes.count, bytes[index] == UInt8(ascii: "}") {
-      index += 1
-      return
-    }
-    let mark = keys.mark
-    repeat {
-      Self.skipWhitespace(bytes, &index, &breaks)
-      guard index < bytes.count, bytes[index] == UInt8(ascii: "\"") else {
-        throw JSONSyntaxError(offset: index, reason: "a key is missing")
+  /// Reads the value that begins at `start`, where no white space is.
+  ///
+  /// A loop instead of recursion, and faults instead of errors: both for speed, see above.
+  ///
+  /// - Returns: The index behind the value, or where the fault is.
+  @inline(never) private static func scan(
+    _ bytes: Span<UInt8>, from start: Int, _ outer: inout InlineArray<100, Int>,
+    _ memory: inout MutableSpan<JSONKeys.Key>, _ open: inout JSONKeys.Open
+  ) -> (end: Int, hasLineBreaks: Bool, fault: Fault?) {
+    var index = start
+    var breaks = false
+    // Arrays and objects that are open.
+    var depth = 0
+    // Where the keys of the innermost one start, or `noKeys`.
+    var level = noKeys
+    var byte = JSONScanner.byte(bytes, index)
+    while true {
+      if level != noKeys {
+        guard byte == UInt8(ascii: "\"") else { return (index, breaks, .noKey) }
+        guard open.count < memory.count else { return (index, breaks, .tooManyKeys) }
+        let (end, fault) = key(bytes, index &+ 1, &memory, &open)
+        index = end
+        if let fault { return (index, breaks, .token(fault)) }
+        guard next(bytes, &index, &breaks) == UInt8(ascii: ":") else { return (index, breaks, .noColon) }
+        index &+= 1
+        byte = next(bytes, &index, &breaks)
       }
-      guard keys.hasRoom else { throw JSONSyntaxError(offset: index, reason: "too many keys") }
-      let key = index + 1
-      let escaped = try JSONScanner.string(bytes, &index)
-      keys.append(key..<index - 1, escaped: escaped, in: bytes)
-      Self.skipWhitespace(bytes, &index, &breaks)
-      guard index < bytes.count, bytes[index] == UInt8(ascii: ":") else {
-        throw JSONSyntaxError(offset: index, reason: "a colon is missing after a key")
+      if byte == UInt8(ascii: "\"") {
+        let (end, fault) = string(bytes, index &+ 1)
+        index = end
+        if let fault { return (index, breaks, .token(fault)) }
+      } else if byte &- 0x30 <= 9 || byte == UInt8(ascii: "-") {
+        let length = shortNumber(bytes, index)
+        if length > 0 {
+          index &+= length
+        } else {
+          let (end, outcome) = JSONScanner.restOfNumber(bytes, index)
+          if case .fault(let fault) = outcome { return (end, breaks, .token(fault)) }
+          if outcome == .beyondDouble { return (index, breaks, .beyondDouble) }
+          index = end
+        }
+      } else if byte == UInt8(ascii: "{") || byte == UInt8(ascii: "[") {
+        guard depth < JSONScanner.maxDepth else { return (index, breaks, .tooDeep) }
+        let bracket = byte
+        index &+= 1
+        byte = next(bytes, &index, &breaks)
+        // A closing bracket's code is that of the opening one and two.
+        if byte != bracket &+ 2 {
+          outer[depth] = level
+          depth &+= 1
+          level = bracket == UInt8(ascii: "{") ? open.count : noKeys
+          continue
+        }
+        index &+= 1
+      } else {
+        let length = literal(bytes, index)
+        guard length > 0 else { return (index, breaks, index < bytes.count ? .noLiteral : .noValue) }
+        index &+= length
       }
-      index += 1
-      Self.skipWhitespace(bytes, &index, &breaks)
-      try value(bytes, &index, depth: depth + 1, &breaks)
-    } while try goesOn(bytes, &index, until: UInt8(ascii: "}"), &breaks)
-    guard keys.close(from: mark, in: bytes) else {
-      throw JSONSyntaxError(offset: start, reason: "an object with a key that occurs twice")
-    }
-  }
-
-  /// Reads an opening bracket and the white space behind it.
-  private func open(
-    _ bytes: Span<UInt8>, _ index: inout Int, depth: Int, _ breaks: inout Bool
-  ) throws(JSONSyntaxError) {
-    guard depth <= JSONScanner.maxDepth else {
-      throw JSONSyntaxError(offset: index, reason: "nested deeper than 100 levels")
-    }
-    index += 1
-    Self.skipWhitespace(bytes, &index, &breaks)
-  }
-
-  /// Reads what follows an element: true for a comma, false for the closing bracket.
-  private func goesOn(
-    _ bytes: Span<UInt8>, _ index: inout Int, until bracket: UInt8, _ breaks: inout Bool
-  ) throws(JSONSyntaxError) -> Bool {
-    Self.skipWhitespace(bytes, &index, &breaks)
-    guard index < bytes.count, bytes[index] == UInt8(ascii: ",") || bytes[index] == bracket else {
-      throw JSONSyntaxError(offset: index, reason: "a comma or a closing bracket is missing")
-    }
-    defer { index += 1 }
-    return bytes[index] != bracket
-  }
-
-  @inline(__always) private static func skipWhitespace(
-    _ bytes: Span<UInt8>, _ index: inout Int, _ breaks: inout Bool
-  ) {
-    while index < bytes.count, bytes[index] <= 0x20 {
-      switch bytes[index] {
-      case 0x20, 0x09: break
-      case 0x0A, 0x0D: breaks = true
-      default: return
+      // What follows an element: closing brackets, then a comma, unless it was the whole value.
+      while true {
+        if depth == 0 { return (index, breaks, nil) }
+        byte = next(bytes, &index, &breaks)
+        if byte == UInt8(ascii: ",") { break }
+        if level == noKeys {
+          guard byte == UInt8(ascii: "]") else { return (index, breaks, .noBracket) }
+        } else {
+          guard byte == UInt8(ascii: "}") else { return (index, breaks, .noBracket) }
+          guard JSONKeys.close(from: level, in: bytes, &memory, &open) else { return (index, breaks, .sameKeys) }
+        }
+        index &+= 1
+        depth &-= 1
+        level = outer[depth]
       }
-      index += 1
+      index &+= 1
+      byte = next(bytes, &index, &breaks)
+    }
+  }
+
+  /// The length of the number at `index`, if it has less than eight bytes, neither sign nor exponent, and is valid;
+  /// otherwise 0, which says nothing.
+  @inline(__always) private static func shortNumber(_ bytes: Span<UInt8>, _ index: Int) -> Int {
+    guard index &+ 8 <= bytes.count else { return 0 }
+    let word = JSONScanner.word(bytes, index)
+    let noDigit = JSONScanner.firstNoDigit(in: word)
+    let integer = noDigit.trailingZeroBitCount / 8
+    // Behind eight digits, or none.
+    if noDigit == 0 || integer == 0 || word & 0xFF == 0x30 && integer > 1 { return 0 }
+    // What follows the first byte that is no digit, looked at in the same way; zeros come from above.
+    let length: Int
+    if UInt8(truncatingIfNeeded: word &>> UInt64(8 &* integer)) == UInt8(ascii: ".") {
+      let fraction = (word &>> UInt64(8 &* integer)) &>> 8
+      let digits = JSONScanner.firstNoDigit(in: fraction).trailingZeroBitCount / 8
+      // Zeros are no digits: the fraction ends in this word, or where it does, and there it is not known what follows.
+      length = integer &+ 1 &+ digits
+      if digits == 0 || length >= 8 { return 0 }
+    } else {
+      length = integer
+    }
+    return UInt8(truncatingIfNeeded: word &>> UInt64(8 &* length)) | 0x20 == UInt8(ascii: "e") ? 0 : length
+  }
+
+  /// Reads and remembers the key whose content begins at `start`: the index behind its closing quote.
+  @inline(__always) private static func key(
+    _ bytes: Span<UInt8>, _ start: Int, _ memory: inout MutableSpan<JSONKeys.Key>, _ open: inout JSONKeys.Open
+  ) -> (end: Int, fault: JSONScanner.Fault?) {
+    if start &+ 16 <= bytes.count {
+      let head = JSONScanner.word(bytes, start)
+      let stops = JSONScanner.bytesToLookAt(in: head)
+      if stops != 0 {
+        let count = stops.trailingZeroBitCount / 8
+        // Inside the span: `count` is less than eight.
+        if unsafe bytes[unchecked: start &+ count] == UInt8(ascii: "\"") {
+          JSONKeys.append(
+            digest: JSONKeys.digest(head, upTo: stops), start: start, count: count, to: &memory, &open)
+          return (start &+ count &+ 1, nil)
+        }
+      } else {
+        let stops = JSONScanner.bytesToLookAt(in: JSONScanner.word(bytes, start &+ 8))
+        let count = 8 &+ stops.trailingZeroBitCount / 8
+        if stops != 0, JSONScanner.byte(bytes, start &+ count) == UInt8(ascii: "\"") {
+          let digest =
+            count == 8
+            ? JSONKeys.digest(eight: head)
+            : JSONKeys.digest(head: head, tail: JSONScanner.word(bytes, start &+ count &- 8), count: count)
+          JSONKeys.append(digest: digest, start: start, count: count, to: &memory, &open)
+          return (start &+ count &+ 1, nil)
+        }
+      }
+    }
+    return longKey(bytes, start, &memory, &open)
+  }
+
+  @inline(never) private static func longKey(
+    _ bytes: Span<UInt8>, _ start: Int, _ memory: inout MutableSpan<JSONKeys.Key>, _ open: inout JSONKeys.Open
+  ) -> (end: Int, fault: JSONScanner.Fault?) {
+    let (end, outcome) = JSONScanner.restOfString(bytes, start)
+    if case .fault(let fault) = outcome { return (end, fault) }
+    JSONKeys.append(start..<end - 1, escaped: outcome == .escaped, in: bytes, to: &memory, &open)
+    return (end, nil)
+  }
+
+  /// Reads the string whose content begins at `start`: the index behind its closing quote.
+  @inline(__always) private static func string(
+    _ bytes: Span<UInt8>, _ start: Int
+  ) -> (end: Int, fault: JSONScanner.Fault?) {
+    if start &+ 8 <= bytes.count {
+      let stops = JSONScanner.bytesToLookAt(in: JSONScanner.word(bytes, start))
+      let count = stops.trailingZeroBitCount / 8
+      if stops != 0, JSONScanner.byte(bytes, start &+ count) == UInt8(ascii: "\"") { return (start &+ count &+ 1, nil) }
+    }
+    let (end, outcome) = JSONScanner.restOfString(bytes, start)
+    if case .fault(let fault) = outcome { return (end, fault) }
+    return (end, nil)
+  }
+
+  /// The length of the literal at `index`; 0 where there is none.
+  private static func literal(_ bytes: Span<UInt8>, _ index: Int) -> Int {
+    if JSONScanner.matches("true", bytes, index) || JSONScanner.matches("null", bytes, index) { return 4 }
+    return JSONScanner.matches("false", bytes, index) ? 5 : 0
+  }
+
+  /// Moves `index` over white space, and returns the byte there.
+  @inline(__always) private static func next(_ bytes: Span<UInt8>, _ index: inout Int, _ breaks: inout Bool) -> UInt8 {
+    let byte = JSONScanner.byte(bytes, index)
+    // Most bodies have none.
+    if byte > 0x20 { return byte }
+    let (end, hasLineBreaks) = skipWhitespace(bytes, index)
+    if hasLineBreaks { breaks = true }
+    index = end
+    return JSONScanner.byte(bytes, index)
+  }
+
+  /// The index behind the white space at `start`, and whether there are line breaks in it.
+  @inline(never) private static func skipWhitespace(_ bytes: Span<UInt8>, _ start: Int) -> (end: Int, breaks: Bool) {
+    var index = start
+    var breaks = false
+    while true {
+      switch JSONScanner.byte(bytes, index) {
+      case 0x20:
+        // Indentation.
+        while index &+ 8 <= bytes.count, JSONScanner.word(bytes, index) == 0x2020_2020_2020_2020 { index &+= 8 }
+        while JSONScanner.byte(bytes, index) == 0x20 { index &+= 1 }
+      case 0x09:
+        index &+= 1
+      case 0x0A, 0x0D:
+        breaks = true
+        index &+= 1
+      default:
+        return (index, breaks)
+      }
     }
   }
 

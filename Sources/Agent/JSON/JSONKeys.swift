@@ -1,76 +1,167 @@
 /// The keys of the objects (or header tables) that are open during a scan, to find those that occur twice.
 ///
-/// One growing list serves all levels: an object remembers the count at its start, and its keys end with it. The memory
-/// is kept from one scan to the next, so that a steady state allocates nothing.
+/// One list serves all levels: an object remembers the count at its start, and its keys end with it. The memory is kept
+/// from one scan to the next, so that a steady state allocates nothing. What it held is kept as well: objects that
+/// follow each other often have the same keys in the same order, and what was found different is not compared again.
 struct JSONKeys {
   /// Keys that are remembered at a time. More would let a body of a few bytes a key take many times its own size.
   static let limit = 65_536
 
   /// A key's place, and a digest that equal keys share.
-  private struct Key {
-    var digest: UInt64
-    var start: Int
-    var count: Int
-    /// Written with JSON escapes, so that the bytes alone do not tell whether it equals another.
-    var escaped: Bool
+  struct Key {
+    fileprivate var digest: UInt64
+    fileprivate var start: Int
+    /// Twice the count, and one more where it is written with JSON escapes, so that the bytes alone do not tell whether
+    /// it equals another.
+    fileprivate var countAndEscaped: Int
+
+    fileprivate var range: Range<Int> { start..<start + countAndEscaped / 2 }
+    fileprivate var escaped: Bool { countAndEscaped & 1 != 0 }
   }
 
-  /// The first ``count`` are remembered; what lies behind them is memory to be used again.
-  private var keys: [Key] = []
-  private var count = 0
+  /// What is known of the keys, apart from their memory, so that a scan can borrow both.
+  struct Open {
+    /// The first ones in memory are remembered; what lies behind them is memory to be used again.
+    fileprivate(set) var count = 0
+    /// The digests at the places from here up to `distinctEnd`, remembered or not, are all different from each other:
+    /// an object that puts the same ones there has different keys.
+    fileprivate var distinctStart = 0
+    fileprivate var distinctEnd = 0
+  }
+
+  private var memory = [Key](repeating: Key(digest: 0, start: 0, countAndEscaped: 0), count: 64)
+  private var open = Open()
 
   /// Where the keys of an object that begins now will start.
-  var mark: Int { count }
+  var mark: Int { open.count }
 
   /// Room for another key is left.
-  var hasRoom: Bool { count < Self.limit }
+  var hasRoom: Bool { open.count < Self.limit }
 
-  mutating func removeAll() { count = 0 }
+  mutating func removeAll() { open.count = 0 }
 
-  /// Remembers the key at `range`, of JSON string content where `escaped`.
+  /// Remembers the key at `range`, of JSON string content where `escaped`; also beyond the limit, if the caller means it.
   mutating func append(_ range: Range<Int>, escaped: Bool = false, in bytes: Span<UInt8>) {
-    let digest: UInt64
-    if escaped {
-      let content = Self.content(range, escaped: true, bytes)
-      digest = Self.digest(0..<content.count, content.span)
-    } else {
-      digest = Self.digest(range, bytes)
-    }
-    let key = Key(digest: digest, start: range.lowerBound, count: range.count, escaped: escaped)
-    if count < keys.count { keys[count] = key } else { keys.append(key) }
-    count += 1
+    if open.count == memory.count { grow(to: 4 * memory.count) }
+    var known = open
+    var span = memory.mutableSpan
+    Self.append(range, escaped: escaped, in: bytes, to: &span, &known)
+    open = known
   }
 
   /// Forgets the keys since `mark`, and says whether they were all different.
   mutating func close(from mark: Int, in bytes: Span<UInt8>) -> Bool {
-    let end = count
-    count = mark
-    if end - mark <= 16 {
-      for right in mark..<end {
-        for left in mark..<right where keys[left].digest == keys[right].digest {
-          if content(left, bytes) == content(right, bytes) { return false }
-        }
+    var known = open
+    var span = memory.mutableSpan
+    let areDifferent = Self.close(from: mark, in: bytes, &span, &known)
+    open = known
+    return areDifferent
+  }
+
+  /// Calls `scan` with the memory and what is known of it, without any keys, and again with more memory where it says
+  /// that it had too little, up to the limit.
+  ///
+  /// To begin again costs less than to ask, for each key, whether somebody shares the memory. Since memory is kept, it
+  /// happens a few times at most.
+  @inline(__always) mutating func withMemory<Result>(
+    _ scan: (inout MutableSpan<Key>, inout Open) -> Result, hadTooLittle: (Result) -> Bool
+  ) -> Result {
+    while true {
+      var known = open
+      known.count = 0
+      var span = memory.mutableSpan
+      let result = scan(&span, &known)
+      open = known
+      guard hadTooLittle(result), memory.count < Self.limit else { return result }
+      grow(to: min(4 * memory.count, Self.limit))
+    }
+  }
+
+  private mutating func grow(to count: Int) {
+    let key = Key(digest: 0, start: 0, countAndEscaped: 0)
+    memory.append(contentsOf: repeatElement(key, count: count - memory.count))
+  }
+}
+
+/// The same on borrowed memory.
+extension JSONKeys {
+  /// Remembers the key at `range`, of JSON string content where `escaped`. Traps without room.
+  static func append(
+    _ range: Range<Int>, escaped: Bool, in bytes: Span<UInt8>, to keys: inout MutableSpan<Key>, _ open: inout Open
+  ) {
+    let digest: UInt64
+    if escaped {
+      let content = content(range, escaped: true, bytes)
+      digest = Self.digest(0..<content.count, content.span)
+    } else {
+      digest = Self.digest(range, bytes)
+    }
+    append(
+      Key(digest: digest, start: range.lowerBound, countAndEscaped: range.count << 1 | (escaped ? 1 : 0)), to: &keys,
+      &open)
+  }
+
+  /// Remembers the key of `count` bytes, without escapes, at `start`. Traps without room.
+  ///
+  /// - Parameter digest: From one of the functions `digest`, by the count.
+  @inline(__always) static func append(
+    digest: UInt64, start: Int, count: Int, to keys: inout MutableSpan<Key>, _ open: inout Open
+  ) {
+    append(Key(digest: digest, start: start, countAndEscaped: count << 1), to: &keys, &open)
+  }
+
+  @inline(__always) private static func append(_ key: Key, to keys: inout MutableSpan<Key>, _ open: inout Open) {
+    let place = open.count
+    if keys[place].digest != key.digest, open.distinctStart <= place, place < open.distinctEnd {
+      open.distinctEnd = place
+    }
+    keys[place] = key
+    open.count = place &+ 1
+  }
+
+  /// Forgets the keys since `mark`, and says whether they were all different.
+  @inline(__always) static func close(
+    from mark: Int, in bytes: Span<UInt8>, _ keys: inout MutableSpan<Key>, _ open: inout Open
+  ) -> Bool {
+    let end = open.count
+    open.count = mark
+    // An object with the keys of one before, in the same order.
+    if open.distinctStart <= mark, end <= open.distinctEnd { return true }
+    if areDigestsDifferent(keys, mark..<end) {
+      open.distinctStart = mark
+      open.distinctEnd = end
+      return true
+    }
+    return areDifferent(keys, mark..<end, bytes)
+  }
+
+  @inline(never) private static func areDigestsDifferent(_ keys: borrowing MutableSpan<Key>, _ range: Range<Int>)
+    -> Bool
+  {
+    if range.count <= 32 {
+      for right in range {
+        let digest = keys[right].digest
+        for left in range.lowerBound..<right where keys[left].digest == digest { return false }
       }
       return true
     }
-    keys[mark..<end].sort { $0.digest < $1.digest }
-    var start = mark
-    while start < end {
-      var next = start + 1
-      while next < end, keys[next].digest == keys[start].digest { next += 1 }
-      // Equal digests are equal keys, unless somebody tries; a set keeps that from taking quadratic time.
-      if next - start > 1 {
-        var seen: Set<[UInt8]> = []
-        for index in start..<next where !seen.insert(content(index, bytes)).inserted { return false }
-      }
-      start = next
-    }
+    var digests: [UInt64] = []
+    digests.reserveCapacity(range.count)
+    for index in range { digests.append(keys[index].digest) }
+    digests.sort()
+    for index in 1..<digests.count where digests[index - 1] == digests[index] { return false }
     return true
   }
 
-  private func content(_ index: Int, _ bytes: Span<UInt8>) -> [UInt8] {
-    let key = keys[index]
-    return Self.content(key.start..<key.start + key.count, escaped: key.escaped, bytes)
+  /// Equal digests are equal keys, unless somebody tries; a set keeps that from taking quadratic time.
+  @inline(never) private static func areDifferent(
+    _ keys: borrowing MutableSpan<Key>, _ range: Range<Int>, _ bytes: Span<UInt8>
+  ) -> Bool {
+    var seen: Set<[UInt8]> = []
+    for index in range where !seen.insert(content(keys[index].range, escaped: keys[index].escaped, bytes)).inserted {
+      return false
+    }
+    return true
   }
 
   private static func content(_ range: Range<Int>, escaped: Bool, _ bytes: Span<UInt8>) -> [UInt8] {
@@ -83,25 +174,39 @@ struct JSONKeys {
     return content
   }
 
-  /// Mixes the length, the first eight and the last eight bytes: different for nearly all keys that people choose.
-  private static func digest(_ range: Range<Int>, _ bytes: Span<UInt8>) -> UInt64 {
-    let odd: UInt64 = 0x9E37_79B9_7F4A_7C15
-    let head = word(range.lowerBound, min(range.count, 8), bytes)
-    var digest = head ^ (UInt64(truncatingIfNeeded: range.count) &* odd)
-    if range.count > 8 { digest = (digest &* odd) ^ word(range.upperBound - 8, 8, bytes) }
-    return digest
+  /// The digest of a key of eight bytes, the first in the lowest bits.
+  @inline(__always) static func digest(eight word: UInt64) -> UInt64 { word }
+
+  /// The digest of a key of less than eight bytes: its bytes and a quote, which tells its length.
+  ///
+  /// - Parameters:
+  ///   - word: The key, a quote and anything behind it, the first byte in the lowest bits.
+  ///   - quote: The bits of which the lowest that is set is the high one of the quote's byte.
+  @inline(__always) static func digest(_ word: UInt64, upTo quote: UInt64) -> UInt64 { word & (quote ^ (quote &- 1)) }
+
+  /// The digest of a key of nine to sixteen bytes mixes its count, its first and its last eight bytes.
+  @inline(__always) static func digest(head: UInt64, tail: UInt64, count: Int) -> UInt64 {
+    ((head ^ (UInt64(truncatingIfNeeded: count) &* odd)) &* odd) ^ tail
   }
 
-  /// `count` bytes, at most eight, as an integer.
-  private static func word(_ start: Int, _ count: Int, _ bytes: Span<UInt8>) -> UInt64 {
-    if count == 0 { return 0 }
-    if start + 8 <= bytes.count {
-      // Inside the span, as just checked; any bytes are a UInt64.
-      let word = unsafe bytes.bytes.unsafeLoadUnaligned(fromUncheckedByteOffset: start, as: UInt64.self)
-      return word.littleEndian & (UInt64.max >> UInt64(64 - 8 * count))
+  private static var odd: UInt64 { 0x9E37_79B9_7F4A_7C15 }
+
+  /// The digest of any key; that of a longer one than the above mixes the words between as well. So digests of different
+  /// keys are equal only by a rare chance, or because somebody means it.
+  private static func digest(_ range: Range<Int>, _ bytes: Span<UInt8>) -> UInt64 {
+    if range.count < 8 {
+      var word = UInt64(UInt8(ascii: "\""))
+      for index in range.reversed() { word = word << 8 | UInt64(bytes[index]) }
+      return word
     }
-    var word: UInt64 = 0
-    for offset in 0..<count { word |= UInt64(bytes[start + offset]) << UInt64(8 * offset) }
-    return word
+    let head = JSONScanner.word(bytes, range.lowerBound)
+    if range.count == 8 { return digest(eight: head) }
+    var digest = head ^ (UInt64(truncatingIfNeeded: range.count) &* odd)
+    var index = range.lowerBound + 8
+    while index + 8 < range.upperBound {
+      digest = (digest &* odd) ^ JSONScanner.word(bytes, index)
+      index += 8
+    }
+    return (digest &* odd) ^ JSONScanner.word(bytes, range.upperBound - 8)
   }
 }

@@ -3,15 +3,49 @@ internal import Glibc
 /// Reads the tokens of JSON (RFC 8259, strictly) from bytes.
 ///
 /// This is the grammar's one implementation: ``JSONValue`` builds trees with it for the control plane, ``JSONChecker``
-/// checks message bodies with it. Every function takes the bytes and an index, reads one token that begins at the index
-/// and leaves the index behind it. Nothing here allocates, except where an error is made, and no input can trap: the
-/// bytes are a bounds-checked span, loads of eight bytes are guarded by the count.
+/// checks message bodies with it. The functions that throw take the bytes and an index, read one token that begins at
+/// the index and leave the index behind it. Each has a twin that does not throw, for the checker, which cannot afford an
+/// error's indirect result on each token: it returns where the token ends, or where and why it is none.
+///
+/// Nothing here allocates, except where an error is made, and no input can trap: the bytes are a bounds-checked span,
+/// loads of words are guarded by the count.
 ///
 /// Stricter than most readers on purpose: strings are valid UTF-8 without lone surrogates, whether raw (`ED A0 80`) or
 /// escaped (`\ud800`). What passes here is accepted by every reader downstream.
 enum JSONScanner {
   /// Deepest nesting of arrays and objects that is read; one more is an error.
   static let maxDepth = 100
+
+  /// What a token came to.
+  enum Outcome: Equatable {
+    /// A string without escapes, or a number that a double can hold.
+    case plain
+    /// A string with escapes: the bytes between its quotes are not what it means.
+    case escaped
+    /// A number whose magnitude no double holds: `1e400` is a number, and yet no reader's.
+    case beyondDouble
+    /// No such token.
+    case fault(Fault)
+  }
+
+  /// Why bytes are no token.
+  enum Fault: String {
+    case unterminated = "a string without its end"
+    case control = "a control character in a string"
+    case invalidUTF8 = "invalid UTF-8"
+    case unknownEscape = "an unknown escape"
+    case noHexadecimal = "\\u without four hexadecimal digits"
+    case loneSurrogate = "a lone surrogate"
+    case noDigits = "a number without digits"
+    case leadingZeros = "a number with leading zeros"
+  }
+
+  /// The byte at `index`, or zero behind the last: no token begins or goes on with a zero, so that the end need not be
+  /// told from it.
+  @inline(__always) static func byte(_ bytes: Span<UInt8>, _ index: Int) -> UInt8 {
+    // One comparison for both bounds, which the checked subscript would repeat.
+    UInt(bitPattern: index) < UInt(bitPattern: bytes.count) ? unsafe bytes[unchecked: index] : 0
+  }
 
   static func skipWhitespace(_ bytes: Span<UInt8>, _ index: inout Int) {
     while index < bytes.count {
@@ -22,160 +56,67 @@ enum JSONScanner {
     }
   }
 
+  // MARK: - Strings
+
   /// Reads a string whose opening quote is at `index`.
   ///
   /// - Returns: Whether it holds escapes; without any, the bytes between the quotes are the string.
   static func string(_ bytes: Span<UInt8>, _ index: inout Int) throws(JSONSyntaxError) -> Bool {
-    var escaped = false
-    index += 1
-    while true {
-      index = try endOfText(bytes, index)
-      guard index < bytes.count else { throw JSONSyntaxError(offset: index, reason: "a string without its end") }
-      switch bytes[index] {
-      case UInt8(ascii: "\""):
-        index += 1
-        return escaped
-      case UInt8(ascii: "\\"):
-        escaped = true
-        try escape(bytes, &index)
-      default:
-        throw JSONSyntaxError(offset: index, reason: "a control character in a string")
-      }
-    }
+    let (end, outcome) = restOfString(bytes, index + 1)
+    index = end
+    if case .fault(let fault) = outcome { throw JSONSyntaxError(offset: end, reason: fault.rawValue) }
+    return outcome == .escaped
   }
 
-  /// The first index from `start` on that holds a quote, a backslash or a control character, with UTF-8 before it.
-  private static func endOfText(_ bytes: Span<UInt8>, _ start: Int) throws(JSONSyntaxError) -> Int {
-    var index = start
-    let raw = unsafe bytes.bytes  // Bytes are plain data.
-    while true {
-      if index + 8 <= bytes.count {
-        // Inside the span, as just checked; any bytes are a UInt64.
-        let word = unsafe raw.unsafeLoadUnaligned(fromUncheckedByteOffset: index, as: UInt64.self).littleEndian
-        let stops = bytesToEscape(in: word) | word & 0x8080_8080_8080_8080
-        if stops == 0 {
-          index += 8
-          continue
-        }
-        index += stops.trailingZeroBitCount / 8
-      }
-      guard index < bytes.count else { return index }
-      let byte = bytes[index]
-      if byte >= 0x80 {
-        let length = utf8Length(bytes, index)
-        guard length > 0 else { throw JSONSyntaxError(offset: index, reason: "invalid UTF-8") }
-        index += length
-      } else if byte == 0x22 || byte == 0x5C || byte < 0x20 {
-        return index
-      } else {
-        index += 1
-      }
-    }
-  }
-
-  /// The first index from `start` on that holds a quote, a backslash or a control character.
-  static func endOfPlainRun(_ bytes: Span<UInt8>, _ start: Int) -> Int {
-    var index = start
-    let raw = unsafe bytes.bytes  // Bytes are plain data.
-    while index + 8 <= bytes.count {
-      // Inside the span, as just checked; any bytes are a UInt64.
-      let word = unsafe raw.unsafeLoadUnaligned(fromUncheckedByteOffset: index, as: UInt64.self)
-      let stops = bytesToEscape(in: word.littleEndian)
-      if stops != 0 { return index + stops.trailingZeroBitCount / 8 }
-      index += 8
-    }
-    while index < bytes.count {
-      let byte = bytes[index]
-      if byte == 0x22 || byte == 0x5C || byte < 0x20 { break }
-      index += 1
-    }
-    return index
-  }
-
-  /// Marks the quotes, backslashes and control characters among the eight bytes of `word`.
+  /// Reads on in a string, from any place in it that is not inside of a character or an escape.
   ///
-  /// - Returns: Zero without any. Otherwise the lowest bit set is the high bit of the first such byte; further bits
-  ///   can be wrong, because a borrow from a marked byte can reach the next one.
-  @inline(__always) static func bytesToEscape(in word: UInt64) -> UInt64 {
-    let ones: UInt64 = 0x0101_0101_0101_0101
-    let quote = word ^ (ones &* 0x22)
-    let slash = word ^ (ones &* 0x5C)
-    return (((quote &- ones) & ~quote) | ((slash &- ones) & ~slash) | ((word &- (ones &* 0x20)) & ~word))
-      & (ones &* 0x80)
-  }
-
-  /// Length of the UTF-8 sequence of two to four bytes at `index`; 0 where there is none (Unicode 15, table 3-7).
-  static func utf8Length(_ bytes: Span<UInt8>, _ index: Int) -> Int {
-    let first = bytes[index]
-    let left = bytes.count - index
-    func continues(_ offset: Int, _ range: ClosedRange<UInt8> = 0x80...0xBF) -> Bool {
-      range.contains(bytes[index + offset])
-    }
-    switch first {
-    case 0xC2...0xDF:
-      return left >= 2 && continues(1) ? 2 : 0
-    case 0xE0...0xEF:
-      // No overlong forms, no surrogates.
-      let second: ClosedRange<UInt8> = first == 0xE0 ? 0xA0...0xBF : first == 0xED ? 0x80...0x9F : 0x80...0xBF
-      return left >= 3 && continues(1, second) && continues(2) ? 3 : 0
-    case 0xF0...0xF4:
-      let second: ClosedRange<UInt8> = first == 0xF0 ? 0x90...0xBF : first == 0xF4 ? 0x80...0x8F : 0x80...0xBF
-      return left >= 4 && continues(1, second) && continues(2) && continues(3) ? 4 : 0
-    default:
-      return 0
-    }
-  }
-
-  /// Whether all of `bytes` are UTF-8.
-  static func isUTF8(_ bytes: Span<UInt8>) -> Bool {
-    let raw = unsafe bytes.bytes  // Bytes are plain data.
-    var index = 0
-    while index < bytes.count {
-      if index + 8 <= bytes.count {
-        // Inside the span, as just checked.
-        let word = unsafe raw.unsafeLoadUnaligned(fromUncheckedByteOffset: index, as: UInt64.self)
-        if word & 0x8080_8080_8080_8080 == 0 {
-          index += 8
-          continue
-        }
-      }
-      if bytes[index] < 0x80 {
-        index += 1
-      } else {
-        let length = utf8Length(bytes, index)
-        guard length > 0 else { return false }
+  /// - Returns: The index behind the closing quote, and whether there were escapes from `start` on; or where a fault is.
+  @inline(never) static func restOfString(_ bytes: Span<UInt8>, _ start: Int) -> (end: Int, outcome: Outcome) {
+    var index = start
+    var outcome = Outcome.plain
+    while true {
+      index = endOfPlainText(bytes, index)
+      guard index < bytes.count else { return (index, .fault(.unterminated)) }
+      let byte = bytes[index]
+      if byte == UInt8(ascii: "\"") { return (index + 1, outcome) }
+      if byte >= 0x80 {
+        // Text beyond ASCII comes in runs.
+        repeat {
+          let length = utf8Length(bytes, index)
+          guard length > 0 else { return (index, .fault(.invalidUTF8)) }
+          index += length
+        } while index < bytes.count && bytes[index] >= 0x80
+      } else if byte == UInt8(ascii: "\\") {
+        outcome = .escaped
+        let (length, fault) = escape(bytes, index)
+        if let fault { return (index, .fault(fault)) }
         index += length
+      } else {
+        return (index, .fault(.control))
       }
     }
-    return true
   }
 
-  /// Reads an escape whose backslash is at `index`; a high surrogate takes its low one along.
-  private static func escape(_ bytes: Span<UInt8>, _ index: inout Int) throws(JSONSyntaxError) {
-    let start = index
-    guard index + 1 < bytes.count else { throw JSONSyntaxError(offset: index, reason: "a string without its end") }
+  /// The length of the escape whose backslash is at `index`; a high surrogate takes its low one along.
+  private static func escape(_ bytes: Span<UInt8>, _ index: Int) -> (length: Int, fault: Fault?) {
+    guard index + 1 < bytes.count else { return (0, .unterminated) }
     switch bytes[index + 1] {
     case UInt8(ascii: "\""), UInt8(ascii: "\\"), UInt8(ascii: "/"), UInt8(ascii: "b"), UInt8(ascii: "f"),
       UInt8(ascii: "n"), UInt8(ascii: "r"), UInt8(ascii: "t"):
-      index += 2
+      return (2, nil)
     case UInt8(ascii: "u"):
-      guard let unit = codeUnit(bytes, index) else {
-        throw JSONSyntaxError(offset: start, reason: "\\u without four hexadecimal digits")
-      }
-      index += 6
+      guard let unit = codeUnit(bytes, index) else { return (0, .noHexadecimal) }
       switch unit {
       case 0xD800..<0xDC00:
-        guard let low = codeUnit(bytes, index), (0xDC00..<0xE000).contains(low) else {
-          throw JSONSyntaxError(offset: start, reason: "a lone surrogate")
-        }
-        index += 6
+        guard let low = codeUnit(bytes, index + 6), (0xDC00..<0xE000).contains(low) else { return (0, .loneSurrogate) }
+        return (12, nil)
       case 0xDC00..<0xE000:
-        throw JSONSyntaxError(offset: start, reason: "a lone surrogate")
+        return (0, .loneSurrogate)
       default:
-        break
+        return (6, nil)
       }
     default:
-      throw JSONSyntaxError(offset: start, reason: "an unknown escape")
+      return (0, .unknownEscape)
     }
   }
 
@@ -229,46 +170,59 @@ enum JSONScanner {
     }
   }
 
+  // MARK: - Numbers and literals
+
   /// Reads a number that begins at `index`.
   ///
-  /// - Returns: Whether a double can hold its magnitude: `1e400` is a number, and yet no reader's.
+  /// - Returns: Whether a double can hold its magnitude.
   static func number(_ bytes: Span<UInt8>, _ index: inout Int) throws(JSONSyntaxError) -> Bool {
-    let start = index
-    if bytes[index] == UInt8(ascii: "-") { index += 1 }
-    let integerStart = index
-    digits(bytes, &index)
-    guard index > integerStart else { throw JSONSyntaxError(offset: index, reason: "a number without digits") }
-    if bytes[integerStart] == UInt8(ascii: "0"), index > integerStart + 1 {
-      throw JSONSyntaxError(offset: integerStart, reason: "a number with leading zeros")
-    }
-    if index < bytes.count, bytes[index] == UInt8(ascii: ".") {
-      index += 1
-      let fraction = index
-      digits(bytes, &index)
-      guard index > fraction else { throw JSONSyntaxError(offset: index, reason: "a number without digits") }
+    let (end, outcome) = restOfNumber(bytes, index)
+    index = end
+    if case .fault(let fault) = outcome { throw JSONSyntaxError(offset: end, reason: fault.rawValue) }
+    return outcome == .plain
+  }
+
+  /// Reads a number whose first byte, a digit or the minus sign, is at `start`.
+  ///
+  /// - Returns: The index behind it, and whether it is plain or beyond a double; or where a fault is.
+  @inline(__always) static func restOfNumber(_ bytes: Span<UInt8>, _ start: Int) -> (end: Int, outcome: Outcome) {
+    let integer = byte(bytes, start) == UInt8(ascii: "-") ? start &+ 1 : start
+    var index = endOfDigits(bytes, integer)
+    guard index > integer else { return (index, .fault(.noDigits)) }
+    if index > integer &+ 1, byte(bytes, integer) == UInt8(ascii: "0") { return (integer, .fault(.leadingZeros)) }
+    if byte(bytes, index) == UInt8(ascii: ".") {
+      let fraction = index &+ 1
+      index = endOfDigits(bytes, fraction)
+      guard index > fraction else { return (index, .fault(.noDigits)) }
     }
     var exponentDigits = 0
-    if index < bytes.count, bytes[index] | 0x20 == UInt8(ascii: "e") {
-      index += 1
-      if index < bytes.count, bytes[index] == UInt8(ascii: "+") || bytes[index] == UInt8(ascii: "-") { index += 1 }
+    if byte(bytes, index) | 0x20 == UInt8(ascii: "e") {
+      index &+= 1
+      if byte(bytes, index) == UInt8(ascii: "+") || byte(bytes, index) == UInt8(ascii: "-") { index &+= 1 }
       let exponent = index
-      digits(bytes, &index)
-      exponentDigits = index - exponent
-      guard exponentDigits > 0 else { throw JSONSyntaxError(offset: index, reason: "a number without digits") }
+      index = endOfDigits(bytes, exponent)
+      exponentDigits = index &- exponent
+      guard exponentDigits > 0 else { return (index, .fault(.noDigits)) }
     }
     // At most 200 digits and an exponent below 100: below 1e300. Doubles reach 1.8e308.
-    if index - start <= 200, exponentDigits <= 2 { return true }
-    return Double(text(bytes, start..<index)).map(\.isFinite) ?? false
+    if index &- start <= 200, exponentDigits <= 2 { return (index, .plain) }
+    return (index, isFinite(bytes, start..<index) ? .plain : .beyondDouble)
+  }
+
+  @inline(never) private static func isFinite(_ bytes: Span<UInt8>, _ number: Range<Int>) -> Bool {
+    Double(text(bytes, number)).map(\.isFinite) ?? false
+  }
+
+  @inline(__always) private static func endOfDigits(_ bytes: Span<UInt8>, _ start: Int) -> Int {
+    var index = start
+    while byte(bytes, index) &- 0x30 <= 9 { index &+= 1 }
+    return index
   }
 
   /// The bytes at `range` as a string; what is not UTF-8 becomes U+FFFD.
   static func text(_ bytes: Span<UInt8>, _ range: Range<Int>) -> String {
     // The pointer is read only inside the closure.
     unsafe bytes.extracting(range).withUnsafeBufferPointer { unsafe String(decoding: $0, as: UTF8.self) }
-  }
-
-  private static func digits(_ bytes: Span<UInt8>, _ index: inout Int) {
-    while index < bytes.count, (0x30...0x39).contains(bytes[index]) { index += 1 }
   }
 
   /// Reads exactly `word` (`true`, `false` or `null`) at `index`.

@@ -1,0 +1,159 @@
+/// Bytes looked at eight or more at a time: each function finds the first byte that is not plain.
+///
+/// Words are plain arithmetic on `UInt64`: there is no operation of SIMD in Swift that turns a comparison of bytes into
+/// bits. Loads are little-endian, so that the lowest bits are the first byte.
+extension JSONScanner {
+  /// Eight times the byte.
+  @inline(__always) private static func eight(_ byte: UInt8) -> UInt64 { UInt64(byte) &* 0x0101_0101_0101_0101 }
+
+  /// The eight bytes at `index`, the first in the lowest bits.
+  ///
+  /// The caller has made sure that `index + 8` is at most the count.
+  @inline(__always) static func word(_ bytes: Span<UInt8>, _ index: Int) -> UInt64 {
+    assert(index >= 0 && index + 8 <= bytes.count)
+    // Inside the span, as the caller promises; any bytes are a UInt64.
+    return unsafe bytes.bytes.unsafeLoadUnaligned(fromUncheckedByteOffset: index, as: UInt64.self).littleEndian
+  }
+
+  /// Leaves the high bit of each byte of `word` that is neither a quote, a backslash nor a control character, provided
+  /// that it is ASCII.
+  @inline(__always) private static func plain(in word: UInt64) -> UInt64 {
+    let low = word & eight(0x7F)  // So that no sum reaches the next byte.
+    // The bit swaps quote and space, "!" and "#": then the quote follows the control characters, and one sum finds both.
+    let afterQuote = (low ^ eight(0x02)) &+ eight(0x80 - 0x21)
+    let noBackslash = (low ^ eight(0x5C)) &+ eight(0x7F)
+    return afterQuote & noBackslash
+  }
+
+  /// The high bit of each byte of `word` that is a quote, a backslash or a control character.
+  @inline(__always) static func bytesToEscape(in word: UInt64) -> UInt64 { ~(plain(in: word) | word) & eight(0x80) }
+
+  /// The 32 bytes at `index`, as the memory has them.
+  @inline(__always) static func words(_ bytes: Span<UInt8>, _ index: Int) -> SIMD4<UInt64> {
+    assert(index >= 0 && index + 32 <= bytes.count)
+    // Inside the span, as the caller promises; any bytes are a UInt64.
+    return unsafe bytes.bytes.unsafeLoadUnaligned(fromUncheckedByteOffset: index, as: SIMD4<UInt64>.self)
+  }
+
+  @inline(__always) private static func all(_ words: SIMD4<UInt64>) -> UInt64 {
+    let two = words.lowHalf & words.highHalf
+    return two.x & two.y
+  }
+
+  /// The same for four words together: zero where none of their bytes is such.
+  @inline(__always) static func bytesToEscape(in words: SIMD4<UInt64>) -> UInt64 {
+    let low = words & SIMD4(repeating: eight(0x7F))  // So that no sum reaches the next byte.
+    let afterQuote = (low ^ SIMD4(repeating: eight(0x02))) &+ SIMD4(repeating: eight(0x80 - 0x21))
+    let noBackslash = (low ^ SIMD4(repeating: eight(0x5C))) &+ SIMD4(repeating: eight(0x7F))
+    return ~all(afterQuote & noBackslash | words) & eight(0x80)
+  }
+
+  /// Zero where none of the bytes of four words is a control character.
+  @inline(__always) static func controls(in words: SIMD4<UInt64>) -> UInt64 {
+    let low = words & SIMD4(repeating: eight(0x7F))
+    let noControl = (low &+ SIMD4(repeating: eight(0x80 - 0x20))) | words
+    return ~all(noControl) & eight(0x80)
+  }
+
+  /// The high bit of each byte of `word` that is a quote, a backslash, a control character or not ASCII.
+  @inline(__always) static func bytesToLookAt(in word: UInt64) -> UInt64 { ~(plain(in: word) & ~word) & eight(0x80) }
+
+  /// The high bit of the first byte of `word` that is no digit; higher bits can be wrong.
+  @inline(__always) static func firstNoDigit(in word: UInt64) -> UInt64 {
+    // A digit becomes 0 to 9. A sum that reaches the next byte comes from a byte that is no digit.
+    (((word ^ eight(0x30)) &+ eight(0x80 - 0x0A)) | word) & eight(0x80)
+  }
+
+  /// The index from `start` on that holds the first quote, backslash, control character or byte beyond ASCII, or the
+  /// count.
+  @inline(__always) static func endOfPlainText(_ bytes: Span<UInt8>, _ start: Int) -> Int {
+    var index = start
+    // Four words at a time, which do not wait for each other.
+    while index &+ 32 <= bytes.count {
+      let first = bytesToLookAt(in: word(bytes, index))
+      let second = bytesToLookAt(in: word(bytes, index &+ 8))
+      let third = bytesToLookAt(in: word(bytes, index &+ 16))
+      let fourth = bytesToLookAt(in: word(bytes, index &+ 24))
+      if first | second | third | fourth != 0 {
+        if first != 0 { return index &+ first.trailingZeroBitCount / 8 }
+        if second != 0 { return index &+ 8 &+ second.trailingZeroBitCount / 8 }
+        return index &+ (third != 0 ? 16 &+ third.trailingZeroBitCount / 8 : 24 &+ fourth.trailingZeroBitCount / 8)
+      }
+      index &+= 32
+    }
+    while index &+ 8 <= bytes.count {
+      let stops = bytesToLookAt(in: word(bytes, index))
+      if stops != 0 { return index &+ stops.trailingZeroBitCount / 8 }
+      index &+= 8
+    }
+    while index < bytes.count {
+      let byte = byte(bytes, index)
+      if byte == 0x22 || byte == 0x5C || byte < 0x20 || byte >= 0x80 { break }
+      index &+= 1
+    }
+    return index
+  }
+
+  /// The first index from `start` on that holds a quote, a backslash or a control character.
+  static func endOfPlainRun(_ bytes: Span<UInt8>, _ start: Int) -> Int {
+    var index = start
+    while index &+ 8 <= bytes.count {
+      let stops = bytesToEscape(in: word(bytes, index))
+      if stops != 0 { return index + stops.trailingZeroBitCount / 8 }
+      index += 8
+    }
+    while index < bytes.count {
+      let byte = bytes[index]
+      if byte == 0x22 || byte == 0x5C || byte < 0x20 { break }
+      index += 1
+    }
+    return index
+  }
+
+  /// Length of the UTF-8 sequence of two to four bytes at `index`; 0 where there is none (Unicode 15, table 3-7).
+  @inline(__always) static func utf8Length(_ bytes: Span<UInt8>, _ index: Int) -> Int {
+    let first = bytes[index]
+    let left = bytes.count - index
+    func continues(_ offset: Int, _ range: ClosedRange<UInt8> = 0x80...0xBF) -> Bool {
+      range.contains(bytes[index + offset])
+    }
+    switch first {
+    case 0xC2...0xDF:
+      return left >= 2 && continues(1) ? 2 : 0
+    case 0xE0...0xEF:
+      // No overlong forms, no surrogates.
+      let second: ClosedRange<UInt8> = first == 0xE0 ? 0xA0...0xBF : first == 0xED ? 0x80...0x9F : 0x80...0xBF
+      return left >= 3 && continues(1, second) && continues(2) ? 3 : 0
+    case 0xF0...0xF4:
+      let second: ClosedRange<UInt8> = first == 0xF0 ? 0x90...0xBF : first == 0xF4 ? 0x80...0x8F : 0x80...0xBF
+      return left >= 4 && continues(1, second) && continues(2) && continues(3) ? 4 : 0
+    default:
+      return 0
+    }
+  }
+
+  /// Whether all of `bytes` are UTF-8.
+  static func isUTF8(_ bytes: Span<UInt8>) -> Bool {
+    var index = 0
+    while true {
+      while index &+ 32 <= bytes.count {
+        let words = word(bytes, index) | word(bytes, index + 8) | word(bytes, index + 16) | word(bytes, index + 24)
+        guard words & eight(0x80) == 0 else { break }
+        index += 32
+      }
+      while index &+ 8 <= bytes.count {
+        let beyond = word(bytes, index) & eight(0x80)
+        index += beyond == 0 ? 8 : beyond.trailingZeroBitCount / 8
+        if beyond != 0 { break }
+      }
+      while index < bytes.count, bytes[index] < 0x80 { index += 1 }
+      guard index < bytes.count else { return true }
+      // Text beyond ASCII comes in runs.
+      repeat {
+        let length = utf8Length(bytes, index)
+        guard length > 0 else { return false }
+        index += length
+      } while index < bytes.count && bytes[index] >= 0x80
+    }
+  }
+}
