@@ -37,10 +37,8 @@ struct DeliveryAssembler {
     let exchange = try reader.shortString(in: fields)
     let routingKey = try reader.shortString(in: fields)
     let start = batch.arena.count
-    batch.arena.append(addingCapacity: exchange.count + routingKey.count) { output in
-      output.append(fields, exchange)
-      output.append(fields, routingKey)
-    }
+    batch.arena.append(fields, exchange)
+    batch.arena.append(fields, routingKey)
     state = .header(
       DeliveryBatch.Delivery(
         tag: tag, redelivered: redelivered, receivedAt: 0, start: start, exchangeCount: exchange.count,
@@ -117,10 +115,8 @@ struct DeliveryAssembler {
     ) throws(AMQPError) -> Value {
       let width = MemoryLayout<Value>.size
       guard bytes.count - offset >= width else { throw DeliveryAssembler.malformed("a frame that ends too early") }
-      // Inside the span, as just checked; any bytes are an integer.
-      let value = unsafe bytes.bytes.unsafeLoadUnaligned(fromUncheckedByteOffset: offset, as: Value.self)
-      offset += width
-      return Value(bigEndian: value)
+      defer { offset += width }
+      return bytes.bigEndian(at: offset)
     }
 
     @inline(__always) mutating func shortString(in bytes: Span<UInt8>) throws(AMQPError) -> Range<Int> {
@@ -128,21 +124,6 @@ struct DeliveryAssembler {
       guard bytes.count - offset >= count else { throw DeliveryAssembler.malformed("a text that ends too early") }
       defer { offset += count }
       return offset..<offset + count
-    }
-  }
-}
-
-extension OutputSpan<UInt8> {
-  /// Copies the `range` of `span` to the end, where there is room for it.
-  @inline(__always) mutating func append(_ span: Span<UInt8>, _ range: Range<Int>) {
-    unsafe span.extracting(range).withUnsafeBytes { source in
-      guard let base = source.baseAddress else { return }
-      unsafe withUnsafeMutableBufferPointer { buffer, count in
-        precondition(source.count <= buffer.count - count, "no room")
-        // Inside the buffer, as just checked, and the source is other memory.
-        unsafe UnsafeMutableRawPointer(buffer.baseAddress! + count).copyMemory(from: base, byteCount: source.count)
-        count += source.count
-      }
     }
   }
 }

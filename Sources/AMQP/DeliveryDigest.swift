@@ -75,11 +75,7 @@ public struct DeliveryDigest: Hashable, Sendable {
       }
     }
     precondition(done, "OpenSSL could not compute SHA-256")
-    func word(_ from: Int) -> UInt64 {
-      // Eight of the 32 bytes; any bytes are a UInt64.
-      unsafe UInt64(bigEndian: hash.span.bytes.unsafeLoadUnaligned(fromUncheckedByteOffset: from, as: UInt64.self))
-    }
-    return DeliveryDigest(high: word(0), low: word(8))
+    return DeliveryDigest(high: hash.span.bigEndian(at: 0), low: hash.span.bigEndian(at: 8))
   }
 
   /// Appends all of a message that its digest is made of, but for the body, which follows untouched.

@@ -1,5 +1,3 @@
-internal import Glibc
-
 /// Bytes that are put together from many small pieces, in memory that the caller lends, mostly on its stack.
 ///
 /// Not an array: appending is nearly all that a digest costs beside SHA-256 itself, and rendering a property, and an

@@ -1,6 +1,4 @@
-import Foundation
 import Journal
-import Logging
 import Testing
 
 @testable import AMQP
@@ -10,102 +8,91 @@ struct JournalLoopTests {
   /// While there is no channel the settling's acknowledgement goes nowhere. Everything would come again, and nothing
   /// would be recognised.
   @Test func `a capture that ends while the broker is away keeps the anchor`() throws {
-    let directory = FileManager.default.temporaryDirectory.appending(path: "source-amqp-\(UUID().uuidString)").path()
-    try FileManager.default.createDirectory(
-      atPath: directory, withIntermediateDirectories: false, attributes: [.posixPermissions: 0o700])
-    defer { try? FileManager.default.removeItem(atPath: directory) }
-    let settings = JournalSettings(path: directory + "/journal.db")
-    let configuration = try ConfigSupport.parse(#"{"queue": {"name": "orders"}, "consumer": {"exclusive": true}}"#)
-    let policy = DeduplicationPolicy(trust: .exclusive, reason: "of a test")
+    try withJournal { journal in
+      let configuration = try ConfigSupport.parse(#"{"queue": {"name": "orders"}, "consumer": {"exclusive": true}}"#)
+      let policy = DeduplicationPolicy(trust: .exclusive, reason: "of a test")
 
-    let journal = try Journal.open(settings)
-    try journal.beginSession(id: "s-1", queue: "orders", virtualHost: "/", startedAt: 0)
-    let consumer = try journal.beginConsumer(tag: "c-1")
-    let empty = unsafe UnsafeRawBufferPointer(start: nil, count: 0)
-    // Ten messages as an earlier process left them: an anchor of eight.
-    try journal.write { (tx) in
-      for tag in 1...10 {
-        _ = unsafe try tx.append(
-          consumer: consumer.id, deliveryTag: UInt64(tag), redelivered: false, receivedAt: 0, exchange: empty,
-          routingKey: empty, properties: empty, rawProperties: empty, body: empty)
+      let consumer = try journal.beginConsumer(tag: "c-1")
+      let empty = unsafe UnsafeRawBufferPointer(start: nil, count: 0)
+      // Ten messages as an earlier process left them: an anchor of eight.
+      try journal.write { (tx) in
+        for tag in 1...10 {
+          _ = unsafe try tx.append(
+            consumer: consumer.id, deliveryTag: UInt64(tag), redelivered: false, receivedAt: 0, exchange: empty,
+            routingKey: empty, properties: empty, rawProperties: empty, body: empty)
+        }
+        try tx.appendDigests(
+          (1...10).flatMap { [UInt8](repeating: 0, count: 15) + [$0] }, priority: nil, since: Position(rawValue: 1),
+          window: RedeliveryKeeper.positionWindow)
+        try tx.setRedelivery(
+          RedeliveryRecord(
+            queue: "\(configuration.host):\(configuration.port)/\(configuration.virtualHost)/orders",
+            releasable: Position(rawValue: 2), prefetch: 100, priority: nil, prioritySince: Position(rawValue: 1)))
       }
-      try tx.appendDigests(
-        (1...10).flatMap { [UInt8](repeating: 0, count: 15) + [$0] }, priority: nil, since: Position(rawValue: 1),
-        window: RedeliveryKeeper.positionWindow)
-      try tx.setRedelivery(
-        RedeliveryRecord(
-          queue: "\(configuration.host):\(configuration.port)/\(configuration.virtualHost)/orders",
-          releasable: Position(rawValue: 2), prefetch: 100, priority: nil, prioritySince: Position(rawValue: 1)))
+      let keeper = try #require(
+        try RedeliveryKeeper(policy, configuration, journal: journal, isTemporary: false, state: nil))
+      #expect(keeper.machine.unacknowledged == 8)
+
+      var inbox = JournalInbox()
+      inbox.intakeEnded = true
+      inbox.closing = true
+      let loop = JournalLoop(
+        journal: journal, inbox: Monitor(inbox), progress: Monitor(JournalProgress()), mailbox: ConnectionMailbox(),
+        status: StatusBoard(log: quietLog), log: quietLog, maxBytes: .max, acknowledgementMode: .journaled,
+        outputName: "o",
+        document: DocumentOptions(configuration.document), redelivery: keeper, stream: nil)
+      try loop.run()
+
+      let reopened = try Journal.open(JournalSettings(path: journal.path))
+      #expect(try reopened.redelivery()?.releasable == Position(rawValue: 2))
+      try reopened.close()
     }
-    let keeper = try #require(
-      try RedeliveryKeeper(policy, configuration, journal: journal, isTemporary: false, state: nil))
-    #expect(keeper.machine.unacknowledged == 8)
-
-    var log = Logger(label: "test")
-    log.logLevel = .critical
-    var inbox = JournalInbox()
-    inbox.intakeEnded = true
-    inbox.closing = true
-    let loop = JournalLoop(
-      journal: journal, inbox: Monitor(inbox), progress: Monitor(JournalProgress()), mailbox: ConnectionMailbox(),
-      status: StatusBoard(log: log), log: log, maxBytes: .max, acknowledgementMode: .journaled, outputName: "o",
-      document: DocumentOptions(configuration.document), redelivery: keeper, stream: nil)
-    try loop.run()
-
-    let reopened = try Journal.open(settings)
-    #expect(try reopened.redelivery()?.releasable == Position(rawValue: 2))
-    try reopened.close()
   }
 
   /// Pruning takes a bounded number of rows at a time; what it leaves must be taken too, or the cap is never left.
   @Test func `intake goes on once everything that was committed is pruned`() throws {
-    let directory = FileManager.default.temporaryDirectory.appending(path: "source-amqp-\(UUID().uuidString)").path()
-    try FileManager.default.createDirectory(
-      atPath: directory, withIntermediateDirectories: false, attributes: [.posixPermissions: 0o700])
-    defer { try? FileManager.default.removeItem(atPath: directory) }
-    let journal = try Journal.open(JournalSettings(path: directory + "/journal.db"))
-    try journal.beginSession(id: "s-1", queue: "orders", virtualHost: "/", startedAt: 0)
-    let consumer = try journal.beginConsumer(tag: "c-1")
-    let rows = 10_000
-    try unsafe [UInt8](repeating: 0, count: 2000).withUnsafeBytes { body in
-      let empty = unsafe UnsafeRawBufferPointer(start: nil, count: 0)
-      try journal.write { (tx) in
-        for tag in 1...rows {
-          _ = unsafe try tx.append(
-            consumer: consumer.id, deliveryTag: UInt64(tag), redelivered: false, receivedAt: 0, exchange: empty,
-            routingKey: empty, properties: empty, rawProperties: empty, body: body)
+    try withJournal { journal in
+      let consumer = try journal.beginConsumer(tag: "c-1")
+      let rows = 10_000
+      try unsafe [UInt8](repeating: 0, count: 2000).withUnsafeBytes { body in
+        let empty = unsafe UnsafeRawBufferPointer(start: nil, count: 0)
+        try journal.write { (tx) in
+          for tag in 1...rows {
+            _ = unsafe try tx.append(
+              consumer: consumer.id, deliveryTag: UInt64(tag), redelivered: false, receivedAt: 0, exchange: empty,
+              routingKey: empty, properties: empty, rawProperties: empty, body: body)
+          }
         }
       }
-    }
-    var batch = DeliveryBatch()
-    var assembler = DeliveryAssembler()
-    try assembler.deliver(([0] + [0, 0, 0, 0, 0, 0, 0, 1] + [0, 0, 0] as [UInt8]).span, into: &batch)
-    try assembler.header(
-      ([0, 60, 0, 0] + Array(repeating: 0, count: 8) + [0, 0] as [UInt8]).span, at: 0, into: &batch)
+      var batch = DeliveryBatch()
+      var assembler = DeliveryAssembler()
+      try assembler.deliver(([0] + [0, 0, 0, 0, 0, 0, 0, 1] + [0, 0, 0] as [UInt8]).span, into: &batch)
+      try assembler.header(
+        ([0, 60, 0, 0] + Array(repeating: 0, count: 8) + [0, 0] as [UInt8]).span, at: 0, into: &batch)
 
-    var log = Logger(label: "test")
-    log.logLevel = .critical
-    var content = JournalInbox()
-    content.handover = Handover(generation: 1, consumerTag: "c-2", batch: batch)
-    content.emitted = .origin + rows
-    content.committed = .origin + rows
-    let inbox = Monitor(content)
-    let progress = Monitor(JournalProgress())
-    let loop = JournalLoop(
-      journal: journal, inbox: inbox, progress: progress, mailbox: ConnectionMailbox(), status: StatusBoard(log: log),
-      log: log, maxBytes: 4 << 20, acknowledgementMode: .journaled, outputName: "o", document: DocumentOptions(),
-      redelivery: nil, stream: nil)
-    let ended = Monitor(false)
-    OSThread.start("journal") {
-      try? loop.run()
-      ended.update { $0 = true }
+      var content = JournalInbox()
+      content.handover = Handover(generation: 1, consumerTag: "c-2", batch: batch)
+      content.emitted = .origin + rows
+      content.committed = .origin + rows
+      let inbox = Monitor(content)
+      let progress = Monitor(JournalProgress())
+      let loop = JournalLoop(
+        journal: journal, inbox: inbox, progress: progress, mailbox: ConnectionMailbox(),
+        status: StatusBoard(log: quietLog),
+        log: quietLog, maxBytes: 4 << 20, acknowledgementMode: .journaled, outputName: "o", document: DocumentOptions(),
+        redelivery: nil, stream: nil)
+      let ended = Monitor(false)
+      OSThread.start("journal") {
+        try? loop.run()
+        ended.update { $0 = true }
+      }
+      #expect(progress.wait(atMost: 60) { $0.journaled == .origin + (rows + 1) ? true : nil } == true)
+      inbox.update {
+        $0.stopping = true
+        $0.intakeEnded = true
+        $0.closing = true
+      }
+      #expect(ended.wait(atMost: 60) { $0 ? true : nil } == true)
     }
-    #expect(progress.wait(atMost: 60) { $0.journaled == .origin + (rows + 1) ? true : nil } == true)
-    inbox.update {
-      $0.stopping = true
-      $0.intakeEnded = true
-      $0.closing = true
-    }
-    #expect(ended.wait(atMost: 60) { $0 ? true : nil } == true)
   }
 }

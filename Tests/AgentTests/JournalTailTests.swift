@@ -1,6 +1,4 @@
-import Foundation
 import Journal
-import Logging
 import Support
 import Testing
 
@@ -121,75 +119,70 @@ struct JournalTailTests {
   @Test(arguments: 0..<6 as Range<UInt64>) func `documents do not tell where their rows came from`(seed: UInt64) throws
   {
     var random = Seeded(seed)
-    let directory = FileManager.default.temporaryDirectory.appending(path: "source-amqp-\(UUID().uuidString)").path()
-    try FileManager.default.createDirectory(
-      atPath: directory, withIntermediateDirectories: false, attributes: [.posixPermissions: 0o700])
-    defer { try? FileManager.default.removeItem(atPath: directory) }
-    let journal = try Journal.open(JournalSettings(path: directory + "/journal.db"))
-    try journal.beginSession(id: "s-1", queue: "orders", virtualHost: "/", startedAt: 0)
+    try withJournal { journal in
+      let inbox = Agent.Monitor(JournalInbox())
+      let progress = Agent.Monitor(JournalProgress())
+      let mailbox = ConnectionMailbox()
+      let status = StatusBoard(log: quietLog)
+      let sink = GatedSink(state: Agent.Monitor(GatedSink.State()))
+      let ended = Agent.Monitor(0)
+      let writer = JournalLoop(
+        journal: journal, inbox: inbox, progress: progress, mailbox: mailbox, status: status, log: quietLog,
+        maxBytes: .max,
+        acknowledgementMode: nil, outputName: "o", document: DocumentOptions(), redelivery: nil, stream: nil)
+      let emitter = EmitterLoop(
+        reader: try JournalReader(path: journal.path), inbox: inbox, progress: progress, mailbox: mailbox,
+        status: status,
+        document: DocumentOptions(), start: .origin, trail: nil, stream: nil)
+      OSThread.start("journal") {
+        try? writer.run()
+        ended.update { $0 += 1 }
+      }
+      OSThread.start("emitter") {
+        try? emitter.run(into: sink)
+        ended.update { $0 += 1 }
+      }
 
-    var log = Logger(label: "test")
-    log.logLevel = .critical
-    let inbox = Agent.Monitor(JournalInbox())
-    let progress = Agent.Monitor(JournalProgress())
-    let mailbox = ConnectionMailbox()
-    let status = StatusBoard(log: log)
-    let sink = GatedSink(state: Agent.Monitor(GatedSink.State()))
-    let ended = Agent.Monitor(0)
-    let writer = JournalLoop(
-      journal: journal, inbox: inbox, progress: progress, mailbox: mailbox, status: status, log: log, maxBytes: .max,
-      acknowledgementMode: nil, outputName: "o", document: DocumentOptions(), redelivery: nil, stream: nil)
-    let emitter = EmitterLoop(
-      reader: try JournalReader(path: journal.path), inbox: inbox, progress: progress, mailbox: mailbox, status: status,
-      document: DocumentOptions(), start: .origin, trail: nil, stream: nil)
-    OSThread.start("journal") {
-      try? writer.run()
-      ended.update { $0 += 1 }
-    }
-    OSThread.start("emitter") {
-      try? emitter.run(into: sink)
-      ended.update { $0 += 1 }
-    }
-
-    // The oracle: the same messages, rendered by hand.
-    var expected: [UInt8] = []
-    var renderer = DocumentRenderer(options: DocumentOptions())
-    var intake = Intake(document: DocumentOptions(), redelivery: nil)
-    var last = 0
-    for _ in 0..<20 {
-      // One batch in eight is too large for the tail.
-      let isLarge = Int.random(in: 0..<8, using: &random) == 0
-      let bodies = (0..<Int.random(in: 1...40, using: &random)).map { index in
-        let size = isLarge && index == 0 ? JournalTail.mostBytes + 1 : Int.random(in: 0...20, using: &random)
-        return [UInt8](repeating: UInt8.random(in: 0x20...0x7E, using: &random), count: size)
+      // The oracle: the same messages, rendered by hand.
+      var expected: [UInt8] = []
+      var renderer = DocumentRenderer(options: DocumentOptions())
+      var intake = Intake(document: DocumentOptions(), redelivery: nil)
+      var last = 0
+      for _ in 0..<20 {
+        // One batch in eight is too large for the tail.
+        let isLarge = Int.random(in: 0..<8, using: &random) == 0
+        let bodies = (0..<Int.random(in: 1...40, using: &random)).map { index in
+          let size = isLarge && index == 0 ? JournalTail.mostBytes + 1 : Int.random(in: 0...20, using: &random)
+          return [UInt8](repeating: UInt8.random(in: 0x20...0x7E, using: &random), count: size)
+        }
+        let batch = try Self.batch(bodies, tag: last + 1)
+        let plan = intake.prepare(batch, consumer: Self.consumer)
+        last += bodies.count
+        let rows = JournaledBatch(plan, of: batch, consumer: Self.consumer, last: Position(rawValue: Int64(last)))
+        _ = rows.read(after: .origin, limit: .max) { row in
+          #expect(renderer.append(row, consumer: Self.consumer, to: &expected) == .appended)
+          expected.append(0x0A)
+          return true
+        }
+        inbox.update { $0.handover = Handover(generation: 1, consumerTag: "c-1", batch: batch) }
+        #expect(progress.wait(atMost: 60) { $0.journaled.rawValue == last ? true : nil } == true)
+        let permits = Int.random(in: 0...2, using: &random)
+        sink.state.update { $0.permits += permits }
+        // Half of the time the emitter catches up, so that the next batch is taken from memory.
+        if Bool.random(using: &random) {
+          sink.state.update { $0.permits = 1_000_000 }
+          #expect(inbox.wait(atMost: 60) { $0.emitted.rawValue == last ? true : nil } == true)
+          sink.state.update { $0.permits = 0 }
+        }
       }
-      let batch = try Self.batch(bodies, tag: last + 1)
-      let plan = intake.prepare(batch, consumer: Self.consumer)
-      last += bodies.count
-      let rows = JournaledBatch(plan, of: batch, consumer: Self.consumer, last: Position(rawValue: Int64(last)))
-      _ = rows.read(after: .origin, limit: .max) { row in
-        #expect(renderer.append(row, consumer: Self.consumer, to: &expected) == .appended)
-        expected.append(0x0A)
-        return true
-      }
-      inbox.update { $0.handover = Handover(generation: 1, consumerTag: "c-1", batch: batch) }
-      #expect(progress.wait(atMost: 60) { $0.journaled.rawValue == last ? true : nil } == true)
-      let permits = Int.random(in: 0...2, using: &random)
-      sink.state.update { $0.permits += permits }
-      // Half of the time the emitter catches up, so that the next batch is taken from memory.
-      if Bool.random(using: &random) {
-        sink.state.update { $0.permits = 1_000_000 }
-        #expect(inbox.wait(atMost: 60) { $0.emitted.rawValue == last ? true : nil } == true)
-        sink.state.update { $0.permits = 0 }
-      }
+      sink.state.update { $0.permits = 1_000_000 }
+      inbox.update { $0.intakeEnded = true }
+      #expect(inbox.wait(atMost: 60) { $0.emitted.rawValue == last ? true : nil } == true)
+      inbox.update { $0.closing = true }
+      #expect(ended.wait(atMost: 60) { $0 == 2 ? true : nil } == true)
+      let text = sink.state.read { $0.text }
+      #expect(text == expected)
+      #expect(text.count { $0 == 0x0A } == last)
     }
-    sink.state.update { $0.permits = 1_000_000 }
-    inbox.update { $0.intakeEnded = true }
-    #expect(inbox.wait(atMost: 60) { $0.emitted.rawValue == last ? true : nil } == true)
-    inbox.update { $0.closing = true }
-    #expect(ended.wait(atMost: 60) { $0 == 2 ? true : nil } == true)
-    let text = sink.state.read { $0.text }
-    #expect(text == expected)
-    #expect(text.count { $0 == 0x0A } == last)
   }
 }

@@ -23,12 +23,8 @@ struct FieldReader: Equatable, Sendable {
   ) throws(FieldError) -> Value {
     let width = MemoryLayout<Value>.size
     guard width <= end - index else { throw FieldError(kind: .truncated, offset: index) }
-    // The bytes may be others than those that the reader was made for, so their count is asked too.
-    precondition(index >= 0 && index + width <= bytes.count, "a reader of other bytes")
-    // Inside the span, as just checked; any bytes are an integer.
-    let value = unsafe bytes.bytes.unsafeLoadUnaligned(fromUncheckedByteOffset: index, as: Value.self)
-    index += width
-    return Value(bigEndian: value)
+    defer { index += width }
+    return bytes.bigEndian(at: index)
   }
 
   /// The place of the next `count` bytes.
@@ -76,5 +72,16 @@ struct FieldReader: Equatable, Sendable {
     case UInt8(ascii: "V"): return .void
     default: throw FieldError(kind: .unknownType(type), offset: start)
     }
+  }
+}
+
+extension Span<UInt8> {
+  /// The integer whose bytes, the highest first, begin at `offset`. Traps where they are not all there.
+  @inline(__always) func bigEndian<Value: FixedWidthInteger & BitwiseCopyable>(
+    at offset: Int, as type: Value.Type = Value.self
+  ) -> Value {
+    precondition(offset >= 0 && offset <= count - MemoryLayout<Value>.size, "an integer outside of the bytes")
+    // Inside the span, as just checked; any bytes are an integer.
+    return Value(bigEndian: unsafe bytes.unsafeLoadUnaligned(fromUncheckedByteOffset: offset, as: Value.self))
   }
 }

@@ -12,19 +12,35 @@ import Journal
 struct Intake {
   /// One message to be written, with where its parts lie.
   struct Item: Sendable {
-    fileprivate(set) var tag: UInt64
-    fileprivate(set) var redelivered: Bool
-    fileprivate(set) var receivedAt: Int64
+    fileprivate var tag: UInt64
+    fileprivate var redelivered: Bool
+    fileprivate var receivedAt: Int64
     /// In the batch's arena, or among the held bytes.
-    fileprivate(set) var exchange: Range<Int>
-    fileprivate(set) var routingKey: Range<Int>
-    fileprivate(set) var body: Range<Int>
+    fileprivate var exchange: Range<Int>
+    fileprivate var routingKey: Range<Int>
+    fileprivate var body: Range<Int>
     /// The property block where the JSON cannot hold all of it, else empty.
     fileprivate var rawProperties: Range<Int>
     /// In ``Plan/rendered``, or among the held bytes.
-    fileprivate(set) var properties: Range<Int>
+    fileprivate var properties: Range<Int>
     fileprivate var digest: DeliveryDigest?
     fileprivate var isHeld = false
+
+    /// The row that the journal makes of it, but for how the body is stored.
+    ///
+    /// - Parameters:
+    ///   - arena: Where all parts but the properties lie; the row's pointers hold as long as this and `rendered`.
+    ///   - rendered: Where the properties lie.
+    func row(
+      at position: Position, consumer: Int64, _ arena: UnsafeRawBufferPointer, _ rendered: UnsafeRawBufferPointer
+    ) -> Row {
+      unsafe Row(
+        position: position, consumer: consumer, deliveryTag: tag, redelivered: redelivered, receivedAt: receivedAt,
+        exchange: UnsafeRawBufferPointer(rebasing: arena[exchange]),
+        routingKey: UnsafeRawBufferPointer(rebasing: arena[routingKey]),
+        properties: UnsafeRawBufferPointer(rebasing: rendered[properties]),
+        body: UnsafeRawBufferPointer(rebasing: arena[body]), bodyIsText: false)
+    }
   }
 
   /// Deliveries that wait for a verdict, with bytes of their own: the batch they came in has gone.
@@ -253,12 +269,7 @@ extension Intake {
   ) -> Int? {
     unsafe batch.arena.withUnsafeBytes { arena in
       unsafe rendered.withUnsafeBytes { rendered in
-        let row = unsafe Row(
-          position: .origin, consumer: consumer.id, deliveryTag: item.tag, redelivered: item.redelivered,
-          receivedAt: item.receivedAt, exchange: UnsafeRawBufferPointer(rebasing: arena[item.exchange]),
-          routingKey: UnsafeRawBufferPointer(rebasing: arena[item.routingKey]),
-          properties: UnsafeRawBufferPointer(rebasing: rendered[item.properties]),
-          body: UnsafeRawBufferPointer(rebasing: arena[item.body]), bodyIsText: false)
+        let row = unsafe item.row(at: .origin, consumer: consumer.id, arena, rendered)
         return documentRenderer.oversize(row, consumer: consumer)
       }
     }

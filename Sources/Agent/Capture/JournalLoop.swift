@@ -149,7 +149,7 @@ struct JournalLoop {
   }
 
   /// Writes a batch, and lets the broker forget what is safe by that.
-  private func take(_ handover: consuming Handover, _ writer: inout Writer) throws {
+  private func take(_ handover: Handover, _ writer: inout Writer) throws {
     if writer.consumer?.generation != handover.generation {
       let record = try retrying { try journal.beginConsumer(tag: handover.consumerTag) }
       writer.consumer = (handover.generation, record)
@@ -164,28 +164,21 @@ struct JournalLoop {
       mailbox.post { $0.rejected += rejected }
     }
     try write(plan, of: handover.batch, &writer)
-    if plan.rejected.count > 0 { status.count { $0.rejected += plan.rejected.count } }
-    acknowledge(&writer)
-    publish(plan, of: handover.batch, consumer: writer.consumer!.record)
-    writer.lastBatch = SystemClock.now()
+    status.count { $0.rejected += plan.rejected.count }
     if let failure = plan.failure { throw failure }
     try journal.maintain(idle: false)
   }
 
   /// Tells the emitter how far it may read. The rows' memory goes along where the emitter can use it, else back to the
   /// connection.
-  private func publish(_ plan: Intake.Plan, of batch: consuming DeliveryBatch, consumer: ConsumerRecord) {
+  private func publish(_ plan: Intake.Plan, of batch: DeliveryBatch, consumer: ConsumerRecord) {
     let last = journal.positions.last
-    var left: DeliveryBatch?
-    if plan.count > 0 && !plan.hasHeld {
-      let journaled = JournaledBatch(plan, of: batch, consumer: consumer, last: last)
-      left = progress.update { progress in
-        progress.journaled = last
-        return progress.tail.offer(journaled)?.batch
-      }
-    } else {
-      left = batch
-      progress.update { $0.journaled = last }
+    let journaled =
+      plan.count > 0 && !plan.hasHeld ? JournaledBatch(plan, of: batch, consumer: consumer, last: last) : nil
+    let left = progress.update { progress in
+      progress.journaled = last
+      guard let journaled else { return DeliveryBatch?.some(batch) }
+      return progress.tail.offer(journaled)?.batch
     }
     if let left { mailbox.reuse(left) }
   }
@@ -221,6 +214,9 @@ struct JournalLoop {
       $0.committed += writer.written.committed - written.committed
       $0.commits.observe(seconds)
     }
+    acknowledge(&writer)
+    publish(plan, of: batch, consumer: writer.consumer!.record)
+    writer.lastBatch = SystemClock.now()
   }
 
   private func writeRedelivery(_ intake: Intake, digests: [UInt8], to tx: borrowing WriteTransaction) throws {
@@ -241,9 +237,6 @@ struct JournalLoop {
     if let plan = writer.intake.prepareHeld() {
       log.warning("\(plan.count) redelivered messages do not end like the captured ones, and are captured again")
       try write(plan, of: DeliveryBatch(), &writer)
-      acknowledge(&writer)
-      publish(plan, of: DeliveryBatch(), consumer: writer.consumer!.record)
-      writer.lastBatch = SystemClock.now()
     } else {
       try settle(&writer)
     }

@@ -37,13 +37,7 @@ struct JournaledBatch: Sendable {
     try unsafe batch.arena.withUnsafeBytes { arena in
       try unsafe rendered.withUnsafeBytes { rendered in
         for index in max(0, position - first + 1)..<items.count where count < limit {
-          let item = items[index]
-          let row = unsafe Row(
-            position: first + index, consumer: consumer.id, deliveryTag: item.tag, redelivered: item.redelivered,
-            receivedAt: item.receivedAt, exchange: UnsafeRawBufferPointer(rebasing: arena[item.exchange]),
-            routingKey: UnsafeRawBufferPointer(rebasing: arena[item.routingKey]),
-            properties: UnsafeRawBufferPointer(rebasing: rendered[item.properties]),
-            body: UnsafeRawBufferPointer(rebasing: arena[item.body]), bodyIsText: false)
+          let row = unsafe items[index].row(at: first + index, consumer: consumer.id, arena, rendered)
           count += 1
           guard try body(row) else { return }
         }

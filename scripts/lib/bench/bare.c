@@ -131,6 +131,7 @@ int main(int count, char **arguments) {
   const char *what = arguments[1];
   int64_t messages = count > 3 ? atoll(arguments[3]) : 0;
   int size = count > 4 ? atoi(arguments[4]) : 0, batch = count > 5 ? atoi(arguments[5]) : 1;
+  check(sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0));
   check(sqlite3_open_v2(arguments[2], &database, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL));
   check(sqlite3_exec(database,
                      "PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA mmap_size = 0; "
