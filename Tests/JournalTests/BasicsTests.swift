@@ -24,6 +24,33 @@ struct BasicsTests {
     #expect(try reader.verify() == [])
   }
 
+  /// They are bound anew only when they change, which must not show: also where only a byte does, where text turns into
+  /// something else, where a name outgrows its memory, and where the message before was rolled back.
+  @Test func `each message keeps its own exchange and routing key`() throws {
+    let journal = try scratch.open()
+    let consumer = try journal.start()
+    let names: [[UInt8]] = [
+      Array("a.b".utf8), Array("a.b".utf8), Array("a.c".utf8), [0x61, 0x2e, 0xff], Array("a.c".utf8), [],
+      Array("a".utf8), [], [0], [UInt8](repeating: 0x78, count: 256), [UInt8](repeating: 0x78, count: 257),
+      [UInt8](repeating: 0x78, count: 4000), Array("a.b".utf8),
+    ]
+    var expected: [Message] = []
+    for (index, name) in names.enumerated() {
+      let message = Message(exchange: names[names.count - 1 - index], routingKey: name)
+      #expect(throws: CancellationError.self) {
+        try journal.write { tx in
+          try tx.append(Message(exchange: Array("x.y".utf8), routingKey: Array("a.z".utf8)), consumer)
+          throw CancellationError()
+        }
+      }
+      try journal.append([message, message], consumer)
+      expected += [message, message]
+    }
+    try journal.append(expected, consumer)
+    let found = try JournalReader(path: scratch.journal).all().map(\.1)
+    #expect(found == expected + expected)
+  }
+
   @Test(arguments: [
     ("text", [UInt8]("text".utf8), true), ("nothing", [], true), ("umlauts", [UInt8]("äöü€😀".utf8), true),
     ("a NUL", [0x61, 0], false), ("a lone continuation", [0x80], false), ("a surrogate", [0xed, 0xa0, 0x80], false),
