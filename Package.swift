@@ -27,12 +27,14 @@ let package = Package(
       name: "CRabbitMQ", pkgConfig: "librabbitmq", providers: [.apt(["librabbitmq-dev"])]),
     .systemLibrary(name: "CSQLite", pkgConfig: "sqlite3", providers: [.apt(["libsqlite3-dev"])]),
     .systemLibrary(name: "COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
+    // No library: vectors of bytes in C, for what Swift cannot express.
+    .systemLibrary(name: "CVector"),
     .target(name: "AMQP", dependencies: ["CRabbitMQ", "COpenSSL"], swiftSettings: settings),
     .target(name: "Journal", dependencies: ["CSQLite"], swiftSettings: settings),
     .executableTarget(
       name: "Agent",
       dependencies: [
-        "AMQP", "Journal",
+        "AMQP", "Journal", "CVector",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
         .product(name: "Yams", package: "Yams"),

@@ -5,6 +5,9 @@ import Testing
 
 /// The fast code of ``JSONChecker``, ``JSONKeys``, ``JSONScanner`` and the escaping against naive code.
 @Suite struct JSONDifferentialTests {
+  /// With what this processor can do, and without.
+  private static let tables = [EscapeTables.shared, EscapeTables(ordering: false)]
+
   @Test(arguments: 0..<48 as Range<UInt64>)
   func `the checker decides like a reader that looks at each byte by itself`(seed: UInt64) {
     var texts = JSONTexts(seed: seed)
@@ -90,6 +93,54 @@ import Testing
     }
   }
 
+  @Test(arguments: 0...20)
+  func `a key like the one before it is checked as any other`(length: Int) {
+    let key = (0..<length).map { UInt8(ascii: "a") + UInt8($0 % 26) }
+    var keys = [key, key + [UInt8(ascii: "x")], key + Array("xxxxxxxxxxxxxxxxx".utf8)]
+    for place in 0..<length {
+      keys.append(Array(key[..<place]))
+      for byte in [0, 0x1F, 0x22, 0x5C, 0x7F, 0x80, 0xFF, UInt8(ascii: "Z")] as [UInt8] {
+        var other = key
+        other[place] = byte
+        keys.append(other)
+        keys.append(key[..<place] + [byte] + key[place...])
+      }
+    }
+    // Twice, behind other keys or none, with text behind the object or none: what is remembered meets both again.
+    var checker = JSONChecker()
+    for (before, end) in [("", ""), ("", String(repeating: " ", count: 40)), (#""q":[{"z":1}],"#, "  ")] {
+      for other in keys + keys.reversed() {
+        for name in [key, other, other, key] {
+          for quote in [0x22, 0] as [UInt8] {
+            let bytes = Array("{\(before)\"".utf8) + name + [quote] + Array(":0}\(end)".utf8)
+            let expected = JSONReference.check(bytes)
+            var fresh = JSONChecker()
+            let found = [try? checker.check(bytes.span), try? fresh.check(bytes.span)]
+            guard found != [expected, expected] else { continue }
+            Issue.record("\(String(decoding: bytes, as: UTF8.self)): \(String(describing: found))")
+          }
+        }
+      }
+    }
+  }
+
+  @Test func `numbers of any length are read to their end`() {
+    var checker = JSONChecker()
+    for integer in 0...20 {
+      for fraction in 0...20 {
+        for (first, last) in [("1", "7"), ("0", "0"), ("-1", "9"), ("12", "x"), ("1", "e5"), ("1", "E"), ("2", ".")] {
+          let digits = first + String(repeating: "3", count: integer) + "."
+          let number = digits + String(repeating: "4", count: fraction) + last
+          for text in [number, "[\(number)]", "[\(number), 1]\(String(repeating: " ", count: 40))"] {
+            let bytes = Array(text.utf8)
+            let found = try? checker.check(bytes.span)
+            #expect(found == JSONReference.check(bytes), "\(text)")
+          }
+        }
+      }
+    }
+  }
+
   @Test func `a table may have more keys than a body`() {
     // PropertiesRenderer has no limit of its own: a frame bounds it.
     let bytes = (0..<JSONKeys.limit + 10).flatMap { place in
@@ -118,9 +169,11 @@ import Testing
       let bytes = (0..<length).map { _ in
         texts.below(10) < special ? texts.pick(others) : UInt8(0x23 + texts.below(0x30))
       }
-      var out: [UInt8] = Array("before".utf8)
-      appendJSONStringContent(bytes.span, to: &out)
-      #expect(out == Array("before".utf8) + bytes.flatMap(escaped))
+      for tables in Self.tables {
+        var out: [UInt8] = Array("before".utf8)
+        appendJSONStringContent(bytes.span, to: &out, by: tables)
+        #expect(out == Array("before".utf8) + bytes.flatMap(escaped))
+      }
       let counted = jsonStringContentCount(bytes.span)
       #expect(counted == bytes.flatMap(escaped).count)
     }
@@ -133,10 +186,12 @@ import Testing
         bytes[place] = byte
         // Next to a byte that a sum could reach.
         if place > 0, byte % 3 == 0 { bytes[place - 1] = byte % 2 == 0 ? 0xFF : 0x22 }
-        var out: [UInt8] = []
-        appendJSONStringContent(bytes.span, to: &out)
-        guard out != bytes.flatMap(escaped) else { continue }
-        Issue.record("\(byte) at \(place): \(out)")
+        for tables in Self.tables {
+          var out: [UInt8] = []
+          appendJSONStringContent(bytes.span, to: &out, by: tables)
+          guard out != bytes.flatMap(escaped) else { continue }
+          Issue.record("\(byte) at \(place): \(out)")
+        }
       }
     }
   }

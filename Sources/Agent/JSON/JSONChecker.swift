@@ -101,15 +101,14 @@ struct JSONChecker {
         let (end, fault) = string(bytes, index &+ 1)
         index = end
         if let fault { return (index, breaks, .token(fault)) }
-      } else if byte &- 0x30 <= 9 || byte == UInt8(ascii: "-") {
-        let length = shortNumber(bytes, index)
+      } else if byte &- 0x30 <= 9 {
+        let length = shortNumber(bytes, index, byte)
         if length > 0 {
           index &+= length
         } else {
-          let (end, outcome) = JSONScanner.restOfNumber(bytes, index)
-          if case .fault(let fault) = outcome { return (end, breaks, .token(fault)) }
-          if outcome == .beyondDouble { return (index, breaks, .beyondDouble) }
+          let (end, fault) = number(bytes, index)
           index = end
+          if let fault { return (index, breaks, fault) }
         }
       } else if byte == UInt8(ascii: "{") || byte == UInt8(ascii: "[") {
         guard depth < JSONScanner.maxDepth else { return (index, breaks, .tooDeep) }
@@ -124,6 +123,10 @@ struct JSONChecker {
           continue
         }
         index &+= 1
+      } else if byte == UInt8(ascii: "-") {
+        let (end, fault) = number(bytes, index)
+        index = end
+        if let fault { return (index, breaks, fault) }
       } else {
         let length = literal(bytes, index)
         guard length > 0 else { return (index, breaks, index < bytes.count ? .noLiteral : .noValue) }
@@ -149,55 +152,47 @@ struct JSONChecker {
     }
   }
 
-  /// The length of the number at `index`, if it has less than eight bytes, neither sign nor exponent, and is valid;
+  /// The length of the number at `index`, where it has at most fifteen bytes, neither sign nor exponent, and is valid;
   /// otherwise 0, which says nothing.
-  @inline(__always) private static func shortNumber(_ bytes: Span<UInt8>, _ index: Int) -> Int {
-    guard index &+ 8 <= bytes.count else { return 0 }
-    let word = JSONScanner.word(bytes, index)
-    let noDigit = JSONScanner.firstNoDigit(in: word)
-    let integer = noDigit.trailingZeroBitCount / 8
-    // Behind eight digits, or none.
-    if noDigit == 0 || integer == 0 || word & 0xFF == 0x30 && integer > 1 { return 0 }
-    // What follows the first byte that is no digit, looked at in the same way; zeros come from above.
-    let length: Int
-    if UInt8(truncatingIfNeeded: word &>> UInt64(8 &* integer)) == UInt8(ascii: ".") {
-      let fraction = (word &>> UInt64(8 &* integer)) &>> 8
-      let digits = JSONScanner.firstNoDigit(in: fraction).trailingZeroBitCount / 8
-      // Zeros are no digits: the fraction ends in this word, or where it does, and there it is not known what follows.
-      length = integer &+ 1 &+ digits
-      if digits == 0 || length >= 8 { return 0 }
-    } else {
-      length = integer
+  ///
+  /// - Parameter first: Its first byte, a digit.
+  @inline(__always) private static func shortNumber(_ bytes: Span<UInt8>, _ index: Int, _ first: UInt8) -> Int {
+    guard index &+ 17 <= bytes.count else { return 0 }
+    // From the seventeenth byte on there are no digits, so that no more than these are looked at.
+    let noDigits = JSONScanner.noDigits(bytes, index)
+    var length = noDigits.trailingZeroBitCount
+    if first == 0x30, length > 1 { return 0 }
+    // Inside the span, as just checked; so below.
+    var after = unsafe bytes[unchecked: index &+ length]
+    if after == UInt8(ascii: ".") {
+      let fraction = ((noDigits &>> UInt32(truncatingIfNeeded: length)) &>> 1).trailingZeroBitCount
+      if fraction == 0 { return 0 }
+      length &+= 1 &+ fraction
+      after = unsafe bytes[unchecked: index &+ length]
     }
-    return UInt8(truncatingIfNeeded: word &>> UInt64(8 &* length)) | 0x20 == UInt8(ascii: "e") ? 0 : length
+    return length > 15 || after | 0x20 == UInt8(ascii: "e") ? 0 : length
   }
 
-  /// Reads and remembers the key whose content begins at `start`: the index behind its closing quote.
+  /// Reads any number: the index behind it.
+  @inline(never) private static func number(_ bytes: Span<UInt8>, _ index: Int) -> (end: Int, fault: Fault?) {
+    let (end, outcome) = JSONScanner.restOfNumber(bytes, index)
+    if case .fault(let fault) = outcome { return (end, .token(fault)) }
+    return outcome == .beyondDouble ? (index, .beyondDouble) : (end, nil)
+  }
+
+  /// Reads and remembers the key whose content begins at `start`: the index behind its closing quote. There is room.
   @inline(__always) private static func key(
     _ bytes: Span<UInt8>, _ start: Int, _ memory: inout MutableSpan<JSONKeys.Key>, _ open: inout JSONKeys.Open
   ) -> (end: Int, fault: JSONScanner.Fault?) {
-    if start &+ 16 <= bytes.count {
-      let head = JSONScanner.word(bytes, start)
-      let stops = JSONScanner.bytesToLookAt(in: head)
-      if stops != 0 {
-        let count = stops.trailingZeroBitCount / 8
-        // Inside the span: `count` is less than eight.
-        if unsafe bytes[unchecked: start &+ count] == UInt8(ascii: "\"") {
-          JSONKeys.append(
-            digest: JSONKeys.digest(head, upTo: stops), start: start, count: count, to: &memory, &open)
-          return (start &+ count &+ 1, nil)
-        }
-      } else {
-        let stops = JSONScanner.bytesToLookAt(in: JSONScanner.word(bytes, start &+ 8))
-        let count = 8 &+ stops.trailingZeroBitCount / 8
-        if stops != 0, JSONScanner.byte(bytes, start &+ count) == UInt8(ascii: "\"") {
-          let digest =
-            count == 8
-            ? JSONKeys.digest(eight: head)
-            : JSONKeys.digest(head: head, tail: JSONScanner.word(bytes, start &+ count &- 8), count: count)
-          JSONKeys.append(digest: digest, start: start, count: count, to: &memory, &open)
-          return (start &+ count &+ 1, nil)
-        }
+    if start &+ 17 <= bytes.count {
+      if let count = JSONKeys.appendRepeated(bytes, start: start, to: &memory, &open) {
+        return (start &+ count &+ 1, nil)
+      }
+      let stops = JSONScanner.bytesToLookAt(bytes, start)
+      let count = stops.trailingZeroBitCount
+      if stops != 0, unsafe bytes[unchecked: start &+ count] == UInt8(ascii: "\"") {
+        JSONKeys.append(bytes, start: start, count: count, to: &memory, &open)
+        return (start &+ count &+ 1, nil)
       }
     }
     return longKey(bytes, start, &memory, &open)
@@ -216,10 +211,11 @@ struct JSONChecker {
   @inline(__always) private static func string(
     _ bytes: Span<UInt8>, _ start: Int
   ) -> (end: Int, fault: JSONScanner.Fault?) {
-    if start &+ 8 <= bytes.count {
-      let stops = JSONScanner.bytesToLookAt(in: JSONScanner.word(bytes, start))
-      let count = stops.trailingZeroBitCount / 8
-      if stops != 0, JSONScanner.byte(bytes, start &+ count) == UInt8(ascii: "\"") { return (start &+ count &+ 1, nil) }
+    if start &+ 16 <= bytes.count {
+      let stops = JSONScanner.bytesToLookAt(bytes, start)
+      let count = stops.trailingZeroBitCount
+      // Inside the span: `count` is less than sixteen.
+      if stops != 0, unsafe bytes[unchecked: start &+ count] == UInt8(ascii: "\"") { return (start &+ count &+ 1, nil) }
     }
     let (end, outcome) = JSONScanner.restOfString(bytes, start)
     if case .fault(let fault) = outcome { return (end, fault) }
@@ -235,8 +231,15 @@ struct JSONChecker {
   /// Moves `index` over white space, and returns the byte there.
   @inline(__always) private static func next(_ bytes: Span<UInt8>, _ index: inout Int, _ breaks: inout Bool) -> UInt8 {
     let byte = JSONScanner.byte(bytes, index)
-    // Most bodies have none.
+    // Most bodies have none, or one space behind each colon and comma.
     if byte > 0x20 { return byte }
+    if byte == 0x20 {
+      let second = JSONScanner.byte(bytes, index &+ 1)
+      if second > 0x20 {
+        index &+= 1
+        return second
+      }
+    }
     let (end, hasLineBreaks) = skipWhitespace(bytes, index)
     if hasLineBreaks { breaks = true }
     index = end
@@ -247,20 +250,19 @@ struct JSONChecker {
   @inline(never) private static func skipWhitespace(_ bytes: Span<UInt8>, _ start: Int) -> (end: Int, breaks: Bool) {
     var index = start
     var breaks = false
+    while index &+ 16 <= bytes.count {
+      let (count, hasLineBreaks) = JSONScanner.whitespace(bytes, index)
+      if hasLineBreaks { breaks = true }
+      index &+= count
+      if count < 16 { return (index, breaks) }
+    }
     while true {
       switch JSONScanner.byte(bytes, index) {
-      case 0x20:
-        // Indentation.
-        while index &+ 8 <= bytes.count, JSONScanner.word(bytes, index) == 0x2020_2020_2020_2020 { index &+= 8 }
-        while JSONScanner.byte(bytes, index) == 0x20 { index &+= 1 }
-      case 0x09:
-        index &+= 1
-      case 0x0A, 0x0D:
-        breaks = true
-        index &+= 1
-      default:
-        return (index, breaks)
+      case 0x20, 0x09: break
+      case 0x0A, 0x0D: breaks = true
+      default: return (index, breaks)
       }
+      index &+= 1
     }
   }
 

@@ -2,7 +2,8 @@
 ///
 /// One list serves all levels: an object remembers the count at its start, and its keys end with it. The memory is kept
 /// from one scan to the next, so that a steady state allocates nothing. What it held is kept as well: objects that
-/// follow each other often have the same keys in the same order, and what was found different is not compared again.
+/// follow each other often have the same keys in the same order; such keys are recognised without a search for their
+/// end, and what was found different is not compared again.
 struct JSONKeys {
   /// Keys that are remembered at a time. More would let a body of a few bytes a key take many times its own size.
   static let limit = 65_536
@@ -10,10 +11,15 @@ struct JSONKeys {
   /// A key's place, and a digest that equal keys share.
   struct Key {
     fileprivate var digest: UInt64
+    /// The first eight bytes, where it has as many.
+    fileprivate var head: UInt64
     fileprivate var start: Int
     /// Twice the count, and one more where it is written with JSON escapes, so that the bytes alone do not tell whether
     /// it equals another.
     fileprivate var countAndEscaped: Int
+
+    /// Stands where no key was yet.
+    fileprivate static var none: Key { Key(digest: 0, head: 0, start: 0, countAndEscaped: 1) }
 
     fileprivate var range: Range<Int> { start..<start + countAndEscaped / 2 }
     fileprivate var escaped: Bool { countAndEscaped & 1 != 0 }
@@ -29,7 +35,7 @@ struct JSONKeys {
     fileprivate var distinctEnd = 0
   }
 
-  private var memory = [Key](repeating: Key(digest: 0, start: 0, countAndEscaped: 0), count: 64)
+  private var memory = [Key](repeating: .none, count: 64)
   private var open = Open()
 
   /// Where the keys of an object that begins now will start.
@@ -78,8 +84,7 @@ struct JSONKeys {
   }
 
   private mutating func grow(to count: Int) {
-    let key = Key(digest: 0, start: 0, countAndEscaped: 0)
-    memory.append(contentsOf: repeatElement(key, count: count - memory.count))
+    memory.append(contentsOf: repeatElement(.none, count: count - memory.count))
   }
 }
 
@@ -96,18 +101,56 @@ extension JSONKeys {
     } else {
       digest = Self.digest(range, bytes)
     }
+    let head = range.count < 8 ? 0 : JSONScanner.word(bytes, range.lowerBound)
     append(
-      Key(digest: digest, start: range.lowerBound, countAndEscaped: range.count << 1 | (escaped ? 1 : 0)), to: &keys,
-      &open)
+      Key(
+        digest: digest, head: head, start: range.lowerBound, countAndEscaped: range.count << 1 | (escaped ? 1 : 0)),
+      to: &keys, &open)
   }
 
-  /// Remembers the key of `count` bytes, without escapes, at `start`. Traps without room.
+  /// Remembers the key of `count` bytes, at most sixteen and without escapes, at `start`. Traps without room.
   ///
-  /// - Parameter digest: From one of the functions `digest`, by the count.
+  /// The caller has made sure that there are seventeen bytes.
   @inline(__always) static func append(
-    digest: UInt64, start: Int, count: Int, to keys: inout MutableSpan<Key>, _ open: inout Open
+    _ bytes: Span<UInt8>, start: Int, count: Int, to keys: inout MutableSpan<Key>, _ open: inout Open
   ) {
-    append(Key(digest: digest, start: start, countAndEscaped: count << 1), to: &keys, &open)
+    let head = JSONScanner.word(bytes, start)
+    let digest =
+      count < 8
+      ? digest(head, quoteAt: count)
+      : digest(head: head, tail: JSONScanner.word(bytes, start &+ count &- 8), count: count)
+    append(Key(digest: digest, head: head, start: start, countAndEscaped: count << 1), to: &keys, &open)
+  }
+
+  /// If what begins at `start` is the key that was last at the next place, and a quote, remembers it.
+  ///
+  /// It is as valid as that one was. A processor goes on with what follows as soon as it knows where that is: here from memory, long before it has
+  /// looked for a quote. The caller has made sure that there are seventeen bytes, and room.
+  ///
+  /// - Returns: How many bytes the key has; nil where it is another one, or has more than sixteen or escapes.
+  @inline(__always) static func appendRepeated(
+    _ bytes: Span<UInt8>, start: Int, to keys: inout MutableSpan<Key>, _ open: inout Open
+  ) -> Int? {
+    let place = open.count
+    assert(place < keys.count && start + 17 <= bytes.count)
+    // There is room for it, as the caller promises; so for the others.
+    let countAndEscaped = unsafe keys[unchecked: place].countAndEscaped
+    let count = countAndEscaped &>> 1
+    let head = JSONScanner.word(bytes, start)
+    if countAndEscaped & ~14 == 0 {
+      // An even number below sixteen. The digest is the key itself, and the quote.
+      guard unsafe digest(head, quoteAt: count) == keys[unchecked: place].digest else { return nil }
+    } else {
+      guard countAndEscaped & 1 == 0, count <= 16, unsafe head == keys[unchecked: place].head else { return nil }
+      // With count and head, the digest tells the tail. It and the quote are inside of the seventeen bytes.
+      let digest = digest(head: head, tail: JSONScanner.word(bytes, start &+ count &- 8), count: count)
+      guard unsafe digest == keys[unchecked: place].digest,
+        unsafe bytes[unchecked: start &+ count] == UInt8(ascii: "\"")
+      else { return nil }
+    }
+    unsafe keys[unchecked: place].start = start
+    open.count = place &+ 1
+    return count
   }
 
   @inline(__always) private static func append(_ key: Key, to keys: inout MutableSpan<Key>, _ open: inout Open) {
@@ -174,18 +217,18 @@ extension JSONKeys {
     return content
   }
 
-  /// The digest of a key of eight bytes, the first in the lowest bits.
-  @inline(__always) static func digest(eight word: UInt64) -> UInt64 { word }
-
   /// The digest of a key of less than eight bytes: its bytes and a quote, which tells its length.
   ///
   /// - Parameters:
   ///   - word: The key, a quote and anything behind it, the first byte in the lowest bits.
-  ///   - quote: The bits of which the lowest that is set is the high one of the quote's byte.
-  @inline(__always) static func digest(_ word: UInt64, upTo quote: UInt64) -> UInt64 { word & (quote ^ (quote &- 1)) }
+  ///   - count: Where the quote is: at most 7.
+  @inline(__always) private static func digest(_ word: UInt64, quoteAt count: Int) -> UInt64 {
+    word & (UInt64.max &>> UInt64(truncatingIfNeeded: 56 &- 8 &* count))
+  }
 
-  /// The digest of a key of nine to sixteen bytes mixes its count, its first and its last eight bytes.
-  @inline(__always) static func digest(head: UInt64, tail: UInt64, count: Int) -> UInt64 {
+  /// The digest of a key of eight to sixteen bytes mixes its count, its first and its last eight bytes: any two of the
+  /// digest and those, and the count, tell the third.
+  @inline(__always) private static func digest(head: UInt64, tail: UInt64, count: Int) -> UInt64 {
     ((head ^ (UInt64(truncatingIfNeeded: count) &* odd)) &* odd) ^ tail
   }
 
@@ -200,7 +243,6 @@ extension JSONKeys {
       return word
     }
     let head = JSONScanner.word(bytes, range.lowerBound)
-    if range.count == 8 { return digest(eight: head) }
     var digest = head ^ (UInt64(truncatingIfNeeded: range.count) &* odd)
     var index = range.lowerBound + 8
     while index + 8 < range.upperBound {

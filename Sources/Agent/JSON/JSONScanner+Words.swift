@@ -1,7 +1,9 @@
-/// Bytes looked at eight or more at a time: each function finds the first byte that is not plain.
+internal import CVector
+
+/// Bytes looked at eight or sixteen at a time: each function finds bytes that are not plain.
 ///
-/// Words are plain arithmetic on `UInt64`: there is no operation of SIMD in Swift that turns a comparison of bytes into
-/// bits. Loads are little-endian, so that the lowest bits are the first byte.
+/// Words of eight are plain arithmetic on `UInt64`, loaded little-endian, so that the lowest bits are the first byte. No
+/// operation of SIMD in Swift turns a comparison of sixteen bytes into bits: that is in C.
 extension JSONScanner {
   /// Eight times the byte.
   @inline(__always) private static func eight(_ byte: UInt8) -> UInt64 { UInt64(byte) &* 0x0101_0101_0101_0101 }
@@ -28,57 +30,48 @@ extension JSONScanner {
   /// The high bit of each byte of `word` that is a quote, a backslash or a control character.
   @inline(__always) static func bytesToEscape(in word: UInt64) -> UInt64 { ~(plain(in: word) | word) & eight(0x80) }
 
-  /// The 32 bytes at `index`, as the memory has them.
-  @inline(__always) static func words(_ bytes: Span<UInt8>, _ index: Int) -> SIMD4<UInt64> {
-    assert(index >= 0 && index + 32 <= bytes.count)
-    // Inside the span, as the caller promises; any bytes are a UInt64.
-    return unsafe bytes.bytes.unsafeLoadUnaligned(fromUncheckedByteOffset: index, as: SIMD4<UInt64>.self)
+  /// The sixteen bytes at `index`.
+  ///
+  /// The caller has made sure that `index + 16` is at most the count.
+  @inline(__always) static func sixteen(_ bytes: Span<UInt8>, _ index: Int) -> SIMD16<UInt8> {
+    assert(index >= 0 && index + 16 <= bytes.count)
+    // Inside the span, as the caller promises; any bytes are such a vector.
+    return unsafe bytes.bytes.unsafeLoadUnaligned(fromUncheckedByteOffset: index, as: SIMD16<UInt8>.self)
   }
 
-  @inline(__always) private static func all(_ words: SIMD4<UInt64>) -> UInt64 {
-    let two = words.lowHalf & words.highHalf
-    return two.x & two.y
+  /// Of the sixteen bytes at `index`, bit n is set for each that is a quote, a backslash, a control character or not ASCII.
+  @inline(__always) static func bytesToLookAt(_ bytes: Span<UInt8>, _ index: Int) -> UInt32 {
+    cvector_to_look_at(sixteen(bytes, index))
   }
 
-  /// The same for four words together: zero where none of their bytes is such.
-  @inline(__always) static func bytesToEscape(in words: SIMD4<UInt64>) -> UInt64 {
-    let low = words & SIMD4(repeating: eight(0x7F))  // So that no sum reaches the next byte.
-    let afterQuote = (low ^ SIMD4(repeating: eight(0x02))) &+ SIMD4(repeating: eight(0x80 - 0x21))
-    let noBackslash = (low ^ SIMD4(repeating: eight(0x5C))) &+ SIMD4(repeating: eight(0x7F))
-    return ~all(afterQuote & noBackslash | words) & eight(0x80)
+  /// Of the sixteen bytes at `index`, bit n is set for each that is no digit; so are all higher bits.
+  @inline(__always) static func noDigits(_ bytes: Span<UInt8>, _ index: Int) -> UInt32 {
+    ~cvector_digits(sixteen(bytes, index))
   }
 
-  /// Zero where none of the bytes of four words is a control character.
-  @inline(__always) static func controls(in words: SIMD4<UInt64>) -> UInt64 {
-    let low = words & SIMD4(repeating: eight(0x7F))
-    let noControl = (low &+ SIMD4(repeating: eight(0x80 - 0x20))) | words
-    return ~all(noControl) & eight(0x80)
+  /// How many of the sixteen bytes at `index` are white space, up to the first that is not, and whether there are line
+  /// breaks among them.
+  @inline(__always) static func whitespace(
+    _ bytes: Span<UInt8>, _ index: Int
+  ) -> (count: Int, hasLineBreaks: Bool) {
+    let sixteen = sixteen(bytes, index)
+    let others = ~cvector_white_space(sixteen)
+    // The bits up to the first one of others, which is no line break.
+    let before = others ^ (others &- 1)
+    return (others.trailingZeroBitCount, cvector_line_breaks(sixteen) & before != 0)
   }
 
   /// The high bit of each byte of `word` that is a quote, a backslash, a control character or not ASCII.
   @inline(__always) static func bytesToLookAt(in word: UInt64) -> UInt64 { ~(plain(in: word) & ~word) & eight(0x80) }
 
-  /// The high bit of the first byte of `word` that is no digit; higher bits can be wrong.
-  @inline(__always) static func firstNoDigit(in word: UInt64) -> UInt64 {
-    // A digit becomes 0 to 9. A sum that reaches the next byte comes from a byte that is no digit.
-    (((word ^ eight(0x30)) &+ eight(0x80 - 0x0A)) | word) & eight(0x80)
-  }
-
   /// The index from `start` on that holds the first quote, backslash, control character or byte beyond ASCII, or the
   /// count.
   @inline(__always) static func endOfPlainText(_ bytes: Span<UInt8>, _ start: Int) -> Int {
     var index = start
-    // Four words at a time, which do not wait for each other.
+    // Twice sixteen, which do not wait for each other.
     while index &+ 32 <= bytes.count {
-      let first = bytesToLookAt(in: word(bytes, index))
-      let second = bytesToLookAt(in: word(bytes, index &+ 8))
-      let third = bytesToLookAt(in: word(bytes, index &+ 16))
-      let fourth = bytesToLookAt(in: word(bytes, index &+ 24))
-      if first | second | third | fourth != 0 {
-        if first != 0 { return index &+ first.trailingZeroBitCount / 8 }
-        if second != 0 { return index &+ 8 &+ second.trailingZeroBitCount / 8 }
-        return index &+ (third != 0 ? 16 &+ third.trailingZeroBitCount / 8 : 24 &+ fourth.trailingZeroBitCount / 8)
-      }
+      let stops = bytesToLookAt(bytes, index) | bytesToLookAt(bytes, index &+ 16) &<< 16
+      if stops != 0 { return index &+ stops.trailingZeroBitCount }
       index &+= 32
     }
     while index &+ 8 <= bytes.count {

@@ -1,3 +1,5 @@
+internal import CVector
+
 /// Appends `text` as a JSON string, quotes included.
 func appendJSONString(_ text: String, to out: inout [UInt8]) {
   appendJSONString(text.utf8Span.span, to: &out)
@@ -21,18 +23,19 @@ func appendJSONString(_ bytes: UnsafeRawBufferPointer, to out: inout [UInt8]) {
 /// Appends `bytes`, valid UTF-8, escaped for the inside of a JSON string.
 ///
 /// Escapes what must be escaped (`"`, `\`, U+0000–U+001F) and nothing else.
-func appendJSONStringContent<Output: TextOutput & ~Copyable>(_ bytes: Span<UInt8>, to out: inout Output) {
+func appendJSONStringContent<Output: TextOutput & ~Copyable>(
+  _ bytes: Span<UInt8>, to out: inout Output, by tables: EscapeTables = .shared
+) {
   // In chunks, so that room for the worst case (six bytes for one) stays small.
   let chunk = 1024
-  let escapes = unsafe escapes
   var index = 0
   while index < bytes.count {
     let end = min(bytes.count, index + chunk)
-    // Eight bytes are stored for each one, whatever it takes.
+    // Up to sixteen bytes are stored for eight, and eight for one, whatever they take.
     out.append(addingCapacity: 6 * (end - index) + 2) { output in
       unsafe output.withUnsafeMutableBufferPointer { buffer, count in
-        guard let target = UnsafeMutableRawPointer(buffer.baseAddress) else { return }
-        unsafe count = escape(bytes, index..<end, to: target, count, escapes)
+        guard let target = buffer.baseAddress else { return }
+        unsafe count = escape(bytes, index..<end, to: target, count, tables)
       }
     }
     index = end
@@ -41,87 +44,102 @@ func appendJSONStringContent<Output: TextOutput & ~Copyable>(_ bytes: Span<UInt8
 
 /// Copies the bytes at `range`, escaped, to `target` at offset `start`.
 ///
-/// Dense JSON has a quote in every five bytes or so, in no order that a processor would foresee: so bytes are looked up
-/// in a table instead of asked what they are, and stored without a branch, 32 at a time. Where these need no escape they
-/// are copied as they are.
+/// Dense JSON has a quote in every five bytes or so, in no order that a processor would foresee. So eight bytes are put
+/// in their new places in one step, without a branch, where the processor can; one by one, by table, where it cannot.
 ///
-/// - Parameters:
-///   - target: Has room for six bytes for each byte of the range, and two more, behind the offset.
-///   - escapes: The table ``escapes``.
+/// - Parameter target: Has room for six bytes for each byte of the range, and two more, behind the offset.
 /// - Returns: The offset behind what was written.
 @inline(never) private func escape(
-  _ bytes: Span<UInt8>, _ range: Range<Int>, to target: UnsafeMutableRawPointer, _ start: Int,
-  _ escapes: UnsafePointer<UInt64>
+  _ bytes: Span<UInt8>, _ range: Range<Int>, to target: UnsafeMutablePointer<UInt8>, _ start: Int,
+  _ tables: EscapeTables
 ) -> Int {
   var index = range.lowerBound
   var offset = start
-  while index < range.upperBound {
-    var left = range.upperBound - index
-    if left >= 32 {
-      let words = JSONScanner.words(bytes, index)
-      if JSONScanner.bytesToEscape(in: words) == 0 {
-        // Room for 192 bytes, as the caller promises.
-        unsafe target.storeBytes(of: words, toByteOffset: offset, as: SIMD4<UInt64>.self)
-        index &+= 32
-        offset &+= 32
-        continue
+  func one() {
+    // The table has an entry for each byte.
+    let escape = unsafe tables.escapes[Int(bytes[index])]
+    unsafe UnsafeMutableRawPointer(target).storeBytes(of: escape.littleEndian, toByteOffset: offset, as: UInt64.self)
+    offset &+= Int(truncatingIfNeeded: escape &>> 56)
+    index &+= 1
+  }
+  if range.count >= 16 {
+    let end = index &+ range.count & ~15
+    if let orders = unsafe tables.orders {
+      // Inside the span; the pointer is used only during the call.
+      unsafe bytes.withUnsafeBufferPointer {
+        unsafe offset &+= cvector_escape(
+          target + offset, $0.baseAddress! + index, end - index, orders, tables.escapes)
       }
-      if JSONScanner.controls(in: words) == 0 {
-        unsafe escape(JSONScanner.word(bytes, index), to: target, &offset, escapes)
-        unsafe escape(JSONScanner.word(bytes, index &+ 8), to: target, &offset, escapes)
-        unsafe escape(JSONScanner.word(bytes, index &+ 16), to: target, &offset, escapes)
-        unsafe escape(JSONScanner.word(bytes, index &+ 24), to: target, &offset, escapes)
-        index &+= 32
-        continue
-      }
-      left = 32
+      index = end
     }
-    for _ in 0..<left {
-      // Eight bytes are stored, of which it takes six at most: room for them and two more, as the caller promises. The
-      // table has an entry for each byte.
-      let escape = unsafe escapes[Int(bytes[index])]
-      unsafe target.storeBytes(of: escape.littleEndian, toByteOffset: offset, as: UInt64.self)
-      offset &+= Int(truncatingIfNeeded: escape &>> 56)
-      index &+= 1
+    while index < end {
+      let sixteen = JSONScanner.sixteen(bytes, index)
+      if cvector_to_escape(sixteen) == 0 {
+        unsafe UnsafeMutableRawPointer(target).storeBytes(of: sixteen, toByteOffset: offset, as: SIMD16<UInt8>.self)
+        offset &+= 16
+        index &+= 16
+      } else {
+        for _ in 0..<16 { one() }
+      }
     }
   }
+  if range.upperBound &- index >= 8 {
+    let word = JSONScanner.word(bytes, index)
+    if JSONScanner.bytesToEscape(in: word) == 0 {
+      unsafe UnsafeMutableRawPointer(target).storeBytes(of: word.littleEndian, toByteOffset: offset, as: UInt64.self)
+      offset &+= 8
+      index &+= 8
+    }
+  }
+  while index < range.upperBound { one() }
   return offset
 }
 
-/// The same for the eight bytes of `word`, the first in the lowest bits, without control characters: each takes two bytes
-/// at most. (Storing two is a quarter faster than eight, of which many would lie across two lines of the cache.)
-@inline(__always) private func escape(
-  _ word: UInt64, to target: UnsafeMutableRawPointer, _ offset: inout Int, _ escapes: UnsafePointer<UInt64>
-) {
-  var rest = word
-  for _ in 0..<8 {
-    // The table has an entry for each byte, and there is room as above.
-    let escape = unsafe escapes[Int(rest & 0xFF)]
-    let text = UInt16(truncatingIfNeeded: escape)
-    unsafe target.storeBytes(of: text.littleEndian, toByteOffset: offset, as: UInt16.self)
-    offset &+= Int(truncatingIfNeeded: escape &>> 56)
-    rest &>>= 8
+/// What the escaping looks bytes up in; see `cvector_escape`. Pointers to what is made once, never freed or changed.
+@safe struct EscapeTables: @unchecked Sendable {
+  static let shared = EscapeTables(ordering: cvector_can_escape())
+
+  /// For each of the 256 bytes what it becomes, the first byte in the lowest bits, and in the highest eight how many
+  /// there are.
+  fileprivate let escapes: UnsafePointer<UInt64>
+  /// For each set of bytes to be escaped among eight, where the bytes of their text come from; nil where the processor
+  /// cannot put bytes in order.
+  fileprivate let orders: UnsafePointer<UInt8>?
+
+  /// - Parameter ordering: The processor can put bytes in order.
+  init(ordering: Bool) {
+    let escapes = UnsafeMutablePointer<UInt64>.allocate(capacity: 256)
+    for byte in UInt8.min...UInt8.max {
+      var text: [UInt8] = [byte]
+      if escapeCount(of: byte) > 1 { text = [UInt8(ascii: "\\"), shortEscape(of: byte)] }
+      if escapeCount(of: byte) > 2 {
+        let digit = byte & 0x0F
+        text += [0x30, 0x30, 0x30 + byte >> 4, digit < 10 ? 0x30 + digit : UInt8(ascii: "a") + digit - 10]
+      }
+      let count = UInt64(text.count) << (56 - 8 * text.count)
+      unsafe (escapes + Int(byte)).initialize(to: text.reversed().reduce(count) { $0 << 8 | UInt64($1) })
+    }
+    unsafe self.escapes = UnsafePointer(escapes)
+    guard ordering else {
+      unsafe orders = nil
+      return
+    }
+    let orders = UnsafeMutablePointer<UInt8>.allocate(capacity: 256 * 16)
+    unsafe orders.initialize(repeating: 0, count: 256 * 16)
+    for marks in 0..<256 {
+      var place = 16 * marks
+      for byte in UInt8(0)..<8 {
+        if marks >> Int(byte) & 1 != 0 {
+          unsafe orders[place] = 8
+          place += 1
+        }
+        unsafe orders[place] = byte
+        place += 1
+      }
+    }
+    unsafe self.orders = UnsafePointer(orders)
   }
 }
-
-/// For each of the 256 bytes what it becomes in a JSON string, the first byte in the lowest bits, and in the highest
-/// eight how many there are.
-///
-/// A pointer, so that it costs one call for many bytes to ask whether it is there; made once, never freed or changed.
-private nonisolated(unsafe) let escapes: UnsafePointer<UInt64> = {
-  let escapes = UnsafeMutablePointer<UInt64>.allocate(capacity: 256)
-  for byte in UInt8.min...UInt8.max {
-    var text: [UInt8] = [byte]
-    if escapeCount(of: byte) > 1 { text = [UInt8(ascii: "\\"), shortEscape(of: byte)] }
-    if escapeCount(of: byte) > 2 {
-      let digit = byte & 0x0F
-      text += [0x30, 0x30, 0x30 + byte >> 4, digit < 10 ? 0x30 + digit : UInt8(ascii: "a") + digit - 10]
-    }
-    let count = UInt64(text.count) << (56 - 8 * text.count)
-    unsafe (escapes + Int(byte)).initialize(to: text.reversed().reduce(count) { $0 << 8 | UInt64($1) })
-  }
-  return unsafe UnsafePointer(escapes)
-}()
 
 /// What follows the backslash for a quote, a backslash or a control character; `u` where that is a number.
 private func shortEscape(of byte: UInt8) -> UInt8 {
