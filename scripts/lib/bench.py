@@ -1,8 +1,8 @@
 """Runs the cases of scripts/bench in turn, round by round, and prints their medians.
 
 Every round fills one queue for each case with the same messages, through a fanout exchange, and drains them one after
-the other, in an order that moves on by one each round. The broker's own cost per message differs from minute to minute,
-so rates are compared round by round (`of limit` is the median of these ratios), and CPU is the steadier figure.
+the other, in an order that moves on by one each round, each when the broker has come to rest. Rates are compared round by
+round (`of limit` is the median of these ratios); CPU is the steadier figure.
 """
 
 import argparse
@@ -190,6 +190,7 @@ def drains(broker, cases, size, count, rounds, prefetch):
             wanted = int(count * share)
             broker.publish(f"bench-{level}", wanted - published, size)
             published = wanted
+        broker.collect_garbage()
         turns = cases[number % len(cases):] + cases[:number % len(cases)]
         if "replay" in [case.name for case in turns]:
             # It needs the backlog that the stall leaves.
@@ -198,6 +199,7 @@ def drains(broker, cases, size, count, rounds, prefetch):
             turns.insert([case.name for case in turns].index("stall") + 1, replay)
         for case in turns:
             messages = int(count * case.share)
+            broker.settle()
             before = broker.cpu()
             # The queue of the stall is where the replay's connector finds its anchor again.
             found = case.drain("bench-stall" if case.name == "replay" else f"bench-{case.name}", messages, prefetch, size)

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import time
 
 import pika
 
@@ -50,6 +51,27 @@ class Broker:
         """Seconds of user and system time."""
         fields = open(f"/proc/{self.pid}/stat", encoding="ascii").read().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / HERTZ
+
+    def collect_garbage(self):
+        """Once queues are loaded: else their processes do it with all that they hold, during one drain or another."""
+        subprocess.run(
+            [f"{ENVIRON['BENCH_SOURCES']}/../../broker", "ctl", ENVIRON["SOURCE_AMQP_TEST_BROKER_DIR"], "force_gc"],
+            check=True, stdout=subprocess.DEVNULL, timeout=120)
+
+    def settle(self, seconds=30):
+        """Waits until the broker rests and nothing is left to be written, at most so many seconds.
+
+        For some seconds behind a load or a drain it writes and tidies up, and whatever is drained meanwhile takes twice
+        its time: the one of two that comes first.
+        """
+        os.sync()
+        deadline = time.monotonic() + seconds
+        before, quiet = self.cpu(), 0
+        while quiet < 5 and time.monotonic() < deadline:
+            time.sleep(0.2)
+            now = self.cpu()
+            quiet = quiet + 1 if now - before < 0.02 else 0
+            before = now
 
 
 def configuration(queue, prefetch, **further):

@@ -53,8 +53,8 @@ struct JournaledBatch: Sendable {
 /// from there, and nothing else. So it holds little, and what does not fit is left out. Which rows come from where is
 /// decided here, by their positions alone.
 struct JournalTail: Sendable {
-  /// One batch that is being written to the sink's buffer next, and one that came meanwhile.
-  static let mostBatches = 2
+  /// Batches that wait while the emitter writes one, or for a processor: a drain is rarely further ahead of it.
+  static let mostBatches = 4
   /// A batch with more bytes is not kept: its rows' cost is that of their bytes, wherever they are read.
   static let mostBytes = 1 << 20
 
