@@ -33,7 +33,7 @@ public struct DeliveryDigest: Hashable, Sendable {
 
   private let context: OpaquePointer
   private let algorithm: OpaquePointer
-  private var fields: [FieldTable.Field] = []
+  private var kept: [FieldTable.Field] = []
 
   public init() {
     guard let context = unsafe EVP_MD_CTX_new(), let algorithm = unsafe EVP_MD_fetch(nil, "SHA256", nil) else {
@@ -109,8 +109,13 @@ public struct DeliveryDigest: Hashable, Sendable {
   private func append(
     table range: Range<Int>, of block: Span<UInt8>, depth: Int, to canonical: inout ScratchBytes
   ) {
-    var fields = take()
-    defer { keep(fields) }
+    // The list that is kept for its memory, or a new one inside of a nested table.
+    var fields: [FieldTable.Field] = []
+    swap(&fields, &kept)
+    defer {
+      fields.removeAll(keepingCapacity: fields.capacity <= 1024)
+      swap(&fields, &kept)
+    }
     var table = FieldTable(range, of: block)
     do throws(FieldError) {
       while let field = try table.next(block) {
@@ -126,18 +131,6 @@ public struct DeliveryDigest: Hashable, Sendable {
       canonical.append(counted: block, field.key)
       append(field.value, of: block, depth: depth, to: &canonical)
     }
-  }
-
-  /// A list to sort fields in: the one that is kept for its memory, or a new one inside of a nested table.
-  private func take() -> [FieldTable.Field] {
-    defer { fields = [] }
-    return fields
-  }
-
-  private func keep(_ used: consuming [FieldTable.Field]) {
-    var used = used
-    used.removeAll(keepingCapacity: used.capacity <= 1024)
-    fields = used
   }
 
   /// By insertion, which leaves equal keys in their order and allocates nothing.

@@ -146,6 +146,25 @@ def steady(broker, size, rate, seconds, deduplicate):
         "document_p50_ms": found["p50_ms"], "document_p99_ms": found["p99_ms"]}
 
 
+def allocations(broker, size, few, many):
+    """Calls of malloc and its kin a message while a queue is drained, by whose code makes them: from the difference of two
+    drains, without what the start takes."""
+    counts = []
+    for messages in (few, many):
+        broker.declare(["bench-count"], "bench-count")
+        broker.publish("bench-count", messages, size)
+        config = configuration("bench-count", 500, journal={"path": f"{WORK}/count.db"})
+        counts.append(run([
+            f"{HERE}/driver", requests(f"{WORK}/requests", config), str(messages), "--", "/usr/bin/env",
+            f"LD_PRELOAD={HERE}/count.so", CONNECTOR])["allocations"])
+        broker.delete(["bench-count"])
+        remove_journal("count")
+    first, second = counts
+    found = {name: (second[name] - first.get(name, 0)) / (many - few) for name in second}
+    return {"case": "allocations a message", "body_bytes": size} | {
+        name: round(count, 2) for name, count in sorted(found.items()) if count >= 0.005}
+
+
 def all_parts(broker, quick):
     """Each as it is done."""
     yield decoding(2_000_000)
@@ -154,6 +173,7 @@ def all_parts(broker, quick):
     for size, messages in ((200, 300_000), (2048, 100_000)):
         yield documents(size, messages // (4 if quick else 1))
     yield replays(broker, 10_000, 500_000 if quick else 5_000_000, 200)
+    yield allocations(broker, 200, 20_000, 60_000)
     yield commits(5_000 if quick else 15_000, 200)
     for deduplicate in ("off", "auto"):
         yield steady(broker, 200, 1000, 5 if quick else 15, deduplicate)
