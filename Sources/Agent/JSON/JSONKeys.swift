@@ -124,8 +124,9 @@ extension JSONKeys {
 
   /// If what begins at `start` is the key that was last at the next place, and a quote, remembers it.
   ///
-  /// It is as valid as that one was. A processor goes on with what follows as soon as it knows where that is: here from memory, long before it has
-  /// looked for a quote. The caller has made sure that there are seventeen bytes, and room.
+  /// So it is as valid as that one was. A processor goes on with what follows as soon as it knows where that is: here
+  /// from memory, long before it would have found the quote. The caller has made sure that there are seventeen bytes,
+  /// and room.
   ///
   /// - Returns: How many bytes the key has; nil where it is another one, or has more than sixteen or escapes.
   @inline(__always) static func appendRepeated(
