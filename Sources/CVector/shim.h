@@ -115,6 +115,7 @@ static inline size_t cvector_escape(
   }
   return (size_t)(end - target);
 #else
+  (void)target, (void)source, (void)count, (void)orders, (void)escapes;
   return 0;
 #endif
 }

@@ -49,6 +49,42 @@ struct JournalLoopTests {
     }
   }
 
+  /// Between what the journal says of the settling and its acknowledgement there is a moment in which a kill repeats the
+  /// anchor. Whoever breaks the pipes of a capture is likely to kill it next.
+  @Test(arguments: [false, true])
+  func `a capture that fails keeps the anchor, one that is stopped does not`(failed: Bool) throws {
+    try withJournal { journal in
+      let configuration = try ConfigSupport.parse(#"{"queue": {"name": "orders"}, "consumer": {"exclusive": true}}"#)
+      let policy = DeduplicationPolicy(trust: .exclusive, reason: "of a test")
+      let keeper = try #require(
+        try RedeliveryKeeper(policy, configuration, journal: journal, isTemporary: false, state: nil))
+      var batch = DeliveryBatch()
+      var assembler = DeliveryAssembler()
+      for tag in 1...10 as ClosedRange<UInt8> {
+        try assembler.deliver(([0] + [0, 0, 0, 0, 0, 0, 0, tag] + [0, 0, 0] as [UInt8]).span, into: &batch)
+        try assembler.header(
+          ([0, 60, 0, 0] + Array(repeating: 0, count: 8) + [0, 0] as [UInt8]).span, at: 0, into: &batch)
+      }
+      var inbox = JournalInbox()
+      inbox.handover = Handover(generation: 1, consumerTag: "c-1", batch: batch)
+      inbox.consuming = 1
+      inbox.failed = failed
+      inbox.intakeEnded = true
+      inbox.closing = true
+      let mailbox = ConnectionMailbox()
+      let loop = JournalLoop(
+        journal: journal, inbox: Monitor(inbox), progress: Monitor(JournalProgress()), mailbox: mailbox,
+        status: StatusBoard(log: quietLog), log: quietLog, maxBytes: .max, acknowledgementMode: .journaled,
+        outputName: "o", document: DocumentOptions(), redelivery: keeper, stream: nil)
+      try loop.run()
+
+      #expect(mailbox.take().acknowledgement == Acknowledgement(generation: 1, tag: failed ? 2 : 10))
+      let reopened = try Journal.open(JournalSettings(path: journal.path))
+      #expect(try reopened.redelivery()?.releasable == Position(rawValue: failed ? 2 : 10))
+      try reopened.close()
+    }
+  }
+
   /// Pruning takes a bounded number of rows at a time; what it leaves must be taken too, or the cap is never left.
   @Test func `intake goes on once everything that was committed is pruned`() throws {
     try withJournal { journal in

@@ -234,8 +234,10 @@ class Runtime:
 
     def kill(self):
         """SIGKILL; what is not committed at this instant is discarded."""
-        self.forget()
-        self.process.send_signal(signal.SIGKILL)
+        with self.changed:
+            # Before the reader sees that this session is over and closes stdout: a broken pipe is another fault.
+            self.forget()
+            self.process.send_signal(signal.SIGKILL)
         self.process.wait()
         self.closed()
 

@@ -147,8 +147,11 @@ final class Capture: Sendable {
     }
     status.changed(to: .stopping)
     let deadline = SystemClock.now() + Self.stopSeconds
+    inbox.update { inbox in
+      inbox.stopping = true
+      inbox.failed = (failure ?? nil) != nil
+    }
     mailbox.post { $0.stop = true }
-    inbox.update { $0.stopping = true }
     finish(by: deadline)
     return (failure ?? nil) ?? lifecycle.read { $0.failure }
   }

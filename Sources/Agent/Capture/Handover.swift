@@ -28,6 +28,8 @@ struct JournalInbox: Sendable {
   var consuming: Int?
   /// The capture is to end: whoever waits for better times stops waiting.
   var stopping = false
+  /// The capture ends by a failure, and may be killed any moment: the anchor stays, as in a crash.
+  var failed = false
   /// No further batch will come.
   var intakeEnded = false
   /// Nothing at all will come; finish and close.

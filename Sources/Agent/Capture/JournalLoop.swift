@@ -88,7 +88,9 @@ struct JournalLoop {
           try journal.maintain(idle: true)
         case .idle: try idle(&writer)
         case .intakeEnded:
-          try settle(&writer)
+          // Killed between the two, a capture forgets the anchor and gets it again. A runtime that goes away often takes the
+          // process along, so that only an end in order is worth it.
+          if !inbox.read({ $0.failed }) { try settle(&writer) }
           writer.ended = true
           progress.update { $0.ended = true }
         case .close:
