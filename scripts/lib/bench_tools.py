@@ -55,7 +55,7 @@ class Broker:
     def collect_garbage(self):
         """Once queues are loaded: else their processes do it with all that they hold, during one drain or another."""
         subprocess.run(
-            [f"{ENVIRON['BENCH_SOURCES']}/../../broker", "ctl", ENVIRON["SOURCE_AMQP_TEST_BROKER_DIR"], "force_gc"],
+            ["scripts/broker", "ctl", ENVIRON["SOURCE_AMQP_TEST_BROKER_DIR"], "force_gc"],
             check=True, stdout=subprocess.DEVNULL, timeout=120)
 
     def settle(self, seconds=30):

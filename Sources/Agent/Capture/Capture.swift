@@ -141,19 +141,21 @@ final class Capture: Sendable {
   ///
   /// - Returns: Why it failed; nil where it was asked to stop, and did.
   func wait() -> CaptureFailure? {
-    let failure = lifecycle.wait { (lifecycle) -> CaptureFailure?? in
-      if let failure = lifecycle.failure { return .some(failure) }
-      return lifecycle.stopRequested ? .some(nil) : nil
-    }
+    let failure =
+      lifecycle.wait { (lifecycle) -> CaptureFailure?? in
+        if let failure = lifecycle.failure { return .some(failure) }
+        return lifecycle.stopRequested ? .some(nil) : nil
+      } ?? nil
     status.changed(to: .stopping)
     let deadline = SystemClock.now() + Self.stopSeconds
+    // First the journal: it settles when the connection ends, or not.
     inbox.update { inbox in
       inbox.stopping = true
-      inbox.failed = (failure ?? nil) != nil
+      inbox.failed = failure != nil
     }
     mailbox.post { $0.stop = true }
     finish(by: deadline)
-    return (failure ?? nil) ?? lifecycle.read { $0.failure }
+    return failure ?? lifecycle.read { $0.failure }
   }
 
   /// Lets the threads end one behind the other; gives up at the deadline, which costs nothing but time at the next start.

@@ -88,8 +88,8 @@ struct JournalLoop {
           try journal.maintain(idle: true)
         case .idle: try idle(&writer)
         case .intakeEnded:
-          // Killed between the two, a capture forgets the anchor and gets it again. A runtime that goes away often takes the
-          // process along, so that only an end in order is worth it.
+          // A kill between the settling's commit and the broker's hearing of it repeats the anchor. Where a capture fails
+          // because its runtime went away, that kill is likely.
           if !inbox.read({ $0.failed }) { try settle(&writer) }
           writer.ended = true
           progress.update { $0.ended = true }

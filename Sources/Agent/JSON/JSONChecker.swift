@@ -101,14 +101,15 @@ struct JSONChecker {
         let (end, fault) = string(bytes, index &+ 1)
         index = end
         if let fault { return (index, breaks, .token(fault)) }
-      } else if byte &- 0x30 <= 9 {
+      } else if byte &- 0x30 <= 9 || byte == UInt8(ascii: "-") {
         let length = shortNumber(bytes, index, byte)
         if length > 0 {
           index &+= length
         } else {
-          let (end, fault) = number(bytes, index)
+          let (end, outcome) = JSONScanner.restOfNumber(bytes, index)
+          if case .fault(let fault) = outcome { return (end, breaks, .token(fault)) }
+          if outcome == .beyondDouble { return (index, breaks, .beyondDouble) }
           index = end
-          if let fault { return (index, breaks, fault) }
         }
       } else if byte == UInt8(ascii: "{") || byte == UInt8(ascii: "[") {
         guard depth < JSONScanner.maxDepth else { return (index, breaks, .tooDeep) }
@@ -123,10 +124,6 @@ struct JSONChecker {
           continue
         }
         index &+= 1
-      } else if byte == UInt8(ascii: "-") {
-        let (end, fault) = number(bytes, index)
-        index = end
-        if let fault { return (index, breaks, fault) }
       } else {
         let length = literal(bytes, index)
         guard length > 0 else { return (index, breaks, index < bytes.count ? .noLiteral : .noValue) }
@@ -155,7 +152,7 @@ struct JSONChecker {
   /// The length of the number at `index`, where it has at most fifteen bytes, neither sign nor exponent, and is valid;
   /// otherwise 0, which says nothing.
   ///
-  /// - Parameter first: Its first byte, a digit.
+  /// - Parameter first: Its first byte, a digit or the minus sign.
   @inline(__always) private static func shortNumber(_ bytes: Span<UInt8>, _ index: Int, _ first: UInt8) -> Int {
     guard index &+ 17 <= bytes.count else { return 0 }
     // From the seventeenth byte on there are no digits, so that no more than these are looked at.
@@ -171,13 +168,6 @@ struct JSONChecker {
       after = unsafe bytes[unchecked: index &+ length]
     }
     return length > 15 || after | 0x20 == UInt8(ascii: "e") ? 0 : length
-  }
-
-  /// Reads any number: the index behind it.
-  @inline(never) private static func number(_ bytes: Span<UInt8>, _ index: Int) -> (end: Int, fault: Fault?) {
-    let (end, outcome) = JSONScanner.restOfNumber(bytes, index)
-    if case .fault(let fault) = outcome { return (end, .token(fault)) }
-    return outcome == .beyondDouble ? (index, .beyondDouble) : (end, nil)
   }
 
   /// Reads and remembers the key whose content begins at `start`: the index behind its closing quote. There is room.
