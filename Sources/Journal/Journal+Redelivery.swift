@@ -1,7 +1,7 @@
 /// What recognises redeliveries after a crash, beside the rows: how far acknowledgements were allowed, and what the
 /// newest messages looked like. It changes in the transaction of the rows that it speaks of, and outlives their pruning.
 public struct RedeliveryRecord: Equatable, Sendable {
-  /// Whose deliveries these are: broker, virtual host and queue, as the caller names them.
+  /// Whose deliveries these are: the queue, as the caller names it.
   public var queue: String
   /// No message behind this position was ever acknowledged.
   public var releasable: Position

@@ -33,7 +33,7 @@ struct RedeliveryTrail: Sendable {
     return Checkpoint(
       through: position, releasable: releasable,
       redelivery: RedeliveryState(
-        queue: keeper.queue, captured: keeper.count(of: position), releasable: keeper.count(of: releasable),
+        queue: keeper.queue.text, captured: keeper.count(of: position), releasable: keeper.count(of: releasable),
         prefetch: keeper.prefetch, priority: priority, prioritySince: prioritySince,
         window: window.suffix(keeper.carriedWindow)))
   }

@@ -17,8 +17,8 @@ struct RedeliveryKeeper: Sendable {
   let window: Int
   /// How many digests a checkpoint carries.
   let carriedWindow: Int
-  /// Broker, virtual host and queue: digests of another queue mean nothing.
-  let queue: String
+  /// Digests of another queue mean nothing.
+  let queue: QueueIdentity
   /// The prefetch count to consume with: it may not shrink while deliveries of a larger one can be unacknowledged, since
   /// a quorum queue then returns them out of order.
   let prefetch: Int
@@ -39,9 +39,10 @@ struct RedeliveryKeeper: Sendable {
     guard policy.isOn else { return nil }
     trust = policy.trust
     self.window = policy.byMessageID ? Self.ledgerWindow : Self.positionWindow
-    queue = queueIdentity(configuration)
+    let queue = QueueIdentity(configuration)
+    self.queue = queue
     isCarriedByCheckpoints = isTemporary
-    let state = isTemporary && state?.queue == queue ? state : nil
+    let state = isTemporary && state.map { queue.matches($0.queue) } == true ? state : nil
     let last = state?.captured ?? journal.positions.last.rawValue
     base = last - journal.positions.last.rawValue
     let wished = configuration.consumer.prefetchCount
@@ -56,7 +57,7 @@ struct RedeliveryKeeper: Sendable {
       priority = state.priority
       prioritySince = state.prioritySince
       if !window.isEmpty && releasable < last { prefetch = max(wished, state.prefetch) }
-    } else if let record = try journal.redelivery(), record.queue == queue {
+    } else if let record = try journal.redelivery(), queue.matches(record.queue) {
       window = DeliveryDigest.array(try journal.newestDigests(limit: self.window))
       releasable = record.releasable.rawValue
       priority = record.priority
@@ -77,7 +78,7 @@ struct RedeliveryKeeper: Sendable {
   /// What the journal has to remember of `machine`.
   func record(of machine: RedeliveryMachine) -> RedeliveryRecord {
     RedeliveryRecord(
-      queue: queue, releasable: position(of: machine.releasable), prefetch: prefetch, priority: machine.priority,
+      queue: queue.text, releasable: position(of: machine.releasable), prefetch: prefetch, priority: machine.priority,
       prioritySince: position(of: machine.prioritySince))
   }
 

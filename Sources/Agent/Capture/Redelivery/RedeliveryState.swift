@@ -4,7 +4,7 @@ import AMQP
 ///
 /// Counts are of captured messages over the life of the capture.
 struct RedeliveryState: Equatable, Sendable {
-  /// Broker, virtual host and queue that it speaks of.
+  /// The queue that it speaks of, as ``QueueIdentity`` writes it.
   var queue: String
   /// How many messages were captured, this checkpoint's included.
   var captured: Int64

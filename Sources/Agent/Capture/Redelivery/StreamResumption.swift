@@ -12,8 +12,8 @@ final class StreamResumption: Sendable {
   /// The header that every delivery of a stream carries, and the argument to consume from.
   static let key = "x-stream-offset"
 
-  /// Broker, virtual host and queue that the offset is of.
-  let queue: String
+  /// The queue that the offset is of.
+  let queue: QueueIdentity
   /// True where the journal does not outlive the process, so that the checkpoints' state has to carry the offset.
   let isCarriedByCheckpoints: Bool
   private let newest: Mutex<Int64?>
@@ -24,13 +24,14 @@ final class StreamResumption: Sendable {
     _ configuration: EndpointConfiguration, journal: Journal, isTemporary: Bool, state: State?
   ) throws(JournalError) {
     guard Self.isStream(configuration) else { return nil }
-    queue = queueIdentity(configuration)
+    let queue = QueueIdentity(configuration)
+    self.queue = queue
     isCarriedByCheckpoints = isTemporary
     if isTemporary {
-      newest = Mutex(state?.queue == queue ? state?.offset : nil)
+      newest = Mutex(state.flatMap { queue.matches($0.queue) ? $0.offset : nil })
     } else {
       let record = try journal.redelivery()
-      newest = Mutex(record?.queue == queue ? record?.streamOffset : nil)
+      newest = Mutex(record.flatMap { queue.matches($0.queue) ? $0.streamOffset : nil })
     }
   }
 
@@ -56,7 +57,7 @@ final class StreamResumption: Sendable {
   /// What the journal has to remember, in the transaction that appends the messages up to `offset`.
   func record(of offset: Int64?, last: Position) -> RedeliveryRecord {
     RedeliveryRecord(
-      queue: queue, releasable: last, prefetch: 0, priority: nil, prioritySince: last, streamOffset: offset)
+      queue: queue.text, releasable: last, prefetch: 0, priority: nil, prioritySince: last, streamOffset: offset)
   }
 
   /// An offset as a checkpoint's state carries it.
@@ -83,11 +84,6 @@ final class StreamResumption: Sendable {
     guard let properties = try? JSONValue.parse(properties),
       let offset = properties["headers"]?[Self.key]?.int64Value
     else { return nil }
-    return State(queue: queue, offset: offset)
+    return State(queue: queue.text, offset: offset)
   }
-}
-
-/// What tells one queue from every other, for state that must not be used for another.
-func queueIdentity(_ configuration: EndpointConfiguration) -> String {
-  "\(configuration.host):\(configuration.port)/\(configuration.virtualHost)/\(configuration.queue.name)"
 }
