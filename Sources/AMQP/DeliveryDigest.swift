@@ -12,12 +12,26 @@ public struct DeliveryDigest: Hashable, Sendable {
   }
 }
 
+/// Which headers a digest covers.
+public enum DigestForm: Sendable {
+  /// All of them: for queues that add none, where a header with the name of a broker's is the publisher's.
+  case complete
+  /// All but `x-delivery-count`, `x-acquired-count` and `x-stream-offset`, which the broker sets or replaces when it
+  /// delivers again. https://www.rabbitmq.com/docs/quorum-queues#poison-message-handling
+  case withoutBrokers
+  /// Version 0.1.0's: as ``withoutBrokers``, but an empty table and none are two things. For digests that it has stored.
+  case first
+}
+
 /// Makes digests of deliveries: SHA-256, cut to 128 bits, over a canonical encoding.
 ///
-/// Version 1 of the encoding: the version; exchange and routing key; the property flags without the headers' bit and the
-/// properties behind them as they stand; the headers sorted by key, without those that a broker adds when it delivers
-/// again (`x-delivery-count`, `x-acquired-count`, `x-stream-offset`), integers of any width as 64 bits; the body. Every
-/// part of variable length is preceded by its length, so that no two messages have one encoding.
+/// The encoding: a version; exchange and routing key; the property flags and the properties as they stand, but for the
+/// headers; the headers sorted by key, integers of any width as 64 bits; the body. Every part of variable length is
+/// preceded by its length, so that no two messages have one encoding.
+///
+/// It covers what the publisher sent and nothing else. A broker that delivers a message again from a quorum queue writes
+/// how often it did so into the headers, and gives the message a header table, with its property flag, if it had none. So
+/// an empty table counts as none, and ``DigestForm`` says whether the broker's names count.
 ///
 /// A digest that changes between two deliveries of one message costs a duplicate, never a loss. What cannot be decoded is
 /// taken as it stands.
@@ -50,13 +64,14 @@ public struct DeliveryDigest: Hashable, Sendable {
 
   /// The digest of one delivery of `batch`.
   ///
-  /// - Parameter properties: Its property block, decoded; nil where that is malformed.
+  /// - Parameter properties: Its property block, decoded; nil if that is malformed.
   public func digest(
-    _ delivery: DeliveryBatch.Delivery, of batch: borrowing DeliveryBatch, properties: BasicProperties?
+    _ delivery: DeliveryBatch.Delivery, of batch: borrowing DeliveryBatch, properties: BasicProperties?,
+    form: DigestForm = .withoutBrokers
   ) -> DeliveryDigest {
     unsafe withUnsafeTemporaryAllocation(byteCount: ScratchBytes.stackBytes, alignment: 16) { scratch in
       var canonical = unsafe ScratchBytes(scratch)
-      encode(delivery, of: batch, properties: properties, to: &canonical)
+      encode(delivery, of: batch, properties: properties, form: form, to: &canonical)
       return hash(canonical, batch.arena.span.extracting(delivery.body))
     }
   }
@@ -81,33 +96,68 @@ public struct DeliveryDigest: Hashable, Sendable {
   /// Appends all of a message that its digest is made of, but for the body, which follows untouched.
   func encode(
     _ delivery: DeliveryBatch.Delivery, of batch: borrowing DeliveryBatch, properties: BasicProperties?,
-    to canonical: inout ScratchBytes
+    form: DigestForm = .withoutBrokers, to canonical: inout ScratchBytes
   ) {
     let bytes = batch.arena.span
     canonical.append(Self.version)
     canonical.append(counted: bytes, delivery.exchange)
     canonical.append(counted: bytes, delivery.routingKey)
-    append(properties, bytes.extracting(delivery.properties), to: &canonical)
+    append(properties, bytes.extracting(delivery.properties), form, to: &canonical)
     canonical.append(count: delivery.body.count)
   }
 
   /// The same digest, with the property block decoded here.
-  func digest(_ delivery: DeliveryBatch.Delivery, of batch: borrowing DeliveryBatch) -> DeliveryDigest {
+  func digest(
+    _ delivery: DeliveryBatch.Delivery, of batch: borrowing DeliveryBatch, form: DigestForm = .withoutBrokers
+  ) -> DeliveryDigest {
     digest(
-      delivery, of: batch, properties: try? BasicProperties(block: batch.arena.span.extracting(delivery.properties)))
+      delivery, of: batch, properties: try? BasicProperties(block: batch.arena.span.extracting(delivery.properties)),
+      form: form)
   }
 
-  private func append(_ properties: BasicProperties?, _ block: Span<UInt8>, to canonical: inout ScratchBytes) {
+  private func append(
+    _ properties: BasicProperties?, _ block: Span<UInt8>, _ form: DigestForm, to canonical: inout ScratchBytes
+  ) {
     guard let headers = properties?.headers else { return canonical.append(counted: block, 0..<block.count) }
+    if form != .first && hasNoField(headers, of: block, form) {
+      return appendWithoutHeaders(headers, of: block, to: &canonical)
+    }
     // Flags, then what stands in front of the headers and behind them; their own length of 4 bytes is left out.
     canonical.append(counted: block, 0..<headers.lowerBound - 4)
     canonical.append(counted: block, headers.upperBound..<block.count)
-    append(table: headers, of: block, depth: 0, to: &canonical)
+    append(table: headers, of: block, depth: 0, skipping: form != .complete, to: &canonical)
+  }
+
+  /// The block as it would stand without its header table: also the table's flag and length are left out.
+  private func appendWithoutHeaders(
+    _ headers: Range<Int>, of block: Span<UInt8>, to canonical: inout ScratchBytes
+  ) {
+    let front = headers.lowerBound - 4
+    canonical.append(count: front + block.count - headers.upperBound)
+    // The first two bytes are flags, the headers' is bit 13 of them (AMQP 0-9-1 §4.2.6.1).
+    canonical.append(block[0] & ~0x20)
+    canonical.append(copying: block.extracting(1..<front))
+    canonical.append(copying: block.extracting(headers.upperBound..<block.count))
+  }
+
+  /// True if the table is empty, but for what `form` leaves out. One that does not decode is not.
+  private func hasNoField(_ headers: Range<Int>, of block: Span<UInt8>, _ form: DigestForm) -> Bool {
+    var table = FieldTable(headers, of: block)
+    do throws(FieldError) {
+      while let field = try table.next(block) {
+        if form == .complete || !Self.isVolatile(block, field.key) { return false }
+      }
+      return true
+    } catch {
+      return false
+    }
   }
 
   /// Fields sorted by their key's bytes; equal keys keep their order.
+  ///
+  /// - Parameter skipping: Whether the broker's names are left out, at depth 0.
   private func append(
-    table range: Range<Int>, of block: Span<UInt8>, depth: Int, to canonical: inout ScratchBytes
+    table range: Range<Int>, of block: Span<UInt8>, depth: Int, skipping: Bool, to canonical: inout ScratchBytes
   ) {
     // The list that is kept for its memory, or a new one inside of a nested table.
     var fields: [FieldTable.Field] = []
@@ -119,7 +169,7 @@ public struct DeliveryDigest: Hashable, Sendable {
     var table = FieldTable(range, of: block)
     do throws(FieldError) {
       while let field = try table.next(block) {
-        if depth == 0 && Self.isVolatile(block, field.key) { continue }
+        if skipping && Self.isVolatile(block, field.key) { continue }
         fields.append(field)
       }
     } catch {
@@ -175,7 +225,7 @@ public struct DeliveryDigest: Hashable, Sendable {
     case .table(let range):
       canonical.append(9)
       if depth < Self.depth {
-        append(table: range, of: block, depth: depth + 1, to: &canonical)
+        append(table: range, of: block, depth: depth + 1, skipping: false, to: &canonical)
       } else {
         canonical.append(counted: block, range)
       }
@@ -216,54 +266,5 @@ public struct DeliveryDigest: Hashable, Sendable {
   private static func precedes(_ block: Span<UInt8>, _ left: Range<Int>, _ right: Range<Int>) -> Bool? {
     for (one, other) in zip(left, right) where block[one] != block[other] { return block[one] < block[other] }
     return left.count == right.count ? nil : left.count < right.count
-  }
-}
-
-/// What tells deliveries of one message apart, or their order wrong.
-public struct DeliveryMarks: Equatable, Sendable {
-  /// The message's priority; nil where it has none.
-  public var priority: UInt8?
-  /// How often a quorum queue has taken the message back: `x-acquired-count`, else `x-delivery-count`. Nil on others.
-  public var returns: Int64?
-  /// True where the publisher gave the message a `message_id` that is not empty.
-  public var hasMessageID = false
-  /// Where in a stream the message is: `x-stream-offset`. Nil on other queues, unless a publisher made it up.
-  public var streamOffset: Int64?
-
-  public init(priority: UInt8? = nil, returns: Int64? = nil, hasMessageID: Bool = false) {
-    self.priority = priority
-    self.returns = returns
-    self.hasMessageID = hasMessageID
-  }
-
-  /// Reads them from a property block, decoded as `properties`; one that does not decode has none.
-  public init(_ properties: BasicProperties?, of block: Span<UInt8>) {
-    guard let properties else { return }
-    priority = properties.priority
-    hasMessageID = properties.messageID?.isEmpty == false
-    guard let headers = properties.headers else { return }
-    var table = FieldTable(headers, of: block)
-    var acquired: Int64?
-    var delivered: Int64?
-    while let field = (try? table.next(block)) ?? nil {
-      guard case .integer(let count) = field.value else { continue }
-      // All of them begin alike, and hardly any other does.
-      guard field.key.count >= 15, block[field.key.lowerBound] == UInt8(ascii: "x") else { continue }
-      let key = block.extracting(field.key)
-      if Self.isEqual(key, "x-acquired-count") { acquired = count }
-      if Self.isEqual(key, "x-delivery-count") { delivered = count }
-      if Self.isEqual(key, "x-stream-offset") { streamOffset = count }
-    }
-    returns = acquired ?? delivered
-  }
-
-  /// The same, with the block decoded here.
-  init(block: Span<UInt8>) { self.init(try? BasicProperties(block: block), of: block) }
-
-  private static func isEqual(_ key: Span<UInt8>, _ name: StaticString) -> Bool {
-    guard key.count == name.utf8CodeUnitCount else { return false }
-    // A static string's bytes live for ever, and the index is below their count.
-    for index in 0..<key.count where unsafe key[index] != name.utf8Start[index] { return false }
-    return true
   }
 }

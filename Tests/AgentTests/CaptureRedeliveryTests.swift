@@ -11,7 +11,8 @@ import Testing
     _ number: Int, redelivered: Bool = true, priority: UInt8? = nil, returns: Int64? = nil
   ) -> RedeliveryMachine.Delivery {
     .init(
-      digest: digest(number), redelivered: redelivered, marks: DeliveryMarks(priority: priority, returns: returns))
+      digest: digest(number), redelivered: redelivered, marks: DeliveryMarks(priority: priority, deliveryCount: returns)
+    )
   }
 
   /// A machine that has captured 1…n, as the journal would give it back.
@@ -24,9 +25,9 @@ import Testing
   /// Verdicts about deliveries in order.
   private static func verdicts(
     _ machine: inout RedeliveryMachine, _ deliveries: [RedeliveryMachine.Delivery],
-    _ trust: RedeliveryMachine.Trust = .exclusive
+    _ trust: RedeliveryMachine.Trust = .exclusive, on queue: QueueNature = .unknown
   ) -> [RedeliveryMachine.Verdict] {
-    machine.sessionStarted(trust)
+    machine.sessionStarted(trust, on: queue)
     return deliveries.map { machine.delivered($0) }
   }
 
@@ -78,9 +79,7 @@ import Testing
   }
 
   @Test(arguments: [
-    (RedeliveryMachine.Trust.exclusive, RedeliveryTests.delivery(8, redelivered: false)),
-    (.exclusive, RedeliveryTests.delivery(8, returns: 1)),
-    (.exclusive, RedeliveryTests.delivery(8, priority: 5)),
+    (RedeliveryMachine.Trust.exclusive, RedeliveryTests.delivery(8, priority: 5)),
     (.none, RedeliveryTests.delivery(8)),
   ])
   func `a delivery that does not fit ends the search`(
@@ -89,6 +88,12 @@ import Testing
     var machine = Self.machine(captured: 10)
     #expect(
       Self.verdicts(&machine, [first, Self.delivery(9), Self.delivery(10)], trust) == [.capture, .capture, .capture])
+  }
+
+  @Test func `what was never delivered before ends the search, and what comes again behind it is out of place`() {
+    var machine = Self.machine(captured: 10)
+    #expect(
+      Self.verdicts(&machine, [Self.delivery(8, redelivered: false), Self.delivery(9)]) == [.capture, .startOver])
   }
 
   private static func machine(prefetch: Int, captured n: Int = 10, since: Int64 = 0) -> RedeliveryMachine {
@@ -152,6 +157,8 @@ import Testing
     #expect(Self.verdicts(&machine, fitting, .sole) == [.hold, .hold, .recognised(count: 3)])
     var other = Self.machine(captured: 10)
     let rotated = [Self.delivery(8, returns: 1), Self.delivery(9, returns: 2), Self.delivery(10, returns: 2)]
+    // Another channel may bring them in order; if it does not, again and again, they are captured.
+    for _ in 0..<8 { #expect(Self.verdicts(&other, Array(rotated[..<2]), .sole) == [.hold, .startOver]) }
     #expect(Self.verdicts(&other, rotated, .sole) == [.hold, .captureHeld, .capture])
   }
 
@@ -166,7 +173,7 @@ import Testing
   @Test func `acknowledgements stop in front of the anchor until everything is settled`() {
     var machine = RedeliveryMachine(
       anchor: 3, windowLimit: 100, captured: 0, releasable: 0, window: [], priority: nil, prioritySince: 0)
-    machine.sessionStarted(.exclusive)
+    machine.sessionStarted(.exclusive, on: .unknown)
     for number in 1...10 { _ = machine.delivered(Self.delivery(number, redelivered: false)) }
     #expect(machine.committing() == 7)
     #expect(machine.canSettle && machine.settling() == 10 && !machine.canSettle)
@@ -177,7 +184,7 @@ import Testing
   @Test func `the window forgets the oldest`() {
     var machine = RedeliveryMachine(
       anchor: 1, windowLimit: 4, captured: 0, releasable: 0, window: [], priority: nil, prioritySince: 0)
-    machine.sessionStarted(.exclusive)
+    machine.sessionStarted(.exclusive, on: .unknown)
     for number in 1...100 { _ = machine.delivered(Self.delivery(number, redelivered: false)) }
     #expect(machine.window.count < 8 && machine.window.suffix(4) == (97...100).map(Self.digest)[...])
   }
@@ -276,7 +283,7 @@ import Testing
       // No id, or never delivered before: an id that a publisher used twice loses nothing.
       delivery(2, id: false), delivery(1, redelivered: false),
     ]
-    machine.sessionStarted(.none)
+    machine.sessionStarted(.none, on: .unknown)
     let verdicts = deliveries.map { machine.delivered($0) }
     #expect(verdicts == [.known, .capture, .known, .known, .capture, .known, .capture, .capture])
     #expect(machine.captured == 7 && machine.committing() == 7 && !machine.canSettle)

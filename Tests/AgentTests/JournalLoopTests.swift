@@ -66,7 +66,7 @@ struct JournalLoopTests {
           ([0, 60, 0, 0] + Array(repeating: 0, count: 8) + [0, 0] as [UInt8]).span, at: 0, into: &batch)
       }
       var inbox = JournalInbox()
-      inbox.handover = Handover(generation: 1, consumerTag: "c-1", batch: batch)
+      inbox.handover = Handover(generation: 1, consumerTag: "c-1", queue: .unknown, batch: batch)
       inbox.consuming = 1
       inbox.failed = failed
       inbox.intakeEnded = true
@@ -107,7 +107,7 @@ struct JournalLoopTests {
         ([0, 60, 0, 0] + Array(repeating: 0, count: 8) + [0, 0] as [UInt8]).span, at: 0, into: &batch)
 
       var content = JournalInbox()
-      content.handover = Handover(generation: 1, consumerTag: "c-2", batch: batch)
+      content.handover = Handover(generation: 1, consumerTag: "c-2", queue: .unknown, batch: batch)
       content.emitted = .origin + rows
       content.committed = .origin + rows
       let inbox = Monitor(content)

@@ -27,6 +27,12 @@ enum ModelMutant: CaseIterable, Hashable {
   case settlesWithoutAConnection
   /// Deliveries of a dead channel are captured because no more of them come.
   case capturesTheHeldOfADeadChannel
+  /// What comes again within a channel is captured like anything that is new.
+  case capturesWhatWasTakenBack
+  /// What comes again within a channel, and looks like the anchor, is taken for it there and then.
+  case recognisesWithinTheChannel
+  /// A channel that is given up for another goes on being read.
+  case readsOnAfterStartingOver
 }
 
 /// One configuration of broker, agent and runtime.
@@ -95,6 +101,8 @@ struct ModelAgent {
   private var outstanding: [ModelRecord] = []
   /// A settling that the broker may not have heard of yet.
   private(set) var hasSettled = false
+  /// The channel that is to be given up for another; 0 where none is.
+  private var abandoned = 0
 
   /// A new process.
   init(_ setup: ModelSetup, from record: ModelRecord) {
@@ -117,7 +125,14 @@ struct ModelAgent {
     return setup.kind == .classic ? .exclusive : .sole
   }
 
+  private var nature: QueueNature {
+    QueueNature(kind: setup.kind == .classic ? .classic : .quorum, levels: .one, countsAcquisitions: false)
+  }
+
   // MARK: The connection thread
+
+  /// The channel in use is to be closed, and another to be opened.
+  var startsOver: Bool { channel != nil && channel == abandoned }
 
   /// - Returns: The prefetch count to consume with.
   mutating func connected() -> Int {
@@ -144,15 +159,16 @@ struct ModelAgent {
   /// Decides about the batch that was handed over.
   mutating func take() {
     guard let taken = handover.take() else { return }
+    if taken.generation == abandoned && setup.mutant != .readsOnAfterStartingOver { return }
     if consumer != taken.generation {
       consumer = taken.generation
       held = []
       waiting = []
       acknowledgements.channelOpened(generation: taken.generation)
-      machine.sessionStarted(trust)
+      machine.sessionStarted(trust, on: nature)
     }
     var plan = Plan()
-    for delivery in taken.deliveries {
+    deliveries: for delivery in taken.deliveries {
       switch verdict(on: delivery) {
       case .capture: plan.rows.append(delivery)
       case .known: plan.known.append((delivery.tag, plan.rows.count))
@@ -163,6 +179,10 @@ struct ModelAgent {
           plan.recognised.append((old.tag, Int(newest) - (count - 1 - index)))
         }
         held.removeFirst(count)
+      case .startOver:
+        held = []
+        abandoned = taken.generation
+        break deliveries
       case .captureHeld:
         if setup.mutant != .dropsTheHeld { plan.rows += held }
         plan.rows.append(delivery)
@@ -272,7 +292,7 @@ struct ModelAgent {
   // MARK: When to do what
 
   /// True while the journal thread's channel is the one in use.
-  private var isConsuming: Bool { channel != nil && channel == consumer }
+  private var isConsuming: Bool { channel != nil && channel == consumer && channel != abandoned }
 
   /// Deliveries wait and may be taken for new, if nothing more can come.
   var canFallSilent: Bool {
@@ -291,7 +311,7 @@ struct ModelAgent {
     let digest = Self.digest(setup.payloads[delivery.message])
     let seen = RedeliveryMachine.Delivery(
       digest: digest, redelivered: delivery.redelivered,
-      marks: DeliveryMarks(priority: nil, returns: delivery.returns, hasMessageID: setup.byMessageID))
+      marks: DeliveryMarks(priority: nil, deliveryCount: delivery.returns, hasMessageID: setup.byMessageID))
     switch setup.mutant {
     case .trustsTheFlag where delivery.redelivered: return .recognised(count: 1)
     case .trustsTheDigest where delivery.redelivered && machine.window.suffix(setup.prefetch).contains(digest):
@@ -308,12 +328,30 @@ struct ModelAgent {
       guard verdict == .hold, held.count + 1 >= machine.unacknowledged else { return verdict }
       stopLooking()
       return .recognised(count: held.count + 1)
+    case .capturesWhatWasTakenBack:
+      var unflagged = machine
+      if machine.delivered(seen) == .startOver {
+        stopLooking(of: &unflagged)
+        machine = unflagged
+        return machine.delivered(seen)
+      }
+      machine = unflagged
+    case .recognisesWithinTheChannel:
+      var again = machine
+      if machine.delivered(seen) == .startOver {
+        again.sessionStarted(trust, on: nature)
+        machine = again
+        return machine.delivered(seen)
+      }
+      machine = again
     default: break
     }
     return machine.delivered(seen)
   }
 
-  private mutating func stopLooking() {
+  private mutating func stopLooking() { stopLooking(of: &machine) }
+
+  private func stopLooking(of machine: inout RedeliveryMachine) {
     machine = RedeliveryMachine(
       anchor: machine.anchor, windowLimit: machine.windowLimit, captured: machine.captured,
       releasable: machine.releasable, window: machine.window, priority: nil, prioritySince: 0)
@@ -328,6 +366,7 @@ struct ModelAgent {
     key.append(byte(channel ?? 0))
     key.append(byte(generation))
     key.append(byte(consumer))
+    key.append(byte(abandoned))
     key.append(byte(safe))
     key.append((machine.canSettle ? 1 : 0) | (plan == nil ? 0 : 2) | (hasSettled ? 4 : 0))
     key.append(byte(Int(machine.captured)))

@@ -19,6 +19,9 @@ struct ModelDelivery: Hashable {
 ///     suffix of them back.
 ///   - A quorum queue serves returned messages first, in the order of their delivery, counts returns, checks out as many
 ///     messages as the prefetch count allows in one step, and loses no acknowledgement that it has processed.
+///   - A quorum queue whose leader loses the consumer's node for a moment takes back what the consumer holds and delivers
+///     it again on the same channel, with new tags; acknowledgements of the older tags mean nothing then.
+///   - Somebody else can look at a message and give it back: it is flagged then, and counted.
 struct ModelBroker {
   enum Kind: Hashable { case classic, quorum }
 
@@ -111,6 +114,28 @@ struct ModelBroker {
       for message in back { counts[message] += 1 }
       ready.insert(contentsOf: back, at: returned)
       returned += back.count
+    }
+  }
+
+  /// The queue takes back what the consumer holds, on a channel that lives on. What is on its way still arrives.
+  mutating func takeBack() {
+    let back = unacked.map(\.message)
+    unacked = []
+    for message in back { counts[message] += 1 }
+    ready.insert(contentsOf: back, at: returned)
+    returned += back.count
+  }
+
+  /// True where somebody else can take a message.
+  var canBeLookedAt: Bool { ready.count > returned }
+
+  /// Somebody else takes the first message that nobody had, and gives it back.
+  mutating func lookedAt() {
+    switch kind {
+    case .classic: counts[ready[returned]] = 1
+    case .quorum:
+      counts[ready[returned]] += 1
+      returned += 1
     }
   }
 

@@ -86,6 +86,16 @@ struct RedeliveryModelTests {
     }
   }
 
+  /// What somebody else gave back looks like what the queue took back from us. On a quorum queue its place changes by that,
+  /// which costs duplicates; and it breaks the precondition of a sole consumer, so nothing is said of what looks alike.
+  @Test(arguments: Deployment.all, ModelPayloads.allCases)
+  func `messages that somebody looks at and gives back are not lost`(deployment: Deployment, payloads: ModelPayloads) {
+    guard deployment.kind == .classic || payloads.areTellable else { return }
+    let total = Total(150, payloads, faults: ModelWorld.Fault.usual + [.lookedAt, .lookedAt]) { deployment.setup($0) }
+    #expect(total.score.lost == 0)
+    if payloads.areTellable && deployment.kind == .classic { #expect(total.score.duplicated == 0) }
+  }
+
   @Test(arguments: [ModelBroker.Kind.classic, .quorum], [ModelPayloads.distinct, .marked])
   func `an anchor that the queue has dropped loses nothing that can be told apart`(
     kind: ModelBroker.Kind, payloads: ModelPayloads
@@ -192,6 +202,10 @@ struct RedeliveryModelTests {
           let total = Total(60, payloads) { deployment.setup($0, settles: settles, mutant: mutant) }
           if total.score.lost > 0 || payloads.areTellable && total.score.duplicated > 0 { return true }
         }
+      }
+      for payloads in [ModelPayloads.few, .same] where deployment.kind == .classic {
+        let faults = ModelWorld.Fault.usual + [.lookedAt, .lookedAt, .lookedAt]
+        if Total(150, payloads, faults: faults, { deployment.setup($0, mutant: mutant) }).score.lost > 0 { return true }
       }
       guard deployment.mode == .journaled else { continue }
       let faults = ModelWorld.Fault.usual + [.anchorLoss]

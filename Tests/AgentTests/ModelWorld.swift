@@ -13,9 +13,13 @@ struct ModelWorld {
     case agentCrash, connectionLoss, brokerCrash, brokerRestart
     /// The connection is lost, and what came back although it is journaled expires: the anchor is gone.
     case anchorLoss
+    /// A quorum queue takes back what the channel holds; the channel lives on.
+    case takenBack
+    /// Somebody else looks at a message and gives it back.
+    case lookedAt
 
     /// Those under which nothing that can be told apart may be duplicated.
-    static let usual: [Fault] = [.agentCrash, .connectionLoss, .brokerCrash, .brokerRestart]
+    static let usual: [Fault] = [.agentCrash, .connectionLoss, .brokerCrash, .brokerRestart, .takenBack]
   }
 
   enum Step: Hashable {
@@ -30,6 +34,8 @@ struct ModelWorld {
     case processAcknowledgement
     case silence
     case settle
+    /// The agent closes the channel, of its own accord, and everything that it has sent is handled.
+    case startOver
     /// Documents and a checkpoint for everything journaled.
     case emit
     /// The runtime commits so many checkpoints at once.
@@ -72,6 +78,7 @@ struct ModelWorld {
       steps.append(.take)
     }
     if agent.plan != nil { steps.append(.commit) }
+    if agent.startsOver { steps.append(.startOver) }
     if agent.mailbox != nil { steps.append(.sendAcknowledgement) }
     if !broker.toBroker.isEmpty { steps.append(.processAcknowledgement) }
     if setup.mode == .committed {
@@ -91,6 +98,13 @@ struct ModelWorld {
   func outcomes(of fault: Fault) -> [Step] {
     // A settling that the broker does not hear of costs duplicates; that is known, and not asked about here.
     guard !agent.hasSettled else { return [] }
+    switch fault {
+    case .takenBack:
+      return broker.kind == .quorum && broker.isConnected && !broker.unacked.isEmpty
+        ? [.fault(fault, surviving: 0, forgotten: 0)] : []
+    case .lookedAt: return broker.canBeLookedAt ? [.fault(fault, surviving: 0, forgotten: 0)] : []
+    case .agentCrash, .connectionLoss, .brokerCrash, .brokerRestart, .anchorLoss: break
+    }
     let forgettable = fault == .brokerCrash ? broker.undurable.count + broker.unacked.count : 0
     return (0...broker.toBroker.count).flatMap { surviving in
       (0...min(forgettable, setup.regressLimit)).map { .fault(fault, surviving: surviving, forgotten: $0) }
@@ -112,6 +126,9 @@ struct ModelWorld {
     case .processAcknowledgement: broker.processAcknowledgement()
     case .silence: agent.silence()
     case .settle: agent.settle()
+    case .startOver:
+      broker.disconnect(surviving: broker.toBroker.count)
+      agent.disconnected()
     case .emit:
       runtime.receive(ModelCheckpoint(documents: Array(rows[emitted...]), state: agent.checkpoint(journal)))
       emitted = rows.count
@@ -127,8 +144,14 @@ struct ModelWorld {
   }
 
   private mutating func strike(_ fault: Fault, _ surviving: Int, _ forgotten: Int) {
-    broker.disconnect(surviving: surviving)
     switch fault {
+    case .takenBack: return broker.takeBack()
+    case .lookedAt: return broker.lookedAt()
+    case .agentCrash, .connectionLoss, .brokerCrash, .brokerRestart, .anchorLoss:
+      broker.disconnect(surviving: surviving)
+    }
+    switch fault {
+    case .takenBack, .lookedAt: break
     case .connectionLoss: agent.disconnected()
     case .anchorLoss:
       let journaled = Set(rows)

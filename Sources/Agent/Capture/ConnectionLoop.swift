@@ -30,6 +30,8 @@ struct ConnectionLoop {
 
   private enum End: Equatable {
     case stopped
+    /// The queue delivers again what the channel held, and a new channel is to begin at once.
+    case startOver
     case failed(CaptureFailure)
   }
 
@@ -59,6 +61,15 @@ struct ConnectionLoop {
         generation += 1
         switch session(generation, consuming: { machine.consuming() }) {
         case .stopped: return nil
+        case .startOver:
+          log.warning(
+            """
+            the queue took back what was not acknowledged and delivers it again on the same channel, as quorum queues do when \
+            the nodes of a cluster lose each other for a moment; consuming anew, so that it is recognised
+            """)
+          status.changed(
+            to: .reconnecting(cause: "taken_back", reason: "the queue delivers again what it had delivered"))
+          action = .connect
         case .failed(let failure):
           lastFailure = failure
           action = machine.failed(failure, jitter: random() * 2 - 1)
@@ -92,7 +103,7 @@ struct ConnectionLoop {
       status.changed(to: .connecting)
       let connection = try topology.connect()
       let tag = topology.consumerTag(generation)
-      let queue = try topology.consume(on: connection, tag: tag)
+      let (queue, nature) = try topology.consume(on: connection, tag: tag)
       consuming()
       inbox.update { $0.consuming = generation }
       defer { inbox.update { $0.consuming = nil } }
@@ -106,7 +117,7 @@ struct ConnectionLoop {
         ])
       status.changed(to: .consuming)
       do throws(AMQPError) {
-        return try consume(on: connection, generation, tag)
+        return try consume(on: connection, generation, tag, nature)
       } catch {
         throw topology.explained(error)
       }
@@ -115,7 +126,9 @@ struct ConnectionLoop {
     }
   }
 
-  private func consume(on connection: Connection, _ generation: Int, _ tag: String) throws(AMQPError) -> End {
+  private func consume(
+    on connection: Connection, _ generation: Int, _ tag: String, _ queue: QueueNature
+  ) throws(AMQPError) -> End {
     var spare = DeliveryBatch()
     var acknowledgedTag: UInt64 = 0
     let consumer = topology.configuration.consumer
@@ -124,7 +137,12 @@ struct ConnectionLoop {
       var commands = mailbox.take()
       if let returned = commands.spare.take() { spare = returned }
       try obey(commands, on: connection, generation, &acknowledgedTag)
-      if commands.stop { return try stop(connection, generation, tag, &spare, &acknowledgedTag) }
+      if commands.stop { return try stop(connection, generation, tag, queue, &spare, &acknowledgedTag) }
+      if commands.startOver == generation {
+        // What is lost by a close that fails comes again all the same.
+        try? connection.close()
+        return .startOver
+      }
 
       let before = connection.batch.deliveries.count
       let received = try connection.receive(deliveries: Self.batchDeliveries, bytes: Self.batchBytes)
@@ -149,7 +167,7 @@ struct ConnectionLoop {
         fresh: fresh, waiting: connection.batch.deliveries.count, bytes: connection.batch.byteCount,
         unacknowledged: newest - acknowledgedTag, at: SystemClock.now())
       if !connection.batch.isEmpty && (received == .full || isEnough) {
-        handOver(connection, generation, tag, &spare)
+        handOver(connection, generation, tag, queue, &spare)
         if connection.batch.isEmpty { gathering.handedOver() }
       }
       switch received {
@@ -180,11 +198,13 @@ struct ConnectionLoop {
   }
 
   /// Hands the batch to the journal if it has none waiting.
-  private func handOver(_ connection: Connection, _ generation: Int, _ tag: String, _ spare: inout DeliveryBatch) {
+  private func handOver(
+    _ connection: Connection, _ generation: Int, _ tag: String, _ queue: QueueNature, _ spare: inout DeliveryBatch
+  ) {
     guard inbox.read({ $0.handover == nil }) else { return }
     let batch = connection.takeBatch(refilling: spare)
     spare = DeliveryBatch()
-    inbox.update { $0.handover = Handover(generation: generation, consumerTag: tag, batch: batch) }
+    inbox.update { $0.handover = Handover(generation: generation, consumerTag: tag, queue: queue, batch: batch) }
   }
 
   private func linger() {
@@ -194,12 +214,12 @@ struct ConnectionLoop {
 
   /// Stops consuming, journals what has arrived, waits for the acknowledgements that are due, says goodbye.
   private func stop(
-    _ connection: Connection, _ generation: Int, _ tag: String, _ spare: inout DeliveryBatch,
+    _ connection: Connection, _ generation: Int, _ tag: String, _ queue: QueueNature, _ spare: inout DeliveryBatch,
     _ acknowledgedTag: inout UInt64
   ) throws(AMQPError) -> End {
     if !keepsConsumer { try connection.cancel(tag: tag) }
     while !connection.batch.isEmpty {
-      handOver(connection, generation, tag, &spare)
+      handOver(connection, generation, tag, queue, &spare)
       if connection.batch.isEmpty { break }
       try connection.wait(until: SystemClock.now() + 1, wakeup: mailbox.wakeup, reading: false)
       let commands = mailbox.take()

@@ -7,6 +7,8 @@ struct Handover: Sendable {
   var generation: Int
   /// The consumer tag in use on it.
   var consumerTag: String
+  /// What kind of queue it is of.
+  var queue: QueueNature
   var batch: DeliveryBatch
 }
 
@@ -54,6 +56,8 @@ struct ConnectionCommands: Sendable {
   var rejected: [Acknowledgement] = []
   /// A batch whose memory can be used again.
   var spare: DeliveryBatch?
+  /// The channel of this generation is to be given up for another: its queue delivers again what it holds.
+  var startOver: Int?
   /// Stop consuming, hand over what has arrived, end.
   var stop = false
   /// Everything that may be acknowledged was; the connection can be closed.

@@ -86,6 +86,9 @@ struct Intake {
     var passed: [UInt64] = []
     /// Tags of messages that `document.oversize: reject` sends to the dead-letter exchange.
     var rejected: [UInt64] = []
+    /// The queue delivers again what this channel holds: what follows in the batch, and on the channel, is not decided about
+    /// and not acknowledged; a new channel is to bring it again.
+    var startsOver = false
     /// The capture must end before this message: `document.oversize: fail`.
     var failure: CaptureFailure?
 
@@ -156,9 +159,9 @@ struct Intake {
   }
 
   /// A new consumer on a new channel: what waits of the old one will come again.
-  mutating func sessionStarted(_ trust: RedeliveryMachine.Trust) {
+  mutating func sessionStarted(_ trust: RedeliveryMachine.Trust, on queue: QueueNature) {
     held = Held()
-    redelivery?.sessionStarted(trust)
+    redelivery?.sessionStarted(trust, on: queue)
   }
 
   /// Decides about the deliveries in order. Stops in front of a message that must end the capture.
@@ -192,10 +195,14 @@ struct Intake {
         plan.items.append(item)
         continue
       }
-      let digest = digests.digest(delivery, of: batch, properties: properties)
-      item.digest = digest
-      switch redelivery!.delivered(.init(digest: digest, redelivered: delivery.redelivered, marks: marks)) {
+      let seen = look(at: delivery, properties, marks, of: batch)
+      item.digest = seen.digest
+      switch redelivery!.delivered(seen) {
       case .capture: plan.items.append(item)
+      case .startOver:
+        held = Held()
+        plan.startsOver = true
+        return plan
       case .known: plan.known.append((item.tag, plan.items.count))
       case .hold: hold(item, batch, plan.rendered)
       case .holdBehindOld(let count, let newest):
@@ -273,6 +280,24 @@ extension Intake {
         return documentRenderer.oversize(row, consumer: consumer)
       }
     }
+  }
+
+  /// What there is to know of a delivery, where redeliveries are recognised.
+  private func look(
+    at delivery: DeliveryBatch.Delivery, _ properties: BasicProperties?, _ marks: DeliveryMarks, of batch: DeliveryBatch
+  ) -> RedeliveryMachine.Delivery {
+    let form = redelivery!.digestForm
+    func digest(_ form: DigestForm) -> DeliveryDigest {
+      digests.digest(delivery, of: batch, properties: properties, form: form)
+    }
+    var seen = RedeliveryMachine.Delivery(digest: digest(form), redelivered: delivery.redelivered, marks: marks)
+    if delivery.redelivered, redelivery!.comparesDigests {
+      for other in redelivery!.otherForms(of: marks) {
+        let digest = digest(other)
+        if digest != seen.digest { seen.otherDigests.append(digest) }
+      }
+    }
+    return seen
   }
 
   private func tooLarge(_ item: Item, _ batch: DeliveryBatch, _ size: Int) -> CaptureFailure {

@@ -113,6 +113,8 @@ struct JournalLoop {
     var written: Written
     var space: SpaceGate
     var consumer: (generation: Int, record: ConsumerRecord)?
+    /// A channel on which nothing is decided any more: its queue delivers again what it holds.
+    var abandoned: Int?
     /// When the last batch was written, on `SystemClock`.
     var lastBatch = SystemClock.now()
     /// Up to here the emitter was asked to release the anchor.
@@ -152,11 +154,13 @@ struct JournalLoop {
 
   /// Writes a batch, and lets the broker forget what is safe by that.
   private func take(_ handover: Handover, _ writer: inout Writer) throws {
+    // What comes on it comes again on the next one.
+    guard writer.abandoned != handover.generation else { return mailbox.reuse(handover.batch) }
     if writer.consumer?.generation != handover.generation {
       let record = try retrying { try journal.beginConsumer(tag: handover.consumerTag) }
       writer.consumer = (handover.generation, record)
       writer.machine?.channelOpened(generation: handover.generation)
-      writer.intake.sessionStarted(redelivery?.trust ?? .none)
+      writer.intake.sessionStarted(redelivery?.trust ?? .none, on: handover.queue)
     }
     try waitForSpace(&writer)
     let plan = writer.intake.prepare(handover.batch, consumer: writer.consumer!.record)
@@ -167,6 +171,10 @@ struct JournalLoop {
     }
     try write(plan, of: handover.batch, &writer)
     status.count { $0.rejected += plan.rejected.count }
+    if plan.startsOver {
+      writer.abandoned = handover.generation
+      mailbox.post { $0.startOver = handover.generation }
+    }
     if let failure = plan.failure { throw failure }
     try journal.maintain(idle: false)
   }
@@ -246,7 +254,7 @@ struct JournalLoop {
 
   /// True while the channel of the last batch consumes.
   private func isConsuming(_ writer: Writer) -> Bool {
-    guard let generation = writer.consumer?.generation else { return false }
+    guard let generation = writer.consumer?.generation, generation != writer.abandoned else { return false }
     return inbox.read { $0.consuming == generation }
   }
 

@@ -12,12 +12,15 @@ struct Topology: Sendable {
   let prefetch: Int?
   /// Where to go on; nil where the queue is no stream.
   let stream: StreamResumption?
+  /// Redeliveries are recognised by their place in the queue, so that its nature matters.
+  let asksForNature: Bool
 
   init(
     configuration: EndpointConfiguration, connectionName: String, sessionID: String, prefetch: Int? = nil,
-    stream: StreamResumption? = nil
+    stream: StreamResumption? = nil, asksForNature: Bool = false
   ) {
     self.stream = stream
+    self.asksForNature = asksForNature
     self.configuration = configuration
     self.prefetch = prefetch
     self.connectionName = connectionName
@@ -60,24 +63,64 @@ struct Topology: Sendable {
 
   /// Declares as `queue.declare` says, binds, sets the prefetch count and consumes.
   ///
-  /// - Returns: What the broker says about the queue; nil where it is not asked (`queue.declare: none`).
-  func consume(on connection: Connection, tag: String) throws(CaptureFailure) -> QueueStatus? {
+  /// - Returns: What the broker says about the queue, nil where it is not asked (`queue.declare: none`), and what kind of
+  ///   queue it is.
+  func consume(on connection: Connection, tag: String) throws(CaptureFailure) -> (QueueStatus?, QueueNature) {
     do throws(AMQPError) {
       let status = try declare(on: connection)
+      let nature = try nature(on: connection)
       try connection.setPrefetch(UInt16(prefetch ?? configuration.consumer.prefetchCount))
       var arguments = configuration.consumer.arguments
       // The offset of the configuration is where the first start begins.
       if let next = stream?.next { arguments[StreamResumption.key] = .integer(next) }
+      // Else a mirrored queue whose master goes away delivers again within this channel, without a word. Only classic
+      // queues are mirrored, and the others refuse the argument.
+      // https://www.rabbitmq.com/docs/3.13/ha#cancellation
+      if nature.kind == .classic, arguments[Self.cancelOnFailover] == nil {
+        arguments[Self.cancelOnFailover] = .bool(true)
+      }
       try connection.consume(
         Consumption(
           queue: configuration.queue.name, noAck: configuration.consumer.noAck,
           exclusive: configuration.consumer.exclusive, arguments: try Self.table(arguments)),
         tag: tag)
-      return status
+      return (status, nature)
     } catch {
       throw explained(error)
     }
   }
+
+  /// The consume argument by which a mirrored queue cancels its consumers at a failover.
+  static let cancelOnFailover = "x-cancel-on-ha-failover"
+
+  /// What kind of queue it is: by its declared type, or by asking.
+  ///
+  /// A queue that was just declared without a type is a classic one, or what the virtual host's default is. Declaring it
+  /// once more as a classic one changes nothing, and fails if it is another:
+  /// https://www.rabbitmq.com/docs/queues#optional-arguments
+  private func nature(on connection: Connection) throws(AMQPError) -> QueueNature {
+    let arguments = configuration.queue.arguments
+    var type = arguments[Self.queueType]?.stringValue
+    if type == nil, asksForNature, configuration.queue.declaration == .active {
+      var asking = try queue()
+      asking.arguments.append(Self.queueType, .string("classic"))
+      do throws(AMQPError) {
+        _ = try connection.declareQueue(asking)
+        type = "classic"
+      } catch {
+        guard case .channelClosed(_, let text) = error.kind else { throw error }
+        try connection.reopenChannel()
+        if let mismatch = Self.mismatch(text), mismatch.argument == Self.queueType { type = mismatch.found }
+      }
+    }
+    // Of a queue that was not declared here, the settings may not say all.
+    let hasLevels: Bool? =
+      arguments["x-max-priority"] != nil
+      ? true : configuration.queue.declaration == .active || type != nil ? false : nil
+    return QueueNature(type: type, hasLevels: hasLevels, brokerVersion: connection.server.version)
+  }
+
+  private static let queueType = "x-queue-type"
 
   /// What can be declared ahead of the capture: all that ``declare(on:)`` does, save that an exclusive queue would be
   /// gone with this connection, and is held by a capture that still runs.

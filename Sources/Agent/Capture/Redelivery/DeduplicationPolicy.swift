@@ -79,6 +79,10 @@ struct DeduplicationPolicy: Equatable, Sendable {
       self.init(trust: .sole, reason: "the queue has a single active consumer")
     } else if configuration.queue.exclusive {
       self = off("an exclusive queue is gone with its connection, and nothing is redelivered")
+    } else if consumer.exclusive && arguments["x-queue-type"] == .string("quorum") {
+      self = off(
+        "quorum queues ignore consumer.exclusive; declare the queue with x-single-active-consumer, or set "
+          + "consumer.deduplicate: assert")
     } else if consumer.exclusive {
       self.init(trust: .exclusive, reason: "the queue is consumed exclusively")
     } else {

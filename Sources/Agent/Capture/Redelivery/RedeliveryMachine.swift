@@ -22,6 +22,12 @@ import AMQP
 ///   - A delivery is recognised only by position behind the anchor, never by the broker's redelivered flag; the flag only
 ///     refuses.
 ///
+/// A queue may also deliver again in the middle of a session: a quorum queue takes back what its consumer holds when its
+/// leader loses the consumer's node for a moment, and delivers it anew on the same channel, with new tags. What that looks
+/// like can also be a message that somebody else has had and given back, and then nothing of ours comes back with it. So
+/// nothing is recognised there and then: the machine asks for a new channel (`startOver`), on whose deliveries the
+/// argument above holds. What was delivered and not captured comes again on it.
+///
 /// Where publishers give messages unique ids, a ledger does it without regard to place: a redelivery that is equal to one of
 /// the last captured messages, its id included, is that message. It needs no anchor and no order, and bears other
 /// consumers. A message without an id, or one that is not marked redelivered, is new.
@@ -30,9 +36,15 @@ import AMQP
 struct RedeliveryMachine {
   /// What is known of one delivery.
   struct Delivery: Equatable, Sendable {
+    /// As it is stored if the delivery is captured.
     var digest: DeliveryDigest
+    /// As which it may have been stored before, of one that is redelivered: under other settings, or by version 0.1.0.
+    var otherDigests: [DeliveryDigest] = []
     var redelivered: Bool
     var marks = DeliveryMarks()
+
+    /// Whether a captured message with the digest `stored` may be this one.
+    func matches(_ stored: DeliveryDigest) -> Bool { stored == digest || otherDigests.contains(stored) }
   }
 
   enum Verdict: Equatable {
@@ -48,11 +60,15 @@ struct RedeliveryMachine {
     case recognised(count: Int)
     /// This one is among the captured ones, whichever it is.
     case known
+    /// The queue delivers again what this channel holds: neither this delivery nor those that wait are decided about, nor
+    /// anything that follows on this channel. They come again on a new one, which is asked for.
+    case startOver
   }
 
   /// Why deliveries of a session can be recognised by position.
   enum Trust: Equatable, Sendable {
-    /// This is the only consumer, and the queue is no quorum queue: those ignore exclusive consumption.
+    /// The broker has granted exclusive consumption, if the queue is no quorum queue: those ignore it. There a redelivery
+    /// differs by its headers from what was captured, since digests cover them all (``DigestForm/complete``).
     case exclusive
     /// This is the only consumer, on a queue of any type (single active consumer, or the operator's word).
     case sole
@@ -61,12 +77,26 @@ struct RedeliveryMachine {
   }
 
   private enum State {
-    /// Everything that comes is new. Leaves by `sessionStarted`.
+    /// Everything that comes is new. Leaves by `sessionStarted`; `startOver` asks for that.
     case flowing
     /// The anchor is looked for; `held` came so far, and may be what is in the window from any of `candidates` on.
-    /// Leaves by recognition, by a delivery that does not fit, or by silence.
+    /// Leaves by recognition, by a delivery that does not fit, by silence, or by starting over.
     case matching(Trust, held: [Delivery], candidates: [Int])
   }
+
+  /// What a session has shown so far.
+  private struct Session {
+    var trust = Trust.none
+    var queue = QueueNature.unknown
+    /// How often the queue had taken back the last delivery; nil before the first.
+    var returns: Int64?
+    /// A message came that was never delivered before. Without a return, all that follow are such, too.
+    var sawFresh = false
+  }
+
+  /// How often a channel is given up for another before something new comes: then what comes again is captured again. Each
+  /// costs a delivery of what is unacknowledged, of the 20 that a quorum queue of RabbitMQ 4 grants by default.
+  private static let startOverLimit = 8
 
   /// The window's digests where messages are recognised by their ids; nil where by position.
   private var ledger: Set<DeliveryDigest>?
@@ -77,13 +107,16 @@ struct RedeliveryMachine {
   /// How many deliveries can wait: the broker sends no more before one is acknowledged.
   let prefetch: Int
   private var state = State.flowing
+  private var session = Session()
+  /// How often it has started over since something new came.
+  private var startedOver = 0
   /// How many messages were captured.
   private(set) var captured: Int64
   /// Acknowledgements up to this one are allowed once it is durable.
   private(set) var releasable: Int64
   /// Digests of the newest captured messages, the newest last.
   private(set) var window: [DeliveryDigest]
-  /// The newest message's priority, and the first message from which on all had it.
+  /// The newest message's priority, or one for all of its level, and the first message from which on all had it.
   private(set) var priority: UInt8?
   private(set) var prioritySince: Int64
 
@@ -123,7 +156,10 @@ struct RedeliveryMachine {
   }
 
   /// A new consumer on a new channel. What waited of the old one will come again.
-  mutating func sessionStarted(_ trust: Trust) {
+  mutating func sessionStarted(_ trust: Trust, on queue: QueueNature) {
+    // Quorum queues ignore exclusive consumption: others may consume as well.
+    let trust = trust == .exclusive && queue.kind == .quorum ? Trust.none : trust
+    session = Session(trust: trust, queue: queue)
     switch trust {
     case .none: state = .flowing
     case .exclusive, .sole:
@@ -131,21 +167,61 @@ struct RedeliveryMachine {
     }
   }
 
+  /// True while redeliveries are looked at more closely: their ``Delivery/otherDigests`` matter.
+  var comparesDigests: Bool {
+    switch state {
+    case .matching: true
+    case .flowing: ledger != nil || session.trust != .none && unacknowledged > 0
+    }
+  }
+
+  /// Which headers the digests of captured messages cover.
+  var digestForm: DigestForm {
+    switch (session.trust, session.queue.kind) {
+    // Headers of the broker's names are the publisher's there, and tell messages apart.
+    case (_, .classic), (.exclusive, .unknown): .complete
+    case (.exclusive, .quorum), (.sole, _), (.none, _): .withoutBrokers
+    }
+  }
+
+  /// Other forms of digests under which a redelivery with these marks may have been stored.
+  func otherForms(of marks: DeliveryMarks) -> [DigestForm] {
+    switch (session.trust, session.queue.kind) {
+    case (.none, _): ledger == nil ? [] : [.first, digestForm == .complete ? .withoutBrokers : .complete]
+    case (.exclusive, .unknown):
+      // If this is a quorum queue after all, the broker's headers must tell: only a complete digest has them.
+      marks.deliveryCount == nil && marks.acquiredCount == nil ? [.withoutBrokers, .first] : []
+    case (_, .classic): [.withoutBrokers, .first]
+    case (_, .quorum), (.sole, .unknown): [.first, .complete]
+    }
+  }
+
   /// The next delivery of the session, in the broker's order.
   mutating func delivered(_ delivery: Delivery) -> Verdict {
+    let returns = delivery.redelivered ? session.queue.returns(of: delivery.marks) : 0
+    defer {
+      session.returns = returns
+      if !delivery.redelivered { session.sawFresh = true }
+    }
     switch state {
     case .flowing:
-      if let ledger, delivery.redelivered, delivery.marks.hasMessageID, ledger.contains(delivery.digest) {
+      if let ledger, delivery.redelivered, delivery.marks.hasMessageID,
+        ([delivery.digest] + delivery.otherDigests).contains(where: ledger.contains)
+      {
         return .known
       }
+      if isTakenBack(delivery, returns), startsOver() { return .startOver }
+      // Only what is new ends: what is captured once more could go on for ever.
+      if !delivery.redelivered { startedOver = 0 }
       capture(delivery)
       return .capture
     case .matching(let trust, let held, let candidates):
-      guard fits(delivery, behind: held.last, trust) else { return fail(held, delivery) }
+      if !held.isEmpty, isTakenBack(delivery, returns), startsOver() { return .startOver }
+      guard fits(delivery, returns, behind: held.last, trust) else { return fail(held, delivery) }
       let length = held.count + 1
       // A candidate is where in the window the first delivery may stand; each further one must continue it.
       let remaining = candidates.filter {
-        $0 + length <= window.count && window[$0 + length - 1] == delivery.digest
+        $0 + length <= window.count && delivery.matches(window[$0 + length - 1])
       }
       if length >= unacknowledged, remaining.last == window.count - length, hasOnePriority(last: length) {
         state = .flowing
@@ -169,12 +245,31 @@ struct RedeliveryMachine {
     }
   }
 
+  /// True if the queue seems to deliver again what this channel holds. A message that has been delivered before comes in
+  /// front of one that has not, and one that was taken back more often in front of those that were less often; so one
+  /// that is out of this order was taken back since. It looks like one that may be unacknowledged, too.
+  private func isTakenBack(_ delivery: Delivery, _ returns: Int64) -> Bool {
+    guard session.trust != .none, delivery.redelivered, unacknowledged > 0, let last = session.returns else {
+      return false
+    }
+    guard session.sawFresh || countsReturns && returns > last else { return false }
+    return window.suffix(max(prefetch, unacknowledged)).contains { delivery.matches($0) }
+  }
+
+  /// Whether another channel is to be tried; not for ever.
+  private mutating func startsOver() -> Bool {
+    guard startedOver < Self.startOverLimit else { return false }
+    startedOver += 1
+    state = .flowing
+    return true
+  }
+
   /// How many of `length` deliveries that wait may be acknowledged although the anchor has not come yet, and which captured
   /// one the last of them is, at most the true one: wherever in the window they stand.
   private func beginning(of length: Int, _ candidates: [Int]) -> (count: Int, newest: Int64) {
     guard let first = candidates.first, let last = candidates.last else { return (0, 0) }
     let before = captured - Int64(window.count)
-    guard prioritySince <= before + Int64(first) + 1 else { return (0, 0) }
+    guard session.queue.levels == .one || prioritySince <= before + Int64(first) + 1 else { return (0, 0) }
     let count = max(0, min(length, window.count - unacknowledged - last))
     return (count, before + Int64(first + count))
   }
@@ -204,23 +299,32 @@ struct RedeliveryMachine {
     return releasable
   }
 
-  /// Order of the queue, as far as the delivery itself can tell.
-  private func fits(_ delivery: Delivery, behind previous: Delivery?, _ trust: Trust) -> Bool {
-    // What was never delivered before is not old.
-    guard delivery.redelivered, delivery.marks.priority == priority else { return false }
-    switch trust {
-    case .none: return false
-    case .exclusive:
-      // Only quorum queues count returns, and they ignore exclusive consumption.
-      return delivery.marks.returns == nil
-    case .sole:
-      // A message that was returned more often than the one before it is out of its place.
-      guard let previous else { return true }
-      return (delivery.marks.returns ?? 0) <= (previous.marks.returns ?? 0)
+  /// Whether the broker counts in the headers how often it has taken a message back.
+  private var countsReturns: Bool {
+    switch session.queue.kind {
+    case .classic: false
+    case .quorum: true
+    // Exclusive consumption is a classic queue's, else nothing is recognised anyway.
+    case .unknown: session.trust == .sole
     }
   }
 
-  private func hasOnePriority(last count: Int) -> Bool { prioritySince <= captured - Int64(count) + 1 }
+  /// Order of the queue, as far as the delivery itself can tell.
+  private func fits(_ delivery: Delivery, _ returns: Int64, behind previous: Delivery?, _ trust: Trust) -> Bool {
+    // What was never delivered before is not old.
+    guard trust != .none, delivery.redelivered else { return false }
+    let levels = session.queue.levels
+    guard levels == .one || levels.level(of: delivery.marks.priority) == levels.level(of: priority) else {
+      return false
+    }
+    // A message that was returned more often than the one before it is out of its place.
+    guard countsReturns, previous != nil, let last = session.returns else { return true }
+    return returns <= last
+  }
+
+  private func hasOnePriority(last count: Int) -> Bool {
+    session.queue.levels == .one || prioritySince <= captured - Int64(count) + 1
+  }
 
   private mutating func fail(_ held: [Delivery], _ delivery: Delivery) -> Verdict {
     state = .flowing
@@ -231,10 +335,9 @@ struct RedeliveryMachine {
 
   private mutating func capture(_ delivery: Delivery) {
     captured += 1
-    if window.isEmpty || delivery.marks.priority != priority {
-      priority = delivery.marks.priority
-      prioritySince = captured
-    }
+    let level = session.queue.levels.level(of: delivery.marks.priority)
+    if window.isEmpty || level != session.queue.levels.level(of: priority) { prioritySince = captured }
+    priority = level
     window.append(delivery.digest)
     ledger?.insert(delivery.digest)
     // Cut now and then, not at every message: removing from the front moves everything.

@@ -1,0 +1,209 @@
+import AMQP
+import Testing
+
+@testable import Agent
+
+/// What kind of queue it is decides what a redelivery looks like, and a queue may deliver again within a channel.
+struct CaptureTakenBackTests {
+  private static let classic = QueueNature(kind: .classic, levels: .one, countsAcquisitions: false)
+  private static let quorum = QueueNature(kind: .quorum, levels: .one, countsAcquisitions: false)
+  private static let quorum4 = QueueNature(kind: .quorum, levels: .two, countsAcquisitions: true)
+
+  private static func digest(_ number: Int) -> DeliveryDigest { DeliveryDigest(high: UInt64(number), low: 7) }
+
+  private static func old(
+    _ number: Int, _ returns: Int64? = nil, priority: UInt8? = nil, acquired: Int64? = nil
+  ) -> RedeliveryMachine.Delivery {
+    .init(
+      digest: digest(number), redelivered: true,
+      marks: DeliveryMarks(priority: priority, deliveryCount: returns, acquiredCount: acquired))
+  }
+
+  private static func new(
+    _ number: Int, priority: UInt8? = nil, returns: Int64? = nil
+  ) -> RedeliveryMachine.Delivery {
+    .init(
+      digest: digest(number), redelivered: false, marks: DeliveryMarks(priority: priority, deliveryCount: returns))
+  }
+
+  /// A machine in a session that has captured 1…n, all of them new.
+  private static func flowing(
+    _ n: Int, _ trust: RedeliveryMachine.Trust = .sole, on queue: QueueNature = quorum,
+    priority: (Int) -> UInt8? = { _ in nil }
+  ) -> RedeliveryMachine {
+    var machine = RedeliveryMachine(
+      anchor: 3, windowLimit: 100, captured: 0, releasable: 0, window: [], priority: nil, prioritySince: 0, prefetch: 12
+    )
+    machine.sessionStarted(trust, on: queue)
+    for number in 1...n { #expect(machine.delivered(new(number, priority: priority(number))) == .capture) }
+    _ = machine.committing()
+    return machine
+  }
+
+  private static func verdicts(
+    _ machine: inout RedeliveryMachine, _ deliveries: [RedeliveryMachine.Delivery]
+  ) -> [RedeliveryMachine.Verdict] { deliveries.map { machine.delivered($0) } }
+
+  // MARK: Within a channel
+
+  @Test func `a queue that delivers again within the channel is asked to on another, and recognised there`() {
+    var machine = Self.flowing(10)
+    #expect(machine.delivered(Self.old(8, 1)) == .startOver)
+    #expect(machine.captured == 10)
+    machine.sessionStarted(.sole, on: Self.quorum)
+    #expect(
+      Self.verdicts(&machine, [Self.old(8, 2), Self.old(9, 2), Self.old(10, 2), Self.new(11)]) == [
+        .hold, .hold, .recognised(count: 3), .capture,
+      ])
+  }
+
+  @Test func `it may do so before anything new came, and while deliveries wait`() {
+    var machine = Self.flowing(10)
+    machine.sessionStarted(.sole, on: Self.quorum)
+    // 8, 9, 10 are old; 11 and 12 had been delivered and not captured.
+    #expect(
+      Self.verdicts(&machine, [8, 9, 10, 11, 12].map { Self.old($0, 1) }) == [
+        .hold, .hold, .recognised(count: 3), .capture, .capture,
+      ])
+    _ = machine.committing()
+    #expect(machine.delivered(Self.old(10, 2)) == .startOver)
+    machine.sessionStarted(.sole, on: Self.quorum)
+    #expect(
+      Self.verdicts(&machine, [Self.old(10, 3), Self.old(11, 3), Self.old(10, 4)]) == [.hold, .hold, .startOver])
+    machine.sessionStarted(.sole, on: Self.quorum)
+    #expect(
+      Self.verdicts(&machine, [10, 11, 12].map { Self.old($0, 5) }) == [.hold, .hold, .recognised(count: 3)])
+  }
+
+  @Test func `what was delivered before and not captured is new, and no reason to start over`() {
+    var machine = Self.flowing(10)
+    machine.sessionStarted(.sole, on: Self.quorum)
+    let came = Self.verdicts(&machine, [8, 9, 10].map { Self.old($0, 2) } + [Self.old(11, 2), Self.old(12, 1)])
+    #expect(came == [.hold, .hold, .recognised(count: 3), .capture, .capture])
+    // It looks like nothing that this channel holds.
+    _ = machine.delivered(Self.new(13))
+    #expect(machine.delivered(Self.old(42, 1)) == .capture)
+  }
+
+  @Test func `nothing is recognised within a channel, since what somebody gave back looks the same`() {
+    var machine = RedeliveryMachine(
+      anchor: 3, windowLimit: 100, captured: 0, releasable: 0, window: [], priority: nil, prioritySince: 0)
+    machine.sessionStarted(.sole, on: Self.quorum)
+    for _ in 1...10 { _ = machine.delivered(Self.new(1)) }
+    _ = machine.committing()
+    // Ten alike were captured, and three more that somebody has looked at come: they are in the queue beside the anchor.
+    #expect(machine.delivered(Self.old(1, 1)) == .startOver)
+    #expect(machine.captured == 10)
+  }
+
+  @Test func `what starts over again and again without progress is captured`() {
+    var machine = Self.flowing(10)
+    for _ in 0..<8 {
+      machine.sessionStarted(.sole, on: Self.quorum)
+      #expect(Self.verdicts(&machine, [Self.old(8, 1), Self.old(9, 2)]) == [.hold, .startOver])
+    }
+    machine.sessionStarted(.sole, on: Self.quorum)
+    #expect(Self.verdicts(&machine, [Self.old(8, 1), Self.old(9, 2)]) == [.hold, .captureHeld])
+  }
+
+  @Test(arguments: [(RedeliveryMachine.Trust.none, quorum), (.exclusive, quorum)])
+  func `where nothing is recognised, nothing starts over`(trust: RedeliveryMachine.Trust, queue: QueueNature) {
+    var machine = Self.flowing(10, trust, on: queue)
+    #expect(machine.delivered(Self.old(8, 1)) == .capture)
+    // Quorum queues ignore exclusive consumption.
+    machine.sessionStarted(trust, on: queue)
+    #expect(Self.verdicts(&machine, [9, 10, 8].map { Self.old($0, 1) }) == [.capture, .capture, .capture])
+  }
+
+  @Test func `a settled queue has nothing that could come again`() {
+    var machine = Self.flowing(10)
+    _ = machine.settling()
+    #expect(machine.delivered(Self.old(10, 1)) == .capture)
+  }
+
+  // MARK: Counts and priorities
+
+  @Test func `on a classic queue counts in the headers are the publisher's`() {
+    var machine = Self.flowing(10, on: Self.classic)
+    machine.sessionStarted(.sole, on: Self.classic)
+    #expect(
+      Self.verdicts(&machine, [Self.old(8, 3), Self.old(9, 4), Self.old(10, 5)]) == [
+        .hold, .hold, .recognised(count: 3),
+      ])
+    #expect(machine.digestForm == .complete)
+  }
+
+  @Test func `before RabbitMQ 4 a count of acquisitions is the publisher's`() {
+    var machine = Self.flowing(10)
+    machine.sessionStarted(.sole, on: Self.quorum)
+    let deliveries = (8...10).map { Self.old($0, 1, acquired: Int64($0)) }
+    #expect(Self.verdicts(&machine, deliveries) == [.hold, .hold, .recognised(count: 3)])
+    machine.sessionStarted(.sole, on: Self.quorum4)
+    #expect(Self.verdicts(&machine, Array(deliveries[..<2])) == [.hold, .startOver])
+  }
+
+  @Test func `priorities mean nothing where the queue has one level`() {
+    for queue in [Self.classic, Self.quorum] {
+      var machine = Self.flowing(10, on: queue) { UInt8($0) }
+      machine.sessionStarted(.sole, on: queue)
+      let deliveries = (8...10).map { Self.old($0, queue.kind == .quorum ? 1 : nil, priority: UInt8($0)) }
+      #expect(Self.verdicts(&machine, deliveries) == [.hold, .hold, .recognised(count: 3)])
+    }
+  }
+
+  @Test func `quorum queues of RabbitMQ 4 have two levels`() {
+    var low = Self.flowing(10, on: Self.quorum4) { [nil, 0, 4][$0 % 3] }
+    low.sessionStarted(.sole, on: Self.quorum4)
+    #expect(
+      Self.verdicts(&low, (8...10).map { Self.old($0, 1, priority: [nil, 0, 4][$0 % 3]) }).last == .recognised(count: 3)
+    )
+    var mixed = Self.flowing(10, on: Self.quorum4) { $0 == 9 ? 5 : nil }
+    mixed.sessionStarted(.sole, on: Self.quorum4)
+    #expect(
+      Self.verdicts(&mixed, (8...10).map { Self.old($0, 1, priority: $0 == 9 ? 5 : nil) }) == [
+        .hold, .captureHeld, .capture,
+      ])
+  }
+
+  // MARK: Digests
+
+  @Test func `a redelivery is looked for as it is stored, and as it may have been stored before`() {
+    var machine = Self.flowing(10)
+    machine.sessionStarted(.sole, on: Self.quorum)
+    var deliveries = (8...10).map { Self.old($0 + 100, 1) }
+    for index in deliveries.indices { deliveries[index].otherDigests = [Self.digest(77), Self.digest(8 + index)] }
+    #expect(Self.verdicts(&machine, deliveries) == [.hold, .hold, .recognised(count: 3)])
+  }
+
+  @Test func `on a queue that may be a quorum queue, exclusive consumption relies on complete digests`() {
+    var machine = Self.flowing(10, .exclusive, on: .unknown)
+    #expect(machine.digestForm == .complete)
+    #expect(machine.otherForms(of: DeliveryMarks()) == [.withoutBrokers, .first])
+    // With the broker's count it would match by a form that leaves it out.
+    #expect(machine.otherForms(of: DeliveryMarks(deliveryCount: 1)) == [])
+    #expect(machine.otherForms(of: DeliveryMarks(acquiredCount: 1)) == [])
+    machine.sessionStarted(.exclusive, on: Self.classic)
+    #expect(machine.otherForms(of: DeliveryMarks(deliveryCount: 1)) == [.withoutBrokers, .first])
+    machine.sessionStarted(.sole, on: .unknown)
+    #expect(machine.digestForm == .withoutBrokers)
+    #expect(machine.otherForms(of: DeliveryMarks(deliveryCount: 1)) == [.first, .complete])
+  }
+
+  // MARK: What is known of a queue
+
+  @Test(
+    arguments: [
+      ("classic", false, "4.0.5", QueueNature(kind: .classic, levels: .one, countsAcquisitions: true)),
+      ("classic", nil, "3.10.8", QueueNature(kind: .classic, levels: .each, countsAcquisitions: false)),
+      ("classic", true, "3.10.8", QueueNature(kind: .classic, levels: .each, countsAcquisitions: false)),
+      ("quorum", false, "3.13.7", quorum), ("quorum", nil, "4.0.5", quorum4), ("quorum", nil, "10.0", quorum4),
+      ("quorum", nil, "", quorum4),
+      (nil, false, "3.10.8", QueueNature(kind: .unknown, levels: .each, countsAcquisitions: false)),
+      ("x-custom", false, "4.3.6", QueueNature(kind: .unknown, levels: .each, countsAcquisitions: true)),
+    ] as [(String?, Bool?, String, QueueNature)])
+  func `type, declaration and release tell the nature of a queue`(
+    type: String?, hasLevels: Bool?, version: String, nature: QueueNature
+  ) {
+    #expect(QueueNature(type: type, hasLevels: hasLevels, brokerVersion: version) == nature)
+  }
+}
