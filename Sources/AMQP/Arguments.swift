@@ -7,6 +7,8 @@ public enum Argument: Equatable, Sendable {
   case bool(Bool)
   case integer(Int64)
   case double(Double)
+  /// Seconds since 1970.
+  case timestamp(UInt64)
   case string(String)
   case array([Argument])
   case table(ArgumentTable)

@@ -36,7 +36,8 @@ public struct DeliveryMarks: Equatable, Sendable {
       let key = block.extracting(field.key)
       if Self.isEqual(key, "x-acquired-count") { acquiredCount = count }
       if Self.isEqual(key, "x-delivery-count") { deliveryCount = count }
-      if Self.isEqual(key, "x-stream-offset") { streamOffset = count }
+      // The broker puts its own in place of the first, and leaves what a publisher has put behind it.
+      if streamOffset == nil, Self.isEqual(key, "x-stream-offset") { streamOffset = count }
     }
   }
 

@@ -204,6 +204,9 @@ extension MethodCodec {
     case .double(let double):
       unsafe value.kind = UInt8(AMQP_FIELD_KIND_F64.rawValue)
       unsafe value.value.f64 = double
+    case .timestamp(let seconds):
+      unsafe value.kind = UInt8(AMQP_FIELD_KIND_TIMESTAMP.rawValue)
+      unsafe value.value.u64 = seconds
     case .string(let text):
       unsafe value.kind = UInt8(AMQP_FIELD_KIND_UTF8.rawValue)
       unsafe value.value.bytes = bytes(Array(text.utf8))

@@ -1,20 +1,184 @@
+import AMQP
 import Foundation
 import Journal
 import Testing
 
 @testable import Agent
 
-/// Where a capture of a stream goes on.
+/// Where a capture of a stream goes on, and how it notices that the stream is another one.
 struct CaptureStreamTests {
-  @Test(arguments: [(nil, nil), (0, 1), (41, 42), (-5, -4), (.max - 1, .max), (.max, .max)] as [(Int64?, Int64?)])
-  func `it goes on behind the newest offset, whatever a publisher made up`(offset: Int64?, next: Int64?) throws {
-    let configuration = try ConfigSupport.parse(
-      #"{"queue":{"name":"orders"},"consumer":{"arguments":{"x-stream-offset":"first"}}}"#)
+  private static func digest(_ number: Int) -> DeliveryDigest { DeliveryDigest(high: UInt64(number), low: 9) }
+
+  private static func verdicts(_ place: inout StreamPlace, _ deliveries: [(Int64, Int)]) -> [StreamPlace.Verdict] {
+    deliveries.map { place.delivered($0.0, digest($0.1)) }
+  }
+
+  @Test func `everything of a stream that was never captured is new`() {
+    var place = StreamPlace()
+    place.sessionStarted()
+    #expect(Self.verdicts(&place, [(7, 7), (8, 8)]) == [.capture, .capture])
+    #expect(place.offset == 8)
+  }
+
+  @Test func `a session passes over what was captured, the newest included`() {
+    var place = StreamPlace(offset: 8, digest: Self.digest(8))
+    place.sessionStarted()
+    #expect(Self.verdicts(&place, [(6, 6), (7, 7), (8, 8), (9, 9)]) == [.pass, .pass, .pass, .capture])
+    place.sessionStarted()
+    #expect(Self.verdicts(&place, [(9, 9), (10, 10)]) == [.pass, .capture])
+  }
+
+  @Test func `another message at the newest offset means another stream, and all of that is new`() {
+    var place = StreamPlace(offset: 8, digest: Self.digest(8))
+    place.sessionStarted()
+    #expect(Self.verdicts(&place, [(7, 107), (8, 108)]) == [.pass, .anotherStream])
+    #expect(place.offset == nil)
+    place.sessionStarted()
+    #expect(Self.verdicts(&place, [(0, 100), (1, 101)]) == [.capture, .capture])
+  }
+
+  @Test func `without a digest nothing is compared`() {
+    var place = StreamPlace(offset: 8)
+    place.sessionStarted()
+    #expect(Self.verdicts(&place, [(8, 108), (9, 9)]) == [.pass, .capture])
+  }
+
+  @Test func `what retention dropped meanwhile is a gap, and offsets in the middle are none`() {
+    var place = StreamPlace(offset: 8, digest: Self.digest(8))
+    place.sessionStarted()
+    let expected: [StreamPlace.Verdict] = [
+      .captureAfterGap(missing: 9...11), .capture, .captureAfterJump(offsets: 2),
+    ]
+    #expect(Self.verdicts(&place, [(12, 12), (13, 13), (16, 16)]) == expected)
+    var next = StreamPlace(offset: 8, digest: Self.digest(8))
+    #expect(next.delivered(9, Self.digest(9)) == .capture)
+  }
+
+  private static let extremes: [Int64] = [.min, -1, 0, 1 << 62, .max - 1, .max]
+
+  @Test(arguments: extremes, extremes)
+  func `no two offsets trap`(last: Int64, offset: Int64) {
+    for digest in [nil, Self.digest(1)] {
+      var place = StreamPlace(offset: last, digest: digest)
+      _ = place.delivered(offset, Self.digest(2))
+      _ = place.delivered(last, Self.digest(2))
+      _ = place.delivered(offset, Self.digest(2))
+    }
+  }
+
+  private static func resumption(
+    _ consumer: String, journal: Journal, isTemporary: Bool = true, state: StreamResumption.State? = nil
+  ) throws -> StreamResumption {
+    let configuration = try ConfigSupport.parse(#"{"queue":{"name":"orders"},"consumer":{\#(consumer)}}"#)
+    return try #require(
+      try StreamResumption(configuration, journal: journal, isTemporary: isTemporary, state: state))
+  }
+
+  @Test(arguments: [
+    ("", Argument.string("first")), (#""stream_offset":"next""#, .string("next")),
+    (#""stream_offset":17"#, .integer(17)),
+    (#""stream_offset":"17""#, .integer(17)), (#""stream_offset":"1h""#, .string("1h")),
+    (#""stream_offset":"2026-01-31T12:00:00.5+01:00""#, .timestamp(1_769_857_200)),
+    (#""arguments":{"x-stream-offset":"last"}"#, .string("last")), (#""arguments":{"x-stream-offset":3}"#, .integer(3)),
+  ])
+  func `it begins where the settings say, and goes on at the newest offset`(consumer: String, argument: Argument) throws
+  {
     let journal = try Journal.open(.temporary(under: NSTemporaryDirectory()))
-    let stream = try #require(
-      try StreamResumption(configuration, journal: journal, isTemporary: true, state: nil))
-    #expect(stream.next == nil)
-    stream.captured(through: offset)
-    #expect(stream.next == next)
+    let stream = try Self.resumption(consumer, journal: journal)
+    #expect(stream.argument == argument)
+    stream.captured([41, 42], from: Position(rawValue: 1), digest: Self.digest(42))
+    #expect(stream.argument == .integer(42))
+    #expect(stream.place == StreamPlace(offset: 42, digest: Self.digest(42)))
+    stream.forget()
+    #expect(stream.argument == argument)
+  }
+
+  @Test(arguments: [
+    #""stream_offset":"soon""#, #""stream_offset":-1"#, #""stream_offset":1.5"#, #""stream_offset":true"#,
+    #""stream_offset":"""#, #""stream_offset":"99999999999999999999""#, #""stream_offset":"2026-13-01T00:00:00Z""#,
+    #""stream_offset":"2026-01-01T00:00:00""#, #""stream_offset":"first","arguments":{"x-stream-offset":"next"}"#,
+    #""arguments":{"x-stream-offset":{"a":1}}"#,
+  ])
+  func `what is no offset, or says two things, is a problem`(consumer: String) {
+    #expect(throws: ConfigurationError.self) {
+      try ConfigSupport.parse(#"{"queue":{"name":"orders"},"consumer":{\#(consumer)}}"#)
+    }
+  }
+
+  @Test func `a setting and an argument that say the same are no problem, and types are sent as arguments`() throws {
+    let configuration = try ConfigSupport.parse(
+      """
+      {"queue":{"name":"q","type":"quorum","single_active_consumer":true,"arguments":{"x-queue-type":"quorum"}},
+       "consumer":{"stream_offset":"first","arguments":{"x-stream-offset":"first"}}}
+      """)
+    #expect(configuration.queue.arguments["x-queue-type"] == .string("quorum"))
+    #expect(configuration.queue.arguments["x-single-active-consumer"] == .bool(true))
+    #expect(configuration.consumer.arguments["x-stream-offset"] == nil)
+    #expect(throws: ConfigurationError.self) {
+      try ConfigSupport.parse(#"{"queue":{"name":"q","type":"quorum","arguments":{"x-queue-type":"stream"}}}"#)
+    }
+  }
+
+  @Test func `a state reads back, one of 0_1_0 has no digest, and one of another queue is not used`() throws {
+    let queue = QueueIdentity(virtualHost: "/", queue: "orders").text
+    let journal = try Journal.open(.temporary(under: NSTemporaryDirectory()))
+    for digest in [nil, Self.digest(5)] {
+      let state = StreamResumption.State(queue: queue, offset: 7, digest: digest)
+      #expect(StreamResumption.State(json: try JSONValue.parse(state.json.text)) == state)
+      #expect(try Self.resumption("", journal: journal, state: state).place == StreamPlace(offset: 7, digest: digest))
+    }
+    let old = StreamResumption.State(json: try JSONValue.parse(#"{"queue":"h:5672///orders","offset":7}"#))
+    #expect(try Self.resumption("", journal: journal, state: old).place == StreamPlace(offset: 7))
+    let other = StreamResumption.State(queue: "h:5672///other", offset: 7)
+    #expect(try Self.resumption("", journal: journal, state: other).offset == nil)
+  }
+
+  @Test func `a stream that ends before what was captured is another one, once it had time to show`() throws {
+    let journal = try Journal.open(.temporary(under: NSTemporaryDirectory()))
+    let state = StreamResumption.State(queue: QueueIdentity(virtualHost: "/", queue: "orders").text, offset: 19)
+    let stream = try Self.resumption("", journal: journal, state: state)
+    stream.sessionStarted()
+    #expect(!stream.isShorter(messages: 10, silence: 4.9))
+    #expect(stream.isShorter(messages: 10, silence: 5))
+    #expect(stream.isShorter(messages: 19, silence: 5))
+    #expect(!stream.isShorter(messages: 20, silence: 500), "offset 19 is there, and will come")
+    stream.confirmed()
+    #expect(!stream.isShorter(messages: 10, silence: 500))
+    stream.sessionStarted()
+    stream.forget()
+    #expect(!stream.isShorter(messages: 10, silence: 500))
+  }
+
+  @Test func `a checkpoint carries the offset and the digest of its own last row`() throws {
+    let journal = try Journal.open(.temporary(under: NSTemporaryDirectory()))
+    let stream = try Self.resumption("", journal: journal)
+    try journal.beginSession(id: "s", queue: "orders", virtualHost: "/", startedAt: 0)
+    let consumer = try journal.beginConsumer(tag: "c").id
+    func append(_ offsets: [Int64]) throws {
+      let first = journal.positions.last + 1
+      let digests = offsets.map { Self.digest(Int($0)) }
+      try journal.write { tx in
+        for offset in offsets {
+          let none = unsafe UnsafeRawBufferPointer(start: nil, count: 0)
+          try unsafe tx.append(
+            consumer: consumer, deliveryTag: UInt64(offset), redelivered: false, receivedAt: 0, exchange: none,
+            routingKey: none, properties: none, rawProperties: none, body: none)
+        }
+        var bytes: [UInt8] = []
+        for digest in digests { digest.append(to: &bytes) }
+        try tx.appendDigests(bytes, priority: nil, since: tx.positions.last, window: StreamResumption.window)
+      }
+      stream.captured(offsets, from: first, digest: digests.last)
+    }
+    try append([10, 11, 12])
+    try append([13, 20])
+    try append([21])
+    let reader = try JournalReader(path: journal.path)
+    let queue = QueueIdentity(virtualHost: "/", queue: "orders").text
+    for (position, offset) in zip([2, 2, 4, 5, 6], [11, 11, 13, 20, 21] as [Int64]) {
+      let state = try stream.state(through: Position(rawValue: Int64(position)), reader: reader)
+      #expect(state == .init(queue: queue, offset: offset, digest: Self.digest(Int(offset))))
+    }
+    #expect(try stream.state(through: Position(rawValue: 7), reader: reader) == nil)
   }
 }

@@ -53,6 +53,7 @@ enum ConfigSupport {
     case .number(let range): .number(String(range.lowerBound + 0.5))
     case .boolean: setting.presence == .value(.bool(true)) ? .bool(false) : .bool(true)
     case .choice(let choices): .string(choices.last?.value ?? "")
+    case .streamOffset: .string("next")
     case .table: .object(JSONObject(members: [.init(key: "x-other", value: .number("12345678901234567"))]))
     }
   }

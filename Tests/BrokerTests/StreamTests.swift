@@ -1,7 +1,7 @@
 import Support
 import Testing
 
-/// A stream goes on behind the newest captured offset: exactly once for any payload, across kills (SPEC §4).
+/// A stream goes on after the newest captured offset: exactly once for any payload, across kills (SPEC §4).
 @Suite(.serialized) struct StreamTests {
   @Test(arguments: ["journaled", "committed"])
   func `a stream of messages that are all alike is captured once across kills`(mode: String) throws {
@@ -33,5 +33,95 @@ import Testing
     let offsets = runtime.committed.map { $0.json[path: "properties", "headers", "x-stream-offset"]?.int }
     #expect(offsets == Array(0..<expected))
     try bench.publisher.delete(queue)
+  }
+
+  /// A stream of a name of its own, with a capture of it that keeps its journal or not.
+  private struct Stream {
+    let bench: Bench
+    let queue: String
+    let runtime: FlowRuntime
+
+    init(_ options: JSON = [:], journaled: Bool) throws {
+      bench = try Bench()
+      queue = bench.queue + "-stream"
+      try bench.publisher.declare(queue, arguments: ["x-queue-type": "stream"])
+      let journal: JSON = journaled ? ["journal": ["path": .string("\(try temporaryDirectory())/journal.db")]] : [:]
+      runtime = try FlowRuntime(
+        config: bench.broker.configuration(queue: queue, ["reconnect_delay": .number("0.1")]).merged(with: journal)
+          .merged(with: options))
+    }
+
+    func publish(_ bodies: [String]) throws {
+      for body in bodies { try bench.publisher.publish(body, routingKey: queue) }
+    }
+
+    func makeAnew() throws {
+      try bench.publisher.delete(queue)
+      try bench.publisher.declare(queue, arguments: ["x-queue-type": "stream"])
+    }
+  }
+
+  @Test(arguments: ["passive", "none", "active"], [true, false])
+  func `a stream of which the settings say nothing is read from its beginning, and on`(
+    declare: String, journaled: Bool
+  ) throws {
+    var queue: JSON = ["declare": .string(declare)]
+    if declare == "active" { queue = queue.merged(with: ["type": "stream"]) }
+    let stream = try Stream(["queue": queue], journaled: journaled)
+    try stream.publish(["a0", "a1"])
+    for (index, bodies) in [["b0"], ["c0", "c1"], []].enumerated() {
+      try stream.runtime.start()
+      try stream.runtime.waitUntil(committedCount: [2, 3, 5][index])
+      try stream.runtime.kill()
+      try stream.publish(bodies)
+    }
+    #expect(stream.runtime.bodies == ["a0", "a1", "b0", "c0", "c1"])
+    try stream.bench.publisher.delete(stream.queue)
+  }
+
+  @Test(arguments: [true, false], [3, 25])
+  func `a stream that was made anew is read from its beginning, also if it is shorter`(
+    journaled: Bool, count: Int
+  ) throws {
+    let stream = try Stream(["queue": ["declare": "passive"]], journaled: journaled)
+    try stream.publish((0..<10).map { "old \($0)" })
+    try stream.runtime.start()
+    try stream.runtime.waitUntil(committedCount: 10)
+    try stream.runtime.kill()
+    try stream.makeAnew()
+    let new = (0..<count).map { "new \($0)" }
+    try stream.publish(new)
+    try stream.runtime.start()
+    try stream.runtime.waitForLog("that it is another one") { $0.message?.contains("made anew") == true }
+    try stream.runtime.waitUntil(committedCount: 10 + count)
+    #expect(Array(stream.runtime.bodies.dropFirst(10)) == new)
+    #expect(try stream.runtime.terminate() == .exited(0))
+    try stream.bench.publisher.delete(stream.queue)
+  }
+
+  @Test(arguments: [true, false])
+  func `an offset that a publisher has written changes the document and nothing else`(journaled: Bool) throws {
+    let stream = try Stream(["queue": ["type": "stream"]], journaled: journaled)
+    let forged: [[(String, Field)]] = [
+      [("x-stream-offset", .int64(1 << 62))], [("x-stream-offset", .int64(0))],
+      [("x-stream-offset", .int64(3)), ("x-stream-offset", .int64(.max))],
+      [("x-stream-offset", .int64(.min)), ("x-stream-offset", .int64(1 << 62)), ("a", .int64(1))],
+      [("x-stream-offset", .text("first"))],
+    ]
+    for round in 0..<2 {
+      for headers in forged {
+        try stream.publish(["plain"])
+        try stream.bench.publisher.publish("forged", properties: Properties(headers: headers), routingKey: stream.queue)
+      }
+      try stream.runtime.start()
+      try stream.runtime.waitUntil(committedCount: 10 * (round + 1))
+      try stream.runtime.kill()
+    }
+    try stream.publish(["last"])
+    try stream.runtime.start()
+    try stream.runtime.waitUntil(committedCount: 21)
+    #expect(stream.runtime.bodies == (0..<10).flatMap { _ in ["plain", "forged"] } + ["last"])
+    #expect(try stream.runtime.terminate() == .exited(0))
+    try stream.bench.publisher.delete(stream.queue)
   }
 }

@@ -48,9 +48,9 @@ struct CaptureSetup {
         "last_position": .stringConvertible(journal.positions.last.rawValue),
         "committed_position": .stringConvertible(journal.positions.committedThrough.rawValue),
       ])
-    if let stream {
-      log.info(
-        "the stream is captured from \(stream.offset.map { "offset \($0 + 1)" } ?? "consumer.arguments' offset")")
+    if let stream, StreamResumption.isStream(configuration) {
+      let start = stream.offset.map { "goes on after offset \($0)" } ?? "is captured from consumer.stream_offset on"
+      log.info("the stream \(start)")
     } else if !policy.isOn {
       log.info("redeliveries are captured again, marked redelivered: \(policy.reason)")
     } else {

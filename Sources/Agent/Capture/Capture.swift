@@ -79,8 +79,7 @@ final class Capture: Sendable {
     let connection = ConnectionLoop(
       topology: Topology(
         configuration: plan.configuration, connectionName: plan.connectionName, sessionID: plan.sessionID,
-        prefetch: plan.redelivery?.prefetch, stream: plan.stream,
-        asksForNature: (plan.redelivery?.trust ?? .none) != .none),
+        prefetch: plan.redelivery?.prefetch, stream: plan.stream),
       mailbox: mailbox, inbox: inbox, status: status, log: log, keepsConsumer: (plan.redelivery?.anchor ?? 0) > 0,
       random: { Double.random(in: 0...1) })
     // What the runtime has committed before this session is committed for the journal too.

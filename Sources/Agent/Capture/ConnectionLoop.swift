@@ -30,8 +30,8 @@ struct ConnectionLoop {
 
   private enum End: Equatable {
     case stopped
-    /// The queue delivers again what the channel held, and a new channel is to begin at once.
-    case startOver
+    /// A new channel is to begin at once.
+    case startOver(StartOver.Reason)
     case failed(CaptureFailure)
   }
 
@@ -61,7 +61,10 @@ struct ConnectionLoop {
         generation += 1
         switch session(generation, consuming: { machine.consuming() }) {
         case .stopped: return nil
-        case .startOver:
+        case .startOver(.anotherStream):
+          status.changed(to: .reconnecting(cause: "another_stream", reason: "the stream was made anew"))
+          action = .connect
+        case .startOver(.takenBack):
           log.warning(
             """
             the queue took back what was not acknowledged and delivers it again on the same channel, as quorum queues do when \
@@ -117,7 +120,7 @@ struct ConnectionLoop {
         ])
       status.changed(to: .consuming)
       do throws(AMQPError) {
-        return try consume(on: connection, generation, tag, nature)
+        return try consume(on: connection, generation, tag, nature, messages: queue?.messages)
       } catch {
         throw topology.explained(error)
       }
@@ -127,8 +130,10 @@ struct ConnectionLoop {
   }
 
   private func consume(
-    on connection: Connection, _ generation: Int, _ tag: String, _ queue: QueueNature
+    on connection: Connection, _ generation: Int, _ tag: String, _ queue: QueueNature, messages: UInt32?
   ) throws(AMQPError) -> End {
+    topology.stream?.sessionStarted()
+    var newestDelivery = SystemClock.now()
     var spare = DeliveryBatch()
     var acknowledgedTag: UInt64 = 0
     let consumer = topology.configuration.consumer
@@ -138,16 +143,30 @@ struct ConnectionLoop {
       if let returned = commands.spare.take() { spare = returned }
       try obey(commands, on: connection, generation, &acknowledgedTag)
       if commands.stop { return try stop(connection, generation, tag, queue, &spare, &acknowledgedTag) }
-      if commands.startOver == generation {
+      if let startOver = commands.startOver, startOver.generation == generation {
         // What is lost by a close that fails comes again all the same.
         try? connection.close()
-        return .startOver
+        return .startOver(startOver.reason)
       }
 
       let before = connection.batch.deliveries.count
       let received = try connection.receive(deliveries: Self.batchDeliveries, bytes: Self.batchBytes)
       let fresh = connection.batch.deliveries.count - before
-      if fresh > 0 { status.count { $0.received += fresh } }
+      if fresh > 0 {
+        status.count { $0.received += fresh }
+        newestDelivery = SystemClock.now()
+      } else if let stream = topology.stream, queue.kind == .stream, let messages,
+        stream.isShorter(messages: messages, silence: SystemClock.now() - newestDelivery)
+      {
+        log.warning(
+          """
+          stream "\(stream.queue.queue)" ends before offset \(stream.offset ?? 0), which was captured, so it was deleted and \
+          made anew; it is read from consumer.stream_offset on
+          """)
+        stream.forget()
+        try? connection.close()
+        return .startOver(.anotherStream)
+      }
       for event in connection.takeEvents() {
         switch event {
         case .consumerCancelled:

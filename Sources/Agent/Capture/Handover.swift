@@ -50,14 +50,27 @@ struct JournalProgress: Sendable {
   var ended = false
 }
 
+/// Why a channel is given up for another at once.
+struct StartOver: Equatable, Sendable {
+  enum Reason: Equatable, Sendable {
+    /// Its queue delivers again what it holds.
+    case takenBack
+    /// The stream is not the one that was captured before: it is read from its beginning.
+    case anotherStream
+  }
+
+  var generation: Int
+  var reason: Reason
+}
+
 /// What the connection thread is asked to do.
 struct ConnectionCommands: Sendable {
   var acknowledgement: Acknowledgement?
   var rejected: [Acknowledgement] = []
   /// A batch whose memory can be used again.
   var spare: DeliveryBatch?
-  /// The channel of this generation is to be given up for another: its queue delivers again what it holds.
-  var startOver: Int?
+  /// The channel of this generation is to be given up for another.
+  var startOver: StartOver?
   /// Stop consuming, hand over what has arrived, end.
   var stop = false
   /// Everything that may be acknowledged was; the connection can be closed.

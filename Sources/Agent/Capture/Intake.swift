@@ -24,6 +24,7 @@ struct Intake {
     /// In ``Plan/rendered``, or among the held bytes.
     fileprivate var properties: Range<Int>
     fileprivate var digest: DeliveryDigest?
+    fileprivate var streamOffset: Int64?
     fileprivate var isHeld = false
 
     /// The row that the journal makes of it, but for how the body is stored.
@@ -86,11 +87,19 @@ struct Intake {
     var passed: [UInt64] = []
     /// Tags of messages that `document.oversize: reject` sends to the dead-letter exchange.
     var rejected: [UInt64] = []
-    /// The queue delivers again what this channel holds: what follows in the batch, and on the channel, is not decided about
-    /// and not acknowledged; a new channel is to bring it again.
-    var startsOver = false
+    /// What follows in the batch, and on the channel, is not decided about and not acknowledged: a new channel is to bring
+    /// it again.
+    var startsOver: StartOver.Reason?
+    /// Offsets of a stream that its retention has dropped before they were captured.
+    var gap: ClosedRange<Int64>?
+    /// How many offsets in the middle of a stream were none of a message.
+    var jumped: Int64 = 0
     /// The capture must end before this message: `document.oversize: fail`.
     var failure: CaptureFailure?
+
+    /// Offsets of the messages to be appended, and what the last one looks like; none where the queue is no stream.
+    var streamOffsets: [Int64] { items.compactMap(\.streamOffset) }
+    var lastDigest: DeliveryDigest? { items.last?.digest }
 
     /// How many messages are to be appended.
     var count: Int { items.count }
@@ -126,13 +135,12 @@ struct Intake {
   private var held = Held()
   /// Recognises redeliveries; nil where that is not possible.
   var redelivery: RedeliveryMachine?
-  /// The newest offset decided about, on a stream; nil before the first.
-  private(set) var streamOffset: Int64?
-  private let isStream: Bool
+  /// Where in the stream it is; nil where the queue is none, or that is not known yet.
+  private(set) var place: StreamPlace?
+  private let stream: StreamResumption?
 
   init(document options: DocumentOptions, redelivery: RedeliveryMachine?, stream: StreamResumption? = nil) {
-    isStream = stream != nil
-    streamOffset = stream?.offset
+    self.stream = stream
     self.options = options
     self.redelivery = redelivery
     documentRenderer = DocumentRenderer(options: options)
@@ -161,6 +169,8 @@ struct Intake {
   /// A new consumer on a new channel: what waits of the old one will come again.
   mutating func sessionStarted(_ trust: RedeliveryMachine.Trust, on queue: QueueNature) {
     held = Held()
+    // What was decided about and not written comes again.
+    place = queue.kind == .stream ? stream?.place : nil
     redelivery?.sessionStarted(trust, on: queue)
   }
 
@@ -174,13 +184,22 @@ struct Intake {
       let block = batch.arena.span.extracting(delivery.properties)
       let properties = try? BasicProperties(block: block)
       // Only where something depends on them: most captures need none.
-      let marks = isStream || redelivery != nil ? DeliveryMarks(properties, of: block) : DeliveryMarks()
-      if isStream, let offset = marks.streamOffset {
-        if offset <= streamOffset ?? -1 {
+      let marks = place != nil || redelivery != nil ? DeliveryMarks(properties, of: block) : DeliveryMarks()
+      var streamDigest: DeliveryDigest?
+      if place != nil, let offset = marks.streamOffset {
+        let digest = digests.digest(delivery, of: batch, properties: properties)
+        streamDigest = digest
+        switch place!.delivered(offset, digest) {
+        case .capture: break
+        case .captureAfterGap(let missing): plan.gap = missing
+        case .captureAfterJump(let offsets): plan.jumped += offsets
+        case .pass:
           plan.passed.append(delivery.tag)
           continue
+        case .anotherStream:
+          plan.startsOver = .anotherStream
+          return plan
         }
-        streamOffset = offset
       }
       var item = render(delivery, properties, of: batch, into: &plan.rendered)
       if let size = oversize(item, batch, plan.rendered, consumer) {
@@ -190,6 +209,10 @@ struct Intake {
         }
         plan.failure = tooLarge(item, batch, size)
         break
+      }
+      if let streamDigest {
+        item.digest = streamDigest
+        item.streamOffset = marks.streamOffset
       }
       guard redelivery != nil else {
         plan.items.append(item)
@@ -201,7 +224,7 @@ struct Intake {
       case .capture: plan.items.append(item)
       case .startOver:
         held = Held()
-        plan.startsOver = true
+        plan.startsOver = .takenBack
         return plan
       case .known: plan.known.append((item.tag, plan.items.count))
       case .hold: hold(item, batch, plan.rendered)

@@ -170,13 +170,39 @@ struct JournalLoop {
       mailbox.post { $0.rejected += rejected }
     }
     try write(plan, of: handover.batch, &writer)
+    if let gap = plan.gap { report(gap: gap) }
     status.count { $0.rejected += plan.rejected.count }
-    if plan.startsOver {
+    if let reason = plan.startsOver {
       writer.abandoned = handover.generation
-      mailbox.post { $0.startOver = handover.generation }
+      if reason == .anotherStream { startStreamOver() }
+      mailbox.post { $0.startOver = StartOver(generation: handover.generation, reason: reason) }
     }
     if let failure = plan.failure { throw failure }
     try journal.maintain(idle: false)
+  }
+
+  private func startStreamOver() {
+    log.warning(
+      """
+      stream "\(stream?.queue.queue ?? "")" is not the one that was captured before: another message stands at offset \
+      \(stream?.offset ?? 0), so it was deleted and made anew; it is read from consumer.stream_offset on
+      """)
+    stream?.forget()
+  }
+
+  /// Tells what a stream no longer had when the capture came to it.
+  private func report(gap: ClosedRange<Int64>) {
+    let count = gap.upperBound - gap.lowerBound + 1
+    log.warning(
+      """
+      stream "\(stream?.queue.queue ?? "")" has a gap: offsets \(gap.lowerBound) to \(gap.upperBound) (\(count)) were dropped \
+      by its retention before they were captured; it goes on after them
+      """,
+      metadata: [
+        "first_offset": .stringConvertible(gap.lowerBound), "last_offset": .stringConvertible(gap.upperBound),
+        "count": .stringConvertible(count),
+      ])
+    status.count { $0.streamGap += Int(count) }
   }
 
   /// Tells the emitter how far it may read. The rows' memory goes along where the emitter can use it, else back to the
@@ -216,10 +242,12 @@ struct JournalLoop {
     }
     for tag in plan.passed { writer.machine?.appended(tag: tag, at: before) }
     plan.forEachTag { tag, number in writer.machine?.appended(tag: tag, at: before + number) }
-    stream?.captured(through: writer.intake.streamOffset)
+    stream?.captured(plan.streamOffsets, from: before + 1, digest: plan.lastDigest)
+    if writer.intake.place?.isLooking == false { stream?.confirmed() }
     status.count {
       $0.journaled += plan.count
       $0.redelivered += plan.redelivered
+      $0.streamJumps += Int(plan.jumped)
       $0.recognised += plan.recognised.count + plan.known.count
       $0.committed += writer.written.committed - written.committed
       $0.commits.observe(seconds)
@@ -230,7 +258,13 @@ struct JournalLoop {
   }
 
   private func writeRedelivery(_ intake: Intake, digests: [UInt8], to tx: borrowing WriteTransaction) throws {
-    if let stream { try tx.setRedelivery(stream.record(of: intake.streamOffset, last: tx.positions.last)) }
+    if let stream, let place = intake.place {
+      if !digests.isEmpty {
+        try tx.appendDigests(digests, priority: nil, since: tx.positions.last, window: StreamResumption.window)
+      }
+      try tx.setRedelivery(stream.record(of: place.offset, last: tx.positions.last))
+      return
+    }
     guard let redelivery, let machine = intake.redelivery else { return }
     let record = redelivery.record(of: machine)
     if !digests.isEmpty {

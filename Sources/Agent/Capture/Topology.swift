@@ -10,17 +10,14 @@ struct Topology: Sendable {
 
   /// The prefetch count to consume with, where it is another than the configuration's.
   let prefetch: Int?
-  /// Where to go on; nil where the queue is no stream.
+  /// Where to go on if the queue is a stream; nil where it certainly is none.
   let stream: StreamResumption?
-  /// Redeliveries are recognised by their place in the queue, so that its nature matters.
-  let asksForNature: Bool
 
   init(
     configuration: EndpointConfiguration, connectionName: String, sessionID: String, prefetch: Int? = nil,
-    stream: StreamResumption? = nil, asksForNature: Bool = false
+    stream: StreamResumption? = nil
   ) {
     self.stream = stream
-    self.asksForNature = asksForNature
     self.configuration = configuration
     self.prefetch = prefetch
     self.connectionName = connectionName
@@ -68,59 +65,83 @@ struct Topology: Sendable {
   func consume(on connection: Connection, tag: String) throws(CaptureFailure) -> (QueueStatus?, QueueNature) {
     do throws(AMQPError) {
       let status = try declare(on: connection)
-      let nature = try nature(on: connection)
-      try connection.setPrefetch(UInt16(prefetch ?? configuration.consumer.prefetchCount))
-      var arguments = configuration.consumer.arguments
-      // The offset of the configuration is where the first start begins.
-      if let next = stream?.next { arguments[StreamResumption.key] = .integer(next) }
-      // Else a mirrored queue whose master goes away delivers again within this channel, without a word. Only classic
-      // queues are mirrored, and the others refuse the argument.
-      // https://www.rabbitmq.com/docs/3.13/ha#cancellation
-      if nature.kind == .classic, arguments[Self.cancelOnFailover] == nil {
-        arguments[Self.cancelOnFailover] = .bool(true)
+      var type = try type(on: connection)
+      do throws(AMQPError) {
+        try consume(on: connection, tag: tag, from: type)
+        // Only a stream takes an offset.
+        type = type ?? Self.stream
+      } catch {
+        // https://www.rabbitmq.com/docs/streams#consuming: other queues refuse the argument, and say what they are.
+        guard type == nil, case .channelClosed(406, let text) = error.kind, text.contains(StreamResumption.key) else {
+          throw error
+        }
+        type = Self.type(in: text) ?? ""
+        try connection.reopenChannel()
+        try consume(on: connection, tag: tag, from: type)
       }
-      try connection.consume(
-        Consumption(
-          queue: configuration.queue.name, noAck: configuration.consumer.noAck,
-          exclusive: configuration.consumer.exclusive, arguments: try Self.table(arguments)),
-        tag: tag)
-      return (status, nature)
+      let arguments = configuration.queue.arguments
+      // Of a queue that was not declared here, the settings may not say all.
+      let hasLevels: Bool? =
+        arguments["x-max-priority"] != nil
+        ? true : configuration.queue.declaration == .active || arguments[Self.queueType] != nil ? false : nil
+      return (status, QueueNature(type: type, hasLevels: hasLevels, brokerVersion: connection.server.version))
     } catch {
       throw explained(error)
     }
   }
 
-  /// The consume argument by which a mirrored queue cancels its consumers at a failover.
-  static let cancelOnFailover = "x-cancel-on-ha-failover"
+  /// - Parameter type: The queue's type; nil where that is not known, and it may be a stream.
+  private func consume(on connection: Connection, tag: String, from type: String?) throws(AMQPError) {
+    try connection.setPrefetch(UInt16(prefetch ?? configuration.consumer.prefetchCount))
+    var arguments = try Self.table(configuration.consumer.arguments)
+    if type == nil || type == Self.stream {
+      arguments.append(StreamResumption.key, stream?.argument ?? .string("first"))
+    }
+    // Else a mirrored queue whose master goes away delivers again within this channel, without a word. Only classic queues
+    // are mirrored, and older brokers refuse the argument for others.
+    // https://www.rabbitmq.com/docs/3.13/ha#cancellation
+    if type == "classic", configuration.consumer.arguments[Self.cancelOnFailover] == nil {
+      arguments.append(Self.cancelOnFailover, .bool(true))
+    }
+    try connection.consume(
+      Consumption(
+        queue: configuration.queue.name, noAck: configuration.consumer.noAck,
+        exclusive: configuration.consumer.exclusive, arguments: arguments),
+      tag: tag)
+  }
 
-  /// What kind of queue it is: by its declared type, or by asking.
+  /// The consume argument by which a mirrored queue cancels its consumers at a failover.
+  private static let cancelOnFailover = "x-cancel-on-ha-failover"
+  private static let queueType = "x-queue-type"
+  private static let stream = "stream"
+
+  /// The queue's type, as the settings say it, or the broker; nil where neither does.
   ///
   /// A queue that was just declared without a type is a classic one, or what the virtual host's default is. Declaring it
   /// once more as a classic one changes nothing, and fails if it is another:
   /// https://www.rabbitmq.com/docs/queues#optional-arguments
-  private func nature(on connection: Connection) throws(AMQPError) -> QueueNature {
-    let arguments = configuration.queue.arguments
-    var type = arguments[Self.queueType]?.stringValue
-    if type == nil, asksForNature, configuration.queue.declaration == .active {
-      var asking = try queue()
-      asking.arguments.append(Self.queueType, .string("classic"))
-      do throws(AMQPError) {
-        _ = try connection.declareQueue(asking)
-        type = "classic"
-      } catch {
-        guard case .channelClosed(_, let text) = error.kind else { throw error }
-        try connection.reopenChannel()
-        if let mismatch = Self.mismatch(text), mismatch.argument == Self.queueType { type = mismatch.found }
-      }
+  private func type(on connection: Connection) throws(AMQPError) -> String? {
+    if let type = configuration.queue.arguments[Self.queueType]?.stringValue { return type }
+    if configuration.consumer.expectsStream { return Self.stream }
+    guard configuration.queue.declaration == .active else { return nil }
+    var asking = try queue()
+    asking.arguments.append(Self.queueType, .string("classic"))
+    do throws(AMQPError) {
+      _ = try connection.declareQueue(asking)
+      return "classic"
+    } catch {
+      guard case .channelClosed(_, let text) = error.kind else { throw error }
+      try connection.reopenChannel()
+      guard let mismatch = Self.mismatch(text), mismatch.argument == Self.queueType else { return nil }
+      return mismatch.found
     }
-    // Of a queue that was not declared here, the settings may not say all.
-    let hasLevels: Bool? =
-      arguments["x-max-priority"] != nil
-      ? true : configuration.queue.declaration == .active || type != nil ? false : nil
-    return QueueNature(type: type, hasLevels: hasLevels, brokerVersion: connection.server.version)
   }
 
-  private static let queueType = "x-queue-type"
+  /// The type in `… of queue type rabbit_quorum_queue`, if the text is not cut off before it.
+  static func type(in text: String) -> String? {
+    for type in ["classic", "quorum", stream] where text.contains("of queue type rabbit_\(type)_queue") { return type }
+    return nil
+  }
 
   /// What can be declared ahead of the capture: all that ``declare(on:)`` does, save that an exclusive queue would be
   /// gone with this connection, and is held by a capture that still runs.

@@ -74,8 +74,13 @@ struct ConsumerSettings: Sendable, Equatable {
   let exclusive: Bool
   /// 0 to 255; already part of `arguments`.
   let priority: Int?
-  /// Everything to consume with: `consumer.arguments` and `x-priority`; bounds as in `QueueSettings.arguments`.
+  /// Everything to consume with but the stream offset: `consumer.arguments` and `x-priority`; bounds as in
+  /// `QueueSettings.arguments`.
   let arguments: JSONObject
+  /// Where a stream is read from for the first time: `consumer.stream_offset`, or the argument of `consumer.arguments`.
+  let streamStart: StreamStart
+  /// A stream offset was given, so the queue is a stream.
+  let expectsStream: Bool
   let deduplicate: DeduplicationMode
   let deduplicateBy: DeduplicationKey
 
@@ -84,6 +89,12 @@ struct ConsumerSettings: Sendable, Equatable {
     noAck = values.flag("consumer.no_ack")
     exclusive = values.flag("consumer.exclusive")
     priority = values.optionalInteger("consumer.priority")
+    var arguments = arguments
+    let offset = arguments["x-stream-offset"]
+    arguments["x-stream-offset"] = nil
+    let setting = values.optionalText("consumer.stream_offset").flatMap { StreamStart(text: $0) }
+    streamStart = setting ?? offset.flatMap { StreamStart(argument: $0) } ?? .first
+    expectsStream = offset != nil
     self.arguments = arguments
     deduplicate = values.choice("consumer.deduplicate")
     deduplicateBy = values.choice("consumer.deduplicate_by")

@@ -2,7 +2,7 @@
 enum ConfigurationRules {
   /// Problems between settings; a rule is silent where one of its settings has a problem of its own.
   static func problems(in values: [String: SettingValue]) -> [ConfigurationProblem] {
-    credentials(values) + arguments(values) + acknowledgement(values)
+    credentials(values) + arguments(values) + streamOffset(values) + acknowledgement(values)
   }
 
   private static func credentials(_ values: [String: SettingValue]) -> [ConfigurationProblem] {
@@ -28,12 +28,15 @@ enum ConfigurationRules {
     ("message_ttl", "queue.arguments", "x-message-ttl"),
     ("max_priority", "queue.arguments", "x-max-priority"),
     ("consumer.priority", "consumer.arguments", "x-priority"),
+    ("queue.type", "queue.arguments", "x-queue-type"),
+    ("queue.single_active_consumer", "queue.arguments", "x-single-active-consumer"),
+    ("consumer.stream_offset", "consumer.arguments", "x-stream-offset"),
   ]
 
   private static func arguments(_ values: [String: SettingValue]) -> [ConfigurationProblem] {
     sentAs.compactMap { entry in
-      guard case .integer(let number) = values[entry.setting], case .table(let table) = values[entry.table],
-        let other = table[entry.argument], other != .number(String(number))
+      guard let value = values[entry.setting].flatMap({ sent($0, as: entry.argument) }),
+        case .table(let table) = values[entry.table], let other = table[entry.argument], other != value
       else { return nil }
       return ConfigurationProblem(
         path: entry.setting,
@@ -41,14 +44,36 @@ enum ConfigurationRules {
     }
   }
 
+  private static func streamOffset(_ values: [String: SettingValue]) -> [ConfigurationProblem] {
+    guard case .table(let table) = values["consumer.arguments"], let offset = table["x-stream-offset"],
+      StreamStart(argument: offset) == nil
+    else { return [] }
+    return [
+      ConfigurationProblem(
+        path: "consumer.arguments.x-stream-offset",
+        message: "must be a string or an offset of 0 or more; consumer.stream_offset says it more plainly")
+    ]
+  }
+
   /// The arguments of `table` together with the settings that are sent in the same place.
   static func merged(_ table: String, in values: [String: SettingValue]) -> JSONObject {
     var result = JSONObject()
     if case .table(let given) = values[table] { result = given }
     for entry in sentAs where entry.table == table {
-      if case .integer(let number) = values[entry.setting] { result[entry.argument] = .number(String(number)) }
+      if let value = values[entry.setting].flatMap({ sent($0, as: entry.argument) }) { result[entry.argument] = value }
     }
     return result
+  }
+
+  /// A setting's value as that of the argument that it is sent as.
+  private static func sent(_ value: SettingValue, as argument: String) -> JSONValue? {
+    switch value {
+    case .text(let text): argument == "x-stream-offset" ? StreamStart(text: text)?.json : .string(text)
+    case .integer(let number): .number(String(number))
+    // False is the broker's default, and sending it would not fit queues that were declared without the argument.
+    case .flag(let flag): flag ? .bool(true) : nil
+    case .number, .table: nil
+    }
   }
 
   private static func acknowledgement(_ values: [String: SettingValue]) -> [ConfigurationProblem] {

@@ -132,7 +132,7 @@ struct SecretReferences {
   /// Text for a number or a boolean setting as such; other settings take strings.
   private func typed(_ text: String, at path: String) -> JSONValue {
     switch SettingsTable.setting(at: SettingsTable.rowPath(of: path))?.kind {
-    case .integer, .number: SourceText.isNumber(text) ? .number(text) : .string(text)
+    case .integer, .number, .streamOffset: SourceText.isNumber(text) ? .number(text) : .string(text)
     case .boolean: text == "true" ? .bool(true) : text == "false" ? .bool(false) : .string(text)
     case .text, .choice, .table, nil: .string(text)
     }

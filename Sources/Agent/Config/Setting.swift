@@ -39,6 +39,8 @@ enum SettingKind: Sendable, Equatable {
   case boolean
   /// One of these strings.
   case choice([Choice])
+  /// Where a stream is read from: a word, an offset, an instant or an interval (``StreamStart``).
+  case streamOffset
   /// An AMQP field table in JSON: integers stay integers, nested tables and arrays are kept.
   case table
 }

@@ -103,6 +103,19 @@ enum SettingCheck {
     return .success(.text(text))
   }
 
+  static func streamOffset(_ value: JSONValue, hidden: Bool) -> Result<SettingValue, SettingRefusal> {
+    let expected =
+      "first, last, next, an offset of 0 or more, a date-time such as 2026-01-31T12:00:00Z, or an interval such as 1h"
+    switch value {
+    case .string(let text) where StreamStart(text: text) != nil: return .success(.text(text))
+    case .number(let text):
+      if isInteger(text), let offset = Int64(text), offset >= 0 { return .success(.text(text)) }
+      return refuse(ConfigurationWording.wrongType(value, expected: expected, hidden: hidden))
+    case .string, .null, .bool, .array, .object:
+      return refuse(ConfigurationWording.wrongType(value, expected: expected, hidden: hidden))
+    }
+  }
+
   // MARK: Tables
 
   /// Deepest nesting of tables and arrays in arguments: the encoder recurses, and no broker argument needs more.

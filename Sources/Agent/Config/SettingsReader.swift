@@ -120,6 +120,7 @@ struct SettingsReader {
       case .number(let range): SettingCheck.number(value, range, hidden: hide)
       case .boolean: SettingCheck.boolean(value, hidden: hide)
       case .choice(let choices): SettingCheck.choice(value, choices.map(\.value), hidden: hide)
+      case .streamOffset: SettingCheck.streamOffset(value, hidden: hide)
       case .table: SettingCheck.table(value, hidden: hide)
       }
     switch checked {

@@ -17,6 +17,7 @@ extension SettingsTable {
     case .number(let range): "number, \(plain(range.lowerBound)) to \(plain(range.upperBound))"
     case .boolean: "boolean"
     case .choice(let choices): choices.map { "`\($0.value)`" }.joined(separator: ", ")
+    case .streamOffset: "`first`, `last`, `next`, an offset, a date-time, an interval"
     case .table: "object"
     }
   }

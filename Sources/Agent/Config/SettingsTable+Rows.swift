@@ -64,6 +64,16 @@ extension SettingsTable {
     members: [
       row("name", "Name", .text(.name), .required, "The name of the queue that you capture."),
       row(
+        "type", "Type",
+        .choice([
+          Choice(value: "classic", title: "Classic", description: "The queue is kept by one node."),
+          Choice(value: "quorum", title: "Quorum", description: "The queue is replicated."),
+          Choice(value: "stream", title: "Stream", description: "The queue keeps its messages, and you read them."),
+        ]), .absent, "The type of the queue, sent as x-queue-type. Leave it out for the broker's default."),
+      row(
+        "single_active_consumer", "Single Active Consumer", .boolean, .value(.bool(false)),
+        "Whether the queue that you declare serves one consumer at a time, sent as x-single-active-consumer."),
+      row(
         "durable", "Durable", .boolean, .value(.bool(true)),
         "Whether the queue that you declare survives a restart of the broker."),
       row(
@@ -116,6 +126,9 @@ extension SettingsTable {
       row(
         "priority", "Priority", .integer(0...255), .absent,
         "The priority of your consumer among others, sent as x-priority.", advanced: true),
+      row(
+        "stream_offset", "Stream Offset", .streamOffset, .derived("`first`"),
+        "Where you begin to read a stream that you have not captured yet; from then on you go on after what you have."),
       row(
         "arguments", "Arguments", .table, .absent, "Further arguments that you consume with. JSON types are kept.",
         advanced: true),

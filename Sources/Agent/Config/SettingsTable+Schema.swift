@@ -86,6 +86,8 @@ extension SettingsTable {
     case .choice(let choices):
       schema["type"] = .string("string")
       schema["oneOf"] = .array(choices.map(option))
+    case .streamOffset:
+      schema["type"] = .array([.string("string"), .string("integer")])
     case .table:
       schema["type"] = .string("object")
     }

@@ -39,7 +39,6 @@ struct EmitterLoop {
     var buffer: [UInt8] = []
     var trail = trail
     var settled = start
-    var newest: [UInt8] = []
     while let work = try next(after: emitted, settled: settled, &sink) {
       let through: Position
       var memory: JournaledBatch?
@@ -47,7 +46,7 @@ struct EmitterLoop {
       case .settle:
         // Nothing but the anchor's release.
         settled = emitted
-        try write(&buffer, through: emitted, settling: true, newest, &trail, into: &sink)
+        try write(&buffer, through: emitted, settling: true, &trail, into: &sink)
         continue
       case .rows(.journal(let last)): through = last
       case .rows(.memory(let batch)):
@@ -58,15 +57,14 @@ struct EmitterLoop {
         let from = emitted
         do {
           try read(
-            memory, after: &emitted, through: through, &renderer, &consumers, sink.prefix, sink.suffix, into: &buffer,
-            &newest)
+            memory, after: &emitted, through: through, &renderer, &consumers, sink.prefix, sink.suffix, into: &buffer)
         } catch let failure as CaptureFailure {
           throw failure
         } catch {
           throw CaptureFailure.journal(error)
         }
         guard emitted > from else { break }
-        try write(&buffer, through: emitted, settling: false, newest, &trail, into: &sink)
+        try write(&buffer, through: emitted, settling: false, &trail, into: &sink)
         status.count { $0.emitted += emitted - from }
       }
       if let batch = memory.take()?.batch { mailbox.reuse(batch) }
@@ -80,10 +78,8 @@ struct EmitterLoop {
   }
 
   /// Writes the documents of the buffer with their checkpoint, reports, and empties the buffer.
-  ///
-  /// - Parameter newest: The last document's properties, where the queue is a stream.
   private func write(
-    _ buffer: inout [UInt8], through position: Position, settling: Bool, _ newest: [UInt8],
+    _ buffer: inout [UInt8], through position: Position, settling: Bool,
     _ trail: inout RedeliveryTrail?, into sink: inout some DocumentSink
   ) throws(CaptureFailure) {
     var checkpoint: Checkpoint
@@ -91,10 +87,12 @@ struct EmitterLoop {
       checkpoint =
         try trail?.checkpoint(through: position, settling: settling, reader: reader)
         ?? Checkpoint(through: position, releasable: position)
+      if let stream, stream.isCarriedByCheckpoints {
+        checkpoint.stream = try stream.state(through: position, reader: reader)
+      }
     } catch {
       throw CaptureFailure.journal(error)
     }
-    if let stream, stream.isCarriedByCheckpoints { checkpoint.stream = stream.state(from: newest) }
     let committed = try retrying { () throws(CaptureFailure) in try sink.write(&buffer, checkpoint) }
     inbox.update { inbox in
       inbox.emitted = max(inbox.emitted, position)
@@ -146,8 +144,7 @@ struct EmitterLoop {
   /// held after it returns.
   private func read(
     _ memory: JournaledBatch?, after emitted: inout Position, through: Position, _ renderer: inout DocumentRenderer,
-    _ consumers: inout [Int64: ConsumerRecord], _ prefix: [UInt8], _ suffix: [UInt8], into buffer: inout [UInt8],
-    _ newest: inout [UInt8]
+    _ consumers: inout [Int64: ConsumerRecord], _ prefix: [UInt8], _ suffix: [UInt8], into buffer: inout [UInt8]
   ) throws {
     let start = emitted
     var current = memory?.consumer
@@ -168,7 +165,6 @@ struct EmitterLoop {
       }
       buffer.append(contentsOf: suffix)
       emitted = row.position
-      if stream != nil { newest = unsafe Array(row.properties) }
       return buffer.count < Self.checkpointBytes
     }
     if let memory {

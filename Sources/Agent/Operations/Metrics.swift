@@ -66,6 +66,12 @@ extension OperationsSnapshot {
       "redelivered_messages_total", "Messages captured although the broker may have sent them before.",
       counters.redelivered)
     counter("rejected_messages_total", "Messages rejected by document.oversize.", counters.rejected)
+    counter(
+      "stream_gap_messages_total", "Messages that a stream's retention dropped before they were captured.",
+      counters.streamGap)
+    counter(
+      "stream_jumped_offsets_total", "Offsets in the middle of a stream that were none of a message.",
+      counters.streamJumps)
     counter("consumers_started_total", "How often the broker confirmed a consumer.", counters.consumersStarted)
     family(
       "reconnects_total", "counter", "How often consuming was lost or could not begin, by cause.",

@@ -74,6 +74,10 @@ final class StatusBoard: Sendable {
     /// Not captured, since they were captured before.
     var recognised = 0
     var rejected = 0
+    /// Messages that a stream's retention dropped before they were captured.
+    var streamGap = 0
+    /// Offsets in the middle of a stream that were none of a message.
+    var streamJumps = 0
     var consumersStarted = 0
     /// How often consuming was lost or could not begin, by cause.
     var reconnects: [String: Int] = [:]

@@ -8,6 +8,8 @@ struct QueueNature: Equatable, Sendable {
   enum Kind: Equatable, Sendable {
     case classic
     case quorum
+    /// Nothing is taken back: each message has an offset (``StreamPlace``).
+    case stream
     /// Neither the settings nor the broker say.
     case unknown
   }
@@ -58,6 +60,9 @@ struct QueueNature: Equatable, Sendable {
     case "quorum":
       kind = .quorum
       levels = (major ?? 4) >= 4 ? .two : .one
+    case "stream":
+      kind = .stream
+      levels = .one
     default:
       kind = .unknown
       levels = .each

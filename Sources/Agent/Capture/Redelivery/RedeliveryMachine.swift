@@ -157,8 +157,8 @@ struct RedeliveryMachine {
 
   /// A new consumer on a new channel. What waited of the old one will come again.
   mutating func sessionStarted(_ trust: Trust, on queue: QueueNature) {
-    // Quorum queues ignore exclusive consumption: others may consume as well.
-    let trust = trust == .exclusive && queue.kind == .quorum ? Trust.none : trust
+    // Quorum queues ignore exclusive consumption: others may consume as well. A stream goes by offsets.
+    let trust = queue.kind == .stream || trust == .exclusive && queue.kind == .quorum ? Trust.none : trust
     session = Session(trust: trust, queue: queue)
     switch trust {
     case .none: state = .flowing
@@ -180,7 +180,7 @@ struct RedeliveryMachine {
     switch (session.trust, session.queue.kind) {
     // Headers of the broker's names are the publisher's there, and tell messages apart.
     case (_, .classic), (.exclusive, .unknown): .complete
-    case (.exclusive, .quorum), (.sole, _), (.none, _): .withoutBrokers
+    case (.exclusive, .quorum), (.sole, _), (.none, _), (_, .stream): .withoutBrokers
     }
   }
 
@@ -192,7 +192,7 @@ struct RedeliveryMachine {
       // If this is a quorum queue after all, the broker's headers must tell: only a complete digest has them.
       marks.deliveryCount == nil && marks.acquiredCount == nil ? [.withoutBrokers, .first] : []
     case (_, .classic): [.withoutBrokers, .first]
-    case (_, .quorum), (.sole, .unknown): [.first, .complete]
+    case (_, .quorum), (_, .stream), (.sole, .unknown): [.first, .complete]
     }
   }
 
@@ -302,7 +302,7 @@ struct RedeliveryMachine {
   /// Whether the broker counts in the headers how often it has taken a message back.
   private var countsReturns: Bool {
     switch session.queue.kind {
-    case .classic: false
+    case .classic, .stream: false
     case .quorum: true
     // Exclusive consumption is a classic queue's, else nothing is recognised anyway.
     case .unknown: session.trust == .sole

@@ -2,56 +2,135 @@ import AMQP
 import Journal
 import Synchronization
 
-/// Where a capture of a stream queue goes on: behind the newest offset that was captured.
+/// Where a capture of a stream queue goes on: at the newest message that was captured, which ``StreamPlace`` compares.
 ///
-/// A stream keeps its messages and gives each an offset, so nothing has to be recognised: a consumer asks for what lies
-/// behind the last one, and passes over what the broker sends from before it. Acknowledgements are only credit. The
-/// offset is stored in the transaction of the messages, or in the checkpoint that covers them.
-/// https://www.rabbitmq.com/docs/streams#consuming
+/// Offset and digest are stored in the transaction of the messages, or in the checkpoint that covers them. Acknowledgements
+/// are only credit. The offset of each row that is not emitted yet is kept here, as runs of neighbours: a publisher may
+/// have written an offset of his own into a message, so a document's headers tell nothing.
 final class StreamResumption: Sendable {
   /// The header that every delivery of a stream carries, and the argument to consume from.
   static let key = "x-stream-offset"
+  /// For how many rows the journal keeps digests, so that a checkpoint that is behind finds its own.
+  static let window = 65_536
+
+  /// Neighbouring rows with neighbouring offsets.
+  private struct Run {
+    var position: Position
+    var offset: Int64
+    var count: Int
+  }
+
+  private struct Shared {
+    var offset: Int64?
+    var digest: DeliveryDigest?
+    /// The message at `offset` has not been seen in this session yet.
+    var isUnconfirmed = true
+    var runs: [Run] = []
+  }
 
   /// The queue that the offset is of.
   let queue: QueueIdentity
   /// True where the journal does not outlive the process, so that the checkpoints' state has to carry the offset.
   let isCarriedByCheckpoints: Bool
-  private let newest: Mutex<Int64?>
+  private let start: StreamStart
+  private let shared: Mutex<Shared>
 
-  /// - Parameter state: The offset that the committed checkpoint carries; looked at only where the journal is temporary.
-  /// - Returns: Nil where the queue is no stream.
+  /// - Parameter state: What the committed checkpoint carries; looked at only where the journal is temporary.
+  /// - Returns: Nil where the queue is certainly no stream.
   init?(
     _ configuration: EndpointConfiguration, journal: Journal, isTemporary: Bool, state: State?
   ) throws(JournalError) {
-    guard Self.isStream(configuration) else { return nil }
+    let type = configuration.queue.arguments["x-queue-type"]
+    guard type == nil || type == .string("stream") else { return nil }
     let queue = QueueIdentity(configuration)
     self.queue = queue
     isCarriedByCheckpoints = isTemporary
+    start = configuration.consumer.streamStart
+    var found = Shared()
     if isTemporary {
-      newest = Mutex(state.flatMap { queue.matches($0.queue) ? $0.offset : nil })
-    } else {
-      let record = try journal.redelivery()
-      newest = Mutex(record.flatMap { queue.matches($0.queue) ? $0.streamOffset : nil })
+      if let state, queue.matches(state.queue) {
+        found.offset = state.offset
+        found.digest = state.digest
+      }
+    } else if let record = try journal.redelivery(), queue.matches(record.queue), let offset = record.streamOffset {
+      found.offset = offset
+      found.digest = DeliveryDigest.array(try journal.newestDigests(limit: 1)).last
     }
+    shared = Mutex(found)
   }
 
-  /// A stream is declared as one, or consumed from an offset. Headers prove nothing: any publisher can set them.
+  /// A stream is declared as one, or consumed from an offset. Otherwise the broker is asked (``Topology``).
   static func isStream(_ configuration: EndpointConfiguration) -> Bool {
-    configuration.queue.arguments["x-queue-type"] == .string("stream")
-      || configuration.consumer.arguments[key] != nil
+    configuration.queue.arguments["x-queue-type"] == .string("stream") || configuration.consumer.expectsStream
   }
 
   /// The newest captured offset; nil before the first.
-  var offset: Int64? { newest.withLock { $0 } }
+  var offset: Int64? { shared.withLock { $0.offset } }
 
-  /// The offset to consume from; nil before the first. On a queue that is no stream a publisher can make up any number,
-  /// also the largest one.
-  var next: Int64? { offset.map { min($0, .max - 1) + 1 } }
+  /// Where the capture stands, for the start of a session.
+  var place: StreamPlace { shared.withLock { StreamPlace(offset: $0.offset, digest: $0.digest) } }
 
-  /// Messages up to `offset` are durable in the journal.
-  func captured(through offset: Int64?) {
-    guard let offset else { return }
-    newest.withLock { $0 = max($0 ?? offset, offset) }
+  /// The value of the consume argument: the newest captured message, which is compared, or where the configuration begins.
+  var argument: Argument {
+    if let offset = offset { return .integer(offset) }
+    switch start {
+    case .first: return .string("first")
+    case .last: return .string("last")
+    case .next: return .string("next")
+    case .offset(let offset): return .integer(offset)
+    case .instant(let seconds): return .timestamp(UInt64(max(0, seconds)))
+    case .interval(let text): return .string(text)
+    }
+  }
+
+  /// Messages with these offsets are durable in the journal, in rows from `first` on; the last one looks like `digest`.
+  func captured(_ offsets: [Int64], from first: Position, digest: DeliveryDigest?) {
+    guard let newest = offsets.last else { return }
+    shared.withLock { shared in
+      shared.offset = newest
+      shared.digest = digest
+      guard isCarriedByCheckpoints else { return }
+      for (index, offset) in offsets.enumerated() {
+        let position = first + index
+        if let last = shared.runs.last, position == last.position + last.count,
+          offset.subtractingReportingOverflow(last.offset) == (Int64(last.count), false)
+        {
+          shared.runs[shared.runs.count - 1].count += 1
+        } else {
+          shared.runs.append(Run(position: position, offset: offset, count: 1))
+        }
+      }
+    }
+  }
+
+  /// A new consumer: the newest captured message has to come first.
+  func sessionStarted() { shared.withLock { $0.isUnconfirmed = true } }
+
+  /// The newest captured message has come again, or a later one.
+  func confirmed() { shared.withLock { $0.isUnconfirmed = false } }
+
+  /// Whether the stream ends before the newest captured message, so that it is another one: that message would have come at
+  /// once. A stream that was made anew with fewer messages says so by nothing else.
+  ///
+  /// - Parameters:
+  ///   - messages: How many it had when the session began. One that is longer than the offset needs patience only.
+  ///   - silence: Seconds without a delivery.
+  func isShorter(messages: UInt32, silence: Double) -> Bool {
+    shared.withLock { shared in
+      guard shared.isUnconfirmed, let offset = shared.offset else { return false }
+      return silence >= Self.patience && Int64(messages) <= offset
+    }
+  }
+
+  /// Seconds that a broker may take to send the first message of a stream.
+  private static let patience = 5.0
+
+  /// The stream is another one: it is read from where the configuration begins.
+  func forget() {
+    shared.withLock { shared in
+      shared.offset = nil
+      shared.digest = nil
+    }
   }
 
   /// What the journal has to remember, in the transaction that appends the messages up to `offset`.
@@ -60,30 +139,55 @@ final class StreamResumption: Sendable {
       queue: queue.text, releasable: last, prefetch: 0, priority: nil, prioritySince: last, streamOffset: offset)
   }
 
-  /// An offset as a checkpoint's state carries it.
+  /// An offset, and the digest of the message there, as a checkpoint's state carries them.
   struct State: Equatable, Sendable {
     var queue: String
     var offset: Int64
+    /// Nil in a state of version 0.1.0, or where it was not known.
+    var digest: DeliveryDigest?
 
-    var json: JSONValue { ["queue": .string(queue), "offset": .integer(offset)] }
+    var json: JSONValue {
+      var text: JSONValue = .null
+      if let digest {
+        var bytes: [UInt8] = []
+        digest.append(to: &bytes)
+        var encoded: [UInt8] = []
+        DocumentBase64.append(bytes.span, to: &encoded)
+        text = .string(String(decoding: encoded, as: UTF8.self))
+      }
+      // In a merge patch null removes the digest of an older state.
+      return ["queue": .string(queue), "offset": .integer(offset), "digest": text]
+    }
 
-    init(queue: String, offset: Int64) {
+    init(queue: String, offset: Int64, digest: DeliveryDigest? = nil) {
       self.queue = queue
       self.offset = offset
+      self.digest = digest
     }
 
     /// Nil where there is none.
     init?(json: JSONValue?) {
       guard let queue = json?["queue"]?.stringValue, let offset = json?["offset"]?.int64Value else { return nil }
-      self.init(queue: queue, offset: offset)
+      let digest = json?["digest"]?.stringValue.flatMap(decodeBase64).map { DeliveryDigest.array($0) }
+      self.init(queue: queue, offset: offset, digest: digest?.first)
     }
   }
 
-  /// The state for a checkpoint that ends with a message of these properties (JSON); nil where they have no offset.
-  func state(from properties: [UInt8]) -> State? {
-    guard let properties = try? JSONValue.parse(properties),
-      let offset = properties["headers"]?[Self.key]?.int64Value
-    else { return nil }
-    return State(queue: queue.text, offset: offset)
+  /// The state for a checkpoint that ends with the row at `position`; nil where that is no message of the stream.
+  func state(through position: Position, reader: JournalReader) throws(JournalError) -> State? {
+    let offset = shared.withLock { shared -> Int64? in
+      let done = shared.runs.prefix { $0.position + $0.count <= position }.count
+      shared.runs.removeFirst(done)
+      guard let run = shared.runs.first, run.position <= position else { return nil }
+      return run.offset + Int64(position - run.position)
+    }
+    guard let offset else { return nil }
+    let group = try reader.digestGroups(after: Position(rawValue: position.rawValue - 1), through: position).first
+    let digest = group.flatMap { group -> DeliveryDigest? in
+      let digests = DeliveryDigest.array(group.digests)
+      let index = digests.count - 1 - (group.last - position)
+      return digests.indices.contains(index) ? digests[index] : nil
+    }
+    return State(queue: queue.text, offset: offset, digest: digest)
   }
 }

@@ -1,0 +1,91 @@
+import AMQP
+
+/// Where in a stream a capture is: which deliveries are new, and whether the stream is still the one that it was.
+///
+/// A stream keeps its messages and gives each an offset, so nothing has to be recognised by its place among others. But a
+/// stream may be deleted and made anew, and begins at offset 0 then: an offset alone would skip what the new one has below
+/// it. So a session begins at the newest captured message itself, and that one is compared, by its digest. A consumer gets
+/// whole chunks, so messages from before the wished offset come first; they are passed over.
+/// https://www.rabbitmq.com/docs/streams#consuming
+///
+/// A value without I/O: deliveries in, verdicts out.
+struct StreamPlace: Equatable, Sendable {
+  enum Verdict: Equatable, Sendable {
+    /// New.
+    case capture
+    /// New, and the stream begins later than the session was to: its retention has dropped `missing` before they came.
+    case captureAfterGap(missing: ClosedRange<Int64>)
+    /// New, and so many offsets in front of it are none of a message: entries of other kinds take offsets as well.
+    case captureAfterJump(offsets: Int64)
+    /// Captured before: only the broker's credit is given back.
+    case pass
+    /// The stream is another one. Nothing of this session is captured; it is to be read from its beginning.
+    case anotherStream
+  }
+
+  private enum State: Equatable {
+    /// Nothing was captured yet. Leaves by a capture.
+    case fresh
+    /// The session has begun, and the newest captured message is expected. Leaves when it comes, or a later one, or another
+    /// one in its place.
+    case looking(offset: Int64, digest: DeliveryDigest?)
+    /// Captured up to this offset. Leaves by `sessionStarted`.
+    case following(offset: Int64, digest: DeliveryDigest?)
+  }
+
+  private var state: State
+
+  /// - Parameter digest: Of the message at `offset`; nil where it is not known, and then not compared.
+  init(offset: Int64? = nil, digest: DeliveryDigest? = nil) {
+    state = offset.map { .looking(offset: $0, digest: digest) } ?? .fresh
+  }
+
+  /// True until the newest captured message has come again in this session.
+  var isLooking: Bool {
+    switch state {
+    case .looking: true
+    case .fresh, .following: false
+    }
+  }
+
+  /// The newest captured offset; nil before the first.
+  var offset: Int64? {
+    switch state {
+    case .fresh: nil
+    case .looking(let offset, _), .following(let offset, _): offset
+    }
+  }
+
+  /// A new consumer, from the newest captured offset on.
+  mutating func sessionStarted() {
+    switch state {
+    case .fresh, .looking: break
+    case .following(let offset, let digest): state = .looking(offset: offset, digest: digest)
+    }
+  }
+
+  /// The next delivery of the session.
+  mutating func delivered(_ offset: Int64, _ digest: DeliveryDigest) -> Verdict {
+    switch state {
+    case .fresh:
+      state = .following(offset: offset, digest: digest)
+      return .capture
+    case .looking(let last, let known):
+      if offset < last { return .pass }
+      if offset == last {
+        guard known == nil || known == digest else {
+          state = .fresh
+          return .anotherStream
+        }
+        state = .following(offset: last, digest: digest)
+        return .pass
+      }
+      state = .following(offset: offset, digest: digest)
+      return offset - 1 > last ? .captureAfterGap(missing: last + 1...offset - 1) : .capture
+    case .following(let last, _):
+      guard offset > last else { return .pass }
+      state = .following(offset: offset, digest: digest)
+      return offset - 1 > last ? .captureAfterJump(offsets: offset - 1 - last) : .capture
+    }
+  }
+}
