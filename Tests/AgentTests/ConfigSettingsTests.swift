@@ -48,6 +48,22 @@ struct ConfigSettingsTests {
     #expect(configuration.warnings.isEmpty)
   }
 
+  @Test func `configurations as forms, templates and control planes write them`() throws {
+    let text = #"""
+      {"host":null,"port":5672.0,"queue":{"name":"q","arguments":null,"type":null},"bindings":null,"tls":null,
+       "consumer":{"prefetch_count":1e2,"priority":null,"stream_offset":7.0},"heartbeat":-0.0,"document":{},
+       "advanced":{},"_meta":{"op":"c"},"sops":null}
+      """#
+    let configuration = try EndpointConfiguration.parse(JSONValue.parse(text))
+    let plain = try EndpointConfiguration.parse(
+      ["queue": ["name": "q"], "heartbeat": 0, "consumer": ["stream_offset": 7]])
+    #expect(configuration == plain)
+    let filled = try ConfigSupport.problems(#"{"queue":{"name":"q"},"advanced":{"port":1}}"#)
+    #expect(filled == [#"advanced: unknown key "advanced""#])
+    let inner = try ConfigSupport.problems(#"{"queue":{"name":"q","_meta":{}}}"#)
+    #expect(inner == [#"queue._meta: unknown key "_meta""#])
+  }
+
   @Test func `every setting arrives where it belongs`() throws {
     let text =
       #"""
@@ -236,7 +252,7 @@ struct ConfigSettingsTests {
       }
     }
     let samples: [String: JSONValue] = [
-      "string": "text", "integer": .number("200"), "number": .number("20.5"), "boolean": true, "object": [:],
+      "string": "no-choice", "integer": .number("200"), "number": .number("20.5"), "boolean": true, "object": [:],
     ]
     let type = try #require(schema["type"])
     if case .array(let types) = type {
@@ -310,6 +326,7 @@ struct ConfigSettingsTests {
     #expect(values("consumer.deduplicate") == DeduplicationMode.allCases.map(\.rawValue))
     #expect(values("consumer.deduplicate_by") == DeduplicationKey.allCases.map(\.rawValue))
     #expect(values("journal.acknowledge") == AcknowledgeMode.allCases.map(\.rawValue))
+    #expect(values("document.body") == BodyPolicy.allCases.map(\.rawValue))
     #expect(values("document.body_raw") == BodyRawPolicy.allCases.map(\.rawValue))
     #expect(values("document.oversize") == OversizePolicy.allCases.map(\.rawValue))
   }
@@ -322,7 +339,7 @@ struct ConfigSettingsTests {
       SettingsTable.markdown.contains(
         "| `virtual_host` | string | `/` | The virtual host that your queue is in, taken literally. |\n"))
     #expect(SettingsTable.markdown.contains("| `password` | string, secret | `guest` |"))
-    #expect(SettingsTable.markdown.contains("| integer, 2097152 (2 MiB) to 67108864 (64 MiB) | 16777216 (16 MiB) |"))
+    #expect(SettingsTable.markdown.contains("| integer, 2097152 (2 MiB) to 66060288 (63 MiB) | 16777216 (16 MiB) |"))
     #expect(SettingsTable.markdown.contains("| `tls.server_name` | string | `host` |"))
   }
 

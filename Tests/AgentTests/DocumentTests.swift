@@ -33,11 +33,9 @@ import Testing
       ("", "", #""body":"""#), ("", "application/json", #""body":"""#),
       ("plain \"é\"\n", "", #""body":"plain \"é\"\n""#),
       ("[1] [2]", "", #""body":"[1] [2]""#), ("{]", "application/json", #""body":"{]""#),
-      ("\u{0}", "", #""body":"\u0000""#),
       // What a strict reader downstream would refuse.
       (#"["\ud800"]"#, "", #""body":"[\"\\ud800\"]""#), ("[1e999]", "application/json", #""body":"[1e999]""#),
       (#"{"a":1,"a":2}"#, "", #""body":"{\"a\":1,\"a\":2}""#), ("[NaN]", "", #""body":"[NaN]""#),
-      ("\u{FEFF}[]", "", "\"body\":\"\u{FEFF}[]\""),
     ] as [(String, String, String)])
   func `a text body becomes what the rules say`(body: String, contentType: String, members: String) {
     let properties = contentType.isEmpty ? "{}" : #"{"content_type":"\#(contentType)"}"#
@@ -127,12 +125,16 @@ import Testing
     expectJSON(message.document().text)
   }
 
-  @Test func `names that are not UTF-8 are base64 objects`() {
+  @Test func `names that are not UTF-8 are base64, and listed`() {
     var message = TestMessage("")
     message.exchange = [0xFF]
     message.routingKey = [0xFE, 0xFF]
-    #expect(message.document().text.contains(#""exchange":{"base64":"/w=="},"routing_key":{"base64":"/v8="}}"#))
+    #expect(
+      message.document().text.contains(
+        #""exchange":"/w==","routing_key":"/v8=","_base64":["exchange","routing_key"]},"queue""#))
     expectJSON(message.document().text)
+    message.exchange = []
+    #expect(message.document().text.contains(#""exchange":"","routing_key":"/v8=","_base64":["routing_key"]}"#))
   }
 
   @Test func `a renderer follows the consumer that it is given`() {
@@ -155,7 +157,17 @@ import Testing
     let document = try JSONValue.parse(message.document().text)
     let fields = try #require(schema["properties"]?.objectValue)
     #expect(fields.keys.filter { $0 != "body_truncated" } == document.objectValue?.keys)
-    #expect(fields["delivery"]?["properties"]?.objectValue?.keys == document["delivery"]?.objectValue?.keys)
+    #expect(
+      fields["delivery"]?["properties"]?.objectValue?.keys == (document["delivery"]?.objectValue?.keys ?? []) + [
+        "_base64"
+      ])
+    // What a user may take as a key or a partition has one scalar type.
+    let scalars: [JSONValue] = ["string", "integer", "boolean"]
+    for (group, odd) in [("properties", ["headers", "_base64"]), ("delivery", ["_base64"])] {
+      for (name, field) in fields[group]?["properties"]?.objectValue?.members.map({ ($0.key, $0.value) }) ?? [] {
+        #expect(odd.contains(name) != scalars.contains(field["type"] ?? .null), "\(name)")
+      }
+    }
     for pointer in DocumentSchema.key {
       let type = fields[String(pointer.dropFirst())]?["type"]
       #expect(type == "string" || type == "integer")
@@ -176,14 +188,56 @@ import Testing
     var message = TestMessage(body, properties: #"{"message_id":"m"}"#)
     // The size is reckoned with the largest sequence.
     message.position = .max
-    let size = message.document(DocumentOptions(bodyRaw: bodyRaw)).text.utf8.count
+    let withoutRaw = message.document(DocumentOptions(bodyRaw: .never))
+    let size = withoutRaw.text.utf8.count
     for policy in [OversizePolicy.fail, .reject] {
       let options = DocumentOptions(bodyRaw: bodyRaw, maxBytes: size, oversize: policy)
-      #expect(message.document(options).outcome == .appended)
+      #expect(message.document(options) == withoutRaw)
       #expect(oversize(message, options) == nil)
       let tight = DocumentOptions(bodyRaw: bodyRaw, maxBytes: size - 1, oversize: policy)
       #expect(message.document(tight) == ("", .tooLarge(bytes: size)))
       #expect(oversize(message, tight) == size)
+    }
+  }
+
+  @Test(arguments: bodies, OversizePolicy.allCases)
+  func `body_raw goes first, and exactly when it must`(body: [UInt8], policy: OversizePolicy) {
+    var message = TestMessage(body)
+    message.position = .max
+    let whole = message.document().text
+    let tight = DocumentOptions(maxBytes: whole.utf8.count - 1, oversize: policy)
+    #expect(message.document(tight) == message.document(DocumentOptions(bodyRaw: .never)))
+    #expect(message.document(DocumentOptions(maxBytes: whole.utf8.count, oversize: policy)).text == whole)
+  }
+
+  @Test(arguments: OversizePolicy.allCases)
+  func `what only body_raw made too large is captured whole`(policy: OversizePolicy) {
+    let text = TestMessage(String(repeating: "x", count: 9_000_000))
+    #expect(text.document(DocumentOptions(oversize: policy)).outcome == .appended)
+    let json = TestMessage("[\(String(repeating: "1,", count: 600_000))1]")
+    let options = DocumentOptions(maxBytes: DocumentOptions.minimumMaxBytes, oversize: policy)
+    #expect(json.document(options).outcome == .appended)
+    #expect(json.bodyMembers(options).hasPrefix(#""body":[1,1"#))
+    // Decoded as well.
+    let decoded = BodyInflateTests.dynamic
+    let message = TestMessage(bytes(hex: decoded), properties: #"{"content_encoding":"deflate"}"#)
+    let limit = message.document(DocumentOptions(bodyRaw: .never)).text.utf8.count
+    let members = message.bodyMembers(DocumentOptions(maxBytes: limit + 20, oversize: policy))
+    #expect(members == message.bodyMembers(DocumentOptions(bodyRaw: .never)))
+  }
+
+  @Test func `a body is cut between characters`() throws {
+    for text in ["aé€😀", "\"\\\n\u{1}é😀"].map({ String(repeating: $0, count: 300) }) {
+      let message = TestMessage(text)
+      for less in 1...40 {
+        let size = message.document(DocumentOptions(bodyRaw: .never)).text.utf8.count
+        let (document, outcome) = message.document(DocumentOptions(maxBytes: size - less, oversize: .truncate))
+        #expect(outcome == .truncated)
+        let body = try #require(expectJSON(document)?["body"]?.stringValue)
+        #expect(text.unicodeScalars.starts(with: body.unicodeScalars))
+        // Nothing more is cut than must be: what was cut off is no longer than what was too much, and a character.
+        #expect(text.utf8.count - body.utf8.count < 64 + less)
+      }
     }
   }
 
@@ -254,6 +308,7 @@ import Testing
       message.properties = renderProperties(Wire.headers(PropertiesTests.fields(depth: 0, &random))).text
       message.exchange = (0..<3).map { _ in UInt8.random(in: 0...255, using: &random) }
       let options = DocumentOptions(
+        body: BodyPolicy.allCases.randomElement(using: &random) ?? .auto,
         bodyRaw: BodyRawPolicy.allCases.randomElement(using: &random) ?? .always,
         maxBytes: Int.random(in: 300...3000, using: &random),
         oversize: OversizePolicy.allCases.randomElement(using: &random) ?? .fail)

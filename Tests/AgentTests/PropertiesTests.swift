@@ -16,7 +16,11 @@ import Testing
       (Wire.block(10, Wire.short("t")), #"{"type":"t"}"#),
       (Wire.block(11, Wire.short("u")), #"{"user_id":"u"}"#), (Wire.block(12, Wire.short("a")), #"{"app_id":"a"}"#),
       (Wire.block(13, Wire.short("")), #"{"cluster_id":""}"#),
-      (Wire.block(8, Wire.short([0xFF, 0xFE])), #"{"message_id":{"base64":"//4="}}"#),
+      (Wire.block(8, Wire.short([0xFF, 0xFE])), #"{"message_id":"//4=","_base64":["message_id"]}"#),
+      (
+        Wire.big(UInt16(1 << 15 | 1 << 10 | 1 << 2)) + Wire.short([0x80]) + Wire.short("c") + Wire.short([0xC3]),
+        #"{"content_type":"gA==","correlation_id":"c","cluster_id":"ww==","_base64":["content_type","cluster_id"]}"#
+      ),
       (
         Wire.big(UInt16(0xFFFC)) + Wire.short("a") + Wire.short("b") + Wire.long(Wire.field("h", Wire.value("V"))) + [
           2, 9,

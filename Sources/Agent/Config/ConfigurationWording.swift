@@ -17,7 +17,7 @@ enum ConfigurationWording {
   }
 
   static func notWhole(_ text: String, from lower: String, to upper: String, hidden: Bool) -> String {
-    "\(hidden ? "the value" : shorten(text)) is not written as a whole number (neither point nor exponent): "
+    "\(hidden ? "the value" : shorten(text)) is not a whole number: "
       + "give one from \(lower) to \(upper)"
   }
 

@@ -1,3 +1,12 @@
+/// What a body becomes (`document.body`).
+enum BodyPolicy: String, Sendable, Equatable, CaseIterable {
+  /// Parsed JSON, a string or base64, by what it is.
+  case auto
+  /// A string; base64 where it is no text.
+  case text
+  case base64
+}
+
 /// Which documents carry `body_raw`.
 enum BodyRawPolicy: String, Sendable, Equatable, CaseIterable {
   case always
@@ -17,12 +26,14 @@ enum OversizePolicy: String, Sendable, Equatable, CaseIterable {
 
 /// How messages become documents.
 struct DocumentSettings: Sendable, Equatable {
+  let body: BodyPolicy
   let bodyRaw: BodyRawPolicy
-  /// 2 MiB to 64 MiB, the document's line.
+  /// 2 MiB to 63 MiB, the document's line.
   let maxBytes: Int
   let oversize: OversizePolicy
 
   init(_ values: CheckedValues) {
+    body = values.choice("document.body")
     bodyRaw = values.choice("document.body_raw")
     maxBytes = values.integer("document.max_bytes")
     oversize = values.choice("document.oversize")

@@ -51,10 +51,11 @@ enum SettingCheck {
       return refuse(
         ConfigurationWording.wrongType(value, expected: expected, hint: unquote(value), hidden: hidden))
     }
-    guard isInteger(text) else {
+    let whole = wholeNumber(text)
+    guard isInteger(text) || whole != nil else {
       return refuse(ConfigurationWording.notWhole(text, from: lower, to: upper, hidden: hidden))
     }
-    guard let number = Int(text), range.contains(number) else {
+    guard let number = whole, range.contains(number) else {
       return refuse(
         ConfigurationWording.outOfRange(text, unit: "a whole number", from: lower, to: upper, hidden: hidden))
     }
@@ -109,7 +110,7 @@ enum SettingCheck {
     switch value {
     case .string(let text) where StreamStart(text: text) != nil: return .success(.text(text))
     case .number(let text):
-      if isInteger(text), let offset = Int64(text), offset >= 0 { return .success(.text(text)) }
+      if let offset = wholeNumber(text), offset >= 0 { return .success(.text(String(offset))) }
       return refuse(ConfigurationWording.wrongType(value, expected: expected, hidden: hidden))
     case .string, .null, .bool, .array, .object:
       return refuse(ConfigurationWording.wrongType(value, expected: expected, hidden: hidden))
@@ -171,6 +172,12 @@ enum SettingCheck {
     var digits = text.utf8[...]
     if digits.first == UInt8(ascii: "-") { digits = digits.dropFirst() }
     return !digits.isEmpty && digits.allSatisfy { $0 >= UInt8(ascii: "0") && $0 <= UInt8(ascii: "9") }
+  }
+
+  /// The whole number that a JSON number's text stands for: templates and protobuf's JSON write `5672.0` as well. Beyond
+  /// 2^53, where doubles are no longer exact, only digits alone are one.
+  private static func wholeNumber(_ text: String) -> Int? {
+    Int(text) ?? Double(text).flatMap { $0.magnitude <= 0x1p53 ? Int(exactly: $0) : nil }
   }
 
   private static func unquote(_ value: JSONValue) -> String? {

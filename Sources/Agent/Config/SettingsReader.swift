@@ -1,7 +1,7 @@
 /// Checks a JSON value against `SettingsTable`, setting by setting, and collects values and problems.
 ///
-/// What it accepts is exactly what the schema publishes, with two differences: unknown keys are problems, and an integer
-/// must be written as one (`5.0` and `5e0` are refused). A setting with a problem has no value afterwards, not even its
+/// What it accepts is what the schema publishes, with two differences: unknown keys are problems, and `null` is the same as
+/// a key that is absent, since a form or a template may write it so. A setting with a problem has no value afterwards, not even its
 /// default, so that the rules between settings do not speak about it.
 struct SettingsReader {
   /// Values of the settings outside of lists, by path; defaults included.
@@ -33,7 +33,7 @@ struct SettingsReader {
     for node in group.members {
       let row = SettingsTable.join(row, node.key)
       let path = SettingsTable.join(path, node.key)
-      let given = object[node.key]
+      let given = object[node.key] == .null ? nil : object[node.key]
       switch node {
       case .setting(let setting):
         result[row] = value(of: setting, given: given, path: path)
@@ -78,12 +78,20 @@ struct SettingsReader {
   private mutating func reportUnknown(in object: JSONObject, of group: SettingGroup, path: String) {
     let known = group.members.map(\.key)
     for member in object.members where !known.contains(member.key) {
-      // Encryption leaves its metadata there, and Flow may hand it on.
-      if path.isEmpty, member.key == "sops" { continue }
+      if path.isEmpty, Self.isForeign(member) { continue }
       let suggestion = EditDistance.nearest(to: member.key, among: known) ?? elsewhere(member.key)
       report(
         SettingsTable.join(path, member.key),
         ConfigurationWording.unknownKey(member.key, suggestion: suggestion))
+    }
+  }
+
+  /// What others leave at the root: encryption its metadata, control planes theirs, and forms an empty `advanced`.
+  private static func isForeign(_ member: JSONObject.Member) -> Bool {
+    switch member.key {
+    case "sops", "_meta": true
+    case "advanced": member.value == .null || member.value == .object(JSONObject())
+    default: false
     }
   }
 

@@ -201,6 +201,16 @@ extension SettingsTable {
     key: "document", title: "Document", description: "How messages become documents.", advanced: true,
     members: [
       row(
+        "body", "Body",
+        .choice([
+          Choice(
+            value: "auto", title: "Auto", description: "You get parsed JSON, a string, or base64, by what the body is."),
+          Choice(
+            value: "text", title: "Text",
+            description: "You always get a string: the text, or base64 of what is no text."),
+          Choice(value: "base64", title: "Base64", description: "You always get base64."),
+        ]), .value(.string("auto")), "What you get as body."),
+      row(
         "body_raw", "Raw Body",
         .choice([
           Choice(value: "always", title: "Always", description: "You get body_raw in every document."),
@@ -209,8 +219,9 @@ extension SettingsTable {
           Choice(value: "never", title: "Never", description: "You get no body_raw."),
         ]), .value(.string("always")), "Whether you want the message's text beside its parsed form."),
       row(
-        "max_bytes", "Maximum Size", .integer((2 << 20)...(64 << 20)), .value(.number("16777216")),
-        "How many bytes your largest document may have."),
+        // The runtime takes messages of 64 MiB, envelope included.
+        "max_bytes", "Maximum Size", .integer((2 << 20)...(63 << 20)), .value(.number("16777216")),
+        "How many bytes your largest document may have. Where only body_raw makes it larger, that is left out."),
       row(
         "oversize", "Oversize",
         .choice([

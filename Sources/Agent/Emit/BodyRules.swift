@@ -1,3 +1,5 @@
+internal import Glibc
+
 /// Decides what a message's body becomes in its document.
 ///
 /// - A body that is exactly one JSON object or array is parsed: it goes into the document byte for byte, except that
@@ -5,11 +7,12 @@
 ///   their text.
 /// - A JSON scalar (string, number, literal) is parsed only where `content_type` says JSON. `123` and `true` are text
 ///   far more often than they are JSON.
-/// - Any other UTF-8 is a string; so is what ``JSONChecker`` refuses, among it an object with a key that occurs twice.
-///   The empty body is the empty string.
-/// - Any other bytes are base64.
+/// - Any other UTF-8 without NUL is a string; so is what ``JSONChecker`` refuses, among it an object with a key that occurs
+///   twice. The empty body is the empty string.
+/// - Any other bytes are base64; so are those that `content_type` declares binary (``BodyMediaType``).
 ///
-/// Before that a `content_encoding` of `gzip` (or `x-gzip`) or `deflate` is undone; see ``Coding``.
+/// Before that the codings of `content_encoding` are undone (``Coding``), and a text in another encoding becomes UTF-8
+/// (``BodyCharset``).
 struct BodyRules {
   /// What the body becomes.
   enum Form: Equatable {
@@ -24,18 +27,40 @@ struct BodyRules {
     case gzip
     /// With zlib wrapper or without.
     case deflate
+    /// Whichever the bytes are.
+    case gzipOrZlib
+
+    /// - Parameter name: Lower case.
+    init?(name: String) {
+      switch name {
+      case "gzip", "x-gzip": self = .gzip
+      case "deflate": self = .deflate
+      default: return nil
+      }
+    }
+
+    /// Whether the name is one of a coding that is not undone here, so that others around it cannot be either.
+    static func isUnknown(_ name: String) -> Bool {
+      [
+        "br", "zstd", "compress", "x-compress", "bzip2", "x-bzip2", "bz2", "lz4", "snappy", "xz", "lzma", "aes",
+        "base64",
+      ]
+      .contains(name)
+    }
   }
 
   private var checker = JSONChecker()
 
-  /// - Parameter saysJSON: The message's content type is one of JSON.
-  mutating func form(of body: Span<UInt8>, saysJSON: Bool) -> Form {
+  /// - Parameters:
+  ///   - saysJSON: The message's content type is one of JSON.
+  ///   - parses: False where JSON stays a text.
+  mutating func form(of body: Span<UInt8>, saysJSON: Bool, parses: Bool = true) -> Form {
     var index = 0
     JSONScanner.skipWhitespace(body, &index)
-    if index < body.count, saysJSON || body[index] == UInt8(ascii: "{") || body[index] == UInt8(ascii: "[") {
+    if parses, index < body.count, saysJSON || body[index] == UInt8(ascii: "{") || body[index] == UInt8(ascii: "[") {
       if let value = try? checker.check(body) { return .json(value.range, compact: value.hasLineBreaks) }
     }
-    return JSONScanner.isUTF8(body) ? .text : .base64
+    return JSONScanner.isUTF8(body) && !Self.hasNUL(body) ? .text : .base64
   }
 
   /// Whether a media type is `application/json`, `text/json` or one with the suffix `+json`, parameters aside.
@@ -47,29 +72,54 @@ struct BodyRules {
       || type.count > 5 && equals(contentType, type.upperBound - 5..<type.upperBound, "+json")
   }
 
-  /// The coding that a `content_encoding` names; nil for none, an unknown one (`utf-8` is common), or several.
-  static func coding(_ contentEncoding: Span<UInt8>) -> Coding? {
-    let name = trimmed(contentEncoding, 0..<contentEncoding.count)
-    if equals(contentEncoding, name, "gzip") || equals(contentEncoding, name, "x-gzip") { return .gzip }
-    return equals(contentEncoding, name, "deflate") ? .deflate : nil
-  }
-
-  /// Undoes `coding`.
+  /// Undoes `codings`, the first one first. Publishers do not agree in which order they name them, so the other one is
+  /// tried where this one fails.
   ///
   /// - Parameters:
-  ///   - limit: Most bytes decoded.
+  ///   - limit: Most bytes decoded, by each.
   ///   - out: Gets the decoded bytes instead of what it holds.
-  /// - Returns: False where the bytes are not of that coding, or too many.
-  static func decode(_ body: Span<UInt8>, _ coding: Coding, limit: Int, into out: inout [UInt8]) -> Bool {
+  /// - Returns: False where the bytes are not of these codings, or too many.
+  static func decode(_ body: Span<UInt8>, _ codings: [Coding], limit: Int, into out: inout [UInt8]) -> Bool {
+    if decode(body, inOrder: codings, limit: limit, into: &out) { return true }
+    return codings.count > 1 && decode(body, inOrder: codings.reversed(), limit: limit, into: &out)
+  }
+
+  private static func decode(
+    _ body: Span<UInt8>, inOrder codings: [Coding], limit: Int, into out: inout [UInt8]
+  ) -> Bool {
+    guard let first = codings.first, decode(body, first, limit: limit, into: &out) else { return false }
+    var further: [UInt8] = []
+    for coding in codings.dropFirst() {
+      guard decode(out.span, coding, limit: limit, into: &further) else { return false }
+      swap(&out, &further)
+    }
+    return true
+  }
+
+  private static func decode(_ body: Span<UInt8>, _ coding: Coding, limit: Int, into out: inout [UInt8]) -> Bool {
     out.removeAll(keepingCapacity: true)
     do {
       switch coding {
       case .gzip: try BodyInflate.gunzip(body, limit: limit, to: &out)
       case .deflate: try BodyInflate.inflate(body, limit: limit, to: &out)
+      case .gzipOrZlib:
+        if body.count >= 2, body[0] == 0x1F, body[1] == 0x8B {
+          try BodyInflate.gunzip(body, limit: limit, to: &out)
+        } else {
+          try BodyInflate.inflate(body, limit: limit, to: &out)
+        }
       }
       return true
     } catch {
       return false
+    }
+  }
+
+  private static func hasNUL(_ bytes: Span<UInt8>) -> Bool {
+    // The pointer is read only during the call.
+    unsafe bytes.withUnsafeBytes { bytes in
+      guard let base = bytes.baseAddress else { return false }
+      return unsafe memchr(base, 0, bytes.count) != nil
     }
   }
 

@@ -12,10 +12,11 @@ internal import Journal
 /// - Any row gives a document, or is ``Outcome/tooLarge(bytes:)``. No bytes of a message can make one invalid: body and
 ///   names are checked here (``BodyRules``); `properties` is a JSON object that ``PropertiesRenderer`` made at intake,
 ///   and is spliced untouched.
-/// - `body_raw` and base64 are of the decoded bytes where a content encoding was undone; `body_size` always counts the
-///   bytes received. A compressed body whose document would exceed the limit when decoded is kept as it was received,
-///   so that a small message cannot become one that is too large.
-/// - Exchange names and routing keys that are not UTF-8 become `{"base64":"…"}`, like properties.
+/// - `body_raw` is the text in UTF-8, or base64 of the bytes, decoded where a content encoding was undone; it is left out
+///   where only it makes a document larger than the limit. `body_size` always counts the bytes received.
+/// - A compressed body whose document would exceed the limit when decoded is kept as it was received, so that a small
+///   message cannot become one that is too large.
+/// - Exchange names and routing keys are strings, and if they are not UTF-8 their base64, which `delivery._base64` tells.
 ///
 /// A renderer keeps scratch memory and what documents of one consumer have in common; use one for many rows.
 struct DocumentRenderer {
@@ -34,6 +35,8 @@ struct DocumentRenderer {
   private var consumer: DocumentConsumer?
   /// A decoded body; kept for its memory.
   private var decoded: [UInt8] = []
+  /// A text's UTF-8 where the body has another encoding; kept for its memory.
+  private var transcoded: [UInt8] = []
 
   init(options: DocumentOptions) {
     self.options = options
@@ -49,14 +52,42 @@ struct DocumentRenderer {
     let properties = unsafe row.properties.assumingMemoryBound(to: UInt8.self).span
     let headers = DocumentProperties(properties)
     let received = unsafe row.body.assumingMemoryBound(to: UInt8.self).span
-    if headers.coding != nil, appendDecoded(received, headers, row, common, to: &out) { return .appended }
-    let body = Body(form: rules.form(of: received, saysJSON: headers.saysJSON))
-    if let size = oversize(body, received, row, common) {
-      guard options.oversize == .truncate else { return .tooLarge(bytes: size) }
-      return appendTruncated(body, received, row, common, size: size, to: &out)
+    if !headers.codings.isEmpty, appendDecoded(received, headers, row, common, to: &out) { return .appended }
+    let outcome = withText(of: received, headers) { (renderer, body, content) -> Outcome in
+      var body = body
+      if let size = renderer.oversize(&body, content, row, common) {
+        guard renderer.options.oversize == .truncate else { return .tooLarge(bytes: size) }
+        return renderer.appendTruncated(body, content, row, common, size: size, to: &out)
+      }
+      renderer.write(body, content, row, common, to: &out)
+      return .appended
     }
-    write(body, received, row, common, to: &out)
-    return .appended
+    return outcome
+  }
+
+  /// Decides what the bytes become, and calls `body` with that and the bytes it is of: the text's UTF-8, or, for base64, the
+  /// bytes themselves.
+  private mutating func withText<Result>(
+    of bytes: Span<UInt8>, _ headers: DocumentProperties,
+    _ body: (inout DocumentRenderer, Body, Span<UInt8>) -> Result
+  ) -> Result {
+    if options.body == .base64 || options.body == .auto && headers.saysBinary {
+      return body(&self, Body(form: .base64), bytes)
+    }
+    var text = transcoded
+    transcoded = []
+    defer { if text.capacity <= 1 << 20 { transcoded = text } }
+    guard let source = BodyCharset.text(of: bytes, headers.charset, into: &text) else {
+      return body(&self, Body(form: .base64), bytes)
+    }
+    func decide(_ content: Span<UInt8>) -> Result {
+      let form = rules.form(of: content, saysJSON: headers.saysJSON, parses: options.body == .auto)
+      return body(&self, Body(form: form), form == .base64 ? bytes : content)
+    }
+    switch source {
+    case .bytes(let start): return decide(bytes.extracting(start..<bytes.count))
+    case .transcoded: return decide(text.span)
+    }
   }
 
   /// The size of the document of `row` where that exceeds `document.max_bytes`; nil where it fits, or is truncated.
@@ -69,23 +100,35 @@ struct DocumentRenderer {
     let received = unsafe row.body.assumingMemoryBound(to: UInt8.self).span
     if upperBound(bodyCount: received.count, row, common) <= options.maxBytes { return nil }
     let headers = DocumentProperties(unsafe row.properties.assumingMemoryBound(to: UInt8.self).span)
-    let body = Body(form: rules.form(of: received, saysJSON: headers.saysJSON))
-    guard let size = oversize(body, received, row, common) else { return nil }
+    guard let size = oversize(of: received, headers, row, common) else { return nil }
     // What is too large as it was received may still fit when it is decoded, as JSON above all.
-    if let coding = headers.coding {
+    if !headers.codings.isEmpty {
       var decoded = takeScratch()
       defer { keepScratch(decoded) }
-      if BodyRules.decode(received, coding, limit: options.maxBytes, into: &decoded) {
-        let body = Body(form: rules.form(of: decoded.span, saysJSON: headers.saysJSON))
-        if oversize(body, decoded.span, row, common) == nil { return nil }
+      if BodyRules.decode(received, headers.codings, limit: options.maxBytes, into: &decoded),
+        oversize(of: decoded.span, headers, row, common) == nil
+      {
+        return nil
       }
     }
     return size
   }
 
+  /// The size of the document with these bytes as its body where it exceeds the limit.
+  private mutating func oversize(
+    of bytes: Span<UInt8>, _ headers: DocumentProperties, _ row: Row, _ common: DocumentConsumer
+  ) -> Int? {
+    withText(of: bytes, headers) { (renderer, body, content) -> Int? in
+      var body = body
+      return renderer.oversize(&body, content, row, common)
+    }
+  }
+
   /// How the body appears.
   private struct Body {
     var form: BodyRules.Form
+    /// `body_raw` is left out, since only it makes the document too large.
+    var dropsRaw = false
     /// Only so many bytes of it, as a string.
     var prefix: Int?
   }
@@ -102,14 +145,15 @@ struct DocumentRenderer {
     _ received: Span<UInt8>, _ headers: DocumentProperties, _ row: Row, _ common: DocumentConsumer,
     to out: inout [UInt8]
   ) -> Bool {
-    guard let coding = headers.coding else { return false }
     var decoded = takeScratch()
     defer { keepScratch(decoded) }
-    guard BodyRules.decode(received, coding, limit: options.maxBytes, into: &decoded) else { return false }
-    let body = Body(form: rules.form(of: decoded.span, saysJSON: headers.saysJSON))
-    guard oversize(body, decoded.span, row, common) == nil else { return false }
-    write(body, decoded.span, row, common, to: &out)
-    return true
+    guard BodyRules.decode(received, headers.codings, limit: options.maxBytes, into: &decoded) else { return false }
+    return withText(of: decoded.span, headers) { (renderer, body, content) -> Bool in
+      var body = body
+      guard renderer.oversize(&body, content, row, common) == nil else { return false }
+      renderer.write(body, content, row, common, to: &out)
+      return true
+    }
   }
 
   private mutating func takeScratch() -> [UInt8] {
@@ -124,12 +168,15 @@ struct DocumentRenderer {
 
   // MARK: - Size
 
-  /// The document's size where it exceeds the limit.
+  /// The document's size where it exceeds the limit, also without `body_raw`, which goes first.
   private func oversize(
-    _ body: Body, _ content: Span<UInt8>, _ row: Row, _ common: DocumentConsumer
+    _ body: inout Body, _ content: Span<UInt8>, _ row: Row, _ common: DocumentConsumer
   ) -> Int? {
     if upperBound(bodyCount: content.count, row, common) <= options.maxBytes { return nil }
-    let size = frameCount(row, common) + bodyCount(body, content)
+    let frame = frameCount(row, common)
+    if frame + bodyCount(body, content) <= options.maxBytes { return nil }
+    body.dropsRaw = true
+    let size = frame + bodyCount(body, content)
     return size > options.maxBytes ? size : nil
   }
 
@@ -163,7 +210,7 @@ struct DocumentRenderer {
   }
 
   private func hasRaw(_ body: Body) -> Bool {
-    if body.prefix != nil { return false }
+    if body.prefix != nil || body.dropsRaw { return false }
     switch options.bodyRaw {
     case .always: return true
     case .never: return false
@@ -253,9 +300,17 @@ struct DocumentRenderer {
       output.append(decimal: row.deliveryTag)
       output.append(text: row.redelivered ? #","redelivered":true,"exchange":"# : #","redelivered":false,"exchange":"#)
     }
-    PropertiesRenderer.appendString(unsafe row.exchange.assumingMemoryBound(to: UInt8.self).span, to: &out)
+    let exchange = unsafe row.exchange.assumingMemoryBound(to: UInt8.self).span
+    let exchangeIsText = PropertiesRenderer.appendShortString(exchange, to: &out)
     out.append(text: #","routing_key":"#)
-    PropertiesRenderer.appendString(unsafe row.routingKey.assumingMemoryBound(to: UInt8.self).span, to: &out)
+    let routingKey = unsafe row.routingKey.assumingMemoryBound(to: UInt8.self).span
+    let routingKeyIsText = PropertiesRenderer.appendShortString(routingKey, to: &out)
+    if !exchangeIsText || !routingKeyIsText {
+      let keys: [StaticString] =
+        (exchangeIsText ? [] : [#""exchange":"#]) + (routingKeyIsText ? [] : [#""routing_key":"#])
+      out.append(text: #","_base64":"#)
+      PropertiesRenderer.appendNames(of: keys, to: &out)
+    }
     out.append(addingCapacity: beforeSequence.count + 20 + afterSequence.count) { output in
       output.append(copying: beforeSequence.span)
       output.append(decimal: sequence(row, common))
@@ -302,34 +357,4 @@ private final class DocumentConsumer {
   }
 
   var count: Int { beforeDeliveryTag.count + beforeSequence.count + afterSequence.count }
-}
-
-/// The two properties that decide what becomes of a body, found in the text that ``PropertiesRenderer`` made.
-///
-/// They are its first members where they are there at all, so that nothing else needs to be read.
-struct DocumentProperties {
-  private(set) var saysJSON = false
-  private(set) var coding: BodyRules.Coding?
-
-  init(_ properties: Span<UInt8>) {
-    var index = 1
-    if let type = Self.string(#""content_type":"#, properties, &index) {
-      saysJSON = BodyRules.saysJSON(properties.extracting(type))
-      if index < properties.count, properties[index] == UInt8(ascii: ",") { index += 1 }
-    }
-    if let encoding = Self.string(#""content_encoding":"#, properties, &index) {
-      coding = BodyRules.coding(properties.extracting(encoding))
-    }
-  }
-
-  /// Reads the member with `key` at `index`: the content of its string, escapes and all (no media type has any).
-  private static func string(_ key: StaticString, _ text: Span<UInt8>, _ index: inout Int) -> Range<Int>? {
-    var end = index
-    guard (try? JSONScanner.literal(key, text, &end)) != nil, end < text.count, text[end] == UInt8(ascii: "\"")
-    else { return nil }
-    let start = end + 1
-    guard (try? JSONScanner.string(text, &end)) != nil else { return nil }
-    index = end
-    return start..<end - 1
-  }
 }

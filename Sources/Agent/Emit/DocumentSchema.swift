@@ -20,7 +20,7 @@ enum DocumentSchema {
           "description": "When the message arrived, in UTC."
         },
         "body": {
-          "description": "The body: parsed where it is a JSON object or array, otherwise text, or base64 of other bytes."
+          "description": "The body: parsed if it is a JSON object or array, otherwise text, or base64 of other bytes. 'document.body' can fix the form."
         },
         "body_truncated": {
           "type": "boolean",
@@ -28,7 +28,7 @@ enum DocumentSchema {
         },
         "body_raw": {
           "type": "string",
-          "description": "The body's text, or base64 where it is not UTF-8."
+          "description": "The body's text, or base64 of what is no text. Absent if only it would make the document too large, or if 'document.body_raw' says so."
         },
         "body_encoding": {
           "type": "string",
@@ -40,23 +40,24 @@ enum DocumentSchema {
         },
         "properties": {
           "type": "object",
-          "description": "Properties of the message, without those that it lacks. Bytes that are not UTF-8 appear as an object with 'base64'.",
+          "description": "Properties of the message, without those that it lacks. A string that is not UTF-8 is its base64, and '_base64' lists its name.",
           "properties": {
-            "content_type": {"description": "MIME type of the body."},
-            "content_encoding": {"description": "MIME content encoding of the body; gzip and deflate were undone where 'body' is not base64 of such data."},
+            "content_type": {"type": "string", "description": "MIME type of the body."},
+            "content_encoding": {"type": "string", "description": "MIME content encoding of the body; gzip and deflate were undone unless 'body' is base64 of such data."},
             "headers": {"type": "object", "description": "Headers by name, as typed JSON."},
             "delivery_mode": {"type": "integer", "description": "2 for persistent messages, 1 for transient ones."},
             "priority": {"type": "integer", "description": "Priority of the message."},
-            "correlation_id": {"description": "Identifier that correlates the message with another."},
-            "reply_to": {"description": "Address for replies, usually a queue's name."},
-            "expiration": {"description": "Time to live in milliseconds, as text."},
-            "message_id": {"description": "Identifier that the publisher gave to the message."},
+            "correlation_id": {"type": "string", "description": "Identifier that correlates the message with another."},
+            "reply_to": {"type": "string", "description": "Address for replies, usually a queue's name."},
+            "expiration": {"type": "string", "description": "Time to live in milliseconds, as text."},
+            "message_id": {"type": "string", "description": "Identifier that the publisher gave to the message."},
             "timestamp": {"type": "string", "format": "date-time", "description": "The publisher's timestamp."},
             "timestamp_raw": {"type": "integer", "description": "The timestamp as sent, where it is not in seconds."},
-            "type": {"description": "The publisher's name for the kind of message."},
-            "user_id": {"description": "The publishing user, validated by the broker."},
-            "app_id": {"description": "The publishing application."},
-            "cluster_id": {"description": "Deprecated property of the protocol."}
+            "type": {"type": "string", "description": "The publisher's name for the kind of message."},
+            "user_id": {"type": "string", "description": "The publishing user, validated by the broker."},
+            "app_id": {"type": "string", "description": "The publishing application."},
+            "cluster_id": {"type": "string", "description": "Deprecated property of the protocol."},
+            "_base64": {"type": "array", "items": {"type": "string"}, "description": "Names of the properties above that are base64, since they are not UTF-8."}
           }
         },
         "delivery": {
@@ -66,8 +67,9 @@ enum DocumentSchema {
             "consumer_tag": {"type": "string", "description": "The consumer that received it."},
             "delivery_tag": {"type": "integer", "description": "Number of the delivery on its channel."},
             "redelivered": {"type": "boolean", "description": "True where the broker may have delivered it before."},
-            "exchange": {"description": "The exchange it was published to, empty for the default one."},
-            "routing_key": {"description": "The routing key it was published with."}
+            "exchange": {"type": "string", "description": "The exchange it was published to, empty for the default one."},
+            "routing_key": {"type": "string", "description": "The routing key it was published with."},
+            "_base64": {"type": "array", "items": {"type": "string"}, "description": "Which of exchange and routing_key is base64, since it is not UTF-8."}
           }
         },
         "queue": {"type": "string", "description": "The queue it was consumed from."},

@@ -7,7 +7,8 @@ internal import AMQP
 /// size are bounded.
 ///
 /// **Properties**: in the protocol's order under the names of the specification; absent ones are left out; `{}` for
-/// none. A string that is not UTF-8 becomes `{"base64":"…"}`. A timestamp in seconds that RFC 3339 can write (up to the
+/// none. A string stays one, so that a collection can be keyed by it: if it is not UTF-8 it becomes its base64, and a last
+/// member, `_base64`, lists the names of those. A timestamp in seconds that RFC 3339 can write (up to the
 /// year 9999) is the date-time `timestamp`. A greater number that is such an instant in milliseconds, as some clients
 /// send, is both the date-time `timestamp` and the number `timestamp_raw`. Any other is `timestamp_raw` alone.
 ///
@@ -95,10 +96,11 @@ struct PropertiesRenderer {
   private mutating func append(
     _ properties: BasicProperties, _ block: Span<UInt8>, _ object: inout Members, to out: inout ScratchBytes
   ) {
+    var encoded: [StaticString] = []
     func string(_ key: StaticString, _ range: Range<Int>?) {
       guard let range else { return }
       object.begin(key, to: &out)
-      Self.appendString(block.extracting(range), to: &out)
+      if !Self.appendShortString(block.extracting(range), to: &out) { encoded.append(key) }
     }
     string(#""content_type":"#, properties.contentType)
     string(#""content_encoding":"#, properties.contentEncoding)
@@ -132,6 +134,10 @@ struct PropertiesRenderer {
     string(#""user_id":"#, properties.userID)
     string(#""app_id":"#, properties.appID)
     string(#""cluster_id":"#, properties.clusterID)
+    if !encoded.isEmpty {
+      object.begin(#""_base64":"#, to: &out)
+      Self.appendNames(of: encoded, to: &out)
+    }
   }
 
   /// Appends the headers, or a note where their text would be too long.
@@ -286,6 +292,28 @@ extension PropertiesRenderer {
     } else {
       appendBytes(bytes, to: &out)
     }
+  }
+
+  /// Appends a string, or its base64 as a string where it is not UTF-8; then false.
+  static func appendShortString<Output: TextOutput & ~Copyable>(_ bytes: Span<UInt8>, to out: inout Output) -> Bool {
+    if JSONScanner.isUTF8(bytes) {
+      appendJSONString(bytes, to: &out)
+      return true
+    }
+    out.append(UInt8(ascii: "\""))
+    DocumentBase64.append(bytes, to: &out)
+    out.append(UInt8(ascii: "\""))
+    return false
+  }
+
+  /// Appends the list of the names in `keys`, each of which is a member's key as JSON with colon.
+  static func appendNames<Output: TextOutput & ~Copyable>(of keys: [StaticString], to out: inout Output) {
+    for (index, key) in keys.enumerated() {
+      out.append(index == 0 ? UInt8(ascii: "[") : UInt8(ascii: ","))
+      // A static string's bytes live for ever.
+      for offset in 0..<key.utf8CodeUnitCount - 1 { out.append(unsafe key.utf8Start[offset]) }
+    }
+    out.append(UInt8(ascii: "]"))
   }
 
   private static func appendBytes<Output: TextOutput & ~Copyable>(_ bytes: Span<UInt8>, to out: inout Output) {
