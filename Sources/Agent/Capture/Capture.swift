@@ -130,7 +130,10 @@ final class Capture: Sendable {
   func requestStop() { lifecycle.update { $0.stopRequested = true } }
 
   /// Nobody will report commits any more.
-  func acknowledgementsEnded() { lifecycle.update { $0.acknowledgementsEnded = true } }
+  func acknowledgementsEnded() {
+    inbox.update { $0.acknowledgementsEnded = true }
+    lifecycle.update { $0.acknowledgementsEnded = true }
+  }
 
   /// Ends the capture because of `failure`.
   func fail(_ failure: CaptureFailure) {
@@ -182,11 +185,15 @@ final class Capture: Sendable {
 
   private func awaitAcknowledgements(atMost seconds: Double) {
     let deadline = SystemClock.now() + seconds
-    let last = progress.read { $0.journaled }
-    while inbox.read({ $0.committed < last }) && lifecycle.read({ !$0.acknowledgementsEnded }) {
+    let (last, settling) = progress.read { ($0.journaled, $0.settling) }
+    func isCommitted(_ inbox: JournalInbox) -> Bool {
+      // The anchor's release is a checkpoint of its own, after that of the last document.
+      inbox.committed >= last && (settling < last || inbox.releasable ?? .origin >= last)
+    }
+    while !inbox.read(isCommitted) && lifecycle.read({ !$0.acknowledgementsEnded }) {
       let left = deadline - SystemClock.now()
       if left <= 0 { return }
-      _ = inbox.wait(atMost: min(left, 0.1)) { $0.committed >= last ? true : nil }
+      _ = inbox.wait(atMost: min(left, 0.1)) { isCommitted($0) ? true : nil }
     }
   }
 }

@@ -52,7 +52,7 @@ struct RedeliveryKeeper: Sendable {
     var prioritySince = last
     var prefetch = wished
     if let state {
-      window = state.window
+      window = state.window ?? []
       releasable = state.releasable
       priority = state.priority
       prioritySince = state.prioritySince
