@@ -1,7 +1,8 @@
 // The AMQP module: a consumer's half of AMQP 0-9-1, as RabbitMQ speaks it.
 //
-// Duty: open one connection with one channel, make the topology that a capture needs, receive deliveries as bytes,
-// acknowledge them, and notice every way in which a broker can stop talking. It knows neither SQLite nor Flow.
+// Duty: open one connection with one channel (and another one to ask for the queue), make the topology that a capture
+// needs, receive deliveries as bytes, acknowledge them, and notice every way in which a broker can stop talking. It knows
+// neither SQLite nor Flow.
 //
 // How it divides the work with rabbitmq-c: the library is the codec of our methods and their argument tables, and of the
 // broker's methods without tables (`amqp_encode_method`, `amqp_decode_method`), and nothing else. The socket, the frames,

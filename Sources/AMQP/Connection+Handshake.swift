@@ -20,8 +20,8 @@ extension Connection {
     }
     try send(
       .startOk(properties: clientProperties, mechanism: mechanism, response: settings.credentials.response), channel: 0)
-    let tune = try step(operation, deadline) {
-      if case .tune(_, let frame, let heartbeat) = $0 { (frame: frame, heartbeat: heartbeat) } else { nil }
+    let tune: (channels: UInt16, frame: UInt32, heartbeat: UInt16) = try step(operation, deadline) {
+      if case .tune(let channels, let frame, let heartbeat) = $0 { (channels, frame, heartbeat) } else { nil }
     }
     guard tune.frame == 0 || tune.frame >= FrameBuffer.smallestFrame else {
       throw AMQPError(
@@ -33,7 +33,10 @@ extension Connection {
     largestPayload = min(largestPayload, Int(frameMax) - 8)
     // 0 from the broker is no wish of its own; 0 of ours is off.
     heartbeatSeconds = tune.heartbeat == 0 ? settings.heartbeatSeconds : min(settings.heartbeatSeconds, tune.heartbeat)
-    try send(.tuneOk(channelMax: 1, frameMax: frameMax, heartbeatSeconds: heartbeatSeconds), channel: 0)
+    // One for the consumer, and one to ask for its queue; 0 from the broker is no limit.
+    allowsProbe = tune.channels != 1
+    try send(
+      .tuneOk(channelMax: allowsProbe ? 2 : 1, frameMax: frameMax, heartbeatSeconds: heartbeatSeconds), channel: 0)
     try send(.open(virtualHost: settings.virtualHost), channel: 0)
     try step("opening virtual host \"\(settings.virtualHost)\"", deadline) { $0 == .openOk ? true : nil }
     heartbeat = Heartbeat(intervalSeconds: heartbeatSeconds, at: SystemClock.now())

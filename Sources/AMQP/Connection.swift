@@ -48,10 +48,13 @@ public final class Connection {
   /// The consumer that was asked for last.
   private var consumerTag: String?
   private var notices = NoticeLimit()
+  private var probe = QueueProbe()
+  /// The broker allows a second channel.
+  var allowsProbe = false
   /// Nobody takes deliveries any more.
   private var isClosing = false
 
-  private static let channel: UInt16 = 1
+  static let channel: UInt16 = 1
 
   /// Connects, authenticates and opens the virtual host and a channel, all within ``ConnectionSettings/timeout``.
   public convenience init(_ settings: ConnectionSettings) throws(AMQPError) {
@@ -148,6 +151,17 @@ extension Connection {
     try send(.reject(tag: tag, requeue: false), channel: Self.channel)
     try flush()
   }
+
+  /// Asks for a queue without waiting, on a channel of its own; ``takeAnswer()`` has what comes of it. Nothing happens
+  /// while an earlier question has no answer, or where the broker allows one channel only.
+  public func ask(for queue: String) throws(AMQPError) {
+    guard allowsProbe, let method = probe.ask(queue) else { return }
+    try send(method, channel: QueueProbe.channel)
+    try flush()
+  }
+
+  /// What a question of ``ask(for:)`` led to, once.
+  public func takeAnswer() -> QueueAnswer? { probe.takeAnswer() }
 
   /// Opens the channel again after `.channelClosed`; nothing happens where it is open.
   public func reopenChannel() throws(AMQPError) {
@@ -294,38 +308,17 @@ extension Connection {
       case .header: try assembler.header(payload, at: received, into: &batch)
       case .body: try assembler.body(payload, at: received, into: &batch)
       case .method:
-        if payload.count >= 4 && payload[0] == 0 && payload[1] == 60 && payload[2] == 0 && payload[3] == 60 {
+        if Self.isDelivery(payload) {
           let fields = frame.payload.lowerBound + 4..<frame.payload.upperBound
           try assembler.deliver(bytes.span.extracting(fields), into: &batch)
+        } else if frame.channel == QueueProbe.channel {
+          if let next = try probe.received(try codec.decode(payload)) { try send(next, channel: QueueProbe.channel) }
         } else if let method = try unsolicited(try codec.decode(payload)) {
           return method
         }
       }
     }
     return nil
-  }
-
-  /// What concerns the connection goes over channel 0, all else over the one that is ours.
-  private static func checkChannel(of frame: FrameBuffer.Frame, _ payload: Span<UInt8>) throws(AMQPError) {
-    let due: UInt16
-    switch frame.type {
-    case .heartbeat: due = 0
-    case .header, .body: due = channel
-    case .method: due = payload.count >= 2 && payload[0] == 0 && payload[1] == 10 ? 0 : channel
-    }
-    guard frame.channel != due else { return }
-    var what = "a \(frame.type) frame"
-    if frame.type == .method, payload.count >= 4 {
-      what = MethodCodec.name((0..<4).reduce(UInt32(0)) { $0 << 8 | UInt32(payload[$1]) })
-    }
-    throw AMQPError(
-      .malformed(text: "\(what) on channel \(frame.channel) instead of \(due)"), during: "reading a frame")
-  }
-
-  /// A method in an error's text, which is of bounded length whatever a broker wrote into it.
-  private static func text(_ method: ServerMethod) -> String {
-    if case .other(let id) = method { return MethodCodec.name(id) }
-    return String("\(method)".prefix(300))
   }
 
   /// Deals with what a broker may send at any time; gives back what it may not.

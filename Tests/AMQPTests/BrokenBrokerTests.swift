@@ -94,6 +94,9 @@ import Testing
         "connection.close on channel 1 instead of 0"
       ),
       (consuming + Wire.channelClose(404, "x", channel: 3), "channel.close on channel 3 instead of 1"),
+      (
+        consuming + Wire.frame(1, Wire.method(50, 21), channel: 2), "queueBindOk on channel 2"
+      ),
       (consuming + Wire.frame(1, []), "a method frame of 0 bytes"),
       (consuming + Wire.frame(1, Wire.method(99, 99)), "method 99.99 out of turn"),
       (consuming + Wire.frame(1, Wire.method(50, 10)), "queue.declare out of turn"),

@@ -146,7 +146,7 @@ import Testing
     let connection = try Self.connect(peer.port, heartbeat: ours)
     #expect(connection.heartbeatSeconds == both)
     #expect(connection.server == ServerIdentity(product: "Peer"))
-    let tuneOk = Wire.frame(1, Wire.method(10, 31, [0, 1, 0, 2, 0, 0], Wire.integer(both, 2)), channel: 0)
+    let tuneOk = Wire.frame(1, Wire.method(10, 31, [0, 2, 0, 2, 0, 0], Wire.integer(both, 2)), channel: 0)
     #expect(peer.readings[0] == Array("AMQP".utf8) + [0, 0, 9, 1])
     #expect(peer.readings[2] == tuneOk)
     #expect(peer.readings[3] == Wire.frame(1, Wire.method(10, 40, Wire.short("v"), [0], [0]), channel: 0))
@@ -163,7 +163,7 @@ import Testing
     steps[3] = .send(Wire.tune(frame: theirs))
     let peer = try ScriptedPeer(steps)
     _ = try Self.connect(peer.port)
-    let tuneOk = Wire.frame(1, Wire.method(10, 31, [0, 1], Wire.integer(agreed, 4), [0, 0]), channel: 0)
+    let tuneOk = Wire.frame(1, Wire.method(10, 31, [0, 2], Wire.integer(agreed, 4), [0, 0]), channel: 0)
     #expect(peer.readings[2] == tuneOk)
   }
 
@@ -240,6 +240,51 @@ import Testing
     try Self.receive(1, on: connection)
     #expect(connection.takeEvents() == [.blocked(reason: "memory"), .unblocked, .consumerCancelled(tag: "tag")])
     #expect(connection.takeEvents().isEmpty)
+  }
+
+  private static func onProbe(_ payload: [UInt8]) -> [UInt8] { Wire.frame(1, payload, channel: 2) }
+  private static let declareOk = onProbe(
+    Wire.method(50, 11, Wire.short("q"), Wire.integer(7, 4), Wire.integer(2, 4)))
+
+  @Test func `a queue is asked for beside the consumer, more than once, and also after a refusal`() throws {
+    let opened = Self.onProbe(Wire.method(20, 11, Wire.integer(0, 4)))
+    let peer = try ScriptedPeer(
+      Self.consuming() + [
+        .readFrame, .send(opened), .readFrame, .send(Self.declareOk),
+        .readFrame, .send(Wire.delivery(.init(tag: 1, body: [])).flatMap(\.self) + Self.declareOk),
+        .readFrame, .send(Wire.channelClose(404, "NOT_FOUND", channel: 2)), .readFrame,
+        .readFrame, .send(opened), .readFrame, .send(Self.declareOk), .drain,
+      ])
+    let connection = try Self.consume(peer.port)
+    func answer() throws -> QueueAnswer {
+      let wakeup = Wakeup()
+      try connection.ask(for: "q")
+      // Asking again while the question is open changes nothing.
+      try connection.ask(for: "q")
+      while true {
+        _ = try connection.receive(deliveries: 10, bytes: 1000)
+        if let answer = connection.takeAnswer() { return answer }
+        try connection.wait(until: SystemClock.now() + 30, wakeup: wakeup, reading: true)
+      }
+    }
+    let status = QueueAnswer.status(QueueStatus(name: "q", messages: 7, consumers: 2))
+    #expect(try answer() == status)
+    #expect(try answer() == status)
+    #expect(connection.batch.messages == [.init(tag: 1, body: [])])
+    #expect(try answer() == .refused(code: 404, text: "NOT_FOUND"))
+    #expect(try answer() == status)
+    let passive = Wire.method(50, 10, [0, 0], Wire.short("q"), [0b0011], Wire.integer(0, 4))
+    #expect(peer.readings[7...8] == [Self.onProbe(passive), Self.onProbe(passive)])
+  }
+
+  @Test func `with one channel no queue is asked for`() throws {
+    var steps = Self.opened()
+    steps[3] = .send(Wire.tune(channels: 1))
+    let peer = try ScriptedPeer(steps + [.drain])
+    let connection = try Self.connect(peer.port)
+    try connection.ask(for: "q")
+    #expect(peer.readings[2] == Wire.frame(1, Wire.method(10, 31, [0, 1, 0, 2, 0, 0, 0, 0]), channel: 0))
+    #expect(connection.takeAnswer() == nil)
   }
 
   @Test func `each mechanism has its answer`() {
