@@ -8,6 +8,7 @@ extension Connection {
       if case .start(let mechanisms, let server) = $0 { (mechanisms: mechanisms, server: server) } else { nil }
     }
     server = start.server
+    hasStarted = true
     let offered = start.mechanisms.split(separator: " ")
     let mechanism = settings.credentials.mechanism
     let user = settings.credentials.username
@@ -19,14 +20,23 @@ extension Connection {
     }
     try send(
       .startOk(properties: clientProperties, mechanism: mechanism, response: settings.credentials.response), channel: 0)
-    let tune = try step(operation, deadline) {
-      if case .tune(_, let frame, let heartbeat) = $0 { (frame: frame, heartbeat: heartbeat) } else { nil }
+    let tune: (channels: UInt16, frame: UInt32, heartbeat: UInt16) = try step(operation, deadline) {
+      if case .tune(let channels, let frame, let heartbeat) = $0 { (channels, frame, heartbeat) } else { nil }
     }
+    guard tune.frame == 0 || tune.frame >= FrameBuffer.smallestFrame else {
+      throw AMQPError(
+        .malformed(text: "connection.tune with frame_max \(tune.frame); the least is \(FrameBuffer.smallestFrame)"),
+        during: operation)
+    }
+    // 0 from the broker is no limit.
+    let frameMax = tune.frame == 0 ? FrameBuffer.negotiatedFrame : min(tune.frame, FrameBuffer.negotiatedFrame)
+    largestPayload = min(largestPayload, Int(frameMax) - 8)
     // 0 from the broker is no wish of its own; 0 of ours is off.
     heartbeatSeconds = tune.heartbeat == 0 ? settings.heartbeatSeconds : min(settings.heartbeatSeconds, tune.heartbeat)
-    // The broker's own frame limit: a smaller one would make it cut off large headers.
+    // One for the consumer, and one to ask for its queue; 0 from the broker is no limit.
+    allowsProbe = tune.channels != 1
     try send(
-      .tuneOk(channelMax: 1, frameMax: tune.frame, heartbeatSeconds: heartbeatSeconds), channel: 0)
+      .tuneOk(channelMax: allowsProbe ? 2 : 1, frameMax: frameMax, heartbeatSeconds: heartbeatSeconds), channel: 0)
     try send(.open(virtualHost: settings.virtualHost), channel: 0)
     try step("opening virtual host \"\(settings.virtualHost)\"", deadline) { $0 == .openOk ? true : nil }
     heartbeat = Heartbeat(intervalSeconds: heartbeatSeconds, at: SystemClock.now())
@@ -55,7 +65,7 @@ extension Connection {
       return .notAMQP(hint: "it answered with HTTP; is this the management port?")
     }
     if first.first == 0x15 { return .notAMQP(hint: "it answered with a TLS alert; set tls.enabled") }
-    if case .malformed(let text) = kind, server == ServerIdentity() { return .notAMQP(hint: text) }
+    if case .malformed(let text) = kind, !hasStarted { return .notAMQP(hint: text) }
     let lost: Bool
     switch kind {
     case .endOfStream: lost = true
@@ -63,10 +73,10 @@ extension Connection {
     default: lost = false
     }
     if case .tls = kind { return kind }
-    if lost && server == ServerIdentity() && settings.tls != nil {
+    if lost && !hasStarted && settings.tls != nil {
       return .endOfStream(hint: "after the TLS handshake, before it said anything; the broker's log tells why")
     }
-    if lost && server == ServerIdentity() {
+    if lost && !hasStarted {
       return .endOfStream(hint: "before it said anything; is this a TLS port, or is a proxy in between?")
     }
     if lost { return .endOfStream(hint: "during the handshake; the broker's log tells why") }

@@ -39,24 +39,42 @@ public final class Connection {
   private var events: [ConnectionEvent] = []
   private var received: Int64 = 0
   private var listening = true
-  /// The broker closed the channel.
-  private var channelIsClosed = false
+  /// `connection.start` has come, so the peer is a broker.
+  var hasStarted = false
+  /// The largest payload of a frame that the broker takes from us.
+  var largestPayload = MethodCodec.largestPayload
+  /// The channel was not opened yet, or the broker closed it.
+  private var channelIsClosed = true
+  /// The consumer that was asked for last.
+  private var consumerTag: String?
+  private var notices = NoticeLimit()
+  private var probe = QueueProbe()
+  /// The broker allows a second channel.
+  var allowsProbe = false
   /// Nobody takes deliveries any more.
   private var isClosing = false
 
-  private static let channel: UInt16 = 1
+  static let channel: UInt16 = 1
 
   /// Connects, authenticates and opens the virtual host and a channel, all within ``ConnectionSettings/timeout``.
-  public init(_ settings: ConnectionSettings) throws(AMQPError) {
-    self.settings = settings
+  public convenience init(_ settings: ConnectionSettings) throws(AMQPError) {
     let deadline = SystemClock.now() + settings.timeout.inSeconds
     let socket = try Socket.connect(host: settings.host, port: settings.port, deadline: deadline)
-    stream = try Self.stream(over: socket, settings, deadline: deadline)
-    try handshake(deadline: deadline)
+    try self.init(settings, over: try Self.stream(over: socket, settings, deadline: deadline), deadline: deadline)
     if heartbeatSeconds > 0 {
       socket.setUserTimeout(milliseconds: Int32(heartbeatSeconds) * 2000)
     }
+  }
+
+  /// The same over a stream that is connected.
+  init(
+    _ settings: ConnectionSettings, over stream: any ByteStream, deadline: Double
+  ) throws(AMQPError) {
+    self.settings = settings
+    self.stream = stream
+    try handshake(deadline: deadline)
     try call(.channelOpen, during: "opening a channel", deadline: deadline) { $0 == .channelOpenOk ? true : nil }
+    channelIsClosed = false
   }
 
   private static func stream(
@@ -108,14 +126,18 @@ extension Connection {
   ///
   /// - Parameter tag: A tag that was never used before on this queue; some brokers mix up reused ones.
   public func consume(_ consumption: Consumption, tag: String) throws(AMQPError) {
+    consumerTag = tag
+    assembler.consumerAsked(tag: tag)
     try call(.consume(consumption, tag: tag), during: "consuming from queue \"\(consumption.queue)\"") {
-      if case .consumeOk = $0 { true } else { nil }
+      $0 == .consumeOk(tag: tag) ? true : nil
     }
+    assembler.consumerStarted()
   }
 
   /// Ends the consumer. What the broker had sent before it knew is in ``batch`` when this returns.
   public func cancel(tag: String) throws(AMQPError) {
     try call(.cancel(tag: tag), during: "cancelling the consumer") { $0 == .cancelOk ? true : nil }
+    assembler.consumerEnded()
   }
 
   /// Acknowledges `tag`, with `multiple` everything up to it. The broker does not answer; ``close()`` shows that it was handled.
@@ -130,12 +152,24 @@ extension Connection {
     try flush()
   }
 
+  /// Asks for a queue without waiting, on a channel of its own; ``takeAnswer()`` has what comes of it. Nothing happens
+  /// while an earlier question has no answer, or where the broker allows one channel only.
+  public func ask(for queue: String) throws(AMQPError) {
+    guard allowsProbe, let method = probe.ask(queue) else { return }
+    try send(method, channel: QueueProbe.channel)
+    try flush()
+  }
+
+  /// What a question of ``ask(for:)`` led to, once.
+  public func takeAnswer() -> QueueAnswer? { probe.takeAnswer() }
+
   /// Opens the channel again after `.channelClosed`; nothing happens where it is open.
   public func reopenChannel() throws(AMQPError) {
     guard channelIsClosed else { return }
-    channelIsClosed = false
     assembler = DeliveryAssembler()
+    consumerTag = nil
     try call(.channelOpen, during: "opening a channel") { $0 == .channelOpenOk ? true : nil }
+    channelIsClosed = false
   }
 
   /// Says goodbye and waits for the answer; the broker has then handled everything sent before. What it delivers until
@@ -155,17 +189,22 @@ extension Connection {
 
 extension Connection {
   /// Reads what the socket has into ``batch``, without waiting, until it is empty or the batch has `deliveries` or
-  /// `bytes` in it (the last delivery may go beyond).
+  /// `bytes` in it (the last delivery may go beyond). A broker that sends without end and nothing of use is left after a
+  /// while, as if the socket were empty, so that the caller does what else there is to do.
   public func receive(deliveries: Int, bytes: Int) throws(AMQPError) -> Received {
-    while true {
+    for _ in 0..<Self.readLimit {
       while batch.deliveries.count < deliveries && batch.byteCount < bytes {
         guard let method = try nextMethod(within: (deliveries, bytes)) else { break }
-        throw AMQPError(.malformed(text: "\(method) out of turn"), during: "consuming")
+        throw AMQPError(.malformed(text: "\(Self.text(method)) out of turn"), during: "consuming")
       }
       if batch.deliveries.count >= deliveries || batch.byteCount >= bytes { return .full }
       if try !read() { return .drained }
     }
+    return .drained
   }
+
+  /// How often ``receive(deliveries:bytes:)`` reads at the most.
+  private static let readLimit = 64
 
   /// Takes the whole deliveries; ``batch`` goes on in the memory of `spare`.
   public func takeBatch(refilling spare: consuming DeliveryBatch) -> DeliveryBatch {
@@ -263,14 +302,17 @@ extension Connection {
     let bytes = input.bytes
     while batch.deliveries.count < limit.deliveries, batch.byteCount < limit.bytes, let frame = try input.next() {
       let payload = bytes.span.extracting(frame.payload)
+      try Self.checkChannel(of: frame, payload)
       switch frame.type {
       case .heartbeat: break
       case .header: try assembler.header(payload, at: received, into: &batch)
       case .body: try assembler.body(payload, at: received, into: &batch)
       case .method:
-        if payload.count >= 4 && payload[0] == 0 && payload[1] == 60 && payload[2] == 0 && payload[3] == 60 {
+        if Self.isDelivery(payload) {
           let fields = frame.payload.lowerBound + 4..<frame.payload.upperBound
           try assembler.deliver(bytes.span.extracting(fields), into: &batch)
+        } else if frame.channel == QueueProbe.channel {
+          if let next = try probe.received(try codec.decode(payload)) { try send(next, channel: QueueProbe.channel) }
         } else if let method = try unsolicited(try codec.decode(payload)) {
           return method
         }
@@ -286,22 +328,36 @@ extension Connection {
       try? send(.closeOk, channel: 0)
       try? flush()
       throw AMQPError(.connectionClosed(code: code, text: text), during: "using the connection")
-    case .channelClose(let code, let text):
+    case .channelClose(let code, let text) where !channelIsClosed:
       channelIsClosed = true
       try send(.channelCloseOk, channel: Self.channel)
       try flush()
       throw AMQPError(.channelClosed(code: code, text: text), during: "using the channel")
-    case .cancel(let tag): events.append(.consumerCancelled(tag: tag))
-    case .blocked(let reason): events.append(.blocked(reason: reason))
-    case .unblocked: events.append(.unblocked)
+    case .cancel(let tag):
+      guard tag == consumerTag else {
+        throw AMQPError(
+          .malformed(text: "basic.cancel of consumer \"\(tag)\", which is not ours"), during: "using the channel")
+      }
+      try note(.consumerCancelled(tag: tag))
+    case .blocked(let reason): try note(.blocked(reason: reason))
+    case .unblocked: try note(.unblocked)
     default: return method
     }
     return nil
   }
 
+  private func note(_ event: ConnectionEvent) throws(AMQPError) {
+    guard notices.allows(at: SystemClock.now()) else {
+      throw AMQPError(
+        .malformed(text: "a flood of connection.blocked, connection.unblocked or basic.cancel"),
+        during: "using the connection")
+    }
+    if events.last != event { events.append(event) }
+  }
+
   func send(_ method: ClientMethod, channel: UInt16) throws(AMQPError) {
     var payload: [UInt8] = []
-    try codec.encode(method, into: &payload)
+    try codec.encode(method, into: &payload, atMost: largestPayload)
     FrameBuffer.append(.method, channel: channel, payload: payload, to: &output)
   }
 
@@ -344,16 +400,26 @@ extension Connection {
     while true {
       if let method = try nextMethod() {
         if let answer = accept(method) { return answer }
-        throw AMQPError(.malformed(text: "an unexpected answer, \(method)"), during: "waiting for an answer")
+        throw AMQPError(
+          .malformed(text: "an unexpected answer, \(Self.text(method))"), during: "waiting for an answer")
       }
       if isClosing && !batch.isEmpty { _ = takeBatch(refilling: DeliveryBatch()) }
+      guard batch.byteCount < Self.waitingBytes, batch.deliveries.count < Self.waitingDeliveries else {
+        throw AMQPError(
+          .malformed(text: "deliveries without end instead of an answer"), during: "waiting for an answer")
+      }
+      // A broker may take its time, and send other things meanwhile: neither ends the heartbeats nor moves the deadline.
+      try beat(reading: true)
       try flush()
+      guard SystemClock.now() < deadline else { throw AMQPError(.timedOut, during: "waiting for an answer") }
       if try !read() {
         let events = Int16(POLLIN) | (written < output.count ? Int16(POLLOUT) : 0)
-        guard stream.wait(for: events, until: deadline) else {
-          throw AMQPError(.timedOut, during: "waiting for an answer")
-        }
+        _ = stream.wait(for: events, until: min(deadline, heartbeat.nextDeadline(listening: true) ?? deadline))
       }
     }
   }
+
+  /// Deliveries, and bytes of them, that may come in front of an answer: a whole prefetch window of ordinary ones.
+  private static let waitingDeliveries = 1 << 17
+  private static let waitingBytes = 32 << 20
 }

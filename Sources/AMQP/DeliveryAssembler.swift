@@ -5,7 +5,23 @@
 /// https://www.rabbitmq.com/resources/specs/amqp0-9-1.pdf §4.2.6
 ///
 /// A value without I/O: frames in, deliveries in the batch, an error for what does not fit.
+///
+/// Invariants
+///   - A delivery is taken only between `basic.consume-ok` and `basic.cancel-ok`, and for our consumer.
+///   - Delivery tags count the deliveries of the channel: 1, 2, 3 … So no tag that a broker makes up reaches a sum.
 struct DeliveryAssembler {
+  /// The one consumer of the channel.
+  private enum Consumer {
+    /// Leaves by `consumerAsked`.
+    case none
+    /// `basic.consume` was sent. Leaves by `consumerStarted`.
+    case asked(tag: [UInt8])
+    /// The broker has confirmed it. Leaves by `consumerEnded`.
+    case running(tag: [UInt8])
+    /// The broker has confirmed its end. Final for the channel, save for another consumer.
+    case ended
+  }
+
   private enum State {
     /// Between two deliveries. Leaves by `basic.deliver`.
     case idle
@@ -15,6 +31,23 @@ struct DeliveryAssembler {
     case body(DeliveryBatch.Delivery, missing: UInt64)
   }
   private var state = State.idle
+  private var consumer = Consumer.none
+  /// The newest delivery's tag.
+  private var newestTag: UInt64
+  /// Body frames without a byte in the delivery that arrives.
+  private var emptyFrames = 0
+
+  /// RabbitMQ takes no larger message, whatever its `max_message_size` says.
+  /// https://www.rabbitmq.com/docs/configure (`max_message_size`)
+  static let largestBody: UInt64 = 512 << 20
+  /// Nobody has a reason to send body frames without a byte; a few harm nobody.
+  private static let emptyFrameLimit = 1000
+
+  /// A channel that has just been opened, or one on which a consumer runs and had deliveries up to `newestTag`.
+  init(consumer tag: String? = nil, newestTag: UInt64 = 0) {
+    if let tag { consumer = .running(tag: Array(tag.utf8)) }
+    self.newestTag = newestTag
+  }
 
   /// `basic.deliver`: class 60, method 60.
   static let deliverMethod: [UInt8] = [0, 60, 0, 60]
@@ -27,18 +60,34 @@ struct DeliveryAssembler {
     }
   }
 
+  /// `basic.consume` goes out.
+  mutating func consumerAsked(tag: String) { consumer = .asked(tag: Array(tag.utf8)) }
+
+  /// `basic.consume-ok` has come.
+  mutating func consumerStarted() {
+    if case .asked(let tag) = consumer { consumer = .running(tag: tag) }
+  }
+
+  /// `basic.cancel-ok` has come.
+  mutating func consumerEnded() { consumer = .ended }
+
   /// A `basic.deliver` method frame; `fields` is the payload behind class and method number.
   mutating func deliver(_ fields: Span<UInt8>, into batch: inout DeliveryBatch) throws(AMQPError) {
     guard case .idle = state else { throw Self.malformed("a delivery began inside another") }
     var reader = Reader()
-    _ = try reader.shortString(in: fields)  // The consumer tag: a channel of ours has one consumer.
+    try check(consumer: fields, try reader.shortString(in: fields))
     let tag = try reader.integer(in: fields, as: UInt64.self)
+    guard tag == newestTag + 1 else {
+      throw Self.malformed("a delivery with tag \(tag) where \(newestTag + 1) is due")
+    }
     let redelivered = try reader.integer(in: fields, as: UInt8.self) & 1 == 1
     let exchange = try reader.shortString(in: fields)
     let routingKey = try reader.shortString(in: fields)
     let start = batch.arena.count
     batch.arena.append(fields, exchange)
     batch.arena.append(fields, routingKey)
+    newestTag = tag
+    emptyFrames = 0
     state = .header(
       DeliveryBatch.Delivery(
         tag: tag, redelivered: redelivered, receivedAt: 0, start: start, exchangeCount: exchange.count,
@@ -54,8 +103,9 @@ struct DeliveryAssembler {
     }
     _ = try reader.integer(in: payload, as: UInt16.self)  // Weight: unused, always 0.
     let size = try reader.integer(in: payload, as: UInt64.self)
-    // A size that no memory holds is nonsense, and would overflow the sums below. RabbitMQ's own limit is 512 MiB.
-    guard size <= 1 << 32 else { throw Self.malformed("a body of \(size) bytes") }
+    guard size <= Self.largestBody else {
+      throw Self.malformed("a body of \(size) bytes; the largest that RabbitMQ takes has \(Self.largestBody)")
+    }
     let properties = reader.offset..<payload.count
     batch.arena.append(payload, properties)
     delivery.propertiesCount = properties.count
@@ -72,12 +122,30 @@ struct DeliveryAssembler {
   mutating func body(_ payload: Span<UInt8>, at now: Int64, into batch: inout DeliveryBatch) throws(AMQPError) {
     guard case .body(var delivery, let missing) = state else { throw Self.malformed("a body frame without a header") }
     guard UInt64(payload.count) <= missing else { throw Self.malformed("more body than its header announced") }
+    if payload.isEmpty {
+      emptyFrames += 1
+      guard emptyFrames <= Self.emptyFrameLimit else { throw Self.malformed("an endless row of empty body frames") }
+    }
     batch.arena.append(payload, 0..<payload.count)
     delivery.bodyCount += payload.count
     if UInt64(payload.count) == missing {
       finish(delivery, at: now, in: &batch)
     } else {
       state = .body(delivery, missing: missing - UInt64(payload.count))
+    }
+  }
+
+  /// A delivery is ours, or an error says whose it is.
+  private func check(consumer fields: Span<UInt8>, _ name: Range<Int>) throws(AMQPError) {
+    switch consumer {
+    case .none: throw Self.malformed("a delivery without a consumer")
+    case .asked: throw Self.malformed("a delivery before consume-ok")
+    case .ended: throw Self.malformed("a delivery after cancel-ok")
+    case .running(let tag):
+      if fields.extracting(name).isEqual(to: tag.span) { return }
+      var text: [UInt8] = []
+      text.append(fields, name)
+      throw Self.malformed("a delivery for consumer \"\(String(decoding: text, as: UTF8.self))\", which is not ours")
     }
   }
 
@@ -125,6 +193,15 @@ struct DeliveryAssembler {
       defer { offset += count }
       return offset..<offset + count
     }
+  }
+}
+
+extension Span<UInt8> {
+  /// Whether both have the same bytes.
+  func isEqual(to other: Span<UInt8>) -> Bool {
+    guard count == other.count else { return false }
+    for index in 0..<count where self[index] != other[index] { return false }
+    return true
   }
 }
 

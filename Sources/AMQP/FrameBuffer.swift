@@ -17,9 +17,14 @@ struct FrameBuffer {
     var payload: Range<Int>
   }
 
-  /// Frames larger than this are taken for garbage. The negotiated limit (131072 by default) is no bound for what a
-  /// broker sends: dead-lettering lets headers outgrow it, so there is room for such growth.
+  /// Frames larger than this are taken for garbage. The negotiated limit (``negotiatedFrame`` at the most) is no bound
+  /// for what a broker sends: a header is not cut to it, and dead-lettering lets headers grow.
   static let largestFrame = 4 << 20
+  /// The largest frame, with the 8 bytes around its payload, that we let a broker send: well below what is taken for
+  /// garbage, whatever `frame_max` the broker has, and small enough for its buffer.
+  static let negotiatedFrame: UInt32 = 1 << 20
+  /// A broker may not ask for less. https://www.rabbitmq.com/resources/specs/amqp0-9-1.pdf §1.2, frame-min-size
+  static let smallestFrame: UInt32 = 4096
   /// Methods keep to RabbitMQ's default frame limit: nothing makes them grow.
   static let largestMethod = 131_072
   /// One read takes up to this much.
@@ -49,6 +54,10 @@ struct FrameBuffer {
     guard size <= (type == .method ? Self.largestMethod : Self.largestFrame) else {
       throw AMQPError(.malformed(text: "a frame of \(size) bytes"), during: "reading a frame")
     }
+    // Nothing else may stand in a heartbeat. https://www.rabbitmq.com/resources/specs/amqp0-9-1.pdf §4.2.7
+    guard size == 0 || type != .heartbeat else {
+      throw AMQPError(.malformed(text: "a heartbeat with \(size) bytes"), during: "reading a frame")
+    }
     guard end - start >= size + 8 else { return nil }
     guard bytes[start + 7 + size] == 0xCE else {
       throw AMQPError(.malformed(text: "a frame without its end octet"), during: "reading a frame")
@@ -67,6 +76,8 @@ struct FrameBuffer {
     if start == end {
       start = 0
       end = 0
+      // What a rare large frame needed is not kept for the ordinary ones.
+      if bytes.count > Self.readSize * 8 { bytes = [UInt8](repeating: 0, count: Self.readSize * 2) }
     } else if bytes.count - end < Self.readSize {
       unsafe bytes.withUnsafeMutableBytes { buffer in
         unsafe buffer.copyMemory(from: UnsafeRawBufferPointer(rebasing: buffer[start..<end]))

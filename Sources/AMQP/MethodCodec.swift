@@ -23,8 +23,11 @@ internal import CRabbitMQ
 
   /// Appends the payload of `method` (class, method and fields, without a frame around it) to `output`.
   ///
-  /// - Throws: `.unencodable` where a text or a table does not fit the wire's limits.
-  func encode(_ method: ClientMethod, into output: inout [UInt8]) throws(AMQPError) {
+  /// - Parameter limit: The largest payload that the broker takes.
+  /// - Throws: `.unencodable` where a text or a table does not fit the wire's limits, or the method the broker's.
+  func encode(_ method: ClientMethod, into output: inout [UInt8], atMost limit: Int = MethodCodec.largestPayload)
+    throws(AMQPError)
+  {
     defer { unsafe recycle_amqp_pool(pool) }
     let id = Self.id(of: method)
     let fields = unsafe try fields(of: method)
@@ -36,11 +39,20 @@ internal import CRabbitMQ
         .unencodable(text: "\(Self.name(id)) is larger than \(Self.largestPayload) bytes or malformed (\(count))"),
         during: "encoding \(Self.name(id))")
     }
+    guard Int(count) + 4 <= limit else {
+      throw AMQPError(
+        .unencodable(
+          text: "\(Self.name(id)) takes \(Int(count) + 4) bytes, and the broker's frame_max leaves \(limit)"),
+        during: "encoding \(Self.name(id))")
+    }
     unsafe withUnsafeBytes(of: id.bigEndian) { unsafe output.append(contentsOf: $0) }
     output.append(contentsOf: scratch[0..<Int(count)])
   }
 
   /// Decodes the payload of a method frame.
+  ///
+  /// The library sees only methods without tables: it decodes those by recursion, and takes a hundred times their size
+  /// for what nests deeply. A method that a consumer has no use for is not decoded at all.
   ///
   /// - Throws: `.malformed` where it is cut short or garbled.
   func decode(_ payload: Span<UInt8>) throws(AMQPError) -> ServerMethod {
@@ -49,6 +61,8 @@ internal import CRabbitMQ
     }
     defer { unsafe recycle_amqp_pool(pool) }
     let id = (0..<4).reduce(UInt32(0)) { $0 << 8 | UInt32(payload[$1]) }
+    if id == UInt32(AMQP_CONNECTION_START_METHOD) { return try Self.start(payload) }
+    guard Self.isDecoded(id) else { return .other(id: id) }
     let decoded: ServerMethod? = unsafe payload.withUnsafeBytes { bytes in
       var fields: UnsafeMutableRawPointer?
       let encoded = unsafe amqp_bytes_t(
@@ -227,9 +241,6 @@ extension MethodCodec {
 
   private static func method(_ id: UInt32, _ fields: UnsafeMutableRawPointer) -> ServerMethod {
     switch id {
-    case UInt32(AMQP_CONNECTION_START_METHOD):
-      let start = unsafe fields.assumingMemoryBound(to: amqp_connection_start_t.self).pointee
-      return unsafe .start(mechanisms: text(start.mechanisms), server: identity(start.server_properties))
     case UInt32(AMQP_CONNECTION_SECURE_METHOD): return .secure
     case UInt32(AMQP_CONNECTION_TUNE_METHOD):
       let tune = unsafe fields.assumingMemoryBound(to: amqp_connection_tune_t.self).pointee
@@ -270,18 +281,54 @@ extension MethodCodec {
     return unsafe String(decoding: UnsafeRawBufferPointer(start: start, count: bytes.len), as: UTF8.self)
   }
 
-  private static func identity(_ table: amqp_table_t) -> ServerIdentity {
+  /// What a server may send to a consumer, and what of it has no tables.
+  private static func isDecoded(_ id: UInt32) -> Bool {
+    switch id {
+    case AMQP_CONNECTION_SECURE_METHOD, AMQP_CONNECTION_TUNE_METHOD, AMQP_CONNECTION_OPEN_OK_METHOD,
+      AMQP_CONNECTION_CLOSE_METHOD, AMQP_CONNECTION_CLOSE_OK_METHOD, AMQP_CONNECTION_BLOCKED_METHOD,
+      AMQP_CONNECTION_UNBLOCKED_METHOD, AMQP_CHANNEL_OPEN_OK_METHOD, AMQP_CHANNEL_CLOSE_METHOD,
+      AMQP_CHANNEL_CLOSE_OK_METHOD, AMQP_EXCHANGE_DECLARE_OK_METHOD, AMQP_QUEUE_DECLARE_OK_METHOD,
+      AMQP_QUEUE_BIND_OK_METHOD, AMQP_BASIC_QOS_OK_METHOD, AMQP_BASIC_CONSUME_OK_METHOD,
+      AMQP_BASIC_CANCEL_OK_METHOD, AMQP_BASIC_CANCEL_METHOD:
+      true
+    default: false
+    }
+  }
+
+  /// `connection.start`: two octets of version, the server's properties, mechanisms, locales.
+  private static func start(_ payload: Span<UInt8>) throws(AMQPError) -> ServerMethod {
+    var reader = FieldReader(4..<payload.count, of: payload)
+    do throws(FieldError) {
+      _ = try reader.integer(payload, as: UInt16.self)
+      let properties = try reader.long(payload)
+      let mechanisms = try reader.long(payload)
+      _ = try reader.long(payload)
+      return .start(mechanisms: text(payload, mechanisms, atMost: 1024), server: try identity(payload, properties))
+    } catch {
+      throw AMQPError(
+        .malformed(text: "connection.start with fields that do not decode"), during: "reading a method")
+    }
+  }
+
+  private static func identity(_ payload: Span<UInt8>, _ range: Range<Int>) throws(FieldError) -> ServerIdentity {
     var identity = ServerIdentity()
-    for index in 0..<Int(unsafe table.num_entries) {
-      let entry = unsafe table.entries[index]
-      guard unsafe entry.value.kind == UInt8(AMQP_FIELD_KIND_UTF8.rawValue) else { continue }
-      switch unsafe text(entry.key) {
-      case "product": identity.product = unsafe text(entry.value.value.bytes)
-      case "version": identity.version = unsafe text(entry.value.value.bytes)
-      case "cluster_name": identity.clusterName = unsafe text(entry.value.value.bytes)
+    var table = FieldTable(range, of: payload)
+    while let field = try table.next(payload) {
+      guard case .string(let value) = field.value else { continue }
+      switch text(payload, field.key) {
+      case "product": identity.product = text(payload, value)
+      case "version": identity.version = text(payload, value)
+      case "cluster_name": identity.clusterName = text(payload, value)
       default: break
       }
     }
     return identity
+  }
+
+  /// Bytes as text, of which a broker of good will needs no more than `limit`.
+  private static func text(_ payload: Span<UInt8>, _ range: Range<Int>, atMost limit: Int = 255) -> String {
+    var bytes: [UInt8] = []
+    bytes.append(payload, range.lowerBound..<min(range.upperBound, range.lowerBound + limit))
+    return String(decoding: bytes, as: UTF8.self)
   }
 }

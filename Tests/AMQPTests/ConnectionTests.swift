@@ -1,17 +1,14 @@
+import Support
 import Testing
 
 @testable import AMQP
 
 /// The client's side of a conversation, and its words for peers that are no broker.
 @Suite(.timeLimit(.minutes(1))) struct ConnectionTests {
-  private static let start = Wire.frame(
-    1, Wire.method(10, 10, [0, 9], Wire.table(("product", "Peer")), Wire.long("AMQPLAIN PLAIN"), Wire.long("en_US")),
-    channel: 0)
-  private static func tune(_ heartbeat: UInt16) -> [UInt8] {
-    Wire.frame(1, Wire.method(10, 30, [7, 255, 0, 2, 0, 0], Wire.integer(heartbeat, 2)), channel: 0)
-  }
-  private static let openOk = Wire.frame(1, Wire.method(10, 41, [0]), channel: 0)
-  private static let channelOk = Wire.frame(1, Wire.method(20, 11, Wire.integer(0, 4)))
+  private static let start = Wire.start()
+  private static func tune(_ heartbeat: UInt16) -> [UInt8] { Wire.tune(heartbeat: heartbeat) }
+  private static let openOk = Wire.openOk
+  private static let channelOk = Wire.channelOk
 
   /// The whole way to an open channel.
   private static func opened(_ heartbeat: UInt16 = 0) -> [ScriptedPeer.Step] {
@@ -19,6 +16,15 @@ import Testing
       .readHeader, .send(start), .readFrame, .send(tune(heartbeat)), .readFrame, .readFrame, .send(openOk), .readFrame,
       .send(channelOk),
     ]
+  }
+
+  /// The whole way to a consumer.
+  private static func consuming() -> [ScriptedPeer.Step] { opened() + [.readFrame, .send(Wire.consumeOk())] }
+
+  private static func consume(_ port: Int) throws(AMQPError) -> Connection {
+    let connection = try connect(port)
+    try connection.consume(Consumption(queue: "q"), tag: "tag")
+    return connection
   }
 
   private static func connect(
@@ -140,11 +146,40 @@ import Testing
     let connection = try Self.connect(peer.port, heartbeat: ours)
     #expect(connection.heartbeatSeconds == both)
     #expect(connection.server == ServerIdentity(product: "Peer"))
-    let tuneOk = Wire.frame(1, Wire.method(10, 31, [0, 1, 0, 2, 0, 0], Wire.integer(both, 2)), channel: 0)
+    let tuneOk = Wire.frame(1, Wire.method(10, 31, [0, 2, 0, 2, 0, 0], Wire.integer(both, 2)), channel: 0)
     #expect(peer.readings[0] == Array("AMQP".utf8) + [0, 0, 9, 1])
     #expect(peer.readings[2] == tuneOk)
     #expect(peer.readings[3] == Wire.frame(1, Wire.method(10, 40, Wire.short("v"), [0], [0]), channel: 0))
     #expect(peer.readings[4] == Wire.frame(1, Wire.method(20, 10, [0])))
+  }
+
+  @Test(
+    arguments: [
+      (0, 1 << 20), (4096, 4096), (131_072, 131_072), (1 << 20, 1 << 20), (4 << 20, 1 << 20), (64 << 20, 1 << 20),
+      (.max, 1 << 20),
+    ] as [(UInt32, UInt32)])
+  func `no frame limit is agreed to that our buffer does not hold`(theirs: UInt32, agreed: UInt32) throws {
+    var steps = Self.opened()
+    steps[3] = .send(Wire.tune(frame: theirs))
+    let peer = try ScriptedPeer(steps)
+    _ = try Self.connect(peer.port)
+    let tuneOk = Wire.frame(1, Wire.method(10, 31, [0, 2], Wire.integer(agreed, 4), [0, 0]), channel: 0)
+    #expect(peer.readings[2] == tuneOk)
+  }
+
+  @Test func `a method that the broker's frame limit does not allow is not sent`() throws {
+    var steps = Self.opened()
+    steps[3] = .send(Wire.tune(frame: 4096))
+    let peer = try ScriptedPeer(steps + [.drain])
+    let connection = try Self.connect(peer.port)
+    let arguments: ArgumentTable = ["x": .string(String(repeating: "y", count: 4096))]
+    let error = #expect(throws: AMQPError.self) {
+      try connection.consume(Consumption(queue: "q", arguments: arguments), tag: "t")
+    }
+    #expect(
+      error?.description
+        == #"consuming from queue "q": cannot be sent: basic.consume takes 4118 bytes, and the broker's frame_max leaves 4088"#
+    )
   }
 
   /// Receives until `count` deliveries are there, or the connection fails.
@@ -160,8 +195,8 @@ import Testing
   @Test func `deliveries arrive byte by byte, with heartbeats between`() throws {
     let messages = (1...3).map { Wire.Message(tag: $0, body: [UInt8](repeating: UInt8($0), count: Int($0) - 1)) }
     let bytes = messages.flatMap { Wire.delivery($0, frameBody: 1).flatMap { $0 + Wire.heartbeat } }
-    let peer = try ScriptedPeer(Self.opened() + [.dribble(bytes), .drain])
-    let connection = try Self.connect(peer.port)
+    let peer = try ScriptedPeer(Self.consuming() + [.dribble(bytes), .drain])
+    let connection = try Self.consume(peer.port)
     try Self.receive(3, on: connection)
     #expect(connection.batch.messages == messages)
   }
@@ -169,8 +204,8 @@ import Testing
   @Test func `a close between header and body is the broker's reason`() throws {
     let frames = Wire.delivery(.init(tag: 1, body: [1]), frameBody: 1)
     let close = Self.refusal(320, "CONNECTION_FORCED - broker forced connection closure")
-    let peer = try ScriptedPeer(Self.opened() + [.send(frames[0] + frames[1] + close), .readFrame, .drain])
-    let connection = try Self.connect(peer.port)
+    let peer = try ScriptedPeer(Self.consuming() + [.send(frames[0] + frames[1] + close), .readFrame, .drain])
+    let connection = try Self.consume(peer.port)
     let error = #expect(throws: AMQPError.self) { try Self.receive(1, on: connection) }
     #expect(
       error?.kind == .connectionClosed(code: 320, text: "CONNECTION_FORCED - broker forced connection closure"))
@@ -181,13 +216,15 @@ import Testing
     let frames = Wire.delivery(.init(tag: 1, body: [1]), frameBody: 1)
     let close = Wire.frame(1, Wire.method(20, 40, Wire.integer(404, 2), Wire.short("NOT_FOUND"), [0, 0, 0, 0]))
     let peer = try ScriptedPeer(
-      Self.opened() + [
-        .send(frames[0] + close), .readFrame, .readFrame, .send(Self.channelOk), .send(frames.flatMap(\.self)), .drain,
+      Self.consuming() + [
+        .send(frames[0] + close), .readFrame, .readFrame, .send(Self.channelOk), .readFrame,
+        .send(Wire.consumeOk() + frames.flatMap(\.self)), .drain,
       ])
-    let connection = try Self.connect(peer.port)
+    let connection = try Self.consume(peer.port)
     let error = #expect(throws: AMQPError.self) { try Self.receive(1, on: connection) }
     #expect(error == AMQPError(.channelClosed(code: 404, text: "NOT_FOUND"), during: "using the channel"))
     try connection.reopenChannel()
+    try connection.consume(Consumption(queue: "q"), tag: "tag")
     try Self.receive(1, on: connection)
     #expect(connection.batch.messages == [.init(tag: 1, body: [1])])
   }
@@ -195,14 +232,59 @@ import Testing
   @Test func `what a broker tells unasked becomes events in order`() throws {
     let told =
       Wire.frame(1, Wire.method(10, 60, Wire.short("memory")), channel: 0)
-      + Wire.frame(1, Wire.method(10, 61), channel: 0) + Wire.frame(1, Wire.method(60, 30, Wire.short("t"), [1]))
+      + Wire.frame(1, Wire.method(10, 61), channel: 0) + Wire.frame(1, Wire.method(60, 30, Wire.short("tag"), [1]))
     let last = Wire.Message(tag: 1, body: [])
     let peer = try ScriptedPeer(
-      Self.opened() + [.send(told + Wire.delivery(last, frameBody: 1).flatMap(\.self)), .drain])
-    let connection = try Self.connect(peer.port)
+      Self.consuming() + [.send(told + Wire.delivery(last, frameBody: 1).flatMap(\.self)), .drain])
+    let connection = try Self.consume(peer.port)
     try Self.receive(1, on: connection)
-    #expect(connection.takeEvents() == [.blocked(reason: "memory"), .unblocked, .consumerCancelled(tag: "t")])
+    #expect(connection.takeEvents() == [.blocked(reason: "memory"), .unblocked, .consumerCancelled(tag: "tag")])
     #expect(connection.takeEvents().isEmpty)
+  }
+
+  private static func onProbe(_ payload: [UInt8]) -> [UInt8] { Wire.frame(1, payload, channel: 2) }
+  private static let declareOk = onProbe(
+    Wire.method(50, 11, Wire.short("q"), Wire.integer(7, 4), Wire.integer(2, 4)))
+
+  @Test func `a queue is asked for beside the consumer, more than once, and also after a refusal`() throws {
+    let opened = Self.onProbe(Wire.method(20, 11, Wire.integer(0, 4)))
+    let peer = try ScriptedPeer(
+      Self.consuming() + [
+        .readFrame, .send(opened), .readFrame, .send(Self.declareOk),
+        .readFrame, .send(Wire.delivery(.init(tag: 1, body: [])).flatMap(\.self) + Self.declareOk),
+        .readFrame, .send(Wire.channelClose(404, "NOT_FOUND", channel: 2)), .readFrame,
+        .readFrame, .send(opened), .readFrame, .send(Self.declareOk), .drain,
+      ])
+    let connection = try Self.consume(peer.port)
+    func answer() throws -> QueueAnswer {
+      let wakeup = Wakeup()
+      try connection.ask(for: "q")
+      // Asking again while the question is open changes nothing.
+      try connection.ask(for: "q")
+      while true {
+        _ = try connection.receive(deliveries: 10, bytes: 1000)
+        if let answer = connection.takeAnswer() { return answer }
+        try connection.wait(until: SystemClock.now() + 30, wakeup: wakeup, reading: true)
+      }
+    }
+    let status = QueueAnswer.status(QueueStatus(name: "q", messages: 7, consumers: 2))
+    #expect(try answer() == status)
+    #expect(try answer() == status)
+    #expect(connection.batch.messages == [.init(tag: 1, body: [])])
+    #expect(try answer() == .refused(code: 404, text: "NOT_FOUND"))
+    #expect(try answer() == status)
+    let passive = Wire.method(50, 10, [0, 0], Wire.short("q"), [0b0011], Wire.integer(0, 4))
+    #expect(peer.readings[7...8] == [Self.onProbe(passive), Self.onProbe(passive)])
+  }
+
+  @Test func `with one channel no queue is asked for`() throws {
+    var steps = Self.opened()
+    steps[3] = .send(Wire.tune(channels: 1))
+    let peer = try ScriptedPeer(steps + [.drain])
+    let connection = try Self.connect(peer.port)
+    try connection.ask(for: "q")
+    #expect(peer.readings[2] == Wire.frame(1, Wire.method(10, 31, [0, 1, 0, 2, 0, 0, 0, 0]), channel: 0))
+    #expect(connection.takeAnswer() == nil)
   }
 
   @Test func `each mechanism has its answer`() {

@@ -8,7 +8,7 @@ struct DeliveryTests {
   /// A connection's receiving half, without its socket.
   private struct Receiver {
     var buffer = FrameBuffer()
-    var assembler = DeliveryAssembler()
+    var assembler = DeliveryAssembler(consumer: "tag")
     var batch = DeliveryBatch()
     var heartbeats = 0
 
@@ -51,7 +51,7 @@ struct DeliveryTests {
   private static let messages: [Wire.Message] = [
     .init(tag: 1, body: []), .init(tag: 2, redelivered: true, body: [0xCE]), .init(tag: 3, body: body(99)),
     .init(tag: 4, exchange: "", routingKey: "", body: body(100)), .init(tag: 5, body: body(101)),
-    .init(tag: .max, exchange: String(repeating: "x", count: 255), properties: [0x80, 0, 1, 0x61], body: body(1000)),
+    .init(tag: 6, exchange: String(repeating: "x", count: 255), properties: [0x80, 0, 1, 0x61], body: body(1000)),
   ]
 
   @Test(arguments: [1, 2, 7, 8, 64, 1000, 1 << 20])
@@ -107,6 +107,12 @@ struct DeliveryTests {
   private static func header(_ size: UInt64, class number: Int = 60) -> [UInt8] {
     Wire.frame(2, Wire.integer(number, 2) + Wire.integer(0, 2) + Wire.integer(size, 8) + [0, 0])
   }
+  private static func tooLarge(_ size: UInt64) -> String {
+    "a body of \(size) bytes; the largest that RabbitMQ takes has 536870912"
+  }
+  private static func tagged(_ tag: UInt64, _ consumer: String = "tag") -> [UInt8] {
+    Wire.delivery(.init(tag: tag, body: []), consumer: consumer)[0]
+  }
   private static let one = Wire.frame(3, [1])
 
   @Test(arguments: [
@@ -119,8 +125,17 @@ struct DeliveryTests {
     ([deliver, header(0), one], "a body frame without a header"),
     ([deliver, header(0, class: 10)], "a content header of another class than basic"),
     ([deliver, header(1), Wire.frame(3, [1, 2])], "more body than its header announced"),
-    ([deliver, header(.max)], "a body of 18446744073709551615 bytes"),
-    ([deliver, header(1 << 32 + 1)], "a body of 4294967297 bytes"),
+    ([deliver, header(.max)], tooLarge(.max)), ([deliver, header(1 << 63)], tooLarge(1 << 63)),
+    ([deliver, header(512 << 20 + 1)], tooLarge(512 << 20 + 1)),
+    ([deliver, header(1)] + Array(repeating: Wire.frame(3, []), count: 1001), "an endless row of empty body frames"),
+    ([tagged(0)], "a delivery with tag 0 where 1 is due"),
+    ([tagged(2)], "a delivery with tag 2 where 1 is due"),
+    ([tagged(1), header(0), tagged(1)], "a delivery with tag 1 where 2 is due"),
+    ([tagged(1), header(0), tagged(3)], "a delivery with tag 3 where 2 is due"),
+    ([tagged(1 << 63)], "a delivery with tag 9223372036854775808 where 1 is due"),
+    ([tagged(.max)], "a delivery with tag 18446744073709551615 where 1 is due"),
+    ([tagged(1, "other")], "a delivery for consumer \"other\", which is not ours"),
+    ([tagged(1, "")], "a delivery for consumer \"\", which is not ours"),
     ([deliver, Wire.frame(2, [0, 60, 0, 0, 0])], "a frame that ends too early"),
     ([Wire.frame(1, Wire.method(60, 60, [200, 1]))], "a text that ends too early"),
     ([Wire.frame(1, Wire.method(60, 60))], "a frame that ends too early"),
@@ -131,6 +146,29 @@ struct DeliveryTests {
       try receiver.feed(frames.flatMap(\.self)[...])
     }
     #expect(error == AMQPError(.malformed(text: text), during: "reading a delivery"))
+  }
+
+  @Test func `a delivery belongs to a consumer that runs`() throws {
+    let fields = Array(Self.deliver[11..<Self.deliver.count - 1])
+    var (assembler, batch) = (DeliveryAssembler(), DeliveryBatch())
+    func text(_ assembler: DeliveryAssembler) -> AMQPError? {
+      #expect(throws: AMQPError.self) {
+        var (assembler, batch) = (assembler, DeliveryBatch())
+        try assembler.deliver(fields.span, into: &batch)
+      }
+    }
+    #expect(text(assembler)?.kind == .malformed(text: "a delivery without a consumer"))
+    assembler.consumerStarted()
+    #expect(text(assembler)?.kind == .malformed(text: "a delivery without a consumer"))
+    assembler.consumerAsked(tag: "tag")
+    #expect(text(assembler)?.kind == .malformed(text: "a delivery before consume-ok"))
+    assembler.consumerStarted()
+    try assembler.deliver(fields.span, into: &batch)
+    assembler = DeliveryAssembler()
+    assembler.consumerAsked(tag: "tag")
+    assembler.consumerStarted()
+    assembler.consumerEnded()
+    #expect(text(assembler)?.kind == .malformed(text: "a delivery after cancel-ok"))
   }
 
   @Test func `an empty body frame is legal and changes nothing`() throws {
@@ -148,6 +186,7 @@ struct DeliveryTests {
       ([1, 0, 0, 0, 0x40, 0, 1], "a frame of 4194305 bytes"),
       ([1, 0, 0, 255, 255, 255, 255], "a frame of 4294967295 bytes"),
       ([8, 0, 0, 0, 0, 0, 0, 0xCD], "a frame without its end octet"),
+      ([8, 0, 0, 0, 0, 0, 1], "a heartbeat with 1 bytes"),
     ] as [([UInt8], String)])
   func `bytes that are no frame are an error`(bytes: [UInt8], text: String) {
     let error = #expect(throws: AMQPError.self) {

@@ -167,7 +167,7 @@ struct DigestEncodingTests {
     for _ in 0..<200 {
       let block = generator.block()
       var batch = DeliveryBatch()
-      var assembler = DeliveryAssembler()
+      var assembler = DeliveryAssembler(consumer: "c")
       try assembler.deliver(([1, 0x63] + [0, 0, 0, 0, 0, 0, 0, 1] + [0, 0, 0]).span, into: &batch)
       try assembler.header(([0, 60, 0, 0] + [UInt8](repeating: 0, count: 8) + block).span, at: 0, into: &batch)
       // Three bytes of memory, so that it has to grow, and the other way round.

@@ -17,7 +17,7 @@ import Testing
 
     func digest(_ form: DigestForm) -> DeliveryDigest {
       var batch = DeliveryBatch()
-      var assembler = DeliveryAssembler()
+      var assembler = DeliveryAssembler(consumer: "c")
       var method: [UInt8] = [1, 0x63] + [0, 0, 0, 0, 0, 0, 0, 1] + [0]
       for text in [exchange, routingKey] { method += [UInt8(text.utf8.count)] + Array(text.utf8) }
       // Flags: content type, and headers if there are any.

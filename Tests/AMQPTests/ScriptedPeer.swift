@@ -16,6 +16,8 @@ final class ScriptedPeer: Sendable {
     case dribble([UInt8])
     /// Reads until the client closes.
     case drain
+    /// Ends our side; the client can go on sending.
+    case end
     /// Closes so that the client sees a reset.
     case reset
   }
@@ -63,6 +65,7 @@ final class ScriptedPeer: Sendable {
       case .send(let bytes): write(bytes, to: client)
       case .dribble(let bytes): for byte in bytes { write([byte], to: client) }
       case .drain: while !read(1, from: client).isEmpty {}
+      case .end: _ = shutdown(client, Int32(SHUT_WR))
       case .reset:
         var option = linger(l_onoff: 1, l_linger: 0)
         unsafe setsockopt(client, SOL_SOCKET, SO_LINGER, &option, socklen_t(MemoryLayout<linger>.size))

@@ -117,6 +117,12 @@ struct CaptureReconnectTests {
         "channel_closed_404", false
       ),
       (.channelClosed(code: 405, text: "RESOURCE_LOCKED"), "channel_closed_405", false),
+      (
+        .channelClosed(
+          code: 406,
+          text: "PRECONDITION_FAILED - stream queue 'q' in vhost '/' does not have a running replica on the local node"),
+        "channel_closed_406", false
+      ),
       (.channelClosed(code: 406, text: "PRECONDITION_FAILED"), "channel_closed_406", true),
       (.channelClosed(code: 540, text: "NOT_IMPLEMENTED"), "channel_closed_540", true),
       (.channelClosed(code: 541, text: "INTERNAL_ERROR"), "channel_closed_541", false),

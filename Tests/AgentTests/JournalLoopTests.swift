@@ -59,7 +59,7 @@ struct JournalLoopTests {
       let keeper = try #require(
         try RedeliveryKeeper(policy, configuration, journal: journal, isTemporary: false, isCarried: false, state: nil))
       var batch = DeliveryBatch()
-      var assembler = DeliveryAssembler()
+      var assembler = DeliveryAssembler(consumer: "")
       for tag in 1...10 as ClosedRange<UInt8> {
         try assembler.deliver(([0] + [0, 0, 0, 0, 0, 0, 0, tag] + [0, 0, 0] as [UInt8]).span, into: &batch)
         try assembler.header(
@@ -101,7 +101,7 @@ struct JournalLoopTests {
         }
       }
       var batch = DeliveryBatch()
-      var assembler = DeliveryAssembler()
+      var assembler = DeliveryAssembler(consumer: "")
       try assembler.deliver(([0] + [0, 0, 0, 0, 0, 0, 0, 1] + [0, 0, 0] as [UInt8]).span, into: &batch)
       try assembler.header(
         ([0, 60, 0, 0] + Array(repeating: 0, count: 8) + [0, 0] as [UInt8]).span, at: 0, into: &batch)

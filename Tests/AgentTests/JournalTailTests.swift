@@ -13,7 +13,7 @@ struct JournalTailTests {
   /// A batch as a connection makes it, of one delivery for each body, with tags from `tag` on.
   private static func batch(_ bodies: [[UInt8]], tag: Int = 1) throws -> DeliveryBatch {
     var batch = DeliveryBatch()
-    var assembler = DeliveryAssembler()
+    var assembler = DeliveryAssembler(consumer: "", newestTag: UInt64(tag) - 1)
     for (index, body) in bodies.enumerated() {
       let number = unsafe withUnsafeBytes(of: UInt64(tag + index).bigEndian) { unsafe Array($0) }
       try assembler.deliver(

@@ -11,7 +11,7 @@ let targets: [String: @Sendable ([UInt8]) -> Void] = [
 
 /// The payloads of a channel's frames, in any order: a kind octet, two octets of length, the payload.
 private func frames(_ input: [UInt8]) {
-  var assembler = DeliveryAssembler()
+  var assembler = DeliveryAssembler(consumer: "")
   var batch = DeliveryBatch()
   var rest = input[...]
   do throws(AMQPError) {

@@ -265,11 +265,7 @@ public final class FlowRuntime: Sendable {
   /// The largest resident set that the running connector ever had, in bytes.
   public func peakResidentBytes() throws -> Int {
     guard let pid else { throw SupportError("no session was started") }
-    for line in try contents(ofFile: "/proc/\(pid)/status").split(separator: "\n") where line.hasPrefix("VmHWM:") {
-      let fields = line.split(whereSeparator: { $0 == " " || $0 == "\t" })
-      if fields.count == 3, let kibibytes = Int(fields[1]) { return kibibytes << 10 }
-    }
-    throw SupportError("no VmHWM: process \(pid) has ended")
+    return try Support.peakResidentBytes(of: pid)
   }
 
   // MARK: Waiting

@@ -32,6 +32,8 @@ struct ConnectionLoop {
     case stopped
     /// A new channel is to begin at once.
     case startOver(StartOver.Reason)
+    /// The consumer gets nothing, though there may be something.
+    case standsStill(StandstillMachine.Finding)
     case failed(CaptureFailure)
   }
 
@@ -40,6 +42,7 @@ struct ConnectionLoop {
     let configuration = topology.configuration
     var machine = ReconnectMachine(
       delay: configuration.reconnectDelay.inSeconds, limit: configuration.maxReconnectAttempts)
+    var standstill = StandstillMachine()
     var action = machine.started()
     var generation = 0
     var lastFailure: CaptureFailure?
@@ -59,7 +62,7 @@ struct ConnectionLoop {
         action = mailbox.isStopping ? .stop : .connect
       case .connect:
         generation += 1
-        switch session(generation, consuming: { machine.consuming() }) {
+        switch session(generation, &standstill, consuming: { machine.consuming() }) {
         case .stopped: return nil
         case .startOver(.anotherStream):
           status.changed(to: .reconnecting(cause: "another_stream", reason: "the stream was made anew"))
@@ -72,6 +75,11 @@ struct ConnectionLoop {
             """)
           status.changed(
             to: .reconnecting(cause: "taken_back", reason: "the queue delivers again what it had delivered"))
+          action = .connect
+        case .standsStill(let finding):
+          if finding != .undelivered {
+            status.changed(to: .reconnecting(cause: finding.cause, reason: text(of: finding, standstill)))
+          }
           action = .connect
         case .failed(let failure):
           lastFailure = failure
@@ -101,7 +109,9 @@ struct ConnectionLoop {
   }
 
   /// One connection from open to end.
-  private func session(_ generation: Int, consuming: () -> Void) -> End {
+  private func session(
+    _ generation: Int, _ standstill: inout StandstillMachine, consuming: () -> Void
+  ) -> End {
     do throws(CaptureFailure) {
       status.changed(to: .connecting)
       let connection = try topology.connect()
@@ -118,9 +128,15 @@ struct ConnectionLoop {
           "other_consumers": .stringConvertible(queue?.consumers ?? 0),
           "heartbeat_seconds": .stringConvertible(connection.heartbeatSeconds),
         ])
-      status.changed(to: .consuming)
+      standstill.sessionStarted(
+        nature.kind, messages: queue?.messages, offset: topology.stream?.offset, at: SystemClock.now())
+      if let finding = standstill.finding {
+        status.changed(to: .reconnecting(cause: finding.cause, reason: text(of: finding, standstill)))
+      } else {
+        status.changed(to: .consuming)
+      }
       do throws(AMQPError) {
-        return try consume(on: connection, generation, tag, nature, messages: queue?.messages)
+        return try consume(on: connection, generation, tag, nature, messages: queue?.messages, &standstill)
       } catch {
         throw topology.explained(error)
       }
@@ -130,12 +146,15 @@ struct ConnectionLoop {
   }
 
   private func consume(
-    on connection: Connection, _ generation: Int, _ tag: String, _ queue: QueueNature, messages: UInt32?
+    on connection: Connection, _ generation: Int, _ tag: String, _ queue: QueueNature, messages: UInt32?,
+    _ standstill: inout StandstillMachine
   ) throws(AMQPError) -> End {
     topology.stream?.sessionStarted()
     var newestDelivery = SystemClock.now()
     var spare = DeliveryBatch()
     var acknowledgedTag: UInt64 = 0
+    var newestTag: UInt64 = 0
+    var turn = Turn(fresh: 0, unacknowledged: 0, queue: queue, offset: topology.stream?.offset)
     let consumer = topology.configuration.consumer
     var gathering = Gathering(prefetch: consumer.noAck ? 0 : topology.prefetch ?? consumer.prefetchCount)
     while true {
@@ -166,6 +185,12 @@ struct ConnectionLoop {
         stream.forget()
         try? connection.close()
         return .startOver(.anotherStream)
+      }
+      newestTag = connection.batch.deliveries.last?.tag ?? newestTag
+      (turn.fresh, turn.unacknowledged) = (fresh, newestTag - min(newestTag, acknowledgedTag))
+      if let finding = try watch(&standstill, &turn, on: connection) {
+        try? connection.close()
+        return .standsStill(finding)
       }
       for event in connection.takeEvents() {
         switch event {

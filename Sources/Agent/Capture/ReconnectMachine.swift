@@ -120,7 +120,8 @@ struct CaptureFailure: Error, Equatable, CustomStringConvertible {
       // exclusively may be held by the connection that we have just lost, and is free again soon; a broker that has
       // just started may still be looking for the node that has the queue.
       let passes =
-        code == 405 || code == 403 && Topology.isHeldByConsumer(text) || code == 404 && Topology.isUnavailable(text)
+        code == 405 || code == 406 && Topology.hasNoReplica(text) || code == 403 && Topology.isHeldByConsumer(text)
+        || code == 404 && Topology.isUnavailable(text)
       needsUser = [403, 404, 406, 540].contains(code) && !passes
     }
   }

@@ -37,6 +37,8 @@ extension Topology {
     case .channelClosed(406, let text) where text.contains("acknowledgement") && text.contains("timed out"):
       "A message waited for its acknowledgement longer than the broker's consumer_timeout: raise that, let the runtime "
         + "commit more often, or set journal.acknowledge: journaled with a journal.path that outlives the process"
+    case .channelClosed(406, let text) where Self.hasNoReplica(text):
+      "The stream is there, and its replica on this node of the broker is down or still starting"
     case .channelClosed(406, let text): Self.mismatch(text)?.advice ?? Self.refusal(text)
     case .notConnected: "Check host and port, and that the broker listens there"
     case .nameNotResolved: "Check host"
@@ -47,6 +49,9 @@ extension Topology {
   /// Whether a 403 means an exclusive consumer, which may be the one that we have just lost, and not a permission. The
   /// end of the text says so too, but may be cut off.
   static func isHeldByConsumer(_ text: String) -> Bool { text.hasPrefix("ACCESS_REFUSED - queue '") }
+
+  /// Whether a 406 means a stream whose replica on our node, or whose leader, is still on its way.
+  static func hasNoReplica(_ text: String) -> Bool { text.contains("does not have a running replica") }
 
   /// Whether a 404 means a queue that exists, on a node that cannot be reached now.
   static func isUnavailable(_ text: String) -> Bool { text.hasPrefix("NOT_FOUND - home node '") }

@@ -1,0 +1,17 @@
+/// Bounds what a broker may tell without being asked: a broker of good will says little, and rarely.
+struct NoticeLimit {
+  /// How many in a second.
+  static let perSecond = 100
+  private var began = -Double.infinity
+  private var count = 0
+
+  /// Whether one more is bearable. Times are seconds of any clock that only goes forward.
+  mutating func allows(at now: Double) -> Bool {
+    if now - began >= 1 {
+      began = now
+      count = 0
+    }
+    count += 1
+    return count <= Self.perSecond
+  }
+}

@@ -1,0 +1,220 @@
+import AMQP
+
+/// Notices a consumer that stands still: it gets nothing, although the broker believes that it consumes.
+///
+/// A stream's consumer whose node lost the stream's leader for a moment gets nothing any more, for ever, and nothing says so:
+/// no cancel, no close, and heartbeats go on. A new consumer goes on at once. So when nothing has come for a minute though
+/// there is room for it, the queue is asked; if its answer does not go with the silence, it is consumed anew, at growing
+/// intervals while that changes nothing. A queue that does not answer has no leader.
+///
+/// What an answer says differs by the queue:
+///   - A classic or quorum queue tells its ready messages. There are some, and we get none: the consumer stands still, or
+///     another one is preferred (a single active consumer, a higher priority).
+///   - A quorum queue without a leader is answered for by its node, with no message and no consumer. But it has us.
+///   - A stream tells how many offsets it has, delivered or not. They grow with the offsets that we get; or else some of
+///     them were not delivered to us. A node without a leader's numbers says 0, which tells nothing.
+///
+/// A value without clock and I/O. It outlives its sessions, so that a new one does not begin to hope anew.
+struct StandstillMachine {
+  enum Action: Equatable {
+    case none
+    /// Ask the queue, on a channel of its own.
+    case ask
+    /// The consumer is to be given up for another, for this reason.
+    case consumeAnew(Finding)
+    /// Nothing comes for this reason, and only time helps.
+    case report(Finding)
+    /// What was reported has passed.
+    case recovered
+  }
+
+  /// Why nothing comes.
+  enum Finding: Equatable {
+    /// The question has had no answer.
+    case noAnswer
+    /// The queue does not know our consumer.
+    case noConsumer
+    /// The queue has messages that are ready, and so many consumers.
+    case holds(messages: UInt32, consumers: UInt32)
+    /// The stream has another number of messages than what came explains.
+    case undelivered
+    /// The broker refused to tell.
+    case refused(String)
+  }
+
+  /// What has come since the last turn.
+  enum Arrival: Equatable {
+    case nothing
+    /// Only what had come before.
+    case old
+    case new
+  }
+
+  private enum State: Equatable {
+    /// Nothing came since then. Leaves by `ask`.
+    case watching(since: Double)
+    /// The queue was asked then. Leaves by its answer, or by an arrival.
+    case asking(since: Double, isReported: Bool)
+  }
+
+  /// How many offsets a stream had when its newest one that we had was this.
+  private struct Count: Equatable {
+    var messages: UInt32
+    var offset: Int64?
+  }
+
+  /// Seconds of silence after which the queue is asked.
+  static let silence = 60.0
+  /// Seconds that an answer may take.
+  static let patience = 15.0
+  /// Seconds after which a queue without a leader is asked again.
+  static let pause = 10.0
+  /// After so many attempts that changed nothing the interval grows no more: half an hour.
+  private static let growthLimit = 5
+  /// How often a queue may say that it does not know us, before it is consumed anew.
+  private static let strangeLimit = 3
+
+  private var state = State.watching(since: 0)
+  private var kind = QueueNature.Kind.unknown
+  private var known: Count?
+  /// How often the queue was consumed anew since something new came.
+  private(set) var attempts = 0
+  private var strange = 0
+  /// What a user was told, and is still so.
+  private(set) var finding: Finding?
+
+  /// A consumer has begun.
+  ///
+  /// - Parameter messages: How many the queue said that it has; nil where it was not asked.
+  mutating func sessionStarted(_ kind: QueueNature.Kind, messages: UInt32?, offset: Int64?, at now: Double) {
+    self.kind = kind
+    strange = 0
+    state = .watching(since: now)
+    // A stream from which nothing was captured yet begins where it ends, perhaps: what is there now needs no explanation.
+    if known == nil, offset == nil, let messages { known = Count(messages: messages, offset: nil) }
+  }
+
+  /// The loop has turned.
+  ///
+  /// - Parameter hasRoom: The broker may deliver: less is unacknowledged than the prefetch count.
+  mutating func turned(_ arrival: Arrival, hasRoom: Bool, at now: Double) -> Action {
+    switch arrival {
+    case .nothing: break
+    case .old: state = .watching(since: now)
+    case .new:
+      state = .watching(since: now)
+      attempts = 0
+      strange = 0
+      return recover()
+    }
+    switch state {
+    case .watching(let since):
+      guard hasRoom else {
+        state = .watching(since: now)
+        return .none
+      }
+      guard now - since >= interval else { return .none }
+      state = .asking(since: now, isReported: false)
+      return .ask
+    case .asking(let since, let isReported):
+      guard !isReported, now - since >= Self.patience else { return .none }
+      state = .asking(since: since, isReported: true)
+      finding = .noAnswer
+      return .report(.noAnswer)
+    }
+  }
+
+  /// The queue's answer, and the newest offset that we have of it.
+  mutating func answered(_ answer: QueueAnswer, offset: Int64?, at now: Double) -> Action {
+    // What came meanwhile says more.
+    guard case .asking = state else { return .none }
+    state = .watching(since: now)
+    switch answer {
+    case .refused(let code, let text): return consumeAnew(.refused("\(code) \(text)"))
+    case .status(let status):
+      switch kind {
+      case .stream: return judge(Count(messages: status.messages, offset: offset))
+      case .classic, .quorum, .unknown:
+        if status.messages > 0 {
+          return consumeAnew(.holds(messages: status.messages, consumers: status.consumers))
+        }
+        if status.consumers > 0 || kind == .unknown { return fine() }
+        return unknownConsumer(at: now)
+      }
+    }
+  }
+
+  private mutating func unknownConsumer(at now: Double) -> Action {
+    strange += 1
+    guard strange < Self.strangeLimit else { return consumeAnew(.noConsumer) }
+    state = .watching(since: now - interval + Self.pause)
+    finding = .noConsumer
+    return .report(.noConsumer)
+  }
+
+  private mutating func judge(_ count: Count) -> Action {
+    defer { known = count }
+    guard let offset = count.offset else {
+      return known == nil || known == count ? fine() : consumeAnew(.undelivered)
+    }
+    // A stream from which we have something is not empty, so this number is none.
+    if count.messages == 0 { return consumeAnew(.undelivered) }
+    // All that it ever had, up to the offset that we have.
+    if Int64(count.messages) == offset.addingReportingOverflow(1).partialValue { return fine() }
+    guard let known, let before = known.offset,
+      Int64(count.messages) - Int64(known.messages) == offset.subtractingReportingOverflow(before).partialValue
+    else { return consumeAnew(.undelivered) }
+    return fine()
+  }
+
+  private mutating func consumeAnew(_ finding: Finding) -> Action {
+    attempts += 1
+    strange = 0
+    // The first time it may well help. A stream's numbers may just be unknown, which is no reason to worry.
+    self.finding = attempts > 1 && kind != .stream ? finding : nil
+    return .consumeAnew(finding)
+  }
+
+  private mutating func fine() -> Action {
+    attempts = 0
+    strange = 0
+    return recover()
+  }
+
+  private mutating func recover() -> Action { finding.take() == nil ? .none : .recovered }
+
+  private var interval: Double { Self.silence * Double(1 << min(attempts, Self.growthLimit)) }
+}
+
+extension StandstillMachine.Finding {
+  /// A short name for logs and metrics.
+  var cause: String {
+    switch self {
+    case .noAnswer, .noConsumer: "queue_silent"
+    case .holds, .undelivered, .refused: "consumer_stands_still"
+    }
+  }
+
+  /// What it means, in a sentence.
+  ///
+  /// - Parameter attempts: How often the queue was consumed anew, without effect.
+  func text(queue: String, attempts: Int, isSingleActive: Bool) -> String {
+    switch self {
+    case .noAnswer, .noConsumer: return "queue \"\(queue)\" does not answer: no leader?"
+    case .undelivered:
+      return "stream \"\(queue)\" may have messages that it does not deliver"
+    case .refused(let text): return "the broker does not tell about queue \"\(queue)\": \(text)"
+    case .holds(let messages, let consumers):
+      var text =
+        "queue \"\(queue)\" has \(messages) message\(messages == 1 ? "" : "s") and delivers none, though there is room"
+      if attempts > 1 { text += "; consuming anew has changed nothing \(attempts - 1) time\(attempts == 2 ? "" : "s")" }
+      if consumers > 1 || isSingleActive {
+        text +=
+          isSingleActive
+          ? ". Another consumer is the single active one, most likely"
+          : ". It has \(consumers) consumers: another one may be the single active one, or have a higher priority"
+      }
+      return text
+    }
+  }
+}
