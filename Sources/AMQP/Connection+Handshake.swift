@@ -11,7 +11,7 @@ extension Connection {
     hasStarted = true
     let offered = start.mechanisms.split(separator: " ")
     let mechanism = settings.credentials.mechanism
-    let user = settings.credentials.username
+    let user = settings.credentials.shownUsername
     let operation = "authenticating\(user.isEmpty ? "" : " as \"\(user)\"") with \(mechanism)"
     // RabbitMQ drops the connection without a word when it does not know the mechanism, so look first.
     guard offered.contains(Substring(mechanism)) else {

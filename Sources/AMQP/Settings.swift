@@ -55,13 +55,22 @@ public enum Credentials: Sendable {
     }
   }
 
-  /// The user name for messages; empty for `external`, whose name is in the certificate.
-  var username: String {
+  /// The user name for messages; empty for `external`, whose name is in the certificate. What stands behind a colon is
+  /// left out, since `user:password` is a common mistake.
+  var shownUsername: String {
     switch self {
-    case .plain(let username, _), .amqplain(let username, _): username
+    case .plain(let username, _), .amqplain(let username, _):
+      username.firstIndex(of: ":").map { username[..<$0] + ":…" } ?? username
     case .external: ""
     }
   }
+}
+
+extension Credentials: CustomStringConvertible, CustomDebugStringConvertible, CustomReflectable {
+  /// Mechanism and user, never the secret.
+  public var description: String { shownUsername.isEmpty ? mechanism : "\(mechanism) as \"\(shownUsername)\"" }
+  public var debugDescription: String { description }
+  public var customMirror: Mirror { Mirror(self, children: []) }
 }
 
 /// What TLS is to verify and to present. Everything is PEM text, already read from its file.

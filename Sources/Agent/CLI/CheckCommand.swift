@@ -27,7 +27,7 @@ struct CheckCommand: ParsableCommand {
       for line in error.lines { print("wrong  \(line)") }
       throw Process.configurationStatus
     }
-    print("ok     configuration \(config)")
+    print("ok     configuration \(Disclosure.text(config))")
     for warning in file.configuration.warnings { print("note   \(warning)") }
     let findings = BrokerCheck(topology: Topology(file.configuration, name: "check")).run(lookingAtQueue: true)
     for finding in findings {

@@ -84,20 +84,20 @@ struct ReconnectMachine {
 struct CaptureFailure: Error, Equatable, CustomStringConvertible {
   /// A short name for logs and metrics, for example `connection_lost`.
   var cause: String
-  /// What happened and what to do, in a sentence.
+  /// What happened and what to do, in a sentence. What has the shape of credentials is hidden in it.
   var description: String
   /// Trying again cannot help before a user changes something.
   var needsUser: Bool
 
   init(cause: String, description: String, needsUser: Bool) {
     self.cause = cause
-    self.description = description
+    self.description = Disclosure.text(description)
     self.needsUser = needsUser
   }
 
   /// The one place where an error of the broker's side is judged.
   init(_ error: AMQPError) {
-    description = error.description
+    description = Disclosure.text(error.description)
     switch error.kind {
     case .nameNotResolved: (cause, needsUser) = ("name_not_resolved", false)
     case .notConnected: (cause, needsUser) = ("not_connected", false)

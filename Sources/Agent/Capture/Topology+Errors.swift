@@ -8,6 +8,8 @@ extension Topology {
       // Some of the broker's texts end in a period.
       failure.description += failure.description.hasSuffix(".") ? " \(advice)" : ". \(advice)"
     }
+    // The broker's texts are its own, and may quote anything.
+    failure.description = Disclosure.text(failure.description, hiding: configuration.password)
     return failure
   }
 

@@ -46,7 +46,7 @@ struct ConfigurationError: Error, Sendable, Equatable, CustomStringConvertible {
   /// A line a problem: `capture.yaml:3:5: port: …`.
   var lines: [String] {
     problems.map { problem in
-      var prefix = file ?? ""
+      var prefix = Disclosure.text(file ?? "")
       if let location = problem.location { prefix += prefix.isEmpty ? "\(location)" : ":\(location)" }
       return prefix.isEmpty ? problem.description : "\(prefix): \(problem)"
     }

@@ -1,7 +1,7 @@
 /// The wording of problems with single settings, in one place.
 ///
 /// A value is shown only where it is a scalar, never where it is or may hold a secret; texts from outside are shown in
-/// JSON's quotes, control characters escaped, and shortened.
+/// JSON's quotes, control characters escaped, and shortened. What looks like credentials in them is hidden (`Disclosure`).
 enum ConfigurationWording {
   /// Longest text shown, in characters.
   private static let shown = 64
@@ -31,11 +31,13 @@ enum ConfigurationWording {
   /// - Parameter suggestion: The nearest known key, or the full path of a key that belongs elsewhere.
   static func unknownKey(_ key: String, suggestion: String?) -> String {
     let hint = suggestion.map { "; did you mean \(quote($0))?" } ?? ""
-    return "unknown key \(quote(key))\(hint)"
+    return "unknown key \(quote(Disclosure.key(key)))\(hint)"
   }
 
   static let missing = "is required"
   static let nul = "contains a NUL character"
+  static let credentials =
+    "must not hold credentials (an address with a user and a password, a token, PEM text): they have settings of their own"
 
   static func describe(_ value: JSONValue, hidden: Bool) -> String {
     switch value {
@@ -50,12 +52,12 @@ enum ConfigurationWording {
 
   /// A text from outside in quotes, escaped and shortened.
   static func quote(_ text: String) -> String {
-    "\"" + escaped(shorten(text)) + "\""
+    "\"" + escaped(shorten(Disclosure.value(text))) + "\""
   }
 
   /// A path, which may hold keys from outside, escaped and shortened.
   static func printable(_ path: String) -> String {
-    escaped(shorten(path, to: 4 * shown))
+    escaped(shorten(Disclosure.text(path), to: 4 * shown))
   }
 
   /// Quotes and what would disturb a terminal or a log are written as escapes.

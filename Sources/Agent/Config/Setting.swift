@@ -59,8 +59,11 @@ struct TextRule: Sendable, Equatable {
   let form: Form
 
   enum Form: Sendable, Equatable {
+    /// What the broker takes, but for what looks like credentials: these are names, and shown.
     case any
-    /// A host name or address: neither blanks nor slashes, so that a pasted URL is noticed.
+    /// Anything that the broker takes.
+    case free
+    /// A host name or address: neither blanks nor slashes nor credentials, so that a pasted URL is noticed.
     case host
     /// A file path, or PEM text, told apart by `-----BEGIN`.
     case pem
@@ -68,6 +71,8 @@ struct TextRule: Sendable, Equatable {
 
   /// An AMQP short string: at most 255 bytes.
   static let shortString = TextRule(bytes: 0...255, form: .any)
+  /// An AMQP short string that may be an address of any kind.
+  static let routingKey = TextRule(bytes: 0...255, form: .free)
   /// An AMQP short string that names something.
   static let name = TextRule(bytes: 1...255, form: .any)
   /// A DNS name has at most 253 bytes, an address with a zone fits as well.
@@ -78,7 +83,7 @@ struct TextRule: Sendable, Equatable {
   static let pem = TextRule(bytes: 1...(1 << 20), form: .pem)
   /// The whole SASL response travels in one frame before the frame size is negotiated; RabbitMQ 4.1 takes 8192 bytes
   /// there, so that OAuth 2 tokens fit. https://www.rabbitmq.com/docs/configure#config-items (`initial_frame_max`)
-  static let password = TextRule(bytes: 0...8192, form: .any)
+  static let password = TextRule(bytes: 0...8192, form: .free)
 }
 
 /// A setting, or settings under a common key.

@@ -23,9 +23,16 @@ enum SettingCheck {
     let limit = longest(of: text, rule)
     if count > limit { return refuse("has \(count) bytes, which is more than \(limit)") }
     switch rule.form {
-    case .any:
+    case .free:
       break
+    case .any:
+      if Disclosure.holdsCredentials(text) { return refuse(ConfigurationWording.credentials) }
     case .host:
+      // Also without a scheme; the value itself must not be shown then.
+      if text.unicodeScalars.contains("@") || Disclosure.holdsCredentials(text) {
+        return refuse(
+          "must be a host name or address alone, without user and password: they belong into username and password")
+      }
       if text.unicodeScalars.contains(where: { $0 == "/" || $0.properties.isWhitespace }) {
         return refuse("must be a host name or address alone, without scheme, path or blanks")
       }

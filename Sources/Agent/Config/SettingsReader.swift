@@ -81,7 +81,7 @@ struct SettingsReader {
       if path.isEmpty, Self.isForeign(member) { continue }
       let suggestion = EditDistance.nearest(to: member.key, among: known) ?? elsewhere(member.key)
       report(
-        SettingsTable.join(path, member.key),
+        SettingsTable.join(path, Disclosure.key(member.key)),
         ConfigurationWording.unknownKey(member.key, suggestion: suggestion))
     }
   }

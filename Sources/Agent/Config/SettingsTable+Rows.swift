@@ -103,7 +103,7 @@ extension SettingsTable {
     members: [
       row("exchange", "Exchange", .text(.name), .required, "The existing exchange that you bind the queue to."),
       row(
-        "routing_key", "Routing Key", .text(.shortString), .value(.string("#")),
+        "routing_key", "Routing Key", .text(.routingKey), .value(.string("#")),
         "The routing key that you bind with: literal for a direct exchange, a pattern for a topic exchange."),
       row(
         "arguments", "Arguments", .table, .absent,

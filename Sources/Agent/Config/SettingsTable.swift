@@ -11,7 +11,8 @@
 ///
 /// Invariants, each tested:
 /// - every row is read into `EndpointConfiguration`, and every default of the schema is the parser's;
-/// - the value of a `secret` row appears in no problem, warning or description;
+/// - the value of a `secret` row appears in no problem, warning or description, and credentials that stand in another
+///   row's value do not either (`Disclosure`);
 /// - the schema's root allows additional properties, as encryption puts a `sops` property there.
 ///
 /// Paths join keys by dots; `[]` stands for any item of a list: `bindings[].routing_key`.

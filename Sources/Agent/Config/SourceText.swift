@@ -32,7 +32,8 @@ enum SourceText {
         // YAML's flow style looks like JSON, and says more about where it is wrong.
         if isNamedJSON {
           throw ConfigurationError(
-            file: file, location: location(of: error.offset, in: text), "not valid JSON: \(error.reason)")
+            file: file, location: location(of: error.offset, in: text),
+            "not valid JSON: \(Disclosure.text(error.reason))")
         }
       }
     }

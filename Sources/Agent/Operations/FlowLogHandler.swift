@@ -4,7 +4,7 @@ import Logging
 import Synchronization
 
 /// Logs as the Flow runtime reads them: one JSON object a line on stderr, with `ts`, `level`, `message` and `fields`.
-/// On a terminal the same in plain words.
+/// On a terminal the same in plain words. What has the shape of credentials is hidden, whoever wrote the message.
 /// https://github.com/estuary/flow/blob/master/crates/ops/src/decode.rs
 struct FlowLogHandler: LogHandler {
   enum Style: Sendable { case json, plain }
@@ -34,7 +34,7 @@ struct FlowLogHandler: LogHandler {
       line.append(contentsOf: #"{"ts":""#.utf8)
       DocumentTime.append(SystemClock.wallMicroseconds(), fractionalDigits: 6, to: &line)
       line.append(contentsOf: #"","level":"\#(Self.name(event.level))","message":"#.utf8)
-      appendJSONString(event.message.description, to: &line)
+      appendJSONString(Disclosure.text(event.message.description), to: &line)
       if !merged.isEmpty {
         line.append(contentsOf: #","fields":"#.utf8)
         JSONValue.object(Self.fields(merged)).append(to: &line)
@@ -42,7 +42,8 @@ struct FlowLogHandler: LogHandler {
       line.append(contentsOf: "}\n".utf8)
     case .plain:
       let fields = merged.sorted { $0.key < $1.key }.map { " \($0.key)=\($0.value)" }.joined()
-      line.append(contentsOf: "\(Self.name(event.level)): \(event.message)\(fields)\n".utf8)
+      let words = Disclosure.text("\(event.message)\(fields)")
+      line.append(contentsOf: "\(Self.name(event.level)): \(words)\n".utf8)
     }
     write(line)
   }
@@ -70,7 +71,7 @@ struct FlowLogHandler: LogHandler {
 
   private static func json(_ value: Logger.MetadataValue) -> JSONValue {
     switch value {
-    case .string(let text): .string(text)
+    case .string(let text): .string(Disclosure.text(text))
     case .stringConvertible(let number as any FixedWidthInteger): .number("\(number)")
     case .stringConvertible(let other): .string(other.description)
     case .array(let values): .array(values.map(json))

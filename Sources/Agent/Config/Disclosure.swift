@@ -1,0 +1,127 @@
+/// What may be shown of a text that people, files or a broker wrote.
+///
+/// What is shown of the configuration:
+/// - names, wherever they come from: host, port, virtual host, user name, queue, exchange, routing key, the names of
+///   arguments, file paths, names of environment variables;
+/// - never the value of a setting marked `secret`, PEM text, or the value of a setting that has a problem and came from
+///   the environment or a file;
+/// - never what has the shape of credentials, wherever it stands: the user information and the query of a URL, `user:password@` in
+///   front of a host, a JSON web token, PEM text. Somebody who pastes a whole address into `host`, `port` or
+///   `queue.name` must not find the password in a log.
+///
+/// The settings table refuses such values for names (``holdsCredentials(_:)``), wordings of problems show single values by
+/// ``value(_:)``, and whatever goes into a log, a status or onto the page passes ``text(_:)`` last.
+enum Disclosure {
+  /// What stands in the place of what is not shown.
+  static let hidden = Secret.hidden
+
+  /// Whether a name is none: a URL with user information, PEM text, or a token.
+  static func holdsCredentials(_ value: String) -> Bool {
+    value.contains(PEMSource.marker) || value.split(whereSeparator: isDelimiter).contains { isToken($0) }
+      || userInformation(in: value)
+  }
+
+  /// A single value from outside, all of which is one thing: what stands before its last `@` may be a password with any
+  /// characters in it.
+  static func value(_ value: String) -> String {
+    if value.contains(PEMSource.marker) { return hidden }
+    guard let at = value.lastIndex(of: "@") else { return text(value) }
+    let before = value[..<at]
+    let scheme = before.firstRange(of: "://")
+    guard scheme != nil || before.contains(":") else { return text(value) }
+    let start = scheme.map { before[..<$0.upperBound] } ?? ""
+    let host = value[at...].prefix { $0 != "?" }
+    return start + hidden + text(String(host)) + (host.endIndex < value.endIndex ? "?" + hidden : "")
+  }
+
+  /// A key from outside, up to where a value begins that was written into it by mistake: `password:hunter2`.
+  static func key(_ key: String) -> String {
+    let end = key.firstIndex { $0 == ":" || $0 == "=" || $0 == " " } ?? key.endIndex
+    return end == key.endIndex ? value(key) : key[..<end] + "…"
+  }
+
+  /// A running text, with everything hidden in it that has the shape of credentials.
+  static func text(_ text: String) -> String {
+    var result = text
+    if text.contains(PEMSource.marker) { result = withoutPEM(result) }
+    if text.contains("://") || text.contains("eyJ") {
+      var shown = ""
+      var word = ""
+      for character in result {
+        if isDelimiter(character) {
+          shown += self.word(word)
+          shown.append(character)
+          word = ""
+        } else {
+          word.append(character)
+        }
+      }
+      result = shown + self.word(word)
+    }
+    return result
+  }
+
+  /// The same, with a secret that somebody may echo hidden as well. A short one is a word that occurs by itself.
+  static func text(_ text: String, hiding secret: Secret) -> String {
+    guard secret.value.utf8.count >= shortest else { return Disclosure.text(text) }
+    return Disclosure.text(text.replacing(secret.value, with: hidden))
+  }
+
+  private static let shortest = 6
+
+  /// Where a URL or a token ends in a running text.
+  private static func isDelimiter(_ character: Character) -> Bool {
+    character.isWhitespace || character == "\"" || character == "'" || character == "\\"
+  }
+
+  private static func word(_ word: String) -> String {
+    guard let scheme = word.firstRange(of: "://") else { return isToken(word[...]) ? hidden : word }
+    let start = scheme.upperBound
+    var rest = word[start...]
+    let query = rest.firstIndex(of: "?")
+    // A password may hold a question mark; then what is before it is hidden anyway.
+    let at = rest.lastIndex(of: "@")
+    guard query != nil || at != nil else { return word }
+    var result = String(word[..<start])
+    if let at {
+      result += hidden
+      rest = rest[at...]
+    }
+    if let query = rest.firstIndex(of: "?") { return result + rest[..<query] + "?" + hidden }
+    return result + rest
+  }
+
+  /// A user and a password in a URL. A user alone (`sip:` and the like) is no secret in a name.
+  private static func userInformation(in value: String) -> Bool {
+    guard let scheme = value.firstRange(of: "://"), let at = value[scheme.upperBound...].lastIndex(of: "@") else {
+      return false
+    }
+    return value[scheme.upperBound..<at].contains(":")
+  }
+
+  /// Three parts in base64url, the first of which begins with `{"`. https://www.rfc-editor.org/rfc/rfc7519#section-3
+  private static func isToken(_ word: some StringProtocol) -> Bool {
+    guard let start = word.firstRange(of: "eyJ") else { return false }
+    return word[start.lowerBound...].count { $0 == "." } >= 2
+  }
+
+  /// Each block from its first line to the last one, or to the end of the text where that is missing.
+  private static func withoutPEM(_ text: String) -> String {
+    var result = ""
+    var rest = text[...]
+    while let begin = rest.firstRange(of: "\(PEMSource.marker) ") {
+      let label = rest[begin.upperBound...]
+      // A lower-case word is one about PEM text; labels are upper-case.
+      if label.prefix(while: { !$0.isWhitespace }).allSatisfy(\.isLowercase) {
+        result += rest[..<begin.upperBound]
+        rest = label
+        continue
+      }
+      result += rest[..<begin.lowerBound] + hidden
+      guard let end = label.firstRange(of: "-----END ") else { return result }
+      let tail = label[end.upperBound...]
+      rest = tail.firstRange(of: "-----").map { tail[$0.upperBound...] } ?? tail[tail.endIndex...]
+    }
+    return result + rest
+  }
+}
