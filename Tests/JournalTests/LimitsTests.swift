@@ -17,7 +17,7 @@ struct LimitsTests {
       try journal.append([Message(deliveryTag: 2), big], consumer)
       Issue.record("there was room")
     } catch let error as JournalError {
-      #expect(error.kind == .full)
+      #expect(error.kind == .full(.disk))
       #expect(error.isRetryable)
     }
     #expect(journal.positions == before)
@@ -144,7 +144,8 @@ struct LimitsTests {
 
   @Test(
     arguments: [
-      (13, 0, "full"), (10 | 3 << 8, 28, "full"), (10 | 19 << 8, 122, "full"), (10 | 4 << 8, 28, "io"),
+      (13, 0, "full"), (10 | 3 << 8, 28, "full"), (10 | 19 << 8, 122, "full"), (10 | 3 << 8, 122, "full"),
+      (10 | 3 << 8, 27, "full"), (10 | 4 << 8, 122, "io"), (10 | 4 << 8, 28, "io"),
       (10 | 5 << 8, 28, "io"), (10 | 3 << 8, 5, "io"), (11, 0, "corrupt"), (11 | 1 << 8, 0, "corrupt"), (5, 0, "busy"),
       (26, 0, "notAJournal"), (8, 0, "permission"), (14, 13, "permission"), (18, 0, "invalid"), (1, 0, "library"),
     ] as [(Int32, Int32, String)])

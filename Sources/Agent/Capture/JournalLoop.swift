@@ -424,6 +424,8 @@ struct JournalLoop {
         }
         paused = true
         if inbox.wait(atMost: Self.fullDelay, until: { $0.stopping ? true : nil }) != nil { throw error }
+        // An emptied WAL is room to write in. What this throws, the next attempt throws too.
+        if error.isFull { _ = try? journal.maintain(idle: true) }
       }
     }
   }
