@@ -1,4 +1,5 @@
 import ArgumentParser
+import Glibc
 
 /// The command line. Without a subcommand the process speaks the Flow capture protocol on stdin and stdout, which is how
 /// the runtime starts it.
@@ -27,6 +28,9 @@ import ArgumentParser
     subcommands: [RunCommand.self, CheckCommand.self, SpecCommand.self, JournalCommand.self])
 
   static func main() {
+    // Beyond the limit for a file's size (`ulimit -f`) a write fails with EFBIG, which is reported, instead of ending the
+    // process without a word. https://man7.org/linux/man-pages/man2/getrlimit.2.html
+    signal(SIGXFSZ, SIG_IGN)
     let arguments = Array(CommandLine.arguments.dropFirst())
     if let mistake = misspeltCommand(arguments) { exit(withError: ValidationError(mistake)) }
     main(arguments)

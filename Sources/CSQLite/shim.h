@@ -1,9 +1,36 @@
+#include <errno.h>
 #include <sqlite3.h>
 #include <sys/statfs.h>
 
 /// Sets one boolean option of a connection. Swift does not import `sqlite3_db_config` itself, it is variadic.
 static inline int csqlite_db_config(sqlite3 *db, int option, int value) {
   return sqlite3_db_config(db, option, value, (int *)0);
+}
+
+/// `sqlite3_step`; `number` becomes the errno that was left behind by a call that failed, 0 where the system had nothing to
+/// say. `sqlite3_system_errno` is not set by a COMMIT (3.40), or still holds what an older error has left; and errno must be
+/// read before any Swift code runs.
+static inline int csqlite_step(sqlite3_stmt *statement, int *number) {
+  errno = 0;
+  int code = sqlite3_step(statement);
+  if (code != SQLITE_ROW && code != SQLITE_DONE) *number = errno;
+  return code;
+}
+
+/// `sqlite3_exec` without a callback, and errno as in `csqlite_step`.
+static inline int csqlite_execute(sqlite3 *db, const char *sql, int *number) {
+  errno = 0;
+  int code = sqlite3_exec(db, sql, 0, 0, 0);
+  if (code != SQLITE_OK) *number = errno;
+  return code;
+}
+
+/// `sqlite3_wal_checkpoint_v2` of the main database, and errno as in `csqlite_step`.
+static inline int csqlite_checkpoint(sqlite3 *db, int mode, int *frames, int *copied, int *number) {
+  errno = 0;
+  int code = sqlite3_wal_checkpoint_v2(db, "main", mode, frames, copied);
+  if (code != SQLITE_OK) *number = errno;
+  return code;
 }
 
 /// Stops the library from counting the memory that it takes, which it does under a lock of the whole process; to be

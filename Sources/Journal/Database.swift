@@ -93,8 +93,9 @@ internal import Glibc
 
   /// Runs any number of statements, results ignored.
   func execute(_ sql: String, _ operation: String) throws(JournalError) {
-    let code = unsafe sqlite3_exec(handle, sql, nil, nil, nil)
-    guard code == SQLITE_OK else { throw error(code, operation) }
+    var number: Int32 = 0
+    let code = unsafe csqlite_execute(handle, sql, &number)
+    guard code == SQLITE_OK else { throw error(code, operation, errno: number) }
   }
 
   /// Prepares a statement for as long as the closure runs.
@@ -129,17 +130,20 @@ internal import Glibc
   func checkpoint(mode: Int32) throws(JournalError) -> Bool {
     var frames: Int32 = 0
     var copied: Int32 = 0
-    let code = unsafe sqlite3_wal_checkpoint_v2(handle, "main", mode, &frames, &copied)
+    var number: Int32 = 0
+    let code = unsafe csqlite_checkpoint(handle, mode, &frames, &copied, &number)
     if code & 0xff == SQLITE_BUSY { return false }
-    guard code == SQLITE_OK else { throw error(code, "checkpoint") }
+    guard code == SQLITE_OK else { throw error(code, "checkpoint", errno: number) }
     if mode == SQLITE_CHECKPOINT_TRUNCATE { unsafe self.frames.pointee = 0 }
     return frames == copied
   }
 
   /// The error that SQLite reported last on this connection.
-  func error(_ code: Int32, _ operation: String) -> JournalError {
+  ///
+  /// - Parameter number: errno of the system call that failed; nil where the library keeps it, as it does for opening a file.
+  private func error(_ code: Int32, _ operation: String, errno number: Int32? = nil) -> JournalError {
     .library(
       code: code, text: unsafe String(cString: handle == nil ? sqlite3_errstr(code) : sqlite3_errmsg(handle)),
-      errno: unsafe sqlite3_system_errno(handle), operation: operation, object: path)
+      errno: unsafe number ?? sqlite3_system_errno(handle), operation: operation, object: path)
   }
 }

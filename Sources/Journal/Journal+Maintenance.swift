@@ -44,6 +44,13 @@ extension Journal {
   /// keeps it from being reused.
   public var boundedBytes: Int64 { usedBytes + max(0, walBytes - Maintenance.restartBytes) }
 
+  /// Bytes by which the WAL has grown beyond its usual size because a reader holds a snapshot and an attempt to empty the WAL
+  /// was refused for it; 0 otherwise.
+  public var heldWALBytes: Int64 { isWALHeld ? max(0, walBytes - Maintenance.restartBytes) : 0 }
+
+  /// Programs other than this one that hold a snapshot of the journal, as far as the system tells.
+  public func snapshotHolders() -> [SnapshotHolder] { SnapshotHolder.find(journal: path) }
+
   /// Bytes that are free for this user on the file's disk, and the disk's size.
   public func disk() throws(JournalError) -> (free: Int64, size: Int64) { try File.space(path) }
 
@@ -79,17 +86,19 @@ extension Journal {
     case .none: return
     case .passive: _ = try database.checkpoint(mode: SQLITE_CHECKPOINT_PASSIVE)
     case .restart:
-      _ = try waitingBriefly { () throws(JournalError) in try database.checkpoint(mode: SQLITE_CHECKPOINT_RESTART) }
+      isWALHeld = try !startAnew(SQLITE_CHECKPOINT_RESTART)
     case .truncate:
-      _ = try waitingBriefly { () throws(JournalError) in try database.checkpoint(mode: SQLITE_CHECKPOINT_TRUNCATE) }
+      isWALHeld = try !startAnew(SQLITE_CHECKPOINT_TRUNCATE)
     }
     attemptedFrames = database.walFrames
   }
 
-  /// Waits for readers no longer than the emitter's short reads need.
-  private func waitingBriefly<R>(_ body: () throws(JournalError) -> R) throws(JournalError) -> R {
+  /// Checkpoints so that the next write starts the WAL anew; waits for readers no longer than the emitter's short reads need.
+  ///
+  /// - Returns: False where a reader prevented it.
+  private func startAnew(_ mode: Int32) throws(JournalError) -> Bool {
     database.setBusyTimeout(milliseconds: 50)
     defer { database.setBusyTimeout(milliseconds: busyMilliseconds) }
-    return try body()
+    return try database.checkpoint(mode: mode)
   }
 }

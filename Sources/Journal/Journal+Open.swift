@@ -59,7 +59,10 @@ extension Journal {
     // Before the first write: a missing table or column must leave the file as it is.
     let statements: Statements
     do throws(JournalError) { statements = try Statements(database) } catch { throw missingTable(error) }
-    let epoch = try database.integer("UPDATE journal SET epoch = epoch + 1 RETURNING epoch", "begin a writer's epoch")
+    // Not one statement with RETURNING: its row comes before its commit, which would end in silence when the row was read.
+    try database.execute("BEGIN IMMEDIATE; UPDATE journal SET epoch = epoch + 1", "begin a writer's epoch")
+    let epoch = try database.integer("SELECT epoch FROM journal", "begin a writer's epoch")
+    try database.execute("COMMIT", "begin a writer's epoch")
     let journal = try Journal(
       database: database, statements: statements, settings: settings,
       identifier: try database.text("SELECT identifier FROM journal", "read the identifier"), epoch: epoch,

@@ -74,6 +74,8 @@ public final class Journal: @unchecked Sendable {
   var digestsPruned: Int64 = 0
   /// WAL frames at the last attempt to checkpoint.
   var attemptedFrames = 0
+  /// The last attempt to start the WAL anew was refused, because a reader still needs what stands in it.
+  var isWALHeld = false
 
   /// The session begun last.
   public struct Session: Equatable, Sendable {

@@ -3,10 +3,30 @@ internal import Glibc
 
 /// A failure of one operation on a journal.
 public struct JournalError: Error, Sendable, Equatable, CustomStringConvertible {
+  /// Whose limit ends the space.
+  public enum Shortage: Sendable, Equatable {
+    /// The file system's own (ENOSPC), or a limit of the database.
+    case disk
+    /// The quota of a user, group, project or data set (EDQUOT).
+    case quota
+    /// The process's limit for the size of one file (EFBIG; `ulimit -f`, systemd's `LimitFSIZE=`), or the file system's.
+    case fileSize
+
+    /// The shortage that an errno tells of; nil for all others.
+    init?(errno number: Int32) {
+      switch number {
+      case ENOSPC: self = .disk
+      case EDQUOT: self = .quota
+      case EFBIG: self = .fileSize
+      default: return nil
+      }
+    }
+  }
+
   /// What went wrong, one case per thing that a caller treats differently.
   public enum Kind: Sendable, Equatable {
-    /// No space (`SQLITE_FULL`, ENOSPC, EDQUOT). Nothing was changed; may be retried.
-    case full
+    /// No space (`SQLITE_FULL`, ENOSPC, EDQUOT, EFBIG). Nothing was changed; may be retried.
+    case full(Shortage)
     /// An outside connection held the write lock for too long. Nothing was changed; may be retried.
     case busy
     /// Reading, writing or syncing failed: the file's state is unknown, the process must stop acknowledging.
@@ -44,7 +64,13 @@ public struct JournalError: Error, Sendable, Equatable, CustomStringConvertible 
   }
 
   /// True where nothing was changed and the same call may succeed later.
-  public var isRetryable: Bool { kind == .full || kind == .busy }
+  public var isRetryable: Bool { isFull || kind == .busy }
+
+  /// True where there was no space.
+  public var isFull: Bool {
+    if case .full = kind { return true }
+    return false
+  }
 
   /// True where the open journal must not be used any more: neither retryable nor the caller's mistake.
   var isFatal: Bool {
@@ -60,7 +86,9 @@ public struct JournalError: Error, Sendable, Equatable, CustomStringConvertible 
 
   private var cause: String {
     switch kind {
-    case .full: "no space left"
+    case .full(.disk): "no space left"
+    case .full(.quota): "no space left: the disk quota is used up"
+    case .full(.fileSize): "no space left: the limit for the size of a file is reached (ulimit -f, LimitFSIZE=)"
     case .busy: "another program holds the write lock"
     case .io(let text): "input/output error: \(text)"
     case .corrupt(let text): "damaged: \(text)"
@@ -81,9 +109,11 @@ extension JournalError {
   /// The error for a failed system call.
   static func system(_ number: Int32, _ operation: String, _ object: String) -> JournalError {
     let text = unsafe String(cString: strerror(number))
+    if let shortage = Shortage(errno: number) {
+      return JournalError(kind: .full(shortage), operation: operation, object: object)
+    }
     let kind: Kind =
       switch number {
-      case ENOSPC, EDQUOT: .full
       case EACCES, EPERM, EROFS: .permission(text)
       case ENOENT, ENOTDIR, EISDIR, ELOOP, ENAMETOOLONG: .invalid(text)
       default: .io(text)
@@ -99,14 +129,16 @@ extension JournalError {
   static func library(
     code: Int32, text: String, errno number: Int32, operation: String, object: String
   ) -> JournalError {
-    // SQLite reports ENOSPC of a write as SQLITE_FULL, but a full quota or a WAL index that cannot grow as an I/O
-    // error. A failed sync is never a lack of space that one could wait for: the kernel marks the pages clean, and
+    // SQLite reports ENOSPC of a write as SQLITE_FULL, but a full quota, a file that may not grow, or a WAL index that
+    // cannot, as an I/O error. A failed sync is never a lack of space that one could wait for: the kernel marks the pages clean, and
     // the next sync succeeds without having written them.
     let isSync = code == SQLITE_IOERR | (4 << 8) || code == SQLITE_IOERR | (5 << 8)
+    if code & 0xff == SQLITE_IOERR, !isSync, let shortage = Shortage(errno: number) {
+      return JournalError(kind: .full(shortage), operation: operation, object: object)
+    }
     let kind: Kind =
       switch code & 0xff {
-      case SQLITE_FULL: .full
-      case SQLITE_IOERR where !isSync && (number == ENOSPC || number == EDQUOT): .full
+      case SQLITE_FULL: .full(.disk)
       case SQLITE_BUSY, SQLITE_LOCKED: .busy
       case SQLITE_IOERR: .io(number == 0 ? "\(text) (\(code))" : "\(text) (\(code), errno \(number))")
       case SQLITE_CORRUPT: .corrupt("\(text) (\(code))")

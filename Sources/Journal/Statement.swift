@@ -54,13 +54,14 @@ internal import CSQLite
   ///
   /// - Returns: True for a row; false at the end, where the statement was reset.
   func step() throws(JournalError) -> Bool {
-    let code = unsafe sqlite3_step(raw)
+    var number: Int32 = 0
+    let code = unsafe csqlite_step(raw, &number)
     if code == SQLITE_ROW { return true }
     if code == SQLITE_DONE {
       unsafe _ = sqlite3_reset(raw)
       return false
     }
-    let failure = error(code)
+    let failure = error(code, number)
     unsafe _ = sqlite3_reset(raw)
     throw failure
   }
@@ -88,13 +89,13 @@ internal import CSQLite
   func string(_ column: Int32) -> String { unsafe String(decoding: bytes(column), as: UTF8.self) }
 
   private func check(_ code: Int32) throws(JournalError) {
-    guard code == SQLITE_OK else { throw error(code) }
+    guard code == SQLITE_OK else { throw error(code, 0) }
   }
 
-  private func error(_ code: Int32) -> JournalError {
+  private func error(_ code: Int32, _ number: Int32) -> JournalError {
     let path = unsafe sqlite3_db_filename(handle, "main").map { unsafe String(cString: $0) } ?? ""
     return .library(
-      code: code, text: unsafe String(cString: sqlite3_errmsg(handle)), errno: unsafe sqlite3_system_errno(handle),
+      code: code, text: unsafe String(cString: sqlite3_errmsg(handle)), errno: number,
       operation: "\(operation)", object: path)
   }
 }

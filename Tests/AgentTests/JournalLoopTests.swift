@@ -1,4 +1,6 @@
+import Foundation
 import Journal
+import Logging
 import Testing
 
 @testable import AMQP
@@ -82,6 +84,80 @@ struct JournalLoopTests {
       let reopened = try Journal.open(JournalSettings(path: journal.path))
       #expect(try reopened.redelivery()?.releasable == Position(rawValue: failed ? 2 : 10))
       try reopened.close()
+    }
+  }
+
+  /// A shell that somebody left open keeps the WAL from being emptied, and nothing is pending.
+  @Test func `a program that holds a snapshot is named as the cause of a pause, which ends with it`() throws {
+    try withJournal { journal in
+      let consumer = try journal.beginConsumer(tag: "c-1")
+      let shell = Foundation.Process()
+      shell.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+      shell.arguments = ["sqlite3", journal.path]
+      let (input, output) = (Pipe(), Pipe())
+      (shell.standardInput, shell.standardOutput) = (input, output)
+      try shell.run()
+      defer { shell.terminate() }
+      try input.fileHandleForWriting.write(contentsOf: Data("BEGIN; SELECT count(*) FROM message;\n".utf8))
+      #expect(output.fileHandleForReading.availableData == Data("0\n".utf8))
+      let rows = 70
+      try unsafe [UInt8](repeating: 0, count: 1 << 20).withUnsafeBytes { body in
+        let empty = unsafe UnsafeRawBufferPointer(start: nil, count: 0)
+        for tag in 1...rows {
+          try journal.write { (tx) in
+            _ = unsafe try tx.append(
+              consumer: consumer.id, deliveryTag: UInt64(tag), redelivered: false, receivedAt: 0, exchange: empty,
+              routingKey: empty, properties: empty, rawProperties: empty, body: body)
+          }
+          try journal.maintain()
+        }
+      }
+      try journal.write { (tx) in
+        try tx.setEmitted(through: .origin + rows)
+        try tx.setCommitted(through: .origin + rows)
+        _ = try tx.prune(limit: rows)
+      }
+      var batch = DeliveryBatch()
+      var assembler = DeliveryAssembler()
+      try assembler.deliver(([0] + [0, 0, 0, 0, 0, 0, 0, 1] + [0, 0, 0] as [UInt8]).span, into: &batch)
+      try assembler.header(
+        ([0, 60, 0, 0] + Array(repeating: 0, count: 8) + [0, 0] as [UInt8]).span, at: 0, into: &batch)
+      var content = JournalInbox()
+      content.handover = Handover(generation: 1, consumerTag: "c-2", queue: .unknown, batch: batch)
+      content.emitted = .origin + rows
+      content.committed = .origin + rows
+      let inbox = Monitor(content)
+      let progress = Monitor(JournalProgress())
+      let states = Monitor<[String]>([])
+      let status = StatusBoard(
+        log: Logger(label: "test") { _ in
+          FlowLogHandler(logLevel: .info, style: .plain) { line in
+            states.update { $0.append(String(decoding: line, as: UTF8.self)) }
+          }
+        })
+      status.changed(to: .consuming)
+      let loop = JournalLoop(
+        journal: journal, inbox: inbox, progress: progress, mailbox: ConnectionMailbox(), status: status, log: quietLog,
+        maxBytes: 6 << 20, acknowledgementMode: .journaled, outputName: "o", document: DocumentOptions(),
+        redelivery: nil, stream: nil)
+      let ended = Monitor(false)
+      OSThread.start("journal") {
+        try? loop.run()
+        ended.update { $0 = true }
+      }
+      let pause = try #require(states.wait(atMost: 60) { $0.first { $0.contains("paused") } })
+      #expect(pause.contains("snapshot of the journal: sqlite3 (pid \(shell.processIdentifier))"))
+      #expect(progress.read { $0.journaled } == .origin, "nothing was taken")
+      try input.fileHandleForWriting.close()
+      shell.waitUntilExit()
+      #expect(progress.wait(atMost: 60) { $0.journaled == .origin + (rows + 1) ? true : nil } == true)
+      inbox.update {
+        $0.stopping = true
+        $0.intakeEnded = true
+        $0.closing = true
+      }
+      #expect(ended.wait(atMost: 60) { $0 ? true : nil } == true)
+      #expect(status.state == .consuming)
     }
   }
 

@@ -1,3 +1,4 @@
+import Journal
 import Testing
 
 @testable import Agent
@@ -14,7 +15,7 @@ struct SpaceGateTests {
 
   @Test mutating func `at the cap it pauses, and goes on at three quarters`() {
     #expect(gate.check(space(99)) == nil)
-    #expect(gate.check(space(100)) == "the journal is at journal.max_bytes (104857600 of 104857600 bytes in use)")
+    #expect(gate.check(space(100)) == .cap(inUse: 104_857_600, of: 104_857_600))
     #expect(gate.check(space(99)) != nil, "or it would pause again at once")
     #expect(gate.check(space(76)) != nil)
     #expect(gate.check(space(75)) == nil)
@@ -30,10 +31,42 @@ struct SpaceGateTests {
     #expect(gate.check(space(1, free: 64)) == nil)
     #expect(
       gate.check(space(1, free: 63))
-        == "the journal's disk is nearly full (66060288 of 107374182400 bytes free; intake goes on at 134217728)")
+        == .disk(free: 66_060_288, of: 107_374_182_400, resume: 134_217_728))
     #expect(gate.check(space(1, pending: false, free: 127)) != nil)
     #expect(gate.check(space(1, free: 128)) == nil)
     #expect(gate.check(space(1, free: 64)) == nil)
+  }
+
+  @Test mutating func `a reader is the cause if intake would go on without what it holds`() {
+    func held(_ held: Int64, of mebibytes: Int64, free: Int64 = 1000) -> SpaceGate.Space {
+      SpaceGate.Space(
+        inUse: mebibytes << 20, held: held << 20, isShrinking: true, free: free << 20, disk: 100 << 30)
+    }
+    #expect(gate.check(held(80, of: 99)) == nil)
+    #expect(gate.check(held(90, of: 110)) == .reader(held: 90 << 20, disk: false))
+    #expect(gate.check(held(10, of: 110)) == .cap(inUse: 110 << 20, of: 100 << 20), "there is too much without it")
+    #expect(gate.check(held(20, of: 100)) == .cap(inUse: 100 << 20, of: 100 << 20), "or it would not go on yet")
+    #expect(gate.check(held(0, of: 20)) == nil)
+    #expect(gate.check(held(90, of: 95, free: 10)) == .reader(held: 90 << 20, disk: true))
+    #expect(gate.check(held(10, of: 20, free: 10)) == .disk(free: 10 << 20, of: 100 << 30, resume: 128 << 20))
+  }
+
+  @Test(
+    arguments: [
+      (.cap(inUse: 5, of: 4), "the journal is at journal.max_bytes (5 of 4 bytes in use)"),
+      (
+        .disk(free: 1, of: 100, resume: 10),
+        "the journal's disk is nearly full (1 of 100 bytes free; intake goes on at 10)"
+      ),
+      (
+        .reader(held: 7, disk: false),
+        "another program holds an old snapshot of the journal: sqlite3 (pid 1), pid 2; until it closes it the journal's -wal "
+          + "file cannot be emptied: that has 7 bytes too many, and journal.max_bytes is reached"
+      ),
+    ] as [(SpaceGate.Reason, String)])
+  func `each cause has words of its own`(reason: SpaceGate.Reason, text: String) {
+    let holders = [SnapshotHolder(pid: 1, name: "sqlite3"), SnapshotHolder(pid: 2, name: "")]
+    #expect(reason.text(holders: holders) == text)
   }
 
   @Test mutating func `both have to have passed`() {

@@ -29,6 +29,26 @@ struct JournalCrashTests {
     #expect(text.contains(" 0 journals lacked something"), "\(text)")
   }
 
+  /// SQLite reports these as input/output errors, and only the system's error number tells that there is no space.
+  @Test(arguments: ["EDQUOT", "EFBIG"])
+  func `a quota and a limit for the size of a file are a full disk, and writing goes on after them`(fault: String)
+    throws
+  {
+    let directory = try temporaryDirectory()
+    let writer = (try connectorBinary() as NSString).deletingLastPathComponent + "/JournalWriter"
+    // Some calls in a row, as while a disk is full: in transactions, at their commits and in checkpoints.
+    for first in stride(from: 30, through: 90, by: 6) {
+      let text = try run(
+        "/usr/bin/strace",
+        [
+          "-f", "-o", "/dev/null", "-e", "trace=pwrite64", "-e",
+          "inject=pwrite64:error=\(fault):when=\(first)..\(first + 2)",
+          writer, "write", directory + "/j-\(first)", "\(first)", "12",
+        ])
+      #expect(text.hasSuffix(" closed\n"), "\(first): \(text.suffix(300))")
+    }
+  }
+
   /// The first calls make the journal, where a write that fails once left one without its tables.
   @Test(arguments: ["EIO", "ENOSPC"])
   func `a write that fails costs nothing that was reported as safe`(fault: String) throws {

@@ -4,6 +4,65 @@ import Testing
 
 /// A journal whose disk is nearly full (SPEC §8).
 struct SpaceTests {
+  /// An agent with one mebibyte as the limit for the size of a file, that of the whole process.
+  private func limitedAgent(_ bench: Bench, in directory: String) throws -> Command {
+    // Few messages a transaction, so that the WAL has room for each.
+    let config = try RunTests.configuration(bench, ["consumer": ["prefetch_count": 5]], in: directory)
+    // In units of 512 bytes.
+    let limited = #"ulimit -S -f 2048 && exec "$0" "$@""#
+    return try Command(
+      ["-c", limited, connectorBinary(), "run", config, "--output", directory + "/captured"], executable: "/bin/sh")
+  }
+
+  private func raiseLimit(_ agent: Command) throws {
+    try run("/usr/bin/prlimit", ["--pid", "\(agent.child.pid)", "--fsize=unlimited"])
+  }
+
+  private func documents(in directory: String) throws -> Int {
+    let names = try FileManager.default.contentsOfDirectory(atPath: directory).filter { $0.hasSuffix(".jsonl") }
+    return try names.reduce(0) { count, name in
+      try count + Data(contentsOf: URL(fileURLWithPath: directory + "/" + name)).count { $0 == 0x0A }
+    }
+  }
+
+  /// Without an ignored SIGXFSZ the process would end without a word.
+  @Test func `a journal that must not grow pauses intake, and goes on when the limit is raised`() throws {
+    let bench = try Bench()
+    let directory = try temporaryDirectory()
+    let agent = try limitedAgent(bench, in: directory)
+    try bench.publisher.publishMany(1, .simple(bytes: 2_000_000), routingKey: bench.queue)
+    try agent.wait("the pause") { output in
+      output.log.contains {
+        $0.contains("intake is paused") && $0.contains("the limit for the size of a file is reached")
+      }
+    }
+    try raiseLimit(agent)
+    try bench.broker.waitForDepth(bench.queue, ready: 0, unacknowledged: 0)
+    agent.child.signal(SIGTERM)
+    #expect(try agent.end().exit == .exited(0))
+    #expect(try documents(in: directory + "/captured") == 1)
+    try bench.publisher.delete(bench.queue)
+  }
+
+  @Test func `an output file that must not grow waits, and goes on when the limit is raised`() throws {
+    let bench = try Bench()
+    let directory = try temporaryDirectory()
+    let agent = try limitedAgent(bench, in: directory)
+    try bench.publisher.publishMany(40, .simple(bytes: 50_000), routingKey: bench.queue)
+    try agent.wait("the pause") { output in
+      output.log.contains { $0.contains("Documents wait in the journal: ") && $0.contains("File too large") }
+    }
+    try raiseLimit(agent)
+    try bench.broker.waitForDepth(bench.queue, ready: 0, unacknowledged: 0)
+    try agent.wait("the end of the pauses") { output in
+      output.log.last { $0.contains("connectorStatus") }?.contains("Capture started") == true
+    }
+    agent.child.signal(SIGTERM)
+    #expect(try agent.end().exit == .exited(0))
+    #expect(try documents(in: directory + "/captured") == 40)
+    try bench.publisher.delete(bench.queue)
+  }
+
   @Test(.enabled(if: isRoot, "mounting a small disk needs root"))
   func `intake pauses before the journal's disk is full, and goes on when there is room`() throws {
     let bench = try Bench()

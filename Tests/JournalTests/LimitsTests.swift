@@ -17,7 +17,7 @@ struct LimitsTests {
       try journal.append([Message(deliveryTag: 2), big], consumer)
       Issue.record("there was room")
     } catch let error as JournalError {
-      #expect(error.kind == .full)
+      #expect(error.kind == .full(.disk))
       #expect(error.isRetryable)
     }
     #expect(journal.positions == before)
@@ -96,6 +96,48 @@ struct LimitsTests {
     #expect(try JournalReader(path: scratch.journal).all().count == 100)
   }
 
+  @Test func `who holds a snapshot is found, and only then the WAL counts as held`() throws {
+    let journal = try scratch.open()
+    let consumer = try journal.start()
+    try journal.append([Message()], consumer)
+    #expect(journal.snapshotHolders() == [])
+    let shell = Process()
+    shell.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+    shell.arguments = ["sqlite3", scratch.journal]
+    let (input, output) = (Pipe(), Pipe())
+    (shell.standardInput, shell.standardOutput) = (input, output)
+    try shell.run()
+    defer { shell.terminate() }
+    try input.fileHandleForWriting.write(contentsOf: Data("BEGIN; SELECT count(*) FROM message;\n".utf8))
+    #expect(output.fileHandleForReading.availableData == Data("1\n".utf8))
+    #expect(
+      journal.snapshotHolders() == [SnapshotHolder(pid: shell.processIdentifier, name: "sqlite3")])
+    #expect(journal.heldWALBytes == 0)
+    for _ in 0..<80 {
+      try journal.append([Message(body: [UInt8](repeating: 65, count: 1 << 20))], consumer)
+      try journal.maintain()
+    }
+    #expect(journal.heldWALBytes == journal.walBytes - (64 << 20))
+    try input.fileHandleForWriting.close()
+    shell.waitUntilExit()
+    #expect(journal.snapshotHolders() == [])
+    try journal.maintain(idle: true)
+    #expect(journal.heldWALBytes == 0)
+  }
+
+  @Test(
+    arguments: [
+      ("1: POSIX  ADVISORY  READ 4711 fe:00:77 124 124", [4711]),
+      ("1: OFDLCK ADVISORY  READ 4711 fe:00:77 123 123\n2: POSIX  ADVISORY  READ 9 00:2f:77 0 EOF", [4711, 9]),
+      ("1: POSIX  ADVISORY  READ 4711 fe:00:77 128 128", []), ("1: POSIX  ADVISORY  READ 4711 fe:00:78 124 124", []),
+      ("1: POSIX  ADVISORY  WRITE 4711 fe:00:77 120 120", []), ("1: -> POSIX ADVISORY READ 1 fe:00:77 124 124", []),
+      ("1: FLOCK  ADVISORY  READ 4711 fe:00:77 0 EOF", []), ("1: POSIX  ADVISORY  READ -1 fe:00:77 124 124", []),
+      ("", []), ("nonsense\n1:\n: : : : : : : :", []),
+    ] as [(String, [Int32])])
+  func `the list of locks tells who reads`(locks: String, pids: [Int32]) {
+    #expect(SnapshotHolder.pids(locks: locks, inode: 77) == pids)
+  }
+
   @Test func `without such a reader the WAL stays near its limit`() throws {
     let journal = try scratch.open()
     let consumer = try journal.start()
@@ -144,7 +186,8 @@ struct LimitsTests {
 
   @Test(
     arguments: [
-      (13, 0, "full"), (10 | 3 << 8, 28, "full"), (10 | 19 << 8, 122, "full"), (10 | 4 << 8, 28, "io"),
+      (13, 0, "full"), (10 | 3 << 8, 28, "full"), (10 | 19 << 8, 122, "full"), (10 | 3 << 8, 122, "full"),
+      (10 | 3 << 8, 27, "full"), (10 | 4 << 8, 122, "io"), (10 | 4 << 8, 28, "io"),
       (10 | 5 << 8, 28, "io"), (10 | 3 << 8, 5, "io"), (11, 0, "corrupt"), (11 | 1 << 8, 0, "corrupt"), (5, 0, "busy"),
       (26, 0, "notAJournal"), (8, 0, "permission"), (14, 13, "permission"), (18, 0, "invalid"), (1, 0, "library"),
     ] as [(Int32, Int32, String)])

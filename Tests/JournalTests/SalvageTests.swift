@@ -206,7 +206,7 @@ struct SalvageTests {
     _ = try scratch.shell("DELETE FROM message WHERE position = 150")
     let found = JournalError(kind: .corrupt("after message 149 comes 151"), operation: "read", object: scratch.journal)
     try scratch.open().close()
-    try Journal.markDamaged(by: JournalError(kind: .full, operation: "write", object: scratch.journal))
+    try Journal.markDamaged(by: JournalError(kind: .full(.disk), operation: "write", object: scratch.journal))
     try scratch.open().close()
     try Journal.markDamaged(by: found)
     #expect(failure { _ = try scratch.open() } == .corrupt("read: after message 149 comes 151"))

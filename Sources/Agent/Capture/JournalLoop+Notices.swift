@@ -1,3 +1,4 @@
+import Journal
 import Logging
 
 /// What the journal thread tells people of what came.
@@ -24,6 +25,25 @@ extension JournalLoop {
         "count": .stringConvertible(count),
       ])
     status.count { $0.streamGap += Int(count) }
+  }
+
+  /// Why intake is paused, as far as it was told.
+  struct PauseCause: Equatable {
+    var isReader: Bool
+    var holders: [SnapshotHolder]
+  }
+
+  /// Tells why intake is paused; again only when that is another cause, or another program, than before.
+  ///
+  /// - Returns: What was told last.
+  func tell(_ reason: SpaceGate.Reason, after told: PauseCause?) -> PauseCause {
+    let cause = PauseCause(
+      isReader: reason.isReader, holders: reason.isReader ? journal.snapshotHolders() : [])
+    if let told, told.isReader == cause.isReader, told.holders.allSatisfy(cause.holders.contains) { return told }
+    let text = reason.text(holders: cause.holders)
+    log.warning("intake is paused: \(text)")
+    status.paused(.intake, reason: text)
+    return cause
   }
 
   /// Tells that the queue will soon take captured messages for failures.

@@ -383,9 +383,9 @@ struct JournalLoop {
   /// that it has in hand.
   private func waitForSpace(_ writer: inout Writer) throws {
     guard let reason = writer.space.check(try space(writer)) else { return }
-    log.warning("intake is paused: \(reason)")
-    status.paused(.intake, reason: reason)
-    while writer.space.check(try space(writer)) != nil {
+    var told = tell(reason, after: nil)
+    while let reason = writer.space.check(try space(writer)) {
+      told = tell(reason, after: told)
       let before = writer.written
       // Room on the disk, and the end of a reader that holds the WAL, come without a word.
       let found = inbox.wait(atMost: Self.fullDelay) { inbox in
@@ -405,8 +405,8 @@ struct JournalLoop {
   private func space(_ writer: Writer) throws(JournalError) -> SpaceGate.Space {
     let disk = try journal.disk()
     return SpaceGate.Space(
-      inUse: journal.boundedBytes, isShrinking: journal.pendingRows > 0 || writer.written.toPrune > 0,
-      free: disk.free, disk: disk.size)
+      inUse: journal.boundedBytes, held: journal.heldWALBytes,
+      isShrinking: journal.pendingRows > 0 || writer.written.toPrune > 0, free: disk.free, disk: disk.size)
   }
 
   /// Runs `body` again while the disk is full or an outside connection holds the journal: nothing was changed.
@@ -424,6 +424,8 @@ struct JournalLoop {
         }
         paused = true
         if inbox.wait(atMost: Self.fullDelay, until: { $0.stopping ? true : nil }) != nil { throw error }
+        // An emptied WAL is room to write in. What this throws, the next attempt throws too.
+        if error.isFull { _ = try? journal.maintain(idle: true) }
       }
     }
   }

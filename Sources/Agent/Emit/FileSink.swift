@@ -150,7 +150,7 @@ extension CaptureFailure {
   /// What went wrong with the place where documents go; `code` is its errno, where that may be one that passes.
   static func output(_ description: String, _ code: Int32) -> CaptureFailure {
     CaptureFailure(
-      cause: code == ENOSPC || code == EDQUOT ? fullDisk : "output", description: description, needsUser: true)
+      cause: [ENOSPC, EDQUOT, EFBIG].contains(code) ? fullDisk : "output", description: description, needsUser: true)
   }
 
   /// True where the disk that documents go to is full, so that the same may work later.
