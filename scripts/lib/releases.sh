@@ -86,6 +86,7 @@ what --release takes is in scripts/lib/releases.sh"
 # All mounts are in a mount namespace of the program alone and go with it, and what it may write to, but for DIR, is in
 # memory: nothing is left behind however it ends, and any number of brokers may use one ROOT.
 enter() {
+  # shellcheck disable=SC2016 # It is the inner shell that expands.
   exec unshare --mount --propagation private bash -c '
     set -euo pipefail
     base=$1 dir=$2 new=$1/mnt
