@@ -4,7 +4,7 @@ import Testing
 
 /// The client's side of a conversation, and its words for peers that are no broker.
 @Suite(.timeLimit(.minutes(1))) struct ConnectionTests {
-  private static let start = Wire.frame(
+  static let start = Wire.frame(
     1, Wire.method(10, 10, [0, 9], Wire.table(("product", "Peer")), Wire.long("AMQPLAIN PLAIN"), Wire.long("en_US")),
     channel: 0)
   private static func tune(_ heartbeat: UInt16) -> [UInt8] {
@@ -14,7 +14,7 @@ import Testing
   private static let channelOk = Wire.frame(1, Wire.method(20, 11, Wire.integer(0, 4)))
 
   /// The whole way to an open channel.
-  private static func opened(_ heartbeat: UInt16 = 0) -> [ScriptedPeer.Step] {
+  static func opened(_ heartbeat: UInt16 = 0) -> [ScriptedPeer.Step] {
     [
       .readHeader, .send(start), .readFrame, .send(tune(heartbeat)), .readFrame, .readFrame, .send(openOk), .readFrame,
       .send(channelOk),
@@ -25,9 +25,10 @@ import Testing
     _ port: Int, host: String = "127.0.0.1", credentials: Credentials = .plain(username: "me", password: "s3cret"),
     heartbeat: UInt16 = 0, timeout: Duration = .seconds(30)
   ) throws(AMQPError) -> Connection {
-    try Connection(
+    try Connection.open(
       ConnectionSettings(
-        host: host, port: port, virtualHost: "v", credentials: credentials, heartbeatSeconds: heartbeat,
+        nodes: [BrokerNode(host: host, port: port)], virtualHost: "v", credentials: credentials,
+        heartbeatSeconds: heartbeat,
         timeout: timeout))
   }
 
@@ -50,7 +51,7 @@ import Testing
 
   private static let credentialsStep = #"authenticating as "me" with PLAIN: "#
   private static let vhostStep = #"opening virtual host "v": "#
-  private static func refusal(_ code: UInt16, _ text: String) -> [UInt8] {
+  static func refusal(_ code: UInt16, _ text: String) -> [UInt8] {
     Wire.frame(1, Wire.method(10, 50, Wire.integer(code, 2), Wire.short(text), [0, 0, 0, 0]), channel: 0)
   }
 
