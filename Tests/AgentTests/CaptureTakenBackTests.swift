@@ -204,6 +204,22 @@ struct CaptureTakenBackTests {
   func `type, declaration and release tell the nature of a queue`(
     type: String?, hasLevels: Bool?, version: String, nature: QueueNature
   ) {
-    #expect(QueueNature(type: type, hasLevels: hasLevels, brokerVersion: version) == nature)
+    var found = QueueNature(type: type, hasLevels: hasLevels, brokerVersion: version)
+    #expect(found.deliveryLimit == (nature == Self.quorum4 ? 20 : nil))
+    found.deliveryLimit = nil
+    #expect(found == nature)
+  }
+
+  @Test func `a delivery limit is the queue's own, or the release's`() {
+    func nature(_ limit: Int64?, _ version: String = "4.0.5", type: String = "quorum") -> QueueNature {
+      QueueNature(type: type, hasLevels: nil, deliveryLimit: limit, brokerVersion: version)
+    }
+    #expect(nature(3, "3.10.8").deliveryLimit == 3)
+    #expect(nature(nil, "3.10.8").deliveryLimit == nil)
+    #expect(nature(-1).deliveryLimit == nil)
+    #expect(nature(5, type: "classic").deliveryLimit == nil)
+    #expect(!nature(nil).isNearLimit(returns: 14) && nature(nil).isNearLimit(returns: 15))
+    #expect(!nature(3).isNearLimit(returns: 0) && nature(3).isNearLimit(returns: 1))
+    #expect(!nature(-1).isNearLimit(returns: 1000))
   }
 }

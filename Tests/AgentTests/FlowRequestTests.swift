@@ -13,9 +13,15 @@ struct FlowRequestTests {
     (#"{"discover":{}}"#, .discover(config: nil)),
     (
       #"{"validate":{"name":"a/b","config":{"n":1e3},"bindings":[{"resourceConfig":{"stream":"s"},"collection":{}}]}}"#,
-      .validate(config: .object(["n": .number("1e3")]), resources: [["stream": "s"]])
+      .validate(.init(config: .object(["n": .number("1e3")]), bindings: [.init(resource: ["stream": "s"])]))
     ),
-    (#"{"validate":{"config":{},"bindings":null}}"#, .validate(config: [:], resources: [])),
+    (#"{"validate":{"config":{},"bindings":null}}"#, .validate(.init(config: [:], bindings: []))),
+    (
+      #"{"validate":{"connectorType":"IMAGE","bindings":[{"collection":{"name":"a/c","key":["/x","/y"]}}]}}"#,
+      .validate(
+        .init(
+          config: nil, bindings: [.init(resource: nil, collection: "a/c", key: ["/x", "/y"])], isContainer: true))
+    ),
     (
       #"{"apply":{"capture":{"name":"a/b","config":{},"bindings":[{"resourceConfig":{},"resourcePath":["x","y"]}]}}}"#,
       .apply(.init(name: "a/b", config: [:], bindings: [.init(resource: [:], stateKey: "x/y")]))
@@ -24,7 +30,7 @@ struct FlowRequestTests {
       #"{"open":{"capture":{"name":"a","config":{},"bindings":[{"resourceConfig":{"stream":"ü"},"stateKey":"k.v1"}],"#
         + #""more":[1]},"version":"1","range":{"keyEnd":4294967295},"state":{"bindingStateV1":{}}},"spec":null}"#,
       .open(
-        .init(name: "a", config: [:], bindings: [.init(resource: ["stream": "ü"], stateKey: "k.v1")]),
+        .init(name: "a", config: [:], bindings: [.init(resource: ["stream": "ü"], stateKey: "k.v1")]), range: .whole,
         state: ["bindingStateV1": [:]])
     ),
     (#"{"acknowledge":{"checkpoints":1}}"#, .acknowledge(checkpoints: 1)),
@@ -69,7 +75,7 @@ struct FlowRequestTests {
     for state in ["", #","state":null"#] {
       #expect(
         Self.actions([Array(#"{"open":{"capture":{"config":null}\#(state)}}"#.utf8)])
-          == [.open(.init(name: "", config: nil, bindings: []), state: [:])])
+          == [.open(.init(name: "", config: nil, bindings: []), range: .whole, state: [:])])
     }
   }
 

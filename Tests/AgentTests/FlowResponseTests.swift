@@ -37,15 +37,15 @@ struct FlowResponseTests {
       Checkpoint(through: position, releasable: .origin), stateKey: "k", journal: "j")
     let value = try JSONValue.parse(line.dropLast())
     let state = try #require(value["checkpoint"]?["state"]?["updated"])
-    #expect(try FlowResponse.mark(in: state, stateKey: "k") == ResumeDecision.Mark(journal: "j", position: position))
-    #expect(try FlowResponse.mark(in: state, stateKey: "other") == nil)
+    #expect(try FlowState(state, stateKey: "k").mark() == ResumeDecision.Mark(journal: "j", position: position))
+    #expect(try FlowState(state, stateKey: "other").mark() == nil)
   }
 
   @Test(
     arguments: [[:], nil, ["bindingStateV1": nil], ["bindingStateV1": [:]], ["bindingStateV1": ["k": nil]]]
       as [JSONValue])
   func `no state under the key is none`(state: JSONValue) throws {
-    #expect(try FlowResponse.mark(in: state, stateKey: "k") == nil)
+    #expect(try FlowState(state, stateKey: "k").mark() == nil)
   }
 
   @Test(
@@ -57,7 +57,7 @@ struct FlowResponseTests {
   func `a state of somebody else is refused`(state: JSONValue) {
     #expect(
       throws: FlowProtocolError("the state under bindingStateV1 / k was not written by this connector")
-    ) { try FlowResponse.mark(in: ["bindingStateV1": ["k": state]], stateKey: "k") }
+    ) { try FlowState(["bindingStateV1": ["k": state]], stateKey: "k").mark() }
   }
 
   @Test(arguments: [
@@ -70,7 +70,7 @@ struct FlowResponseTests {
     let text =
       #"{"bindingStateV1":{"k":{"redelivery":{"v":1,"queue":"q","captured":\#(captured),"releasable":\#(releasable),"#
       + #""prefetch":1,"priority":-1,"prioritySince":\#(since),"window":""}}}}"#
-    #expect(FlowResponse.redelivery(in: try JSONValue.parse(text), stateKey: "k") == nil)
+    #expect(FlowState(try JSONValue.parse(text), stateKey: "k").redelivery == nil)
   }
 
   @Test func `spec is one line with the fields that the runtime knows`() throws {
@@ -102,5 +102,45 @@ struct FlowResponseTests {
     #expect(binding["isFallbackKey"] == true)
     #expect(binding["documentSchema"]?["x-infer-schema"] == true)
     #expect(binding.objectValue?.members.count == 6)
+  }
+
+  // MARK: Backfill
+
+  private static func carried(_ text: String) throws -> JSONValue {
+    try JSONValue.parse(#"{"bindingStateV1":{\#(text)}}"#)
+  }
+
+  private static let window = #""window":"AAAAAAAAAAAAAAAAAAAAAA==""#
+  private static func state(_ captured: Int) -> String {
+    #"{"journal":"j","position":\#(captured),"stream":{"queue":"q","offset":\#(captured)},"redelivery":{"v":1,"queue":"q","#
+      + #""captured":\#(captured),"releasable":0,"prefetch":1,"priority":-1,"prioritySince":0,\#(window)}}"#
+  }
+
+  @Test func `a backfill keeps what recognises redeliveries, and reads a stream again`() throws {
+    let state = FlowState(
+      try Self.carried(
+        #""a.v1":\#(Self.state(1)),"a.v9":\#(Self.state(9)),"a.v10":\#(Self.state(10)),"a.v12":\#(Self.state(12)),"#
+          + #""b.v5":\#(Self.state(5)),"a.b.v6":\#(Self.state(6))"#), stateKey: "a.v11")
+    #expect(state.former == "a.v10")
+    #expect(state.redelivery?.captured == 10)
+    #expect(state.stream == nil)
+    #expect(try state.mark() == ResumeDecision.Mark(journal: "j", position: Position(rawValue: 10)))
+    #expect(state.stale.isEmpty)
+  }
+
+  @Test(arguments: ["c.v1", "a", "a.v1", "a.vx", "a.v", ".v11"])
+  func `a state key without an older version is no backfill`(stateKey: String) throws {
+    let state = FlowState(try Self.carried(#""a.v1":\#(Self.state(1)),"a.v2":null,"vx":{}"#), stateKey: stateKey)
+    #expect(state.former == nil)
+    #expect((state.stream?.offset == 1) == (stateKey == "a.v1"))
+  }
+
+  @Test func `a state of its own counts, however old the others`() throws {
+    let state = FlowState(try Self.carried(#""a.v1":\#(Self.state(1)),"a.v2":\#(Self.state(2))"#), stateKey: "a.v2")
+    #expect(state.former == nil && state.stream?.offset == 2 && state.redelivery?.captured == 2)
+    #expect(state.stale == ["redelivery", "stream"])
+    let line = FlowResponse.checkpoint(
+      Checkpoint(through: .origin, releasable: .origin), stateKey: "k", journal: "j", stale: state.stale)
+    #expect(Self.text(line).contains(#""position":0,"redelivery":null,"stream":null}"#))
   }
 }

@@ -30,7 +30,7 @@ struct JournalLoopTests {
             releasable: Position(rawValue: 2), prefetch: 100, priority: nil, prioritySince: Position(rawValue: 1)))
       }
       let keeper = try #require(
-        try RedeliveryKeeper(policy, configuration, journal: journal, isTemporary: false, state: nil))
+        try RedeliveryKeeper(policy, configuration, journal: journal, isTemporary: false, isCarried: false, state: nil))
       #expect(keeper.machine.unacknowledged == 8)
 
       var inbox = JournalInbox()
@@ -57,7 +57,7 @@ struct JournalLoopTests {
       let configuration = try ConfigSupport.parse(#"{"queue": {"name": "orders"}, "consumer": {"exclusive": true}}"#)
       let policy = DeduplicationPolicy(trust: .exclusive, reason: "of a test")
       let keeper = try #require(
-        try RedeliveryKeeper(policy, configuration, journal: journal, isTemporary: false, state: nil))
+        try RedeliveryKeeper(policy, configuration, journal: journal, isTemporary: false, isCarried: false, state: nil))
       var batch = DeliveryBatch()
       var assembler = DeliveryAssembler()
       for tag in 1...10 as ClosedRange<UInt8> {

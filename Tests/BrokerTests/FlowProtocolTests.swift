@@ -113,6 +113,62 @@ import Testing
     #expect(!result.log.joined().contains("wrong-secret"))
   }
 
+  @Test(arguments: ["classic", "quorum", "stream"])
+  func `Validate and Discover find out that the user may not read`(type: String) throws {
+    let bench = try Bench(arguments: ["x-queue-type": .string(type)])
+    try bench.publisher.publish("x", routingKey: bench.queue)
+    let user = TestBroker.uniqueName("user")
+    try bench.broker.ctl("add_user", user, "secret")
+    try bench.broker.ctl("set_permissions", "-p", bench.broker.virtualHost, user, "", "", "nothing")
+    let config = bench.broker.configuration(
+      queue: bench.queue, ["username": .string(user), "password": "secret", "queue": ["declare": "passive"]])
+    for request in [Self.validate(config), ["discover": ["connectorType": "LOCAL", "config": config]]] as [JSON] {
+      let text = cause(try unary([request]), status: 1)
+      #expect(text.contains("403") && text.contains(bench.queue) && text.contains(user), "\(text)")
+    }
+    // With the permission both pass, and the message is as it was.
+    try bench.broker.ctl("set_permissions", "-p", bench.broker.virtualHost, user, "", "", ".*")
+    for request in [Self.validate(config), ["discover": ["connectorType": "LOCAL", "config": config]]] as [JSON] {
+      cause(try unary([request]), status: 0)
+    }
+    if type != "stream" {
+      #expect(try bench.publisher.take(from: bench.queue).map(\.redelivered) == [false])
+    }
+    try bench.broker.ctl("delete_user", user)
+    try bench.publisher.delete(bench.queue)
+  }
+
+  @Test func `Validate warns about what works and is probably not meant`() throws {
+    let bench = try Bench()
+    func warnings(_ config: JSON, key: JSON = ["/session_id", "/sequence"]) throws -> [String] {
+      let request: JSON = [
+        "validate": [
+          "name": "acmeCo/source-amqp", "connectorType": "IMAGE", "config": config,
+          "bindings": [["resourceConfig": ["stream": "s"], "collection": ["name": "acmeCo/s", "key": key]]],
+        ]
+      ]
+      let result = try unary([request])
+      cause(result, status: 0)
+      return try result.log.map { try JSON(parsing: $0) }.filter { $0["level"] == "warn" }
+        .compactMap { $0["message"]?.string }
+    }
+    let config = bench.broker.configuration(queue: bench.queue)
+    #expect(try warnings(config) == [])
+    let key = try warnings(config, key: ["/properties/message_id"])
+    #expect(key.count == 1 && key[0].contains("acmeCo/s") && key[0].contains("/properties/message_id"))
+    let missing = try warnings(bench.broker.configuration(queue: bench.queue + "-new"))
+    #expect(missing.count == 1 && missing[0].contains("nothing is bound to it"))
+    let journal = config.merged(with: ["journal": ["path": .string(try temporaryDirectory() + "/journal.db")]])
+    #expect(try warnings(journal).contains { $0.contains("journal.acknowledge: journaled") })
+    let runtime = try FlowRuntime(config: config)
+    try runtime.start()
+    try runtime.waitForLog("the consumer") { $0.message == "Capture started" }
+    let exclusive = try warnings(config.merged(with: ["consumer": ["exclusive": true]]))
+    #expect(exclusive.count == 1 && exclusive[0].contains("others consume it (1)"))
+    #expect(try runtime.closeInput() == .exited(0))
+    try bench.publisher.delete(bench.queue)
+  }
+
   @Test func `Validate reports every problem at once`() throws {
     let broker = try TestBroker()
     let names = (0..<3).map { TestBroker.uniqueName("missing\($0)") }

@@ -13,7 +13,8 @@ struct SpaceTests {
     _ = try run("/bin/mount", ["-t", "tmpfs", "-o", "size=64m", "tmpfs", small])
     defer { _ = try? run("/bin/umount", ["-l", small]) }
     let runtime = try FlowRuntime(
-      config: bench.broker.configuration(queue: bench.queue, ["journal": ["path": .string(small + "/journal.db")]]))
+      config: bench.broker.configuration(
+        queue: bench.queue, ["journal": ["path": .string(small + "/journal.db"), "acknowledge": "committed"]]))
     try runtime.start()
     try bench.publisher.publishMany(10, .simple(bytes: 1000), routingKey: bench.queue)
     try runtime.waitUntil(committedCount: 10)
@@ -28,8 +29,8 @@ struct SpaceTests {
     try FileManager.default.removeItem(atPath: small + "/ballast")
     try runtime.waitUntil(committedCount: 110)
     #expect(runtime.committed.map(\.sequence) == Array(1...110))
-    #expect(try runtime.closeInput() == .exited(0))
     try bench.broker.waitForDepth(bench.queue, ready: 0, unacknowledged: 0)
+    #expect(try runtime.closeInput() == .exited(0))
     try bench.publisher.delete(bench.queue)
   }
 }

@@ -47,7 +47,7 @@ private func requests(_ input: [UInt8]) {
   var machine = FlowMachine()
   let half = input.count / 2
   for line in splitter.feed(input[..<half]) + splitter.feed(input[half...]) {
-    guard case .open(let capture, _) = machine.received(line) else { continue }
+    guard case .open(let capture, _, _) = machine.received(line) else { continue }
     _ = try? EndpointConfiguration.parse(capture.config)
   }
   _ = machine.ended(remainder: splitter.remainder)
@@ -56,12 +56,12 @@ private func requests(_ input: [UInt8]) {
 /// The state of a checkpoint as the runtime gives it back.
 private func state(_ input: [UInt8]) {
   guard let value = try? JSONValue.parse(input) else { return }
-  if let mark = try? FlowResponse.mark(in: value, stateKey: "s") {
+  let state = FlowState(value, stateKey: "s.v1")
+  if let mark = try? state.mark() {
     _ = ResumeDecision.decide(
       state: mark, journal: "j", last: Position(rawValue: 9), committed: Position(rawValue: 3))
   }
-  _ = FlowResponse.redelivery(in: value, stateKey: "s")
-  _ = FlowResponse.streamOffset(in: value, stateKey: "s")
+  _ = (state.redelivery, state.stream, state.stale)
   // What was understood is written again as JSON that is understood again.
   guard (try? JSONValue.parse(value.text)) != nil else { fatalError("not read again: \(value.text)") }
 }

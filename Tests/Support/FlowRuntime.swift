@@ -51,9 +51,22 @@ public final class FlowRuntime: Sendable {
     public var message: String? { json?["message"]?.string }
   }
 
+  /// What of Open differs from a capture of one shard, run as a local process.
+  public struct Opening: Sendable {
+    /// `connectorType`: `IMAGE` is a container.
+    public var connectorType = "LOCAL"
+    /// The shard's key range.
+    public var keys: ClosedRange<UInt32> = 0...UInt32.max
+    /// The version in the binding's state key; a backfill counts it up.
+    public var stateVersion = 0
+
+    public init() {}
+  }
+
   private let binary: String
   private let name: String
-  private let bindings: JSON
+  private let stream: String?
+  private let openingNext = Monitor(Opening())
   private let config: Monitor<JSON>
   private let environment: [String: String]
   private let state = Monitor(State())
@@ -69,7 +82,7 @@ public final class FlowRuntime: Sendable {
     self.binary = try binary ?? connectorBinary()
     self.config = Monitor(config)
     self.name = name
-    bindings = stream.map { [Self.binding(stream: $0)] } ?? []
+    self.stream = stream
     self.environment = ["LOG_LEVEL": "debug", "LOG_FORMAT": "json"].merging(environment) { $1 }
     self.state.update { $0.state = state }
   }
@@ -81,13 +94,13 @@ public final class FlowRuntime: Sendable {
   }
 
   /// A capture's binding as Open and Apply carry it.
-  public static func binding(stream: String) -> JSON {
+  public static func binding(stream: String, stateVersion: Int = 0) -> JSON {
     [
       "resourceConfig": ["stream": .string(stream)], "resourcePath": [.string(stream)],
       "collection": [
         "name": .string("acmeCo/" + stream), "key": ["/session_id", "/sequence"], "uuidPtr": "/_meta/uuid",
       ],
-      "stateKey": .string(stream + ".v0"),
+      "stateKey": .string(stream + ".v\(stateVersion)"),
     ]
   }
 
@@ -113,6 +126,12 @@ public final class FlowRuntime: Sendable {
   public var policy: Policy {
     get { state.update { $0.policy } }
     set { state.update { $0.policy = newValue } }
+  }
+
+  /// How the next start opens.
+  public var opening: Opening {
+    get { openingNext.update { $0 } }
+    set { openingNext.update { $0 = newValue } }
   }
 
   /// The endpoint configuration of the next start.
@@ -150,13 +169,20 @@ public final class FlowRuntime: Sendable {
     startThread { Self.commit(session, shared, child) }
     try child.write(line: #"{"spec":{"connectorType":"LOCAL","config":{}}}"#)
     try wait("the Spec response") { $0.specified != nil }
+    let opening = opening
+    let bindings: JSON = stream.map { [Self.binding(stream: $0, stateVersion: opening.stateVersion)] } ?? []
+    var range: JSON = ["keyEnd": .number("\(opening.keys.upperBound)"), "rClockEnd": .number("4294967295")]
+    // protobuf's JSON leaves out what is 0.
+    if opening.keys.lowerBound > 0 {
+      range = range.merged(with: ["keyBegin": .number("\(opening.keys.lowerBound)")])
+    }
     let open: JSON = [
       "open": [
         "capture": [
-          "name": .string(name), "connectorType": "LOCAL", "config": configuration, "bindings": bindings,
-          "intervalSeconds": 300,
+          "name": .string(name), "connectorType": .string(opening.connectorType), "config": configuration,
+          "bindings": bindings, "intervalSeconds": 300,
         ],
-        "version": "0123456789abcdef", "range": ["keyEnd": .number("4294967295"), "rClockEnd": .number("4294967295")],
+        "version": "0123456789abcdef", "range": range,
         "state": committedState,
       ]
     ]

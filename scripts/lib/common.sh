@@ -109,7 +109,7 @@ need_journal_writer() {
 # private_broker: starts a broker for this script alone, in $temporary/broker, exports its variables, and removes
 # $temporary with everything in it at the script's end.
 private_broker() {
-  temporary=$(mktemp -d /tmp/source-amqp.XXXXXX)
+  temporary=$(mktemp -d /var/tmp/source-amqp.XXXXXX)
   trap remove_brokers EXIT
   "$root/scripts/broker" start "$temporary/broker"
   # shellcheck disable=SC1091

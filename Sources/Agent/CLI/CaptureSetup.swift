@@ -6,7 +6,7 @@ import Logging
 /// Opens what a capture needs and decides where it begins; the part that both drivers share.
 struct CaptureSetup {
   let configuration: EndpointConfiguration
-  let mode: AcknowledgementMode
+  let choice: AcknowledgementChoice
   let journal: Journal
   let sessionID: String
   let redelivery: RedeliveryKeeper?
@@ -17,32 +17,33 @@ struct CaptureSetup {
   ///
   /// - Parameters:
   ///   - path: The journal's file; nil for a private temporary one.
+  ///   - choice: When acknowledgements go out.
   ///   - checkpoints: Somebody keeps checkpoints with their state over our end.
   ///   - state: What recognises redeliveries in the committed checkpoint, if anything does, and `streamState` where to
   ///     go on in a stream.
+  ///   - stateKey: Changes if the user asks for a backfill; nil where that can't be.
   init(
-    _ configuration: EndpointConfiguration, journalPath path: String?, checkpoints: Bool, state: RedeliveryState?,
-    streamState: StreamResumption.State?, log: Logger
-  ) throws(JournalError) {
+    _ configuration: EndpointConfiguration, journalPath path: String?, choice: AcknowledgementChoice, checkpoints: Bool,
+    state: RedeliveryState?, streamState: StreamResumption.State?, stateKey: String? = nil, log: Logger
+  ) throws {
     self.configuration = configuration
+    self.choice = choice
     self.log = log
-    let given = configuration.journal.acknowledgeIsExplicit
-    mode = given ? AcknowledgementMode(configuration.journal.acknowledge) : (path == nil ? .committed : .journaled)
     for warning in configuration.warnings { log.warning("\(warning)") }
     // A journal that nobody can find again may lose its unsynced end: what an acknowledgement rests on may not.
     let settings =
       path.map { JournalSettings(path: $0) }
-      ?? .temporary(under: Self.temporaryDirectory, durability: mode == .journaled ? .full : .relaxed)
+      ?? .temporary(under: Self.temporaryDirectory, durability: choice.mode == .journaled ? .full : .relaxed)
     journal = try Journal.openSalvaging(settings, log: log)
     sessionID = randomUUID()
-    stream = try StreamResumption(configuration, journal: journal, isTemporary: path == nil, state: streamState)
-    let policy = DeduplicationPolicy(configuration, isCarried: path != nil ? false : checkpoints ? true : nil)
+    let isCarried = checkpoints && (path == nil || choice.mayLoseJournal)
+    stream = try StreamResumption(
+      configuration, journal: journal, isCarried: isCarried, state: streamState, stateKey: stateKey)
+    let policy = DeduplicationPolicy(configuration, isCarried: isCarried ? true : path != nil ? false : nil)
     redelivery = try RedeliveryKeeper(
-      policy, configuration, journal: journal, isTemporary: path == nil, state: state)
-    let reason =
-      given ? "journal.acknowledge says so" : path == nil ? "there is no journal.path" : "journal.path is given"
+      policy, configuration, journal: journal, isTemporary: path == nil, isCarried: isCarried, state: state)
     log.info(
-      "acknowledgement mode \(mode.rawValue): \(mode.explanation), because \(reason)",
+      "acknowledgement mode \(choice.mode.rawValue): \(choice.mode.explanation), because \(choice.reason)",
       metadata: [
         "journal": .string(path ?? "temporary"), "journal_id": .string(journal.identifier),
         "last_position": .stringConvertible(journal.positions.last.rawValue),
@@ -66,7 +67,7 @@ struct CaptureSetup {
       id: sessionID, queue: configuration.queue.name, virtualHost: configuration.virtualHost,
       startedAt: SystemClock.wallMicroseconds())
     return Capture.Plan(
-      configuration: configuration, connectionName: connectionName, journal: journal, start: start, mode: mode,
+      configuration: configuration, connectionName: connectionName, journal: journal, start: start, mode: choice.mode,
       outputName: outputName, sessionID: sessionID, redelivery: redelivery, stream: stream,
       idle: idle)
   }

@@ -36,6 +36,7 @@ struct CheckCommand: ParsableCommand {
       } else {
         print("ok     \(finding.subject): \(finding.note)")
       }
+      if let warning = finding.warning { print("note   \(warning)") }
     }
     if findings.contains(where: { $0.problem != nil }) { throw ExitCode.failure }
   }

@@ -86,8 +86,12 @@ struct RunCommand: ParsableCommand {
     let configuration = file.configuration
     if output != "-" { try Self.makeDirectory(output) }
     let path = configuration.journal.path ?? (output == "-" ? nil : "\(output)/journal.db")
+    let choice = AcknowledgementChoice(
+      configuration.journal, path: path, isContainer: false, disk: AcknowledgementChoice.disk(ofJournal: path))
+    for warning in choice.warnings { log.warning("\(warning)") }
+    if let problem = choice.problem { throw Process.failed(problem, log: log, status: Process.configurationStatus) }
     let setup = try CaptureSetup(
-      configuration, journalPath: path, checkpoints: false, state: nil, streamState: nil, log: log)
+      configuration, journalPath: path, choice: choice, checkpoints: false, state: nil, streamState: nil, log: log)
     let stem = Self.fileName(file.stream)
     let plan = try setup.plan(
       start: setup.journal.positions.committedThrough, connectionName: "source-amqp run", outputName: stem,

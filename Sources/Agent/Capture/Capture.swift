@@ -28,7 +28,7 @@ final class Capture: Sendable {
     var redelivery: RedeliveryKeeper?
     /// Remembers where to go on; nil where the queue is no stream.
     var stream: StreamResumption?
-    /// Nothing is consumed: the capture has no binding.
+    /// Nothing is consumed, and nothing emitted: the capture has no binding, or another shard has it.
     var idle = false
   }
 
@@ -90,13 +90,17 @@ final class Capture: Sendable {
     OSThread.start("journal") { [self] in
       ended(\.journalEnded) { () throws(CaptureFailure) in try writer.run() }
     }
-    OSThread.start("emitter") { [self] in
-      ended(\.emitterEnded) { () throws(CaptureFailure) in try emitter.run(into: sink) }
-    }
     if plan.idle {
       inbox.update { $0.intakeEnded = true }
-      lifecycle.update { $0.connectionEnded = true }
+      lifecycle.update { lifecycle in
+        lifecycle.connectionEnded = true
+        // What the journal holds waits for the binding to come back: there is nowhere to send it.
+        lifecycle.emitterEnded = true
+      }
     } else {
+      OSThread.start("emitter") { [self] in
+        ended(\.emitterEnded) { () throws(CaptureFailure) in try emitter.run(into: sink) }
+      }
       OSThread.start("amqp", stackBytes: 16 << 20) { [self] in
         ended(\.connectionEnded) { () throws(CaptureFailure) in
           defer { inbox.update { $0.intakeEnded = true } }
@@ -130,7 +134,10 @@ final class Capture: Sendable {
   func requestStop() { lifecycle.update { $0.stopRequested = true } }
 
   /// Nobody will report commits any more.
-  func acknowledgementsEnded() { lifecycle.update { $0.acknowledgementsEnded = true } }
+  func acknowledgementsEnded() {
+    inbox.update { $0.acknowledgementsEnded = true }
+    lifecycle.update { $0.acknowledgementsEnded = true }
+  }
 
   /// Ends the capture because of `failure`.
   func fail(_ failure: CaptureFailure) {
@@ -170,7 +177,9 @@ final class Capture: Sendable {
     _ = inbox.wait(atMost: left()) { $0.intakeEnded ? true : nil }
     _ = progress.wait(atMost: left()) { $0.ended ? true : nil }
     let emitted = lifecycle.wait(atMost: left()) { $0.emitterEnded ? $0.failure == nil : nil } ?? false
-    if emitted && plan.mode == .committed { awaitAcknowledgements(atMost: min(left(), Self.acknowledgementSeconds)) }
+    if emitted && plan.mode == .committed && !plan.idle {
+      awaitAcknowledgements(atMost: min(left(), Self.acknowledgementSeconds))
+    }
     // The journal's last words are acknowledgements, so the connection is closed behind it.
     inbox.update { $0.closing = true }
     if lifecycle.wait(atMost: left(), until: { $0.journalEnded ? true : nil }) == nil {
@@ -182,11 +191,15 @@ final class Capture: Sendable {
 
   private func awaitAcknowledgements(atMost seconds: Double) {
     let deadline = SystemClock.now() + seconds
-    let last = progress.read { $0.journaled }
-    while inbox.read({ $0.committed < last }) && lifecycle.read({ !$0.acknowledgementsEnded }) {
+    let (last, settling) = progress.read { ($0.journaled, $0.settling) }
+    func isCommitted(_ inbox: JournalInbox) -> Bool {
+      // The anchor's release is a checkpoint of its own, after that of the last document.
+      inbox.committed >= last && (settling < last || inbox.releasable ?? .origin >= last)
+    }
+    while !inbox.read(isCommitted) && lifecycle.read({ !$0.acknowledgementsEnded }) {
       let left = deadline - SystemClock.now()
       if left <= 0 { return }
-      _ = inbox.wait(atMost: min(left, 0.1)) { $0.committed >= last ? true : nil }
+      _ = inbox.wait(atMost: min(left, 0.1)) { isCommitted($0) ? true : nil }
     }
   }
 }

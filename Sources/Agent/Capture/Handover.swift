@@ -34,6 +34,8 @@ struct JournalInbox: Sendable {
   var failed = false
   /// No further batch will come.
   var intakeEnded = false
+  /// The runtime will commit nothing any more.
+  var acknowledgementsEnded = false
   /// Nothing at all will come; finish and close.
   var closing = false
 }
@@ -44,7 +46,7 @@ struct JournalProgress: Sendable {
   var journaled = Position.origin
   /// The newest of them in memory.
   var tail = JournalTail()
-  /// The queue is idle: once everything up to here is emitted, a checkpoint shall release the anchor.
+  /// The queue is idle, or the capture stops: once everything up to here is emitted, a checkpoint shall release the anchor.
   var settling = Position.origin
   /// No row will follow.
   var ended = false

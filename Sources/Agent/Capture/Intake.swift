@@ -94,6 +94,8 @@ struct Intake {
     var gap: ClosedRange<Int64>?
     /// How many offsets in the middle of a stream were none of a message.
     var jumped: Int64 = 0
+    /// How often the queue has taken back the message of which it has most often; 0 for none.
+    var returns: Int64 = 0
     /// The capture must end before this message: `document.oversize: fail`.
     var failure: CaptureFailure?
 
@@ -218,6 +220,7 @@ struct Intake {
         plan.items.append(item)
         continue
       }
+      if delivery.redelivered, let count = marks.deliveryCount { plan.returns = max(plan.returns, count) }
       let seen = look(at: delivery, properties, marks, of: batch)
       item.digest = seen.digest
       switch redelivery!.delivered(seen) {

@@ -84,7 +84,12 @@ struct Topology: Sendable {
       let hasLevels: Bool? =
         arguments["x-max-priority"] != nil
         ? true : configuration.queue.declaration == .active || arguments[Self.queueType] != nil ? false : nil
-      return (status, QueueNature(type: type, hasLevels: hasLevels, brokerVersion: connection.server.version))
+      return (
+        status,
+        QueueNature(
+          type: type, hasLevels: hasLevels, deliveryLimit: arguments["x-delivery-limit"]?.int64Value,
+          brokerVersion: connection.server.version)
+      )
     } catch {
       throw explained(error)
     }

@@ -195,9 +195,9 @@ extension SettingsTable {
           Choice(
             value: "committed", title: "Committed",
             description: "You acknowledge a message once its document is committed downstream."),
-        ]), .derived("`journaled` where `journal.path` is given, else `committed`"),
-        "When you acknowledge messages to the broker. Leave it out for the safe choice: journaled where you give a "
-          + "journal path, else committed."),
+        ]), .derived("`journaled` if `journal.path` is given and Flow runs no container, else `committed`"),
+        "When you acknowledge messages to the broker. Leave it out for the safe choice. In a container, choose journaled only "
+          + "if the journal's path is on a volume."),
       row(
         "max_bytes", "Maximum Size", .integer((16 << 20)...(1 << 50)), .value(.number("1073741824")),
         "How many bytes the journal may take. There you stop consuming, and nothing is acknowledged or dropped."),

@@ -114,7 +114,7 @@ struct EmitterLoop {
         if progress.journaled > emitted {
           return .some(.rows(progress.tail.next(after: emitted, through: progress.journaled)))
         }
-        if progress.settling == emitted && settled < emitted && !progress.ended { return .some(.settle) }
+        if progress.settling == emitted && settled < emitted { return .some(.settle) }
         return progress.ended ? .some(nil) : nil
       }
       if let found { return found }

@@ -11,6 +11,8 @@ struct RedeliveryTrail: Sendable {
   private var releasable: Position
   private var priority: UInt8?
   private var prioritySince: Int64
+  /// Up to here the checkpoints of this session carried the window.
+  private var carried: Position?
 
   init(_ keeper: RedeliveryKeeper, start: Position) {
     self.keeper = keeper
@@ -30,12 +32,15 @@ struct RedeliveryTrail: Sendable {
     releasable = max(releasable, settling ? position : Position(rawValue: position.rawValue - Int64(keeper.anchor)))
     guard keeper.isCarriedByCheckpoints else { return Checkpoint(through: position, releasable: releasable) }
     if position > emitted { try follow(to: position, reader) }
+    // A settling behind the checkpoint of its last document changes a number only.
+    let isCarried = carried == position
+    carried = position
     return Checkpoint(
       through: position, releasable: releasable,
       redelivery: RedeliveryState(
         queue: keeper.queue.text, captured: keeper.count(of: position), releasable: keeper.count(of: releasable),
         prefetch: keeper.prefetch, priority: priority, prioritySince: prioritySince,
-        window: window.suffix(keeper.carriedWindow)))
+        window: isCarried ? nil : window.suffix(keeper.carriedWindow)))
   }
 
   private mutating func follow(to position: Position, _ reader: JournalReader) throws(JournalError) {

@@ -26,9 +26,9 @@ struct FlowDriver {
       switch action {
       case .replySpec: try write(FlowResponse.spec)
       case .discover(let config): try discover(config)
-      case .validate(let config, let resources): try validate(config, resources)
+      case .validate(let request): try validate(request)
       case .apply(let capture): try apply(capture)
-      case .open(let request, let state): return try open(request, state, input, running)
+      case .open(let request, let range, let state): return try open(request, range, state, input, running)
       case .acknowledge: break  // FlowMachine lets none through before open.
       case .fail(let error): throw Process.failed(error, log: log)
       }
@@ -61,12 +61,34 @@ extension FlowDriver {
     try write(FlowResponse.discovered(queue: configuration.queue.name))
   }
 
-  private func validate(_ config: JSONValue, _ resources: [JSONValue]) throws {
-    let configuration = try parse(config)
-    let streams = try self.streams(resources)
+  private func validate(_ request: FlowRequest.Validation) throws {
+    let configuration = try parse(request.config)
+    let streams = try self.streams(request.bindings.map(\.resource))
     status("Validating the capture's configuration")
+    try choose(configuration, isContainer: request.isContainer)
+    for binding in request.bindings {
+      guard let key = binding.key, key != DocumentSchema.key else { continue }
+      log.warning(
+        """
+        collection \(binding.collection ?? "") has the key \(key.joined(separator: ", ")): messages whose values there are equal, \
+        or missing, become one document; \(DocumentSchema.key.joined(separator: ", ")) keeps them apart
+        """)
+    }
     try require(BrokerCheck(topology: Topology(configuration, name: "validate")).run(lookingAtQueue: true))
     try write(FlowResponse.validated(streams: streams))
+  }
+
+  /// When acknowledgements go out; its warnings are logged, and what must not be ends the process.
+  @discardableResult
+  private func choose(
+    _ configuration: EndpointConfiguration, isContainer: Bool
+  ) throws -> AcknowledgementChoice {
+    let path = configuration.journal.path
+    let choice = AcknowledgementChoice(
+      configuration.journal, path: path, isContainer: isContainer, disk: AcknowledgementChoice.disk(ofJournal: path))
+    for warning in choice.warnings { log.warning("\(warning)") }
+    if let problem = choice.problem { throw Process.failed(problem, log: log, status: Process.configurationStatus) }
+    return choice
   }
 
   /// The one stream, or none.
@@ -102,6 +124,7 @@ extension FlowDriver {
   }
 
   private func require(_ findings: [BrokerCheck.Finding]) throws {
+    for warning in findings.compactMap(\.warning) { log.warning("\(warning)") }
     let problems = findings.compactMap(\.problem)
     if problems.isEmpty { return }
     throw Process.failed(problems.joined(separator: "; "), log: log)
@@ -116,48 +139,82 @@ extension FlowDriver {
 
 extension FlowDriver {
   private func open(
-    _ request: FlowRequest.Capture, _ state: JSONValue, _ input: consuming FlowInput, _ running: Monitor<Capture?>
+    _ request: FlowRequest.Capture, _ range: KeyRange, _ state: JSONValue, _ input: consuming FlowInput,
+    _ running: Monitor<Capture?>
   ) throws {
     let configuration = try parse(request.config)
-    _ = try streams(request.bindings.map(\.resource))
+    let streams = try streams(request.bindings.map(\.resource))
+    let choice = try choose(configuration, isContainer: request.isContainer)
+    let idle = try idleReason(streams.first, range, configuration)
     status("Starting the capture")
     let ledger = Monitor(CheckpointLedger())
     let capture: Capture
     do {
       let stateKey = request.bindings.first?.stateKey ?? ""
+      let carried = FlowState(state, stateKey: stateKey)
+      if let former = carried.former {
+        let consequence =
+          StreamResumption.isStream(configuration)
+          ? "the stream is read again from consumer.stream_offset on"
+          : "a stream would be read again; what was taken from another queue is no longer in it, so only what comes is "
+            + "captured, and redeliveries are recognised as before"
+        log.info("backfill: the state key changed from \(former) to \(stateKey); \(consequence)")
+      }
       let setup = try CaptureSetup(
-        configuration, journalPath: configuration.journal.path,
-        checkpoints: true, state: FlowResponse.redelivery(in: state, stateKey: stateKey),
-        streamState: FlowResponse.streamOffset(in: state, stateKey: stateKey), log: log)
-      let start = try resume(setup, state, stateKey)
+        configuration, journalPath: configuration.journal.path, choice: choice, checkpoints: true,
+        state: carried.redelivery, streamState: carried.stream, stateKey: idle == nil ? stateKey : nil, log: log)
+      let start =
+        idle == nil ? try resume(setup, carried) : setup.journal.positions.committedThrough
       let plan = try setup.plan(
-        start: start, connectionName: "source-amqp \(request.name)", outputName: "flow", idle: request.bindings.isEmpty)
+        start: start, connectionName: "source-amqp \(request.name)", outputName: "flow", idle: idle != nil)
       capture = Capture(plan, log: log)
       try write(FlowResponse.opened)
       try capture.start(
         into: FlowSink(
-          stateKey: stateKey, journal: setup.journal.identifier, ledger: ledger, output: .standardOutput))
+          stateKey: stateKey, journal: setup.journal.identifier, stale: carried.stale, ledger: ledger,
+          output: .standardOutput))
     } catch let status as ExitCode {
       throw status
     } catch {
       throw Process.failed("\(error)", log: log)
     }
-    if request.bindings.isEmpty { status("The capture has no binding, so nothing is consumed") }
+    if let idle { status(idle) }
     running.update { $0 = capture }
     readAcknowledgements(input, ledger, capture)
     if let failure = capture.wait() { throw Process.failed(failure, log: log) }
   }
 
-  private func resume(_ setup: CaptureSetup, _ state: JSONValue, _ stateKey: String) throws -> Position {
-    let mark: ResumeDecision.Mark?
-    do throws(FlowProtocolError) { mark = try FlowResponse.mark(in: state, stateKey: stateKey) } catch {
-      throw Process.failed(error, log: log)
+  /// Why nothing is to be consumed here; nil where something is.
+  private func idleReason(
+    _ stream: String?, _ range: KeyRange, _ configuration: EndpointConfiguration
+  ) throws -> String? {
+    guard let stream else { return "The capture has no binding, so nothing is consumed" }
+    guard !range.isWhole else { return nil }
+    let unfit =
+      configuration.consumer.deduplicate == .assert
+      ? "consumer.deduplicate asserts that this is the queue's only consumer"
+      : configuration.journal.path.map { "journal.path is one file (\($0)), and several shards would need one each" }
+    if let unfit {
+      throw Process.failed(
+        "the task is split into shards, but \(unfit): scale it back to a single shard, or change that setting",
+        log: log,
+        status: Process.configurationStatus)
     }
+    return range.holds(stream: stream)
+      ? nil : "Another shard of this task captures \"\(stream)\", so nothing is consumed here"
+  }
+
+  private func resume(_ setup: CaptureSetup, _ state: FlowState) throws -> Position {
+    let mark: ResumeDecision.Mark?
+    do throws(FlowProtocolError) { mark = try state.mark() } catch { throw Process.failed(error, log: log) }
     let positions = setup.journal.positions
-    // A temporary journal is new at every start: that the state belongs to another one says nothing.
-    let expected = setup.configuration.journal.path == nil
+    // A temporary journal is new at every start: that the state belongs to another one says nothing. Nor does it where a
+    // container's disk came with it.
+    let isExpected =
+      setup.configuration.journal.path == nil
+      || setup.choice.mayLoseJournal && positions.last == .origin && mark?.journal != setup.journal.identifier
     let decision = ResumeDecision.decide(
-      state: expected ? nil : mark, journal: setup.journal.identifier, last: positions.last,
+      state: isExpected ? nil : mark, journal: setup.journal.identifier, last: positions.last,
       committed: positions.committedThrough)
     switch decision {
     case .refuse(let reason): throw Process.failed(reason, log: log)

@@ -6,9 +6,9 @@ struct FlowMachine {
   enum Action: Equatable {
     case replySpec
     case discover(config: JSONValue)
-    case validate(config: JSONValue, resources: [JSONValue])
+    case validate(FlowRequest.Validation)
     case apply(FlowRequest.Capture)
-    case open(FlowRequest.Capture, state: JSONValue)
+    case open(FlowRequest.Capture, range: KeyRange, state: JSONValue)
     case acknowledge(checkpoints: Int)
     /// The runtime broke the protocol; nothing sensible can follow.
     case fail(FlowProtocolError)
@@ -50,9 +50,9 @@ struct FlowMachine {
     switch (state, request) {
     case (.unary, .spec): return .replySpec
     case (.unary, .discover(let config)): return .discover(config: config)
-    case (.unary, .validate(let config, let resources)): return .validate(config: config, resources: resources)
+    case (.unary, .validate(let request)): return .validate(request)
     case (.unary, .apply(let capture)): return .apply(capture)
-    case (.unary, .open(let capture, let state)): return .open(capture, state: state)
+    case (.unary, .open(let capture, let range, let state)): return .open(capture, range: range, state: state)
     case (.unary, .acknowledge): return .fail(FlowProtocolError("acknowledge came before open"))
     case (.capturing, .acknowledge(let checkpoints)): return .acknowledge(checkpoints: checkpoints)
     case (.capturing, .spec), (.capturing, .discover), (.capturing, .validate), (.capturing, .apply),

@@ -5,17 +5,34 @@ enum FlowRequest: Equatable, Sendable {
   /// Its `config` may be empty or encrypted, and is not looked at.
   case spec
   case discover(config: JSONValue)
-  case validate(config: JSONValue, resources: [JSONValue])
+  case validate(Validation)
   case apply(Capture)
-  case open(Capture, state: JSONValue)
+  /// `range` is the part of the key space that is this shard's.
+  case open(Capture, range: KeyRange, state: JSONValue)
   /// The oldest `checkpoints` that are outstanding are committed.
   case acknowledge(checkpoints: Int)
+
+  struct Validation: Equatable, Sendable {
+    var config: JSONValue
+    var bindings: [ProposedBinding]
+    /// The connector runs as a container (`connectorType: IMAGE`), whose disk goes away with it.
+    var isContainer = false
+  }
+
+  /// A binding that is to be checked.
+  struct ProposedBinding: Equatable, Sendable {
+    var resource: JSONValue
+    /// The collection's name, and its key as JSON pointers; nil where the request does not say them.
+    var collection: String?
+    var key: [String]?
+  }
 
   /// The parts of a `CaptureSpec` that matter here.
   struct Capture: Equatable, Sendable {
     var name: String
     var config: JSONValue
     var bindings: [Binding]
+    var isContainer = false
   }
 
   struct Binding: Equatable, Sendable {
@@ -48,12 +65,20 @@ enum FlowRequest: Equatable, Sendable {
     case "validate":
       let bindings = try Self.list(fields["bindings"], "validate.bindings")
       self = .validate(
-        config: fields["config"] ?? .null, resources: bindings.map { $0["resourceConfig"] ?? .null })
+        Validation(
+          config: fields["config"] ?? .null,
+          bindings: bindings.map { binding in
+            let collection = binding["collection"]?.objectValue
+            return ProposedBinding(
+              resource: binding["resourceConfig"] ?? .null, collection: collection?["name"]?.stringValue,
+              key: collection?["key"]?.arrayValue?.compactMap(\.stringValue))
+          }, isContainer: Self.isContainer(fields)))
     case "apply": self = .apply(try Self.capture(fields["capture"], in: kind))
     case "open":
       let state = fields["state"] ?? .null
       self = .open(
-        try Self.capture(fields["capture"], in: kind), state: state == .null ? .object(JSONObject()) : state)
+        try Self.capture(fields["capture"], in: kind), range: try KeyRange(json: fields["range"]),
+        state: state == .null ? .object(JSONObject()) : state)
     default:
       // protobuf's JSON writes 32-bit integers as numbers; a missing one is 0, which is no acknowledgement.
       guard let count = fields["checkpoints"]?.int64Value, (1...Int64(UInt32.max)).contains(count) else {
@@ -74,7 +99,14 @@ enum FlowRequest: Equatable, Sendable {
           // Runtimes of before state keys: the resource path identifies the binding as well.
           stateKey: binding["stateKey"]?.stringValue ?? path.joined(separator: "/")))
     }
-    return Capture(name: fields["name"]?.stringValue ?? "", config: fields["config"] ?? .null, bindings: bindings)
+    return Capture(
+      name: fields["name"]?.stringValue ?? "", config: fields["config"] ?? .null, bindings: bindings,
+      isContainer: isContainer(fields))
+  }
+
+  /// protobuf's JSON writes an enumeration by name, and takes its number as well.
+  private static func isContainer(_ fields: JSONObject) -> Bool {
+    fields["connectorType"] == .string("IMAGE") || fields["connectorType"] == .number("7")
   }
 
   private static func list(_ value: JSONValue?, _ path: String) throws(FlowProtocolError) -> [JSONObject] {

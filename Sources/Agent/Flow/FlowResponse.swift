@@ -48,8 +48,14 @@ enum FlowResponse {
   static let capturedSuffix = Array("}}\n".utf8)
 
   /// A checkpoint as a merge patch under the binding's state key.
-  static func checkpoint(_ checkpoint: Checkpoint, stateKey: String, journal: String) -> [UInt8] {
+  ///
+  /// - Parameter stale: ``FlowState/stale``.
+  static func checkpoint(
+    _ checkpoint: Checkpoint, stateKey: String, journal: String, stale: [String] = []
+  ) -> [UInt8] {
     var state: JSONObject = ["journal": .string(journal), "position": .number(checkpoint.through.description)]
+    // In a merge patch null removes what a session with other settings left there.
+    for member in stale { state[member] = .null }
     if let redelivery = checkpoint.redelivery { state["redelivery"] = redelivery.json }
     if let stream = checkpoint.stream { state["stream"] = stream.json }
     return line([
@@ -64,30 +70,6 @@ enum FlowResponse {
         ])
       ])
     ])
-  }
-
-  /// Reads what ``checkpoint(_:stateKey:journal:)`` wrote, after the runtime has merged it.
-  ///
-  /// - Returns: Nil where there is no state under this key.
-  /// - Throws: Where there is one that this version does not understand.
-  static func mark(in state: JSONValue, stateKey: String) throws(FlowProtocolError) -> ResumeDecision.Mark? {
-    guard let mine = state.objectValue?["bindingStateV1"]?.objectValue?[stateKey], mine != .null else { return nil }
-    guard let journal = mine.objectValue?["journal"]?.stringValue,
-      let position = mine.objectValue?["position"]?.int64Value, position >= 0
-    else {
-      throw FlowProtocolError("the state under bindingStateV1 / \(stateKey) was not written by this connector")
-    }
-    return ResumeDecision.Mark(journal: journal, position: Position(rawValue: position))
-  }
-
-  /// What recognises redeliveries in the state, for a connector without a journal of its own.
-  static func redelivery(in state: JSONValue, stateKey: String) -> RedeliveryState? {
-    RedeliveryState(json: state["bindingStateV1"]?[stateKey]?["redelivery"])
-  }
-
-  /// Where to go on in a stream, for a connector without a journal of its own.
-  static func streamOffset(in state: JSONValue, stateKey: String) -> StreamResumption.State? {
-    StreamResumption.State(json: state["bindingStateV1"]?[stateKey]?["stream"])
   }
 
   private static func line(_ object: JSONObject) -> [UInt8] {

@@ -6,12 +6,14 @@ struct FlowSink: DocumentSink {
   let suffix = FlowResponse.capturedSuffix
   let stateKey: String
   let journal: String
+  /// ``FlowState/stale``.
+  let stale: [String]
   /// Shared with the reader of acknowledgements.
   let ledger: Monitor<CheckpointLedger>
   let output: OutputDescriptor
 
   mutating func write(_ bytes: inout [UInt8], _ checkpoint: Checkpoint) throws(CaptureFailure) -> Committed? {
-    bytes.append(contentsOf: FlowResponse.checkpoint(checkpoint, stateKey: stateKey, journal: journal))
+    bytes.append(contentsOf: FlowResponse.checkpoint(checkpoint, stateKey: stateKey, journal: journal, stale: stale))
     // First the entry, then the line: the acknowledgement may be faster than the return of this call.
     ledger.update { $0.written(checkpoint) }
     try output.write(bytes)

@@ -17,10 +17,19 @@ struct QueueIdentity: Equatable, Sendable {
   }
 
   /// As journals and checkpoints keep it: a JSON array of virtual host and queue, so that no two have one text.
-  var text: String {
+  var text: String { text(stateKey: nil) }
+
+  /// The same with the state key under which the queue was captured, so that a backfill shows.
+  func text(stateKey: String?) -> String {
     var bytes: [UInt8] = []
-    JSONValue.array([.string(virtualHost), .string(queue)]).append(to: &bytes)
+    JSONValue.array(([virtualHost, queue] + (stateKey.map { [$0] } ?? [])).map { .string($0) }).append(to: &bytes)
     return String(decoding: bytes, as: UTF8.self)
+  }
+
+  /// The state key in a stored text; nil if there is none.
+  static func stateKey(in stored: String) -> String? {
+    guard let parts = (try? JSONValue.parse(stored))?.arrayValue, parts.count == 3 else { return nil }
+    return parts[2].stringValue
   }
 
   /// Whether `stored` is of this queue.
@@ -29,6 +38,9 @@ struct QueueIdentity: Equatable, Sendable {
   /// queue; the address counts no more.
   func matches(_ stored: String) -> Bool {
     if stored == text { return true }
+    if let parts = (try? JSONValue.parse(stored))?.arrayValue {
+      return parts.prefix(2) == [.string(virtualHost), .string(queue)]
+    }
     // An address of IP version 6 begins with a bracket too, but not with a string in it.
     guard !stored.hasPrefix("[\""), let slash = stored.utf8.firstIndex(of: UInt8(ascii: "/")) else { return false }
     return stored.utf8[stored.utf8.index(after: slash)...].elementsEqual("\(virtualHost)/\(queue)".utf8)

@@ -37,6 +37,9 @@ struct QueueNature: Equatable, Sendable {
   var levels: Levels
   /// RabbitMQ 4 counts in `x-acquired-count` how often a consumer has had a message; older ones leave that header alone.
   var countsAcquisitions: Bool
+  /// How often a quorum queue takes a message back before it drops or dead-letters it; nil where that is not known, or
+  /// without a limit. A policy may set a lower one. https://www.rabbitmq.com/docs/quorum-queues#poison-message-handling
+  var deliveryLimit: Int64?
 
   /// Nothing is known.
   static let unknown = QueueNature(kind: .unknown, levels: .each, countsAcquisitions: true)
@@ -46,11 +49,18 @@ struct QueueNature: Equatable, Sendable {
     (countsAcquisitions ? marks.acquiredCount : nil) ?? marks.deliveryCount ?? 0
   }
 
+  /// Whether a message that was taken back so often comes near the limit.
+  func isNearLimit(returns: Int64) -> Bool {
+    guard kind == .quorum, let deliveryLimit, returns > 0 else { return false }
+    return returns >= deliveryLimit - max(2, deliveryLimit / 4)
+  }
+
   /// - Parameters:
   ///   - type: The queue's type where the broker, or the settings, say it (`x-queue-type`).
   ///   - hasLevels: Nil where nobody says whether the queue was declared with `x-max-priority`; a policy cannot set it.
+  ///   - deliveryLimit: The argument `x-delivery-limit`, if it is known.
   ///   - brokerVersion: For example `4.0.5`.
-  init(type: String?, hasLevels: Bool?, brokerVersion: String) {
+  init(type: String?, hasLevels: Bool?, deliveryLimit: Int64? = nil, brokerVersion: String) {
     let major = Int(brokerVersion.prefix { $0.isNumber })
     countsAcquisitions = (major ?? 4) >= 4
     switch type {
@@ -60,6 +70,9 @@ struct QueueNature: Equatable, Sendable {
     case "quorum":
       kind = .quorum
       levels = (major ?? 4) >= 4 ? .two : .one
+      // RabbitMQ 4.0 brought a default; negative numbers are none.
+      let limit = deliveryLimit ?? ((major ?? 4) >= 4 ? 20 : -1)
+      self.deliveryLimit = limit >= 0 ? limit : nil
     case "stream":
       kind = .stream
       levels = .one

@@ -24,26 +24,35 @@ struct RedeliveryKeeper: Sendable {
   let prefetch: Int
   /// Length of the anchor.
   let anchor: Int
-  /// True where the journal does not outlive the process, so that the checkpoints' state has to carry this.
+  /// True if the journal may not outlive the process, so that the checkpoints' state has to carry this.
   let isCarriedByCheckpoints: Bool
   /// How many messages were captured before the journal's first position.
   private let base: Int64
   private let initial: RedeliveryMachine
 
-  /// - Parameter state: What the committed checkpoint carries; looked at only where the journal is temporary.
+  /// What is added to the positions of a journal that is kept, for the counts in a state that checkpoints carry: large enough
+  /// that none of a window's becomes negative.
+  private static let carriedBase: Int64 = 1 << 20
+
+  /// - Parameters:
+  ///   - isTemporary: The journal is new, and counts go on from those of `state`.
+  ///   - isCarried: The checkpoints carry what the journal knows.
+  ///   - state: What the committed checkpoint carries; looked at only if the journal knows nothing.
   /// - Returns: Nil where redeliveries are not recognised; the state of an earlier session is then void.
   init?(
     _ policy: DeduplicationPolicy, _ configuration: EndpointConfiguration, journal: Journal, isTemporary: Bool,
-    state: RedeliveryState?
-  ) throws(JournalError) {
+    isCarried: Bool, state: RedeliveryState?
+  ) throws {
     guard policy.isOn else { return nil }
     trust = policy.trust
-    self.window = policy.byMessageID ? Self.ledgerWindow : Self.positionWindow
+    let windowLimit = policy.byMessageID ? Self.ledgerWindow : Self.positionWindow
+    self.window = windowLimit
     let queue = QueueIdentity(configuration)
     self.queue = queue
-    isCarriedByCheckpoints = isTemporary
-    let state = isTemporary && state.map { queue.matches($0.queue) } == true ? state : nil
-    let last = state?.captured ?? journal.positions.last.rawValue
+    isCarriedByCheckpoints = isCarried
+    let state = state.map { queue.matches($0.queue) } == true ? state : nil
+    if let state, !isTemporary { try Self.adopt(state, queue, journal: journal, windowLimit) }
+    let last = isTemporary ? state?.captured ?? 0 : journal.positions.last.rawValue + (isCarried ? Self.carriedBase : 0)
     base = last - journal.positions.last.rawValue
     let wished = configuration.consumer.prefetchCount
     var releasable = last
@@ -51,17 +60,17 @@ struct RedeliveryKeeper: Sendable {
     var priority: UInt8?
     var prioritySince = last
     var prefetch = wished
-    if let state {
-      window = state.window
+    if isTemporary, let state {
+      window = state.window ?? []
       releasable = state.releasable
       priority = state.priority
       prioritySince = state.prioritySince
       if !window.isEmpty && releasable < last { prefetch = max(wished, state.prefetch) }
     } else if let record = try journal.redelivery(), queue.matches(record.queue) {
       window = DeliveryDigest.array(try journal.newestDigests(limit: self.window))
-      releasable = record.releasable.rawValue
+      releasable = record.releasable.rawValue + base
       priority = record.priority
-      prioritySince = record.prioritySince.rawValue
+      prioritySince = record.prioritySince.rawValue + base
       if !window.isEmpty && releasable < last { prefetch = max(wished, record.prefetch) }
     }
     self.prefetch = prefetch
@@ -70,6 +79,25 @@ struct RedeliveryKeeper: Sendable {
     initial = RedeliveryMachine(
       anchor: anchor, windowLimit: self.window, captured: last, releasable: releasable, window: window,
       priority: priority, prioritySince: prioritySince, prefetch: prefetch, byMessageID: policy.byMessageID)
+  }
+
+  /// Lets a new journal know what the checkpoints of sessions without it carried, so that giving `journal.path` captures
+  /// nothing again.
+  private static func adopt(
+    _ state: RedeliveryState, _ queue: QueueIdentity, journal: Journal, _ windowLimit: Int
+  ) throws {
+    guard journal.positions.last == .origin, try journal.redelivery() == nil, let window = state.window, !window.isEmpty
+    else { return }
+    var digests: [UInt8] = []
+    for digest in window { digest.append(to: &digests) }
+    let since = Position(rawValue: state.prioritySince - state.captured)
+    let record = RedeliveryRecord(
+      queue: queue.text, releasable: Position(rawValue: state.releasable - state.captured), prefetch: state.prefetch,
+      priority: state.priority, prioritySince: since)
+    try journal.write { tx in
+      try tx.appendDigests(digests, priority: state.priority, since: since, window: windowLimit)
+      try tx.setRedelivery(record)
+    }
   }
 
   /// The machine as the journal's last commit left it.

@@ -15,24 +15,27 @@ struct RedeliveryState: Equatable, Sendable {
   /// The newest message's priority, and the first message from which on all had it.
   var priority: UInt8?
   var prioritySince: Int64
-  /// Digests of the newest captured messages, the newest last.
-  var window: [DeliveryDigest]
+  /// Digests of the newest captured messages, the newest last. Nil in a patch that leaves them as they are.
+  var window: [DeliveryDigest]?
 
   /// Version of digests and rule; a state of another one is not used.
   private static let version: Int64 = 1
 
   /// As a merge patch: a member for every field, so that none of an older state stays.
   var json: JSONValue {
-    var digests: [UInt8] = []
-    for digest in window { digest.append(to: &digests) }
-    var encoded: [UInt8] = []
-    DocumentBase64.append(digests.span, to: &encoded)
-    return [
+    var members: JSONObject = [
       "v": .integer(Self.version), "queue": .string(queue), "captured": .integer(captured),
       "releasable": .integer(releasable), "prefetch": .integer(prefetch),
-      "priority": .integer(priority.map(Int.init) ?? -1),
-      "prioritySince": .integer(prioritySince), "window": .string(String(decoding: encoded, as: UTF8.self)),
+      "priority": .integer(priority.map(Int.init) ?? -1), "prioritySince": .integer(prioritySince),
     ]
+    if let window {
+      var digests: [UInt8] = []
+      for digest in window { digest.append(to: &digests) }
+      var encoded: [UInt8] = []
+      DocumentBase64.append(digests.span, to: &encoded)
+      members["window"] = .string(String(decoding: encoded, as: UTF8.self))
+    }
+    return .object(members)
   }
 
   /// - Returns: Nil where there is none, it is of another version, or it does not hold together: then redeliveries are
@@ -58,7 +61,7 @@ struct RedeliveryState: Equatable, Sendable {
 
   init(
     queue: String, captured: Int64, releasable: Int64, prefetch: Int, priority: UInt8?, prioritySince: Int64,
-    window: [DeliveryDigest]
+    window: [DeliveryDigest]?
   ) {
     self.queue = queue
     self.captured = captured

@@ -30,31 +30,37 @@ final class StreamResumption: Sendable {
 
   /// The queue that the offset is of.
   let queue: QueueIdentity
-  /// True where the journal does not outlive the process, so that the checkpoints' state has to carry the offset.
+  /// True if the journal may not outlive the process, so that the checkpoints' state has to carry the offset.
   let isCarriedByCheckpoints: Bool
+  /// Under which the runtime keeps the state; another one in the journal means that the stream is to be read again.
+  private let stateKey: String?
   private let start: StreamStart
   private let shared: Mutex<Shared>
 
-  /// - Parameter state: What the committed checkpoint carries; looked at only where the journal is temporary.
-  /// - Returns: Nil where the queue is certainly no stream.
+  /// - Parameters:
+  ///   - isCarried: The checkpoints carry the offset.
+  ///   - state: What the committed checkpoint carries; looked at only if the journal knows nothing.
+  /// - Returns: Nil if the queue is certainly no stream.
   init?(
-    _ configuration: EndpointConfiguration, journal: Journal, isTemporary: Bool, state: State?
+    _ configuration: EndpointConfiguration, journal: Journal, isCarried: Bool, state: State?, stateKey: String? = nil
   ) throws(JournalError) {
     let type = configuration.queue.arguments["x-queue-type"]
     guard type == nil || type == .string("stream") else { return nil }
     let queue = QueueIdentity(configuration)
     self.queue = queue
-    isCarriedByCheckpoints = isTemporary
+    isCarriedByCheckpoints = isCarried
+    self.stateKey = stateKey
     start = configuration.consumer.streamStart
     var found = Shared()
-    if isTemporary {
-      if let state, queue.matches(state.queue) {
-        found.offset = state.offset
-        found.digest = state.digest
+    if let record = try journal.redelivery(), queue.matches(record.queue), let offset = record.streamOffset {
+      let former = QueueIdentity.stateKey(in: record.queue)
+      if stateKey == nil || former == nil || former == stateKey {
+        found.offset = offset
+        found.digest = DeliveryDigest.array(try journal.newestDigests(limit: 1)).last
       }
-    } else if let record = try journal.redelivery(), queue.matches(record.queue), let offset = record.streamOffset {
-      found.offset = offset
-      found.digest = DeliveryDigest.array(try journal.newestDigests(limit: 1)).last
+    } else if let state, queue.matches(state.queue) {
+      found.offset = state.offset
+      found.digest = state.digest
     }
     shared = Mutex(found)
   }
@@ -136,7 +142,8 @@ final class StreamResumption: Sendable {
   /// What the journal has to remember, in the transaction that appends the messages up to `offset`.
   func record(of offset: Int64?, last: Position) -> RedeliveryRecord {
     RedeliveryRecord(
-      queue: queue.text, releasable: last, prefetch: 0, priority: nil, prioritySince: last, streamOffset: offset)
+      queue: queue.text(stateKey: stateKey), releasable: last, prefetch: 0, priority: nil, prioritySince: last,
+      streamOffset: offset)
   }
 
   /// An offset, and the digest of the message there, as a checkpoint's state carries them.
