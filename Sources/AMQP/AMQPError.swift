@@ -26,6 +26,8 @@ public struct AMQPError: Error, Equatable, Sendable, CustomStringConvertible {
     case endOfStream(hint: String)
     /// Bytes that are no AMQP 0-9-1, or a method that does not belong here.
     case malformed(text: String)
+    /// No node of a cluster could be used; one failure for each that was tried, which names it.
+    case everyNode([AMQPError])
     /// An argument of ours that cannot be encoded.
     case unencodable(text: String)
   }
@@ -60,6 +62,7 @@ public struct AMQPError: Error, Equatable, Sendable, CustomStringConvertible {
     case .socket(let code, let text): "the socket failed: \(text) (errno \(code))"
     case .endOfStream(let hint): "the broker closed the TCP connection\(hint.isEmpty ? "" : ": \(hint)")"
     case .malformed(let text): "the broker sent what is no AMQP 0-9-1: \(text)"
+    case .everyNode(let failures): failures.map(\.description).joined(separator: "; ")
     case .unencodable(let text): "cannot be sent: \(text)"
     }
   }

@@ -4,7 +4,7 @@ extension Connection {
   /// Header, start, tune, open. https://www.rabbitmq.com/resources/specs/amqp0-9-1.pdf §2.2.4
   func handshake(deadline: Double) throws(AMQPError) {
     output.append(contentsOf: [0x41, 0x4D, 0x51, 0x50, 0, 0, 9, 1])  // "AMQP", 0, version 0-9-1.
-    let start = try step("connecting to \(settings.endpoint)", deadline) {
+    let start = try step("connecting to \(node.text)", deadline) {
       if case .start(let mechanisms, let server) = $0 { (mechanisms: mechanisms, server: server) } else { nil }
     }
     server = start.server

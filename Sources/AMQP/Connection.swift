@@ -21,6 +21,8 @@ public final class Connection {
     case full
   }
 
+  /// The node that this connection is to.
+  public let node: BrokerNode
   /// What the broker says about itself.
   public internal(set) var server = ServerIdentity()
   /// The heartbeat interval in force, in seconds; 0 is off.
@@ -56,11 +58,40 @@ public final class Connection {
 
   static let channel: UInt16 = 1
 
-  /// Connects, authenticates and opens the virtual host and a channel, all within ``ConnectionSettings/timeout``.
-  public convenience init(_ settings: ConnectionSettings) throws(AMQPError) {
+  /// Connects to the first node that answers, authenticates and opens the virtual host and a channel, all within
+  /// ``ConnectionSettings/timeout``. A node that fails on the way is followed by the others.
+  ///
+  /// - Throws: What the only node failed with, or `.everyNode`.
+  public static func open(_ settings: ConnectionSettings) throws(AMQPError) -> Connection {
     let deadline = SystemClock.now() + settings.timeout.inSeconds
-    let socket = try Socket.connect(host: settings.host, port: settings.port, deadline: deadline)
-    try self.init(settings, over: try Self.stream(over: socket, settings, deadline: deadline), deadline: deadline)
+    var walk = NodeWalk(settings.nodes)
+    let (candidates, unknown) = Resolver.candidates(for: settings.nodes, deadline: deadline)
+    for (index, error) in unknown { _ = walk.failed(index, error) }
+    while !walk.left.isEmpty {
+      let dialer = Dialer(candidates: candidates.filter { walk.left.contains($0.index) })
+      switch dialer.dial(deadline: deadline) {
+      case .failure(let failure):
+        for (index, text) in failure.texts {
+          let operation = "connecting to \(settings.nodes[index].text)"
+          _ = walk.failed(index, AMQPError(.notConnected(text: text), during: operation))
+        }
+      case .success(let dialled):
+        do throws(AMQPError) {
+          let share = walk.share(until: deadline, at: SystemClock.now())
+          return try Connection(settings, over: dialled.socket, to: settings.nodes[dialled.index], deadline: share)
+        } catch {
+          guard walk.failed(dialled.index, error) else { throw walk.error }
+        }
+      }
+    }
+    throw walk.error
+  }
+
+  private convenience init(
+    _ settings: ConnectionSettings, over socket: Socket, to node: BrokerNode, deadline: Double
+  ) throws(AMQPError) {
+    let stream = try Self.stream(over: socket, settings, node, deadline: deadline)
+    try self.init(settings, over: stream, to: node, deadline: deadline)
     if heartbeatSeconds > 0 {
       socket.setUserTimeout(milliseconds: Int32(heartbeatSeconds) * 2000)
     }
@@ -68,9 +99,10 @@ public final class Connection {
 
   /// The same over a stream that is connected.
   init(
-    _ settings: ConnectionSettings, over stream: any ByteStream, deadline: Double
+    _ settings: ConnectionSettings, over stream: any ByteStream, to node: BrokerNode, deadline: Double
   ) throws(AMQPError) {
     self.settings = settings
+    self.node = node
     self.stream = stream
     try handshake(deadline: deadline)
     try call(.channelOpen, during: "opening a channel", deadline: deadline) { $0 == .channelOpenOk ? true : nil }
@@ -78,10 +110,10 @@ public final class Connection {
   }
 
   private static func stream(
-    over socket: Socket, _ settings: ConnectionSettings, deadline: Double
+    over socket: Socket, _ settings: ConnectionSettings, _ node: BrokerNode, deadline: Double
   ) throws(AMQPError) -> any ByteStream {
     guard let tls = settings.tls else { return socket }
-    return try TLSStream(socket, tls, endpoint: settings.endpoint, deadline: deadline)
+    return try TLSStream(socket, tls, node: node, deadline: deadline)
   }
 }
 

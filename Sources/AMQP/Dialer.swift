@@ -1,20 +1,38 @@
 internal import Glibc
 
-/// Opens a TCP connection to the first of a host's addresses that answers, within a time limit.
+/// Opens a TCP connection to the first of some addresses that answers, within a time limit.
 ///
 /// Two things make the plain way, one address after the other, too slow:
 ///
-/// - A name may stand for several addresses, and the first may be dead (an IPv6 address without a route, a node that is
-///   gone). Waiting for it would take a large part of the limit at every attempt.
+/// - A name may stand for several addresses, and a broker may have several nodes; the first may be dead (an IPv6 address
+///   without a route, a node that is gone). Waiting for it would take a large part of the limit at every attempt.
 /// - The kernel repeats a lost SYN after 1, 3, 7, 15 and 31 seconds. A connect that began while the network was down
 ///   would notice its return up to half its own age late.
 ///
 /// So attempts overlap, as `DialPlan` says, and the first that opens wins. An address has two attempts under way at the
 /// most: the first one, which has all the time for a slow way, and the newest.
 struct Dialer {
-  let host: String
-  let port: Int
-  let addresses: [SocketAddress]
+  /// An address of a node.
+  struct Candidate: Sendable {
+    /// Which node.
+    var index: Int
+    var port: Int
+    var address: SocketAddress
+  }
+
+  /// A node to which a connection is open.
+  struct Dialled {
+    var index: Int
+    var socket: Socket
+  }
+
+  /// Nothing opened.
+  struct Failure: Error {
+    /// For each node, by its index, what became of its addresses.
+    var texts: [Int: String]
+  }
+
+  let candidates: [Candidate]
 
   private struct Attempt {
     var address: Int
@@ -22,18 +40,18 @@ struct Dialer {
   }
 
   /// - Parameter deadline: On `SystemClock.now()`.
-  /// - Throws: `.notConnected` with one text for each address: as soon as all have failed, or at the deadline.
-  func dial(deadline: Double) throws(AMQPError) -> Socket {
-    var plan = DialPlan(addresses: addresses.count, at: SystemClock.now())
+  /// - Returns: A failure as soon as all addresses have failed, or at the deadline.
+  func dial(deadline: Double) -> Result<Dialled, Failure> {
+    var plan = DialPlan(addresses: candidates.count, at: SystemClock.now())
     var attempts: [Attempt] = []
-    var failures = [String?](repeating: nil, count: addresses.count)
+    var failures = [String?](repeating: nil, count: candidates.count)
     while true {
       let now = SystemClock.now()
-      if now >= deadline { throw notConnected(failures) }
+      if now >= deadline { return .failure(failure(failures)) }
       switch plan.next(at: now) {
-      case .giveUp: throw notConnected(failures)
+      case .giveUp: return .failure(failure(failures))
       case .dial(let address):
-        switch Socket.begin(addresses[address]) {
+        switch Socket.begin(candidates[address].address) {
         case .failure(let failure):
           failures[address] = failure.text
           plan.failed(address, at: now)
@@ -44,7 +62,9 @@ struct Dialer {
         }
       case .wait(let until):
         for attempt in poll(attempts, until: min(until, deadline)) {
-          guard let failure = attempt.socket.connectFailure() else { return attempt.socket.connected() }
+          guard let failure = attempt.socket.connectFailure() else {
+            return .success(Dialled(index: candidates[attempt.address].index, socket: attempt.socket.connected()))
+          }
           failures[attempt.address] = failure.text
           plan.failed(attempt.address, at: SystemClock.now())
           attempts.removeAll { $0.address == attempt.address }
@@ -61,11 +81,13 @@ struct Dialer {
     return zip(attempts, descriptors).filter { $0.1.revents != 0 }.map(\.0)
   }
 
-  private func notConnected(_ failures: [String?]) -> AMQPError {
-    let texts = zip(addresses, failures).map { "\($0.text) port \(port): \($1 ?? "no answer in time")" }
-    return AMQPError(
-      .notConnected(text: texts.joined(separator: "; ")),
-      during: "connecting to \(endpointText(host: host, port: port))")
+  private func failure(_ failures: [String?]) -> Failure {
+    var texts: [Int: String] = [:]
+    for (candidate, failure) in zip(candidates, failures) {
+      let text = "\(candidate.address.text) port \(candidate.port): \(failure ?? "no answer in time")"
+      texts[candidate.index] = texts[candidate.index].map { "\($0); \(text)" } ?? text
+    }
+    return Failure(texts: texts)
   }
 }
 

@@ -32,16 +32,54 @@ enum Resolver {
     let ready = Wakeup()
   }
 
-  /// The addresses of `host` in the order in which the system wants them tried.
+  /// For how many seconds a name may keep the other nodes waiting, once there is an address to dial.
+  private static let patience = 1.0
+
+  /// The addresses of all nodes, in their order, and the failures of those that have none, by their index.
   ///
-  /// The look-up runs on a thread of its own, which is abandoned when it is late: nothing can interrupt it.
+  /// All names are looked up at once.
+  static func candidates(
+    for nodes: [BrokerNode], deadline: Double
+  ) -> (found: [Dialer.Candidate], unknown: [Int: AMQPError]) {
+    let answers = nodes.map { begin(host: $0.host, port: $0.port) }
+    let started = SystemClock.now()
+    var found: [Int: [SocketAddress]] = [:]
+    var unknown: [Int: AMQPError] = [:]
+    // Those that are there first, so that a slow name is waited for only as long as it is worth it.
+    let ready = nodes.indices.filter { answers[$0].outcome.withLock { $0 != nil } }
+    for index in ready + nodes.indices.filter({ !ready.contains($0) }) {
+      let limit = found.isEmpty ? deadline : min(deadline, started + patience)
+      do throws(AMQPError) {
+        found[index] = try addresses(of: nodes[index].host, from: answers[index], deadline: limit)
+      } catch {
+        unknown[index] = error
+      }
+    }
+    let candidates = nodes.indices.flatMap { index in
+      (found[index] ?? []).map { Dialer.Candidate(index: index, port: nodes[index].port, address: $0) }
+    }
+    return (candidates, unknown)
+  }
+
+  /// The addresses of `host` in the order in which the system wants them tried.
   static func addresses(host: String, port: Int, deadline: Double) throws(AMQPError) -> [SocketAddress] {
+    try addresses(of: host, from: begin(host: host, port: port), deadline: deadline)
+  }
+
+  /// The look-up runs on a thread of its own, which is abandoned when it is late: nothing can interrupt it.
+  private static func begin(host: String, port: Int) -> Answer {
     let answer = Answer()
     OSThread.start("resolver") {
       let outcome = resolve(host: host, port: port)
       answer.outcome.withLock { $0 = outcome }
       answer.ready.signal()
     }
+    return answer
+  }
+
+  private static func addresses(
+    of host: String, from answer: Answer, deadline: Double
+  ) throws(AMQPError) -> [SocketAddress] {
     let operation = "resolving \(host)"
     while answer.outcome.withLock({ $0 == nil }) {
       let left = deadline - SystemClock.now()

@@ -1,9 +1,23 @@
-/// How to reach a broker and who to be there.
-public struct ConnectionSettings: Sendable {
-  /// Host name, IPv4 or IPv6 address.
+/// Where to connect to: a broker of one node, or a node of a cluster.
+public struct BrokerNode: Sendable, Hashable {
+  /// Host name, IPv4 address, or IPv6 address without brackets.
   public var host: String
   /// TCP port, 1–65535.
   public var port: Int
+
+  public init(host: String, port: Int) {
+    self.host = host
+    self.port = port
+  }
+
+  /// `host:port` for messages, with an IPv6 address in brackets.
+  public var text: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
+}
+
+/// How to reach a broker and who to be there.
+public struct ConnectionSettings: Sendable {
+  /// The broker's nodes in the order to try; at least one.
+  public var nodes: [BrokerNode]
   /// Virtual host, taken literally.
   public var virtualHost: String
   public var credentials: Credentials
@@ -11,17 +25,18 @@ public struct ConnectionSettings: Sendable {
   public var tls: TLSSettings?
   /// Wished heartbeat interval in seconds; 0 asks for none. The lower of both sides' wishes counts.
   public var heartbeatSeconds: UInt16
-  /// Limit of the whole of TCP, TLS and AMQP handshake, and of every later call to the broker.
+  /// Limit of the whole of TCP, TLS and AMQP handshake with all nodes together, and of every later call to the broker.
   public var timeout: Duration
   /// Shown by the broker's management as the connection's name.
   public var connectionName: String
 
+  /// - Precondition: `nodes` is not empty.
   public init(
-    host: String, port: Int, virtualHost: String = "/", credentials: Credentials, tls: TLSSettings? = nil,
+    nodes: [BrokerNode], virtualHost: String = "/", credentials: Credentials, tls: TLSSettings? = nil,
     heartbeatSeconds: UInt16 = 60, timeout: Duration = .seconds(30), connectionName: String = "source-amqp"
   ) {
-    self.host = host
-    self.port = port
+    precondition(!nodes.isEmpty, "a broker has at least one node")
+    self.nodes = nodes
     self.virtualHost = virtualHost
     self.credentials = credentials
     self.tls = tls
@@ -29,14 +44,6 @@ public struct ConnectionSettings: Sendable {
     self.timeout = timeout
     self.connectionName = connectionName
   }
-
-  /// `host:port` for messages, with an IPv6 address in brackets.
-  public var endpoint: String { endpointText(host: host, port: port) }
-}
-
-/// `host:port` for messages, with an IPv6 address in brackets.
-public func endpointText(host: String, port: Int) -> String {
-  host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
 }
 
 /// Who we say we are. https://www.rabbitmq.com/docs/access-control#mechanisms
@@ -77,8 +84,9 @@ extension Credentials: CustomStringConvertible, CustomDebugStringConvertible, Cu
 public struct TLSSettings: Sendable {
   /// Verify chain and host name.
   public var verify: Bool
-  /// The name to verify and to send as SNI; an IP address is verified as one, and not sent.
-  public var serverName: String
+  /// The name to verify and to send as SNI; an IP address is verified as one, and not sent. Nil is the name of the node
+  /// that is connected to.
+  public var serverName: String?
   /// Certificates to trust; nil trusts the system's store.
   public var trustedCertificates: String?
   /// Our certificate, then the rest of its chain.
@@ -87,7 +95,7 @@ public struct TLSSettings: Sendable {
   public var privateKey: String?
 
   public init(
-    verify: Bool = true, serverName: String, trustedCertificates: String? = nil, certificateChain: String? = nil,
+    verify: Bool = true, serverName: String? = nil, trustedCertificates: String? = nil, certificateChain: String? = nil,
     privateKey: String? = nil
   ) {
     self.verify = verify

@@ -17,12 +17,6 @@ final class Socket {
     case endOfStream
   }
 
-  /// Connects to the first address of `host` that answers; see ``Dialer``.
-  static func connect(host: String, port: Int, deadline: Double) throws(AMQPError) -> Socket {
-    let addresses = try Resolver.addresses(host: host, port: port, deadline: deadline)
-    return try Dialer(host: host, port: port, addresses: addresses).dial(deadline: deadline)
-  }
-
   struct Failure: Error { var text: String }
 
   /// Begins to connect; poll for `POLLOUT`, then look at ``connectFailure()``.

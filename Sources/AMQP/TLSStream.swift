@@ -39,15 +39,15 @@ internal import Glibc
 
   /// Shakes hands and verifies the peer.
   ///
-  /// - Parameter endpoint: `host:port` for messages.
+  /// - Parameter node: Verified by its own name, unless the settings have another one.
   /// - Parameter deadline: On ``SystemClock/now()``.
   /// - Throws: `.tls` for everything that a setting or a certificate is the cause of, `.timedOut`, `.notAMQP` where the peer
   ///   speaks no TLS, `.endOfStream` and `.socket` where it hung up.
-  init(_ socket: Socket, _ settings: TLSSettings, endpoint: String, deadline: Double) throws(AMQPError) {
-    let operation = "connecting to \(endpoint)"
+  init(_ socket: Socket, _ settings: TLSSettings, node: BrokerNode, deadline: Double) throws(AMQPError) {
+    let operation = "connecting to \(node.text)"
     let context = try TLSContext.make(settings, during: operation)
     let transport = TLSTransport(socket)
-    let verification = TLSVerification(settings)
+    let verification = TLSVerification(settings, host: node.host)
     self.socket = socket
     self.transport = transport
     self.verification = verification

@@ -11,8 +11,8 @@ internal import COpenSSL
   /// Why the certificate was refused, and what to do, in words; nil where it was not.
   private(set) var problem: String?
 
-  init(_ settings: TLSSettings) {
-    name = settings.serverName
+  init(_ settings: TLSSettings, host: String) {
+    name = settings.serverName ?? host
     isRequired = settings.verify
     hasAuthorities = settings.trustedCertificates != nil
   }

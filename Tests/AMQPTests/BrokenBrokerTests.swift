@@ -46,11 +46,13 @@ import Testing
     _ stream: PlayedStream, timeout: Double = 30, cancelAfter turns: Int = .max
   ) -> (error: AMQPError, messages: [Wire.Message]) {
     let settings = ConnectionSettings(
-      host: "h", port: 1, credentials: .plain(username: "u", password: "p"), timeout: .seconds(timeout))
+      nodes: [BrokerNode(host: "h", port: 1)], credentials: .plain(username: "u", password: "p"),
+      timeout: .seconds(timeout))
     var messages: [Wire.Message] = []
     var opened: Connection?
     do throws(AMQPError) {
-      let connection = try Connection(settings, over: stream, deadline: SystemClock.now() + timeout)
+      let connection = try Connection(
+        settings, over: stream, to: settings.nodes[0], deadline: SystemClock.now() + timeout)
       opened = connection
       try connection.setPrefetch(100)
       try connection.consume(Consumption(queue: "q"), tag: "tag")
@@ -155,8 +157,9 @@ import Testing
 
   @Test func `heartbeats without end do not keep the caller`() throws {
     let stream = PlayedStream(Self.handshake, then: Wire.heartbeat)
-    let settings = ConnectionSettings(host: "h", port: 1, credentials: .plain(username: "u", password: "p"))
-    let connection = try Connection(settings, over: stream, deadline: .infinity)
+    let settings = ConnectionSettings(
+      nodes: [BrokerNode(host: "h", port: 1)], credentials: .plain(username: "u", password: "p"))
+    let connection = try Connection(settings, over: stream, to: settings.nodes[0], deadline: .infinity)
     #expect(try connection.receive(deliveries: 1, bytes: 1) == .drained)
   }
 
@@ -184,8 +187,9 @@ import Testing
     ]
     for table in tables {
       let stream = PlayedStream(Wire.start(properties: table) + Self.handshake.dropFirst(Wire.start().count))
-      let settings = ConnectionSettings(host: "h", port: 1, credentials: .plain(username: "u", password: "p"))
-      let connection = try Connection(settings, over: stream, deadline: .infinity)
+      let settings = ConnectionSettings(
+        nodes: [BrokerNode(host: "h", port: 1)], credentials: .plain(username: "u", password: "p"))
+      let connection = try Connection(settings, over: stream, to: settings.nodes[0], deadline: .infinity)
       #expect(connection.server.product.utf8.count <= 255)
     }
     for table in [Wire.long([5, 1]), Wire.long([0, 0x21]), [0, 0, 1, 0, 1]] {

@@ -5,13 +5,13 @@ import Testing
 
 /// The client's side of a conversation, and its words for peers that are no broker.
 @Suite(.timeLimit(.minutes(1))) struct ConnectionTests {
-  private static let start = Wire.start()
+  static let start = Wire.start()
   private static func tune(_ heartbeat: UInt16) -> [UInt8] { Wire.tune(heartbeat: heartbeat) }
   private static let openOk = Wire.openOk
   private static let channelOk = Wire.channelOk
 
   /// The whole way to an open channel.
-  private static func opened(_ heartbeat: UInt16 = 0) -> [ScriptedPeer.Step] {
+  static func opened(_ heartbeat: UInt16 = 0) -> [ScriptedPeer.Step] {
     [
       .readHeader, .send(start), .readFrame, .send(tune(heartbeat)), .readFrame, .readFrame, .send(openOk), .readFrame,
       .send(channelOk),
@@ -31,9 +31,10 @@ import Testing
     _ port: Int, host: String = "127.0.0.1", credentials: Credentials = .plain(username: "me", password: "s3cret"),
     heartbeat: UInt16 = 0, timeout: Duration = .seconds(30)
   ) throws(AMQPError) -> Connection {
-    try Connection(
+    try Connection.open(
       ConnectionSettings(
-        host: host, port: port, virtualHost: "v", credentials: credentials, heartbeatSeconds: heartbeat,
+        nodes: [BrokerNode(host: host, port: port)], virtualHost: "v", credentials: credentials,
+        heartbeatSeconds: heartbeat,
         timeout: timeout))
   }
 
@@ -56,7 +57,7 @@ import Testing
 
   private static let credentialsStep = #"authenticating as "me" with PLAIN: "#
   private static let vhostStep = #"opening virtual host "v": "#
-  private static func refusal(_ code: UInt16, _ text: String) -> [UInt8] {
+  static func refusal(_ code: UInt16, _ text: String) -> [UInt8] {
     Wire.frame(1, Wire.method(10, 50, Wire.integer(code, 2), Wire.short(text), [0, 0, 0, 0]), channel: 0)
   }
 

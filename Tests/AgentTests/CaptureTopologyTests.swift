@@ -89,6 +89,48 @@ struct CaptureTopologyTests {
     #expect(topology.explained(error).description == error.description + (advice.map { ". \($0)" } ?? ""))
   }
 
+  @Test func `the nodes are host and hosts, each once, with the port of both where they have none`() throws {
+    let text =
+      #"{"host":"[2001:db8::1]","port":5673,"hosts":["mq2","mq3:5674","[::1]:1","mq2:5673","10.0.0.1"],"queue":{"name":"q"}}"#
+    let topology = Topology(try ConfigSupport.parse(text), name: "test")
+    #expect(
+      topology.nodes.map(\.text) == ["[2001:db8::1]:5673", "mq2:5673", "mq3:5674", "[::1]:1", "10.0.0.1:5673"])
+    let refused = AMQPError(
+      .everyNode([
+        AMQPError(.notConnected(text: "x"), during: "connecting to mq2:5673"),
+        AMQPError(.nameNotResolved(text: "y"), during: "resolving mq3"),
+      ]), during: "connecting to any of mq2:5673, mq3:5674")
+    #expect(
+      topology.explained(refused).description
+        == "connecting to any of mq2:5673, mq3:5674: connecting to mq2:5673: no connection: x; resolving mq3: the host "
+        + "name could not be resolved: y. Check host, hosts and port, and that the broker listens there. Check host and "
+        + "hosts")
+  }
+
+  @Test func `a virtual host as an address has it gets a hint`() throws {
+    let configuration = try ConfigSupport.parse(#"{"virtual_host":"%2f","queue":{"name":"q"}}"#)
+    #expect(
+      configuration.warnings == [
+        "virtual_host is taken literally: %2F stands for / only in an amqp:// address. Set virtual_host: / for the default "
+          + "virtual host."
+      ])
+    let error = AMQPError(.connectionClosed(code: 530, text: "x"), during: "testing")
+    #expect(Topology(configuration, name: "t").explained(error).description.contains(". Set virtual_host: / for the"))
+  }
+
+  @Test func `of several nodes, one that may come good is worth trying again, and a refused login is not`() {
+    func failure(_ kinds: AMQPError.Kind...) -> CaptureFailure {
+      CaptureFailure(AMQPError(.everyNode(kinds.map { AMQPError($0, during: "t") }), during: "t"))
+    }
+    let tls = AMQPError.Kind.tls(text: "x")
+    let gone = AMQPError.Kind.notConnected(text: "x")
+    #expect(!failure(tls, gone).needsUser)
+    #expect(failure(tls, gone).cause == "not_connected")
+    #expect(failure(tls, tls).needsUser)
+    #expect(failure(gone, .connectionClosed(code: 403, text: "x")).needsUser)
+    #expect(failure(gone, .connectionClosed(code: 403, text: "x")).cause == "connection_closed_403")
+  }
+
   @Test func `what is declared is said in a sentence`() throws {
     let text =
       #"{"queue":{"name":"q","auto_delete":true},"bindings":[{"exchange":"a"},{"exchange":"b","routing_key":"k"}]}"#

@@ -155,17 +155,63 @@ struct ConfigProblemTests {
       #"consumer.deduplicate: must be one of "auto", "assert", "off", not true"#),
   ]
 
+  /// Texts that are no host, and what the problem says after the setting's name.
+  private static let noHosts: [(text: String, advice: String)] = [
+    (
+      "amqp://u:s3cret@mq:5672/%2F",
+      "put the parts of an amqp:// address into host, port, username, password and virtual_host, and for amqps:// set "
+        + "tls.enabled"
+    ),
+    (
+      "amqps://mq",
+      "put the parts of an amqp:// address into host, port, username, password and virtual_host, and for "
+        + "amqps:// set tls.enabled"
+    ),
+    ("u:s3cret@mq", "put the user into username, and the password into password"),
+    ("mq/prod", "put a virtual host into virtual_host"), ("mq:5672", "put the port into port"),
+    ("mq:", "put the port into port"), ("mq:amqp", "put the port into port"), (":5672", "put the port into port"),
+    ("[::1]:5672", "put the port into port"), ("mq:5672:1", "put the port into port"),
+    (" mq", "leave out blanks and commas, and put further nodes into hosts"),
+    ("mq\\n", "leave out blanks and commas, and put further nodes into hosts"),
+    ("mq1,mq2", "leave out blanks and commas, and put further nodes into hosts"),
+    ("[::1", "write an IPv6 address with both brackets or none, and put the port into port"),
+    ("[mq]", "write an IPv6 address with both brackets or none, and put the port into port"),
+  ]
+
+  static let hosts =
+    noHosts.map {
+      WrongConfiguration(
+        #"{Q,"host":""# + $0.text + #""}"#, "host: must be a host name or address alone: " + $0.advice)
+    }
+    + [
+      WrongConfiguration(
+        #"{Q,"tls":{"server_name":"a b"}}"#,
+        "tls.server_name: must be a host name or address alone, without blanks and commas"),
+      WrongConfiguration(
+        #"{Q,"tls":{"server_name":"mq:5671"}}"#, "tls.server_name: must be a host name or address alone, without a port"
+      ),
+      WrongConfiguration(#"{Q,"hosts":"mq2"}"#, #"hosts: must be an array of strings, not the string "mq2""#),
+      WrongConfiguration(
+        #"{Q,"hosts":["mq2",3]}"#, "hosts[1]: must be a string, not the number 3; put it in quotes"),
+      WrongConfiguration(#"{Q,"hosts":[""]}"#, "hosts[0]: must not be empty"),
+      WrongConfiguration(
+        #"{Q,"hosts":["mq2:65536"]}"#,
+        "hosts[0]: must be a node, such as mq2, mq2:5672 or [2001:db8::2]:5672, with a port from 1 to 65535"),
+      WrongConfiguration(
+        #"{Q,"hosts":["mq2, mq3"]}"#,
+        "hosts[0]: must be a node, such as mq2, mq2:5672 or [2001:db8::2]:5672, without blanks and commas: each node is "
+          + "an item of its own"),
+      WrongConfiguration(
+        #"{Q,"hosts":["amqp://u:s3cret@mq2"]}"#,
+        "hosts[0]: must be a node, such as mq2, mq2:5672 or [2001:db8::2]:5672, without a scheme: username, password, "
+          + "virtual_host and tls are the same for all nodes"),
+    ]
+
   static let texts = [
     WrongConfiguration(#"{"queue":{"name":""}}"#, "queue.name: must not be empty"),
     WrongConfiguration(#"{"queue":{"name":"a\u0000b"}}"#, "queue.name: contains a NUL character"),
     WrongConfiguration(#"{Q,"password":"a\u0000b"}"#, "password: contains a NUL character"),
     WrongConfiguration(#"{Q,"host":""}"#, "host: must not be empty"),
-    WrongConfiguration(
-      #"{Q,"host":"amqp://mq"}"#,
-      "host: must be a host name or address alone, without scheme, path or blanks"),
-    WrongConfiguration(
-      #"{Q,"tls":{"server_name":"a b"}}"#,
-      "tls.server_name: must be a host name or address alone, without scheme, path or blanks"),
     WrongConfiguration(
       #"{"queue":{"name":""# + String(repeating: "é", count: 128) + #""}}"#,
       "queue.name: has 256 bytes, which is more than 255"),
@@ -237,7 +283,7 @@ struct ConfigProblemTests {
       #"nmae: unknown key "nmae""#, "tls.client_key: is required where tls.client_cert is given"),
   ]
 
-  static let all = shapes + unknownKeys + types + ranges + choices + texts + arguments + rules
+  static let all = shapes + unknownKeys + types + ranges + choices + hosts + texts + arguments + rules
 
   @Test(arguments: all)
   func `each wrong configuration has exactly its problems`(wrong: WrongConfiguration) throws {

@@ -177,7 +177,7 @@ struct ConfigSettingsTests {
       let path = SettingsTable.join(path, member.key)
       guard case .object(let own) = member.value else { return [] }
       if own["properties"] != nil { return self.properties(member.value, under: path) }
-      if let items = own["items"] { return self.properties(items, under: path + "[]") }
+      if let items = own["items"], items["properties"] != nil { return self.properties(items, under: path + "[]") }
       return [(path, own)]
     }
   }
@@ -253,6 +253,7 @@ struct ConfigSettingsTests {
     }
     let samples: [String: JSONValue] = [
       "string": "no-choice", "integer": .number("200"), "number": .number("20.5"), "boolean": true, "object": [:],
+      "array": ["text"],
     ]
     let type = try #require(schema["type"])
     if case .array(let types) = type {

@@ -49,6 +49,7 @@ enum ConfigSupport {
   static func other(_ setting: Setting) -> JSONValue {
     switch setting.kind {
     case .text: .string("other")
+    case .texts: .array([.string("other"), .string("third:5673")])
     case .integer(let range): .number(String(range.lowerBound + 7))
     case .number(let range): .number(String(range.lowerBound + 0.5))
     case .boolean: setting.presence == .value(.bool(true)) ? .bool(false) : .bool(true)

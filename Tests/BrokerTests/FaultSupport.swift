@@ -24,14 +24,18 @@ final class FaultyCapture {
   let runtime: FlowRuntime
   private var published = 0
 
-  /// - Parameter extra: Members of the endpoint configuration, merged over the tests' own.
-  init(_ broker: TestBroker, _ extra: JSON = [:], binary: String? = nil) throws {
+  /// - Parameters:
+  ///   - extra: Members of the endpoint configuration, merged over the tests' own.
+  ///   - arguments: What the queue is declared with.
+  init(_ broker: TestBroker, _ extra: JSON = [:], arguments: JSON = [:], binary: String? = nil) throws {
     self.broker = broker
     publisher = try Publisher(broker)
-    try publisher.declare(queue)
+    try publisher.declare(queue, arguments: arguments)
     let short: JSON = ["heartbeat": 1, "reconnect_delay": 1, "connection_timeout": 3]
     runtime = try FlowRuntime(
-      config: broker.configuration(queue: queue, short.merged(with: extra)), name: "acmeCo/" + queue, binary: binary)
+      config: broker.configuration(
+        queue: queue, short.merged(with: ["queue": ["arguments": arguments]]).merged(with: extra)),
+      name: "acmeCo/" + queue, binary: binary)
   }
 
   func publish(_ count: Int = 20, bytes: Int = 200) throws {

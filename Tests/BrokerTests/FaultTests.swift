@@ -71,9 +71,10 @@ extension FaultTests {
       #expect(try capture.runtime.closeInput() == .exited(0))
     }
 
-    /// In committed mode, acknowledgements wait for the runtime; RabbitMQ closes the channel when that takes too long.
+    /// In committed mode, acknowledgements wait for the runtime. When that takes too long, RabbitMQ closes the channel; from
+    /// 4.3 on it cancels the consumer of a quorum queue instead, and leaves those of other queues alone.
     /// https://www.rabbitmq.com/docs/consumers#acknowledgement-timeout
-    @Test func `a delivery acknowledgement timeout costs the channel, not a message`() throws {
+    @Test func `a delivery acknowledgement timeout costs the channel or the consumer, not a message`() throws {
       try set("consumer_timeout", to: 1000)
       // How often a channel looks at the time; a minute by default.
       try set("channel_tick_interval", to: 500)
@@ -81,12 +82,18 @@ extension FaultTests {
         try? set("consumer_timeout", to: 1_800_000)
         try? set("channel_tick_interval", to: 60_000)
       }
-      let capture = try FaultyCapture(broker, ["journal": ["acknowledge": "committed"]])
+      let cancels = broker.release >= .v43
+      let capture = try FaultyCapture(
+        broker, ["journal": ["acknowledge": "committed"]], arguments: cancels ? ["x-queue-type": "quorum"] : [:])
       capture.runtime.policy.holdAcknowledgements = true
       try capture.runtime.start()
       try capture.publish()
-      try capture.awaitFailure("channel_closed_406")
-      #expect(capture.runtime.log.contains { $0.message?.contains("the broker's consumer_timeout") == true })
+      if cancels {
+        try capture.awaitFailure("consumer_cancelled")
+      } else {
+        try capture.awaitFailure("channel_closed_406")
+        #expect(capture.runtime.log.contains { $0.message?.contains("the broker's consumer_timeout") == true })
+      }
       try capture.publish()
       capture.runtime.policy.holdAcknowledgements = false
       try capture.publish()

@@ -35,15 +35,19 @@ import Testing
       name: "an empty key", properties: Properties(headers: [("", .int8(1)), ("a", .int8(2))]),
       propertiesText: #"{"headers":{"":1,"a":2}}"#),
     Sample(
-      name: "a key twice",
-      properties: Properties(headers: [("a", .int8(1)), ("b", .void), ("a", .text("x"))]),
-      propertiesText: #"{"headers":{"a":1,"b":null,"_fields":[["a","x"]]}}"#),
-    Sample(
       name: "a key that is no UTF-8",
       properties: Properties(headers: [("f", .raw([0x46, 0, 0, 0, 3, 1, 0xFF, 0x56]))]),
       propertiesText: #"{"headers":{"f":{"_fields":[[{"base64":"/w=="},null]]}}}"#),
     Sample(name: "no header", properties: Properties(headers: []), propertiesText: #"{"headers":{}}"#),
   ]
+
+  /// Up to 3.13 a key that is there twice stays so; RabbitMQ 4 passes on the first of them alone.
+  private static func keyTwice(_ release: BrokerRelease) -> Sample {
+    Sample(
+      name: "a key twice", properties: Properties(headers: [("a", .int8(1)), ("b", .void), ("a", .text("x"))]),
+      propertiesText: release < .v40
+        ? #"{"headers":{"a":1,"b":null,"_fields":[["a","x"]]}}"# : #"{"headers":{"a":1,"b":null}}"#)
+  }
 
   /// Arrays in arrays: `depth` of them in all, the innermost empty. The headers themselves are one more level.
   private static func nested(_ depth: Int) -> Field {
@@ -76,7 +80,7 @@ import Testing
     property("reply_to", #""reply_to":"r""#) { $0.replyTo = "r" },
     property("expiration", #""expiration":"3600000""#) { $0.expiration = "3600000" },
     property("message_id", #""message_id":"m\"\n""#) { $0.messageID = "m\"\n" },
-    property("message_id that is no UTF-8", #""message_id":{"base64":"//4="}"#) {
+    property("message_id that is no UTF-8", #""message_id":"//4=","_base64":["message_id"]"#) {
       $0.octets = ["message_id": [0xFF, 0xFE]]
     },
     property("timestamp", #""timestamp":"2026-01-05T10:00:00Z""#) { $0.timestamp = 1_767_607_200 },
@@ -95,7 +99,8 @@ import Testing
   ]
 
   @Test func `every header type on the wire becomes typed JSON`() throws {
-    try Bench().check(Self.headers)
+    let broker = try TestBroker()
+    try Bench(broker).check(Self.headers + [Self.keyTwice(broker.release)])
   }
 
   @Test func `every property appears under its name, in the protocol's order`() throws {
@@ -126,7 +131,7 @@ import Testing
     let headers = try #require(document[path: "properties", "headers"])
     let death = try #require(headers["x-death"]?.array?.first)
     #expect(death["time"]?.string?.wholeMatch(of: /20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ/) != nil)
-    let expected: JSON = [
+    var expected: JSON = [
       "x-death": [
         [
           "count": 1, "reason": "rejected", "queue": .string(source), "exchange": "",
@@ -135,6 +140,11 @@ import Testing
       ],
       "x-first-death-exchange": "", "x-first-death-queue": .string(source), "x-first-death-reason": "rejected",
     ]
+    if try TestBroker().release >= .v40 {
+      expected = expected.merged(with: [
+        "x-last-death-exchange": "", "x-last-death-queue": .string(source), "x-last-death-reason": "rejected",
+      ])
+    }
     #expect(headers == expected)
     #expect(document["properties"]?["message_id"] == "m")
     try bench.publisher.delete(source)

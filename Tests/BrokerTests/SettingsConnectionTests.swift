@@ -48,10 +48,59 @@ import Testing
     }
     let end = try runtime.startAndFail()
     #expect(end.exit == .exited(1))
+    let advice =
+      name == "%2F"
+      ? "Set virtual_host: / for the default virtual host: the setting is taken literally, and %2F stands for / only in an "
+        + "amqp:// address" : "Check virtual_host, and that the user may use it"
     let expected =
       "opening virtual host \"\(name)\": the broker closed the connection: 530 NOT_ALLOWED - vhost \(name) not found. "
-      + "Check virtual_host, and that the user may use it"
+      + advice
     #expect(end.cause == expected)
+  }
+
+  @Test func `one attempt goes through host and hosts, whatever is wrong with all but one of them`() throws {
+    let (dead, silent) = (try HeldPort(silent: false), try HeldPort(silent: true))
+    let queue = TestBroker.uniqueName()
+    let publisher = try Publisher(broker)
+    try publisher.declare(queue)
+    let runtime = try runtime(
+      queue,
+      [
+        "host": "[::1]", "port": JSON(dead.number), "max_reconnect_attempts": 0, "connection_timeout": 10,
+        "hosts": [
+          .string("127.0.0.1:\(silent.number)"), .string("[::1]:\(dead.number)"), "no-such-host.invalid",
+          .string("\(broker.host):\(broker.port)"),
+        ],
+      ])
+    // The order is drawn anew by each attempt.
+    for count in 1...4 {
+      try runtime.startConsuming()
+      try publisher.publish("\(count)", routingKey: queue)
+      try runtime.waitUntil(committedCount: count)
+      #expect(try runtime.terminate() == .exited(0))
+    }
+    #expect(runtime.bodies == ["1", "2", "3", "4"])
+    #expect(failures(runtime).isEmpty)
+    let validated = try ask("validate", runtime.configuration)
+    #expect(validated.exit == .exited(0), "\(validated.cause ?? "")")
+    try publisher.delete(queue)
+  }
+
+  @Test func `an attempt that no node answers names them all and counts once`() throws {
+    let (first, second) = (try HeldPort(silent: false), try HeldPort(silent: false))
+    let runtime = try runtime(
+      "q",
+      [
+        "host": "127.0.0.1", "port": JSON(first.number), "hosts": [.string("localhost:\(second.number)")],
+        "max_reconnect_attempts": 2, "reconnect_delay": 0,
+      ])
+    let end = try runtime.startAndFail()
+    #expect(end.exit == .exited(1))
+    let cause = try #require(end.cause)
+    #expect(cause.hasPrefix("gave up after 2 failed attempts in a row (max_reconnect_attempts): connecting to any of "))
+    #expect(cause.contains("connecting to 127.0.0.1:\(first.number): no connection: 127.0.0.1 port \(first.number): "))
+    #expect(cause.contains("connecting to localhost:\(second.number): no connection: "))
+    #expect(cause.hasSuffix(". Check host, hosts and port, and that the broker listens there"))
   }
 
   @Test(arguments: [0, 1, 3])

@@ -194,8 +194,9 @@ import Testing
       config: broker.configuration(queue: queue, ["username": .string(user), "password": "secret"]))
     let end = try runtime.startAndFail()
     #expect(end.exit == .exited(1))
+    let access = broker.release < .v40 ? "access" : "read access"
     let expected =
-      "consuming from queue \"\(queue)\": the broker closed the channel: 403 ACCESS_REFUSED - access to queue '\(queue)' in "
+      "consuming from queue \"\(queue)\": the broker closed the channel: 403 ACCESS_REFUSED - \(access) to queue '\(queue)' in "
       + "vhost '/' refused for user '\(user)'. The user lacks a permission: capturing needs read on the queue and on bound "
       + "exchanges, and with queue.declare: active also configure and write on the queue"
     #expect(end.cause == expected)

@@ -1,5 +1,18 @@
 import Glibc
 
+/// A release of RabbitMQ, for what one does differently from another.
+public struct BrokerRelease: Sendable, Comparable {
+  public let major: Int
+  public let minor: Int
+
+  public static let v40 = BrokerRelease(major: 4, minor: 0)
+  public static let v43 = BrokerRelease(major: 4, minor: 3)
+
+  public static func < (left: BrokerRelease, right: BrokerRelease) -> Bool {
+    (left.major, left.minor) < (right.major, right.minor)
+  }
+}
+
 /// The private broker that scripts/test started for this run.
 public struct TestBroker: Sendable {
   public let host: String
@@ -15,6 +28,7 @@ public struct TestBroker: Sendable {
   public let tlsUser: String
   /// What `scripts/broker` knows the broker by.
   public let directory: String
+  public let release: BrokerRelease
 
   /// Reads the variables that scripts/test exports.
   ///
@@ -55,6 +69,9 @@ public struct TestBroker: Sendable {
     tlsDirectory = try value("TLS_DIR")
     tlsUser = try value("TLS_USER")
     directory = try value("BROKER_DIR")
+    let numbers = try value("RELEASE").split(separator: ".").compactMap { Int($0) }
+    guard numbers.count == 2 else { throw SupportError("SOURCE_AMQP_TEST_RELEASE is no release") }
+    release = BrokerRelease(major: numbers[0], minor: numbers[1])
   }
 
   /// The variables that the publisher and the scripts need to reach this broker.

@@ -19,16 +19,18 @@ struct BrokerCheck {
   /// itself and the exchanges. Every problem is reported, not just the first.
   func run(lookingAtQueue: Bool) -> [Finding] {
     let configuration = topology.configuration
+    let nodes = topology.nodes
     let endpoint =
-      "broker \(endpointText(host: configuration.host, port: configuration.port)), virtual host \"\(configuration.virtualHost)\""
+      "broker \(nodes.map(\.text).joined(separator: ", ")), virtual host \"\(configuration.virtualHost)\""
     let connection: Connection
     do throws(CaptureFailure) {
       connection = try topology.connect()
     } catch {
       return [Finding(subject: endpoint, problem: error.description)]
     }
+    let place = nodes.count > 1 ? " at \(connection.node.text)" : ""
     var findings = [
-      Finding(subject: endpoint, note: "\(connection.server.product) \(connection.server.version)")
+      Finding(subject: endpoint, note: "\(connection.server.product) \(connection.server.version)\(place)")
     ]
     if lookingAtQueue {
       findings.append(queue(on: connection))

@@ -109,6 +109,11 @@ struct CaptureFailure: Error, Equatable, CustomStringConvertible {
     case .socket, .endOfStream: (cause, needsUser) = ("connection_lost", false)
     case .malformed: (cause, needsUser) = ("protocol_error", false)
     case .unencodable: (cause, needsUser) = ("unencodable", true)
+    case .everyNode(let failures):
+      // One node that may come good makes it worth trying again, unless another one refused the login for them all.
+      let judged = failures.map { CaptureFailure($0) }
+      let decisive = judged.first { $0.cause == "connection_closed_403" } ?? judged.first { !$0.needsUser } ?? judged[0]
+      (cause, needsUser) = (decisive.cause, decisive.needsUser)
     case .connectionClosed(let code, _):
       cause = "connection_closed_\(code)"
       // 403 ACCESS_REFUSED (credentials), 530 NOT_ALLOWED (virtual host), 540 NOT_IMPLEMENTED (no_ack on a stream); 320

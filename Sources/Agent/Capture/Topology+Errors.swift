@@ -20,6 +20,9 @@ extension Topology {
     case .mechanismNotOffered where configuration.authType == .external:
       "Enable the broker's plugin rabbitmq_auth_mechanism_ssl and its auth_mechanisms EXTERNAL, or change auth_type"
     case .connectionClosed(403, _): "Check username, password and auth_type"
+    case .connectionClosed(530, _) where configuration.virtualHostIsEncoded:
+      "Set virtual_host: / for the default virtual host: the setting is taken literally, and %2F stands for / only in an "
+        + "amqp:// address"
     case .connectionClosed(530, _): "Check virtual_host, and that the user may use it"
     case .mechanismNotOffered: "Change auth_type, or the broker's auth_mechanisms"
     case .connectionClosed(540, _), .channelClosed(540, _):
@@ -42,6 +45,13 @@ extension Topology {
     case .channelClosed(406, let text) where Self.hasNoReplica(text):
       "The stream is there, and its replica on this node of the broker is down or still starting"
     case .channelClosed(406, let text): Self.mismatch(text)?.advice ?? Self.refusal(text)
+    case .everyNode(let failures):
+      failures.reduce(into: [String]()) { advice, failure in
+        if let next = self.advice(for: failure), !advice.contains(next) { advice.append(next) }
+      }.joined(separator: ". ")
+    case .notConnected where !configuration.hosts.isEmpty:
+      "Check host, hosts and port, and that the broker listens there"
+    case .nameNotResolved where !configuration.hosts.isEmpty: "Check host and hosts"
     case .notConnected: "Check host and port, and that the broker listens there"
     case .nameNotResolved: "Check host"
     default: nil

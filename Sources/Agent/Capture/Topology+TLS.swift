@@ -8,7 +8,7 @@ extension Topology {
     let tls = configuration.tls
     guard tls.enabled else { return nil }
     return TLSSettings(
-      verify: tls.verifyCertificate, serverName: tls.serverName ?? configuration.host,
+      verify: tls.verifyCertificate, serverName: tls.serverName,
       trustedCertificates: try tls.caCertificate?.read(for: "tls.ca_cert"),
       certificateChain: try tls.clientCertificate?.read(for: "tls.client_cert"),
       privateKey: try tls.clientKey?.read(for: "tls.client_key"))

@@ -52,7 +52,7 @@ struct Topology: Sendable {
   func connect() throws(CaptureFailure) -> Connection {
     let settings = try connectionSettings()
     do throws(AMQPError) {
-      return try Connection(settings)
+      return try Connection.open(settings)
     } catch {
       throw explained(error)
     }
@@ -202,6 +202,16 @@ struct Topology: Sendable {
     return bindings
   }
 
+  /// `host` and `hosts`, each once, in the order of the configuration.
+  var nodes: [BrokerNode] {
+    var nodes = [BrokerNode(host: configuration.host, port: configuration.port)]
+    for further in configuration.hosts {
+      let node = BrokerNode(host: further.name, port: further.port ?? configuration.port)
+      if !nodes.contains(node) { nodes.append(node) }
+    }
+    return nodes
+  }
+
   private func connectionSettings() throws(CaptureFailure) -> ConnectionSettings {
     let credentials: Credentials =
       switch configuration.authType {
@@ -209,9 +219,10 @@ struct Topology: Sendable {
       case .amqplain: .amqplain(username: configuration.username, password: configuration.password.value)
       case .external: .external
       }
+    // Shuffled, so that the agents of a cluster spread over its nodes, and a node that is ill is not the first of all.
     return ConnectionSettings(
-      host: configuration.host, port: configuration.port, virtualHost: configuration.virtualHost,
-      credentials: credentials, tls: try tlsSettings(), heartbeatSeconds: UInt16(configuration.heartbeatSeconds),
+      nodes: nodes.shuffled(), virtualHost: configuration.virtualHost, credentials: credentials, tls: try tlsSettings(),
+      heartbeatSeconds: UInt16(configuration.heartbeatSeconds),
       timeout: configuration.connectionTimeout, connectionName: connectionName)
   }
 

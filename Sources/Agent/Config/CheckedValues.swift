@@ -24,6 +24,11 @@ struct CheckedValues {
     return text
   }
 
+  func texts(_ path: String) -> [String] {
+    guard case .texts(let texts) = values[path] else { return [] }
+    return texts
+  }
+
   func integer(_ path: String) -> Int {
     guard let number = optionalInteger(path) else { preconditionFailure("\(path) is no integer row with a value") }
     return number

@@ -72,7 +72,7 @@ enum ConfigurationRules {
     case .integer(let number): .number(String(number))
     // False is the broker's default, and sending it would not fit queues that were declared without the argument.
     case .flag(let flag): flag ? .bool(true) : nil
-    case .number, .table: nil
+    case .number, .texts, .table: nil
     }
   }
 
@@ -102,6 +102,11 @@ enum ConfigurationRules {
       if !names.isEmpty {
         warnings.append("tls.enabled is false: \(names.joined(separator: ", ")) without effect.")
       }
+    }
+    if configuration.virtualHostIsEncoded {
+      warnings.append(
+        "virtual_host is taken literally: %2F stands for / only in an amqp:// address. Set virtual_host: / for the "
+          + "default virtual host.")
     }
     if configuration.queue.declaration != .active, !configuration.bindings.isEmpty {
       warnings.append(

@@ -3,8 +3,10 @@
 /// It can only be had from `parse`, so whoever holds one may rely on every bound of `SettingsTable` and every rule of
 /// `ConfigurationRules`. Nothing in it depends on the time or the machine: files that it names are read by their users.
 struct EndpointConfiguration: Sendable, Equatable {
-  /// Broker host name or address; no scheme, no port.
+  /// Broker host name or address; no scheme, no port, no brackets.
   let host: String
+  /// Further nodes of the same cluster; a port that is not given is `port`.
+  let hosts: [HostAddress]
   /// 1 to 65535; already 5671 where TLS is enabled and no port was given.
   let port: Int
   let virtualHost: String
@@ -30,6 +32,12 @@ struct EndpointConfiguration: Sendable, Equatable {
   let maxReconnectAttempts: Int?
   let journal: JournalConfiguration
   let document: DocumentSettings
+
+  /// `virtual_host` looks as if it were copied from an `amqp://` address, in which `/` is written `%2F`.
+  var virtualHostIsEncoded: Bool {
+    let name = virtualHost.uppercased()
+    return name == "/%2F" || name.hasPrefix("%2F")
+  }
 
   /// What works but costs a guarantee, one sentence each, for the log at start.
   var warnings: [String] { ConfigurationRules.warnings(for: self) }
@@ -73,6 +81,7 @@ struct EndpointConfiguration: Sendable, Equatable {
   private init(checked: [String: SettingValue], bindings items: [[String: SettingValue]]) {
     let values = CheckedValues(checked)
     host = values.text("host")
+    hosts = values.texts("hosts").compactMap { try? HostAddress($0) }
     virtualHost = values.text("virtual_host")
     username = values.text("username")
     password = Secret(values.text("password"))

@@ -134,7 +134,7 @@ struct SecretReferences {
     switch SettingsTable.setting(at: SettingsTable.rowPath(of: path))?.kind {
     case .integer, .number, .streamOffset: SourceText.isNumber(text) ? .number(text) : .string(text)
     case .boolean: text == "true" ? .bool(true) : text == "false" ? .bool(false) : .string(text)
-    case .text, .choice, .table, nil: .string(text)
+    case .text, .texts, .choice, .table, nil: .string(text)
     }
   }
 

@@ -39,6 +39,8 @@ enum SettingKind: Sendable, Equatable {
   case boolean
   /// One of these strings.
   case choice([Choice])
+  /// A list of strings, each by this rule.
+  case texts(TextRule, item: SettingGroup.Item)
   /// Where a stream is read from: a word, an offset, an instant or an interval (``StreamStart``).
   case streamOffset
   /// An AMQP field table in JSON: integers stay integers, nested tables and arrays are kept.
@@ -63,8 +65,8 @@ struct TextRule: Sendable, Equatable {
     case any
     /// Anything that the broker takes.
     case free
-    /// A host name or address: neither blanks nor slashes nor credentials, so that a pasted URL is noticed.
-    case host
+    /// A host name or address (``HostAddress``): alone, or with the port that it may have.
+    case host(HostAddress.Role)
     /// A file path, or PEM text, told apart by `-----BEGIN`.
     case pem
   }
@@ -76,7 +78,11 @@ struct TextRule: Sendable, Equatable {
   /// An AMQP short string that names something.
   static let name = TextRule(bytes: 1...255, form: .any)
   /// A DNS name has at most 253 bytes, an address with a zone fits as well.
-  static let host = TextRule(bytes: 1...255, form: .host)
+  static let host = TextRule(bytes: 1...255, form: .host(.host))
+  /// The same for a name in a certificate.
+  static let serverName = TextRule(bytes: 1...255, form: .host(.serverName))
+  /// The same for a node, with brackets and a port.
+  static let node = TextRule(bytes: 1...263, form: .host(.node))
   /// `PATH_MAX` of Linux is 4096 with the closing NUL.
   static let path = TextRule(bytes: 1...4095, form: .any)
   /// A certificate chain or key; 1 MiB is far above any real one.
@@ -136,5 +142,6 @@ enum SettingValue: Sendable, Equatable {
   case integer(Int)
   case number(Double)
   case flag(Bool)
+  case texts([String])
   case table(JSONObject)
 }

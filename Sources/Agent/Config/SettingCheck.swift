@@ -27,14 +27,15 @@ enum SettingCheck {
       break
     case .any:
       if Disclosure.holdsCredentials(text) { return refuse(ConfigurationWording.credentials) }
-    case .host:
-      // Also without a scheme; the value itself must not be shown then.
-      if text.unicodeScalars.contains("@") || Disclosure.holdsCredentials(text) {
-        return refuse(
-          "must be a host name or address alone, without user and password: they belong into username and password")
-      }
-      if text.unicodeScalars.contains(where: { $0 == "/" || $0.properties.isWhitespace }) {
-        return refuse("must be a host name or address alone, without scheme, path or blanks")
+    case .host(let role):
+      do throws(HostAddress.Problem) {
+        let address = try HostAddress(text)
+        if role != .node, address.port != nil { return refuse(HostAddress.Problem.port.advice(for: role)) }
+        if Disclosure.holdsCredentials(text) { return refuse(ConfigurationWording.credentials) }
+        // Brackets are for people and for what follows them.
+        return .success(.text(role == .node ? text : address.name))
+      } catch {
+        return refuse(error.advice(for: role))
       }
     case .pem:
       if !text.contains(PEMSource.marker), text.contains(where: \.isNewline) {
@@ -42,6 +43,24 @@ enum SettingCheck {
       }
     }
     return .success(.text(text))
+  }
+
+  /// - Parameter hidden: Whether the value of this index must not be shown.
+  static func texts(
+    _ value: JSONValue, _ rule: TextRule, hidden: (Int) -> Bool
+  ) -> Result<SettingValue, SettingRefusal> {
+    guard case .array(let elements) = value else {
+      return refuse(ConfigurationWording.wrongType(value, expected: "an array of strings", hidden: hidden(0)))
+    }
+    var texts: [String] = []
+    for (index, element) in elements.enumerated() {
+      switch text(element, rule, hidden: hidden(index)) {
+      case .success(.text(let text)): texts.append(text)
+      case .success: break
+      case .failure(let refusal): return .failure(SettingRefusal(within: "[\(index)]", message: refusal.message))
+      }
+    }
+    return .success(.texts(texts))
   }
 
   /// A path is bounded by the system, PEM text by the rule.

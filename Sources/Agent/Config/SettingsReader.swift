@@ -124,6 +124,8 @@ struct SettingsReader {
     let checked: Result<SettingValue, SettingRefusal> =
       switch setting.kind {
       case .text(let rule): SettingCheck.text(value, rule, hidden: hide)
+      case .texts(let rule, _):
+        SettingCheck.texts(value, rule) { hide || hidden.contains("\(path)[\($0)]") }
       case .integer(let range): SettingCheck.integer(value, range, hidden: hide)
       case .number(let range): SettingCheck.number(value, range, hidden: hide)
       case .boolean: SettingCheck.boolean(value, hidden: hide)

@@ -13,6 +13,7 @@ extension SettingsTable {
   private static func type(of setting: Setting) -> String {
     switch setting.kind {
     case .text: setting.secret ? "string, secret" : "string"
+    case .texts: "array of strings"
     case .integer(let range): "integer, \(whole(range.lowerBound)) to \(whole(range.upperBound))"
     case .number(let range): "number, \(plain(range.lowerBound)) to \(plain(range.upperBound))"
     case .boolean: "boolean"

@@ -12,6 +12,11 @@ extension SettingsTable {
       "host", "Host", .text(.host), .value(.string("localhost")),
       "The name or address (IPv4 or IPv6) of the broker that you capture from."),
     row(
+      "hosts", "Hosts",
+      .texts(.node, item: .init(title: "Node", description: "A node: name, name:port, or [address]:port.")), .absent,
+      "Further nodes of the same cluster: `name`, `name:port` or `[address]:port`. At each attempt you try them and the "
+        + "host in random order, until one answers."),
+    row(
       "port", "Port", .integer(1...65535), .derived("5672; 5671 where `tls.enabled`"),
       "The broker's AMQP port. Leave it out for 5672, or 5671 where you enable TLS."),
     row(
@@ -54,8 +59,9 @@ extension SettingsTable {
         "client_key", "Client Key", .text(.pem), .absent,
         "The private key of your client certificate: a file path, or PEM text.", secret: true, multiline: true),
       row(
-        "server_name", "Server Name", .text(.host), .derived("`host`"),
-        "The name that you expect in the broker's certificate and send as SNI, where it is not the host.",
+        "server_name", "Server Name", .text(.serverName), .derived("`host`"),
+        "The name that you expect in the broker's certificate and send as SNI, where it is not the host. "
+          + "Of hosts, each is expected to have its own name, or all of them this one.",
         advanced: true),
     ])
 

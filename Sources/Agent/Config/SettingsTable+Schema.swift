@@ -73,6 +73,14 @@ extension SettingsTable {
       schema["type"] = .string("string")
       // `maxLength` counts characters and the limit counts bytes: only the parser can tell.
       if rule.bytes.lowerBound > 0 { schema["minLength"] = .number("1") }
+    case .texts(let rule, let item):
+      schema["type"] = .string("array")
+      var items = JSONObject()
+      items["title"] = .string(item.title)
+      items["description"] = .string(item.description)
+      items["type"] = .string("string")
+      if rule.bytes.lowerBound > 0 { items["minLength"] = .number("1") }
+      schema["items"] = .object(items)
     case .integer(let range):
       schema["type"] = .string("integer")
       schema["minimum"] = .number(String(range.lowerBound))
