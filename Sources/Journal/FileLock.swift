@@ -1,15 +1,15 @@
 internal import Glibc
 
-/// The exclusive right to write one journal, held as long as this object lives.
+/// The exclusive right to write one journal, or one series of files, held as long as this object lives.
 ///
 /// It is `flock` on a file of its own: closing any descriptor of the database file would drop SQLite's own locks
 /// (https://www.sqlite.org/howtocorrupt.html §2.2). The kernel releases it when the process dies, however it dies,
-/// and `O_CLOEXEC` keeps it from children. The text in the file (pid and host) only serves the error message.
-final class FileLock {
+/// and `O_CLOEXEC` keeps it from children. Unchecked Sendable: one owner at a time uses it. The text in the file (pid and host) only serves the error message.
+public final class FileLock: @unchecked Sendable {
   private var descriptor: Int32
 
   /// - Throws: `.locked` with the holder's text where somebody else has it.
-  init(path: String) throws(JournalError) {
+  public init(path: String) throws(JournalError) {
     descriptor = unsafe open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0o600)
     guard descriptor >= 0 else { throw .system(errno, "open the lock file", path) }
     guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
@@ -34,7 +34,7 @@ final class FileLock {
 
   /// Gives the lock back; closing the one descriptor does it. The file stays: removing it would let two processes
   /// lock two files of the same name.
-  func release() {
+  public func release() {
     if descriptor >= 0 { Glibc.close(descriptor) }
     descriptor = -1
   }

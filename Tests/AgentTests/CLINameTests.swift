@@ -8,8 +8,34 @@ struct CLINameTests {
     ("orders", "orders"), ("a/b", "a_b"), ("/", "_"), ("..", "_."), (".hidden", "_hidden"), ("../../etc", "_._.._etc"),
     ("a\0b", "a_b"), ("", ""), ("ü 😀", "ü 😀"), ("a.b", "a.b"),
   ])
-  func `a stream's file stays in its directory`(stream: String, name: String) {
-    #expect(RunCommand.fileName(stream) == name)
+  func `a stream's file stays in its directory, and a name that had to change has a digest`(
+    stream: String, name: String
+  ) {
+    #expect(OutputSeries.plainStem(stream) == name)
+    let stem = OutputSeries.stem(stream)
+    #expect(stream == name ? stem == name : stem.hasPrefix(name + "-") && stem.utf8.count == name.utf8.count + 17)
+  }
+
+  @Test func `names that are long, or alike but for what a path forbids, have stems of their own that fit`() {
+    let long = String(repeating: "q", count: 242)
+    #expect(OutputSeries.stem(long) == long)
+    let names =
+      (243...255).map { String(repeating: "q", count: $0) } + (120...127).map { String(repeating: "ü", count: $0) }
+      + (60...63).map { "a" + String(repeating: "😀", count: $0) } + ["../x", "_./x", "_._x", "a/b", "a_b", ".", "_", "/"]
+    let stems = names.map(OutputSeries.stem)
+    #expect(Set(stems).count == names.count)
+    for stem in stems {
+      #expect(stem.utf8.count <= OutputSeries.maxStemBytes && !stem.contains("/") && !stem.hasPrefix("."))
+    }
+  }
+
+  @Test(arguments: [
+    ("o-000001.jsonl", 1), ("o-1234567.jsonl", 1_234_567), ("o-0123456.jsonl", nil), ("o-12345.jsonl", nil),
+    ("o-000001-000002.jsonl", nil), ("o-000001.jsonl.gz", nil), ("p-000001.jsonl", nil),
+    ("o-99999999999999999999.jsonl", nil), ("o-", nil),
+  ] as [(String, Int64?)])
+  func `only whole names belong to a series`(name: String, number: Int64?) {
+    #expect(OutputSeries(directory: ".", stem: "o").number(of: Array(name.utf8)) == number)
   }
 
   @Test(

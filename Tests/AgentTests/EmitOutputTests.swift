@@ -17,7 +17,11 @@ struct EmitOutputTests {
     deinit { try? FileManager.default.removeItem(atPath: path) }
     var file: String { path + "/orders-000001.jsonl" }
     var content: String { String(decoding: FileManager.default.contents(atPath: file) ?? Data(), as: UTF8.self) }
-    func put(_ text: String) throws { try Data(text.utf8).write(to: URL(fileURLWithPath: file)) }
+    func put(_ text: String, number: Int = 1) throws {
+      // Another file of that name, as a replacement is.
+      _ = unsafe unlink("\(path)/orders-00000\(number).jsonl")
+      try Data(text.utf8).write(to: URL(fileURLWithPath: "\(path)/orders-00000\(number).jsonl"))
+    }
     func content(_ number: Int) -> String? {
       FileManager.default.contents(atPath: path + "/orders-00000\(number).jsonl").map {
         String(decoding: $0, as: UTF8.self)
@@ -25,9 +29,16 @@ struct EmitOutputTests {
     }
     /// A sink at microsecond 7, or at what `clock` says.
     func sink(
-      _ record: OutputRecord?, rotation: FileRotation = FileRotation(), clock: @escaping @Sendable () -> Int64 = { 7 }
+      _ record: OutputRecord?, rotation: FileRotation = FileRotation(), pending: ClosedRange<Int64>? = nil,
+      continues: Bool = false, nextFile: NextFileRequest = NextFileRequest(), warnings: Monitor<[String]> = Monitor([]),
+      clock: @escaping @Sendable () -> Int64 = { 7 }
     ) throws -> FileSink {
-      try FileSink(directory: path, stem: "orders", rotation: rotation, record: record, now: clock)
+      let left = Monitor(pending.map { Array($0) } ?? [])
+      return try FileSink(
+        OutputSeries(directory: path, stem: "orders"), rotation: rotation, record: record,
+        pending: { () throws(CaptureFailure) in
+          left.update { $0.isEmpty ? nil : DocumentKey(sessionID: "s", sequence: $0.removeFirst()) }
+        }, continues: continues, nextFile: nextFile, now: clock, warn: { text in warnings.update { $0.append(text) } })
     }
   }
 
@@ -35,6 +46,10 @@ struct EmitOutputTests {
     var bytes = Array(text.utf8)
     return try sink.write(
       &bytes, Checkpoint(through: Position(rawValue: position), releasable: Position(rawValue: position)))
+  }
+
+  fileprivate static func document(_ sequence: Int64) -> String {
+    "{\"body\":1,\"sequence\":\(sequence),\"session_id\":\"s\"}\n"
   }
 
   @Test func `a new file grows, and every write tells its length`() throws {
@@ -53,8 +68,8 @@ struct EmitOutputTests {
 
   @Test func `what the journal does not know of is cut off and written again`() throws {
     let scratch = try Scratch()
-    try scratch.put("{}\n{\"torn")
-    var sink = try scratch.sink(OutputRecord(file: 1, length: 3, startedAt: 5))
+    try scratch.put("{}\n\(Self.document(4)){\"torn")
+    var sink = try scratch.sink(OutputRecord(file: 1, length: 3, startedAt: 5), pending: 4...5)
     #expect(scratch.content == "{}\n")
     #expect(try Self.write("[]\n", through: 2, to: &sink)?.output == OutputRecord(file: 1, length: 6, startedAt: 5))
     #expect(scratch.content == "{}\n[]\n")
@@ -68,7 +83,8 @@ struct EmitOutputTests {
     }
     #expect(
       failure?.description == "\(scratch.file) has 3 bytes, but the journal has committed 4 of it; put the file back, "
-        + "or give --output a new directory and a new journal")
+        + "or give --output a new directory and a new journal; to leave what is there and go on in a new file after it, "
+        + "start once with --continue-output")
     #expect(scratch.content == "{}\n")
   }
 
@@ -78,7 +94,8 @@ struct EmitOutputTests {
     let failure = #expect(throws: CaptureFailure.self) { _ = try scratch.sink(nil) }
     #expect(
       failure?.description == "\(scratch.file) holds 5 bytes that this journal did not write; give --output another "
-        + "directory, or put the journal back that wrote them")
+        + "directory, or put the journal back that wrote them; to leave what is there and go on in a new file after it, "
+        + "start once with --continue-output")
     #expect(failure?.needsUser == true)
     #expect(scratch.content == "mine\n")
   }
@@ -113,7 +130,7 @@ struct EmitOutputTests {
     let scratch = try Scratch()
     let time = Monitor<Int64>(0)
     var sink = try scratch.sink(nil, rotation: FileRotation(maxSeconds: 10), clock: { time.read { $0 } })
-    #expect(sink.secondsUntilRest == nil, "an empty file never comes of age")
+    #expect(sink.secondsUntilRest == 1, "an empty file never comes of age, and is looked at")
     #expect(try sink.rest() == nil)
     time.update { $0 = 60_000_000 }
     #expect(
@@ -125,9 +142,10 @@ struct EmitOutputTests {
     time.update { $0 = 70_000_000 }
     #expect(sink.secondsUntilRest == 0)
     #expect(try sink.rest() == OutputRecord(file: 2, length: 0, startedAt: 0))
-    #expect(sink.secondsUntilRest == nil)
+    #expect(sink.secondsUntilRest == 1)
     #expect([1, 2, 3].map(scratch.content) == ["[1]\n[2]\n", "", nil])
     // The age goes on over a restart.
+    try scratch.put("[1]\n")
     var later = try scratch.sink(
       OutputRecord(file: 1, length: 4, startedAt: 60_000_000), rotation: FileRotation(maxSeconds: 10),
       clock: { 75_000_000 })
@@ -135,17 +153,174 @@ struct EmitOutputTests {
     #expect([1, 2].map(scratch.content) == ["[1]\n", "[3]\n"])
   }
 
-  @Test(arguments: ["", "[3]\n", "[3]\n[tor"])
+  @Test(arguments: ["", document(3), document(3) + "{\"tor", document(3) + document(4)])
   func `a next file that the journal does not know yet is written anew`(left: String) throws {
     let scratch = try Scratch()
     var first = try scratch.sink(nil, rotation: FileRotation(maxBytes: 4))
     let known = try #require(try Self.write("[1]\n", through: 1, to: &first)?.output)
     try Data(left.utf8).write(to: URL(fileURLWithPath: scratch.path + "/orders-000002.jsonl"))
     // The crash came before the journal knew of it.
-    var second = try scratch.sink(known, rotation: FileRotation(maxBytes: 100))
+    var second = try scratch.sink(known, rotation: FileRotation(maxBytes: 100), pending: 3...4)
     #expect([1, 2].map(scratch.content) == ["[1]\n", nil])
     #expect(try Self.write("[2]\n", through: 2, to: &second)?.output == OutputRecord(file: 1, length: 8, startedAt: 7))
     #expect([1, 2].map(scratch.content) == ["[1]\n[2]\n", nil])
+  }
+
+  /// One of each that a crash leaves: a torn line comes last, and each whole one is still pending.
+  @Test(
+    arguments: [
+      (document(8), 8...9, true), (document(8) + document(9), 8...9, true), (document(9), 8...9, true),
+      (document(8) + "{", 8...9, true), (document(8) + "\0\0\0", 8...9, true), ("\0\0\n" + document(9), 8...9, true),
+      (document(8) + "{\"torn", 8...8, false), (document(8), 9...10, false), (document(9) + document(8), 8...9, false),
+      (document(8), nil, false), ("{\"torn", nil, false), ("note\n", 8...9, false), ("note", 8...9, false),
+      ("{\"body\":1}\n", 8...9, false), (document(8) + "\n", 8...9, false),
+    ] as [(String, ClosedRange<Int64>?, Bool)])
+  func `only what is still pending is cut off, and anything else stays and is refused`(
+    surplus: String, pending: ClosedRange<Int64>?, isCut: Bool
+  ) throws {
+    let scratch = try Scratch()
+    let record = OutputRecord(file: 1, length: 3, startedAt: 5)
+    try scratch.put("{}\n" + surplus)
+    if isCut {
+      _ = try scratch.sink(record, pending: pending)
+      #expect(scratch.content == "{}\n")
+      return
+    }
+    let failure = #expect(throws: CaptureFailure.self) { _ = try scratch.sink(record, pending: pending) }
+    #expect(failure?.description.hasPrefix("the journal went back in time") == true, "\(failure?.description ?? "")")
+    #expect(scratch.content == "{}\n" + surplus)
+    // Asked to, it goes on in a file of its own.
+    let warnings = Monitor<[String]>([])
+    var sink = try scratch.sink(record, pending: pending, continues: true, warnings: warnings)
+    #expect(try Self.write("[]\n", through: 9, to: &sink)?.output == OutputRecord(file: 2, length: 3, startedAt: 7))
+    #expect(scratch.content == "{}\n" + surplus)
+    #expect(warnings.read { $0 }.count == 1)
+  }
+
+  @Test func `files after the recorded one are not removed if the journal does not know them, and the range is named`()
+    throws
+  {
+    let scratch = try Scratch()
+    try scratch.put("{}\n" + Self.document(1))
+    // One is missing in between: somebody took it.
+    try scratch.put(Self.document(3) + Self.document(4), number: 3)
+    let record = OutputRecord(file: 1, length: 3, startedAt: 5)
+    let failure = #expect(throws: CaptureFailure.self) { _ = try scratch.sink(record, pending: 1...2) }
+    #expect(
+      failure?.description.contains(
+        "\(scratch.path)/orders-000003.jsonl holds, from byte 0 on, \(2 * Self.document(3).utf8.count) bytes that the journal does not know (2 documents, "
+          + "sequence 3 of session s to sequence 4 of session s)") == true, "\(failure?.description ?? "")")
+    #expect(scratch.content(1) == "{}\n" + Self.document(1))
+    #expect(scratch.content(3) == Self.document(3) + Self.document(4))
+    _ = try scratch.sink(record, pending: 1...2, continues: true)
+    #expect(scratch.content(4) == "")
+    #expect(scratch.content(3) == Self.document(3) + Self.document(4))
+  }
+
+  @Test func `a journal that never wrote leaves later files of the series alone`() throws {
+    let scratch = try Scratch()
+    try scratch.put("mine\n", number: 2)
+    let failure = #expect(throws: CaptureFailure.self) { _ = try scratch.sink(nil) }
+    #expect(failure?.description.contains("did not write") == true)
+    #expect(scratch.content(2) == "mine\n")
+  }
+
+  @Test func `a file of the same length that does not end a line there is another one`() throws {
+    let scratch = try Scratch()
+    try scratch.put("\0\0\0\0")
+    let failure = #expect(throws: CaptureFailure.self) {
+      _ = try scratch.sink(OutputRecord(file: 1, length: 4, startedAt: 5))
+    }
+    #expect(failure?.description.contains("is not the file that the journal wrote") == true)
+    #expect(scratch.content == "\0\0\0\0")
+  }
+
+  @Test func `a next file comes after all that exist, and none is overwritten`() throws {
+    let scratch = try Scratch()
+    var sink = try scratch.sink(nil, rotation: FileRotation(maxBytes: 4))
+    _ = try Self.write("[1]\n", through: 1, to: &sink)
+    try scratch.put("mine\n", number: 2)
+    try scratch.put("mine\n", number: 5)
+    #expect(try Self.write("[2]\n", through: 2, to: &sink)?.output?.file == 6)
+    #expect([2, 5, 6].map(scratch.content) == ["mine\n", "mine\n", "[2]\n"])
+  }
+
+  @Test(arguments: ["move", "delete", "replace", "cut", "lengthen"])
+  func `a file that somebody takes away is left, and documents go on in the next one`(hand: String) throws {
+    let scratch = try Scratch()
+    let warnings = Monitor<[String]>([])
+    var sink = try scratch.sink(nil, warnings: warnings)
+    _ = try Self.write("[1]\n", through: 1, to: &sink)
+    let elsewhere = scratch.path + "/taken"
+    switch hand {
+    case "move": #expect(unsafe rename(scratch.file, elsewhere) == 0)
+    case "delete": #expect(unsafe unlink(scratch.file) == 0)
+    case "replace": try scratch.put("new\n")
+    case "cut": #expect(unsafe truncate(scratch.file, 0) == 0)
+    default:
+      let file = try #require(FileHandle(forWritingAtPath: scratch.file))
+      try file.seekToEnd()
+      try file.write(contentsOf: Data("note\n".utf8))
+    }
+    #expect(try Self.write("[2]\n", through: 2, to: &sink)?.output == OutputRecord(file: 2, length: 4, startedAt: 7))
+    #expect(scratch.content(2) == "[2]\n")
+    let first = ["replace": "new\n", "cut": "", "lengthen": "[1]\nnote\n"]
+    #expect(scratch.content(1) == first[hand])
+    if hand == "move" { #expect(try String(contentsOfFile: elsewhere, encoding: .utf8) == "[1]\n") }
+    let word = ["move": "moved", "delete": "deleted", "replace": "replaced", "cut": "cut from 4", "lengthen": "grew"]
+    #expect(warnings.read { $0.count } == 1)
+    #expect(warnings.read { $0[0] }.contains(word[hand]!))
+    // A kill before the journal knew: the recorded file is gone, the next one is there.
+    if hand == "lengthen" { return }
+    if hand == "replace" { return }
+    try scratch.put(Self.document(2), number: 2)
+    let again = try scratch.sink(OutputRecord(file: 1, length: 4, startedAt: 7), pending: 2...2)
+    #expect(again.record == OutputRecord(file: 2, length: 0, startedAt: 0))
+    #expect(scratch.content(2) == "")
+  }
+
+  @Test func `what happened to a file is told by its identity, its links and its size`() {
+    func facts(_ inode: UInt64, links: UInt64 = 1, size: Int64 = 10) -> OutputChange.Facts {
+      OutputChange.Facts(device: 1, inode: inode, links: links, size: size)
+    }
+    func find(_ open: OutputChange.Facts, _ named: OutputChange.Facts?) -> OutputChange? {
+      OutputChange.find(open: open, named: named, expected: 10)
+    }
+    #expect(find(facts(1), facts(1)) == nil)
+    #expect(find(facts(1, links: 2), facts(1, links: 2)) == nil)
+    #expect(find(facts(1), nil) == .moved)
+    #expect(find(facts(1, links: 0), nil) == .deleted)
+    #expect(find(facts(1), facts(2)) == .replaced)
+    #expect(find(facts(1, size: 9), facts(1, size: 9)) == .shortened(to: 9))
+    #expect(find(facts(1, size: 11), facts(1, size: 11)) == .lengthened(to: 11))
+  }
+
+  @Test func `the next file begins where that is asked for, before a batch or at rest, but not after an empty one`()
+    throws
+  {
+    let scratch = try Scratch()
+    let nextFile = NextFileRequest()
+    var sink = try scratch.sink(nil, nextFile: nextFile)
+    nextFile.request()
+    #expect(try Self.write("[1]\n", through: 1, to: &sink)?.output?.file == 1)
+    nextFile.request()
+    #expect(try Self.write("[2]\n", through: 2, to: &sink)?.output?.file == 2)
+    #expect(try Self.write("[3]\n", through: 3, to: &sink)?.output?.file == 2)
+    nextFile.request()
+    #expect(try sink.rest()?.file == 3)
+    #expect(try sink.rest() == nil)
+    #expect([1, 2, 3].map(scratch.content) == ["[1]\n", "[2]\n[3]\n", ""])
+  }
+
+  @Test func `a series has one writer, and the next one hears who it is`() throws {
+    let scratch = try Scratch()
+    let series = OutputSeries(directory: scratch.path, stem: "orders")
+    let lock = try series.lock()
+    let failure = #expect(throws: CaptureFailure.self) { _ = try series.lock() }
+    #expect(failure?.description.contains("are written by pid \(getpid())") == true, "\(failure?.description ?? "")")
+    #expect(throws: Never.self) { try OutputSeries(directory: scratch.path, stem: "other").lock().release() }
+    lock.release()
+    #expect(throws: Never.self) { try series.lock().release() }
   }
 
   @Test(arguments: [

@@ -100,7 +100,7 @@ import Testing
     try bench.publisher.delete(bench.queue)
   }
 
-  @Test func `what a crash left behind a file's recorded end is cut off, also before anything was recorded`() throws {
+  @Test func `what somebody else wrote is not taken back, also before anything was recorded`() throws {
     let bench = try Bench()
     let directory = try temporaryDirectory()
     let config = try Self.configuration(bench, in: directory)
@@ -108,13 +108,18 @@ import Testing
     let first = try Command(["run", config, "--output", directory])
     try first.wait("the consumer") { $0.log.contains { $0.contains("Capture started") } }
     try first.child.kill()
-    try "{\"written\":\"and not recorded\"}\n{\"tor".write(toFile: file, atomically: false, encoding: .utf8)
+    let foreign = "{\"written\":\"and not recorded\"}\n{\"tor"
+    try foreign.write(toFile: file, atomically: false, encoding: .utf8)
     try bench.publisher.publish("x", routingKey: bench.queue)
-    let second = try Command(["run", config, "--output", directory])
+    let refused = try Command(["run", config, "--output", directory]).end()
+    #expect(refused.exit == .exited(1))
+    #expect(logMessage(refused.output.log.last ?? "")?.contains("--continue-output") == true)
+    let second = try Command(["run", config, "--output", directory, "--continue-output"])
     try bench.broker.waitForDepth(bench.queue, ready: 0, unacknowledged: 0)
     second.child.signal(SIGTERM)
     #expect(try second.end().exit == .exited(0))
-    #expect(try documents(file).map { $0["body"]?.string } == ["x"])
+    #expect(try String(contentsOfFile: file, encoding: .utf8) == foreign)
+    #expect(try documents(directory + "/\(bench.queue)-000002.jsonl").map { $0["body"]?.string } == ["x"])
     try bench.publisher.delete(bench.queue)
   }
 

@@ -24,23 +24,46 @@ enum Process {
     return status
   }
 
-  /// Calls `stop` at the first SIGTERM or SIGINT; a second one ends the process at once. To be called before any other
-  /// thread starts, since threads inherit what is blocked. A closed pipe is an error of its write, not a signal.
-  static func onStopSignal(_ stop: @escaping @Sendable () -> Void) {
+  /// Calls `stop` at the first SIGTERM or SIGINT, and at a SIGHUP if there is no `hangup`, which is called instead. Another one
+  /// ends the process at once, but counts only after a second: `timeout` and process groups send the same wish twice. To be
+  /// called before any other thread starts, since threads inherit what is blocked. A closed pipe is an error of its write, not
+  /// a signal.
+  static func onStopSignal(hangup: (@Sendable () -> Void)? = nil, _ stop: @escaping @Sendable () -> Void) {
     signal(SIGPIPE, SIG_IGN)
     var signals = sigset_t()
     unsafe sigemptyset(&signals)
     unsafe sigaddset(&signals, SIGTERM)
     unsafe sigaddset(&signals, SIGINT)
+    unsafe sigaddset(&signals, SIGHUP)
     unsafe pthread_sigmask(SIG_BLOCK, &signals, nil)
     let waited = signals
     OSThread.start("signals") {
       var signals = waited
-      var number: Int32 = 0
-      unsafe sigwait(&signals, &number)
-      stop()
-      unsafe sigwait(&signals, &number)
-      _exit(128 + number)
+      var stopped: Double?
+      while true {
+        var number: Int32 = 0
+        unsafe sigwait(&signals, &number)
+        if number == SIGHUP, let hangup {
+          hangup()
+        } else if let began = stopped {
+          guard SystemClock.now() - began >= 1 else { continue }
+          log.warning("a second signal (\(name(of: number))): ending at once")
+          _exit(128 + number)
+        } else {
+          stopped = SystemClock.now()
+          log.info("\(name(of: number)): stopping")
+          stop()
+        }
+      }
+    }
+  }
+
+  private static func name(of signal: Int32) -> String {
+    switch signal {
+    case SIGTERM: "SIGTERM"
+    case SIGINT: "SIGINT"
+    case SIGHUP: "SIGHUP"
+    default: "signal \(signal)"
     }
   }
 }

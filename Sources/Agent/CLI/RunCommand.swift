@@ -14,7 +14,9 @@ struct RunCommand: ParsableCommand {
 
       Documents go to DIR/STREAM-000001.jsonl, DIR/STREAM-000002.jsonl …, one a line, exactly once: after any crash \
       the files hold every journaled message once, in order, with no torn line. A file that is followed by another one \
-      is complete and never changes again. With --output - documents go to stdout instead, where a crash may repeat the \
+      is complete and never changes again. What was written is never taken back: where files hold what the journal does \
+      not know (it was restored from an old copy), the start is refused, unless --continue-output says to go on in a new \
+      file. A file that is moved, deleted or cut by somebody else is left for the next one. With --output - documents go to stdout instead, where a crash may repeat the \
       last ones. The journal is DIR/journal.db, unless CONFIG names another file.
 
       Examples:
@@ -28,6 +30,13 @@ struct RunCommand: ParsableCommand {
 
   @Option(help: "Directory for journal and documents, made where it is missing; - writes documents to stdout.")
   var output = "."
+
+  @Flag(
+    help: """
+      Where files hold what the journal does not know, or lack what it wrote, leave them and go on in a new file; \
+      documents of messages that are still in the journal may then stand twice.
+      """)
+  var continueOutput = false
 
   @Option(help: "Which capture of a catalog file with several.")
   var capture: String?
@@ -53,21 +62,23 @@ struct RunCommand: ParsableCommand {
   private static let defaultFileBytes: Int64 = 128 << 20
 
   func validate() throws {
-    if output == "-", rotateSize != nil || rotateAge != nil {
-      throw ValidationError("--rotate-size and --rotate-age are for files; with --output - there are none.")
+    if output == "-", rotateSize != nil || rotateAge != nil || continueOutput {
+      throw ValidationError(
+        "--rotate-size, --rotate-age and --continue-output are for files; with --output - there are none.")
     }
   }
 
   func run() throws {
     let log = Process.log
     let running = Monitor<Capture?>(nil)
-    Process.onStopSignal {
+    let nextFile = NextFileRequest()
+    Process.onStopSignal(hangup: { nextFile.request() }) {
       guard let capture = running.read({ $0 }) else { _exit(0) }
       capture.requestStop()
     }
     let file = try Self.load(config, capture: capture, log: log)
     let capture: Capture
-    do { capture = try start(file, log: log) } catch { throw Process.failed("\(error)", log: log) }
+    do { capture = try start(file, nextFile: nextFile, log: log) } catch { throw Process.failed("\(error)", log: log) }
     running.update { $0 = capture }
     let failure = capture.wait()
     if Terminal.isTerminal { Terminal.show("") }
@@ -82,7 +93,7 @@ struct RunCommand: ParsableCommand {
   }
 
   /// Opens journal and output, and starts everything.
-  private func start(_ file: ConfigurationFile, log: Logger) throws -> Capture {
+  private func start(_ file: ConfigurationFile, nextFile: NextFileRequest, log: Logger) throws -> Capture {
     let configuration = file.configuration
     if output != "-" { try Self.makeDirectory(output) }
     let path = configuration.journal.path ?? (output == "-" ? nil : "\(output)/journal.db")
@@ -92,7 +103,9 @@ struct RunCommand: ParsableCommand {
     if let problem = choice.problem { throw Process.failed(problem, log: log, status: Process.configurationStatus) }
     let setup = try CaptureSetup(
       configuration, journalPath: path, choice: choice, checkpoints: false, state: nil, streamState: nil, log: log)
-    let stem = Self.fileName(file.stream)
+    let stem = try Self.stem(file.stream, in: setup.journal)
+    // Before anything is written, the session included.
+    let lock = output == "-" ? nil : try OutputSeries(directory: output, stem: stem).lock()
     let plan = try setup.plan(
       start: setup.journal.positions.committedThrough, connectionName: "source-amqp run", outputName: stem,
       idle: false)
@@ -103,15 +116,20 @@ struct RunCommand: ParsableCommand {
       log.info("metrics and health are served", metadata: ["url": .string("http://\(address)/")])
     }
     if output == "-" {
+      log.info("documents on stdout count as captured once they are written: what still sits in a pipe is acknowledged")
       try capture.start(into: StandardOutputSink())
     } else {
       let record = try setup.journal.output(stem)
+      let pending = PendingDocuments(
+        try JournalReader(path: setup.journal.path), after: setup.journal.positions.committedThrough)
       let sink = try FileSink(
-        directory: output, stem: stem,
+        OutputSeries(directory: output, stem: stem), lock: lock,
         rotation: FileRotation(
-          maxBytes: rotateSize?.bytes ?? Self.defaultFileBytes, maxSeconds: rotateAge?.seconds), record: record)
+          maxBytes: rotateSize?.bytes ?? Self.defaultFileBytes, maxSeconds: rotateAge?.seconds), record: record,
+        pending: { () throws(CaptureFailure) in try pending.next() }, continues: continueOutput, nextFile: nextFile,
+        warn: { log.warning("\($0)") })
       // Before the first byte: what a crash leaves in a file that the journal does not know would never be cut back.
-      if record == nil {
+      if sink.record != record {
         try setup.journal.write { tx in try tx.setOutput(stem, sink.record) }
       }
       try capture.start(into: sink)
@@ -131,9 +149,9 @@ struct RunCommand: ParsableCommand {
     throw CaptureFailure(cause: "output", description: "making directory \(path): \(errnoText(errno))", needsUser: true)
   }
 
-  /// A stream's name as a file's: what a path gives a meaning to becomes `_`.
-  static func fileName(_ stream: String) -> String {
-    let name = String(stream.map { $0 == "/" || $0 == "\0" ? "_" : $0 })
-    return name.hasPrefix(".") ? "_" + name.dropFirst() : name
+  /// What the stream's files begin with. A journal that has written under the first version's name goes on there.
+  private static func stem(_ stream: String, in journal: Journal) throws(JournalError) -> String {
+    let plain = OutputSeries.plainStem(stream)
+    return try journal.output(plain) == nil ? OutputSeries.stem(stream) : plain
   }
 }

@@ -5,69 +5,160 @@ import Journal
 /// Documents as lines of JSONL files `STEM-000001.jsonl`, `STEM-000002.jsonl` …, exactly once.
 ///
 /// A batch is written to one file, synced, and the file's number and length are recorded in the journal in the
-/// transaction that commits the batch's positions. At the start the recorded file is cut back to the recorded length,
-/// and the one behind it, which a crash may have left, is emptied before it is used: so a line that was written and not
-/// recorded, whole or torn, stands there once in the end. A file that is followed by another one never changes again.
+/// transaction that commits the batch's positions. At the start, what stands after the recorded end is cut off, and
+/// files after it are removed, if a crash explains it (``OutputSurplus``); so a line that was written and not recorded,
+/// whole or torn, stands there once in the end. Anything else that was written is never taken back. A file that is
+/// followed by another one never changes again.
+///
+/// Before and after each batch the open file is compared with the one of its name. If somebody moved, deleted, replaced,
+/// cut or lengthened it, documents go on in the next file, and a batch that was being written is written again there; out
+/// of a file that was moved it is taken first, where it still stands at the end.
 struct FileSink: DocumentSink {
   let prefix: [UInt8] = []
   let suffix: [UInt8] = [0x0A]
-  private let directory: String
-  private let stem: String
+  private let series: OutputSeries
   private let rotation: FileRotation
   private let now: @Sendable () -> Int64
+  private let warn: @Sendable (String) -> Void
+  private let nextFile: NextFileRequest
+  /// The right to write the series.
+  private let lock: FileLock?
   private var descriptor: OutputDescriptor
   /// The file as it is on disk.
   private(set) var record: OutputRecord
 
+  /// Seconds between two looks at the file while nothing is written.
+  private static let lookSeconds = 1.0
+  /// Files that may be taken away while one batch is written.
+  private static let attempts = 10
+
   /// Opens or creates the file and cuts it back to what the journal knows of it.
   ///
   /// - Parameters:
-  ///   - stem: What file names begin with; also the output's name in the journal.
-  ///   - record: What the journal last recorded; nil where it never wrote to this output. Then the caller records
-  ///     ``record`` before the first write: what a crash leaves in a file that the journal does not know would be taken
-  ///     for somebody else's.
+  ///   - lock: The right to write the series, which is kept as long as the sink.
+  ///   - record: What the journal last recorded; nil where it never wrote to this output. Where ``record`` is another
+  ///     afterwards, the caller records it before the first write: what a crash leaves in a file that the journal does
+  ///     not know would be taken for somebody else's.
+  ///   - pending: The documents that the journal has yet to commit, in order.
+  ///   - continues: What cannot be explained is left as it is, and documents go on in a new file after it.
+  ///   - nextFile: Asks for the next file.
   ///   - now: The wall clock, microseconds since 1970.
-  /// - Throws: Where the file lacks what the journal believes to be in it, or holds what this journal did not write.
+  ///   - warn: Gets what somebody did to the files.
+  /// - Throws: Where the file lacks what the journal believes to be in it, or holds what this journal does not know, unless
+  ///   `continues`. Nothing was changed then.
   init(
-    directory: String, stem: String, rotation: FileRotation = FileRotation(), record: OutputRecord?,
-    now: @escaping @Sendable () -> Int64 = { SystemClock.wallMicroseconds() }
+    _ series: OutputSeries, lock: FileLock? = nil, rotation: FileRotation = FileRotation(), record: OutputRecord?,
+    pending: @escaping () throws(CaptureFailure) -> DocumentKey? = { () throws(CaptureFailure) in nil },
+    continues: Bool = false, nextFile: NextFileRequest = NextFileRequest(),
+    now: @escaping @Sendable () -> Int64 = { SystemClock.wallMicroseconds() },
+    warn: @escaping @Sendable (String) -> Void = { _ in }
   ) throws(CaptureFailure) {
-    self.directory = directory
-    self.stem = stem
+    self.series = series
+    self.lock = lock
     self.rotation = rotation
     self.now = now
-    self.record = record ?? OutputRecord(file: 1, length: 0, startedAt: 0)
-    let path = Self.path(directory, stem, self.record.file)
-    descriptor = try Self.open(path)
-    let found = lseek(descriptor.descriptor, 0, Int32(SEEK_END))
-    guard found >= self.record.length else {
-      throw CaptureFailure(
-        cause: "output",
-        description:
-          "\(path) has \(found) bytes, but the journal has committed \(self.record.length) of it; put the file back, or "
-          + "give --output a new directory and a new journal", needsUser: true)
+    self.warn = warn
+    self.nextFile = nextFile
+    let known = record ?? OutputRecord(file: 1, length: 0, startedAt: 0)
+    let following = try series.numbers(after: known.file)
+    let problem = try Self.problem(series, record, following, pending)
+    let size = OutputChange.Facts.of(series.path(known.file))?.size ?? 0
+    if let problem {
+      guard continues else {
+        throw CaptureFailure(cause: "output", description: problem.text + "; " + problem.remedy, needsUser: true)
+      }
+      self.record = OutputRecord(file: (following.last ?? known.file) + 1, length: 0, startedAt: 0)
+      warn("\(problem.text); documents go on in \(series.path(self.record.file))")
+    } else {
+      for number in following.reversed() { try Self.remove(series.path(number)) }
+      self.record = known
+      if size < known.length {
+        self.record = OutputRecord(file: known.file + 1, length: 0, startedAt: 0)
+        warn(
+          "\(series.path(known.file)) was taken away or cut to \(size) of \(known.length) bytes; documents go on in "
+            + series.path(self.record.file))
+      }
     }
-    if record == nil && found > 0 {
-      throw CaptureFailure(
-        cause: "output",
-        description:
-          "\(path) holds \(found) bytes that this journal did not write; give --output another directory, or put the "
-          + "journal back that wrote them", needsUser: true)
-    }
+    descriptor = try Self.open(series.path(self.record.file), isNew: self.record != known)
     try cut()
-    // A crash may have come between the next file's first line and the journal's word of it.
-    let next = Self.path(directory, stem, self.record.file + 1)
-    if record != nil, unsafe unlink(next) != 0, errno != ENOENT {
-      throw Self.failure("removing \(next), which the journal does not know yet,", errno)
+    try Self.sync(directory: series.directory)
+  }
+
+  /// Why documents cannot go on after what is there, and what to do; nil if they can.
+  private static func problem(
+    _ series: OutputSeries, _ record: OutputRecord?, _ following: [Int64],
+    _ pending: @escaping () throws(CaptureFailure) -> DocumentKey?
+  ) throws(CaptureFailure) -> (text: String, remedy: String)? {
+    let goOn = "to leave what is there and go on in a new file after it, start once with --continue-output"
+    guard let record else {
+      for path in [series.path(1)] + following.map({ series.path($0) }) {
+        // What is no file is an error of its opening.
+        guard let size = OutputChange.Facts.of(path)?.size, size > 0, isFile(path) else { continue }
+        return (
+          "\(path) holds \(size) bytes that this journal did not write",
+          "give --output another directory, or put the journal back that wrote them; \(goOn)"
+        )
+      }
+      return nil
     }
-    try Self.sync(directory: directory)
+    let path = series.path(record.file)
+    var surplus = OutputSurplus(pending: pending)
+    let size = OutputChange.Facts.of(path)?.size ?? 0
+    if size > record.length, isFile(path) { try surplus.read(path, from: record.length) }
+    for number in following { try surplus.read(series.path(number), from: 0) }
+    if !surplus.isExplained {
+      return (
+        "the journal went back in time, or somebody else wrote into its files: " + surplus.description,
+        "nothing was changed. If the journal was restored from an old copy, or came without its -wal, put the newest "
+          + "one back, or give --output a new directory; \(goOn)"
+      )
+    }
+    // The next file exists where the agent itself noticed it, and was killed before the journal knew.
+    if size < record.length && following.isEmpty {
+      return (
+        "\(path) has \(size) bytes, but the journal has committed \(record.length) of it",
+        "put the file back, or give --output a new directory and a new journal; \(goOn)"
+      )
+    }
+    if record.length > 0, size >= record.length, isFile(path), try byte(path, record.length - 1) != 0x0A {
+      return (
+        "\(path) is not the file that the journal wrote: no line ends at byte \(record.length), where the journal's "
+          + "last document ends", "put the right file back; \(goOn)"
+      )
+    }
+    return nil
   }
 
   mutating func write(_ bytes: inout [UInt8], _ checkpoint: Checkpoint) throws(CaptureFailure) -> Committed? {
     // A checkpoint may have no documents.
     if bytes.isEmpty { return Committed(through: checkpoint.through, output: record) }
+    try look()
     let time = now()
     if rotation.isDue(record.length, startedAt: record.startedAt, now: time, adding: bytes.count) { try begin() }
+    var attempt = 1
+    while let change = try append(bytes) {
+      if case .lengthened(let size) = change {
+        // The batch stands in it, and nothing says where.
+        warn("\(descriptor.name) \(change.description(record.length + Int64(bytes.count)))")
+        record.length = size - Int64(bytes.count)
+        break
+      }
+      guard attempt < Self.attempts else {
+        throw CaptureFailure(
+          cause: "output", description: "\(descriptor.name) \(change.description(record.length)), again and again",
+          needsUser: true)
+      }
+      attempt += 1
+      takeBack(bytes.count)
+      try begin(after: change)
+    }
+    if record.length == 0 { record.startedAt = time }
+    record.length += Int64(bytes.count)
+    return Committed(through: checkpoint.through, output: record)
+  }
+
+  /// Writes and syncs; tells what somebody did to the file by then.
+  private func append(_ bytes: [UInt8]) throws(CaptureFailure) -> OutputChange? {
     do throws(CaptureFailure) {
       try descriptor.write(bytes)
       guard fdatasync(descriptor.descriptor) == 0 else { throw Self.failure("syncing \(descriptor.name)", errno) }
@@ -76,48 +167,97 @@ struct FileSink: DocumentSink {
       if error.isFullDisk { try cut() }
       throw error
     }
-    if record.length == 0 { record.startedAt = time }
-    record.length += Int64(bytes.count)
-    return Committed(through: checkpoint.through, output: record)
+    return try change(expected: record.length + Int64(bytes.count))
+  }
+
+  private func change(expected: Int64) throws(CaptureFailure) -> OutputChange? {
+    guard let open = OutputChange.Facts.of(descriptor.descriptor) else {
+      throw Self.failure("looking at \(descriptor.name)", errno)
+    }
+    return OutputChange.find(open: open, named: OutputChange.Facts.of(descriptor.name), expected: expected)
+  }
+
+  /// Takes a batch, which is not committed, out of a file that goes its own way, so that it is nowhere twice. Where it
+  /// cannot be found at the end any more, it stays.
+  private func takeBack(_ count: Int) {
+    guard let open = OutputChange.Facts.of(descriptor.descriptor), open.links > 0 else { return }
+    if open.size == record.length + Int64(count) || open.size == count {
+      ftruncate(descriptor.descriptor, Int(open.size) - count)
+    }
   }
 
   var secondsUntilRest: Double? {
-    rotation.secondsLeft(record.length, startedAt: record.startedAt, now: now()).map { max($0, 0) }
+    let left = rotation.secondsLeft(record.length, startedAt: record.startedAt, now: now()).map { max($0, 0) }
+    return min(left ?? Self.lookSeconds, Self.lookSeconds)
   }
 
-  /// Completes a file that has come of age although nothing follows, so that whoever takes complete files gets it.
+  /// Completes a file that has come of age although nothing follows, so that whoever takes complete files gets it, and
+  /// leaves one that was taken away.
   mutating func rest() throws(CaptureFailure) -> OutputRecord? {
+    if try look() { return record }
     guard rotation.isDue(record.length, startedAt: record.startedAt, now: now(), adding: 0) else { return nil }
     try begin()
     return record
   }
 
-  /// Begins the next file.
-  private mutating func begin() throws(CaptureFailure) {
-    let following = try Self.open(Self.path(directory, stem, record.file + 1))
-    try Self.sync(directory: directory)
+  /// Begins the next file where that is asked for, or the file is not what it was.
+  @discardableResult
+  private mutating func look() throws(CaptureFailure) -> Bool {
+    let isAsked = nextFile.isPending
+    let change = try change(expected: record.length)
+    if change != nil || isAsked && record.length > 0 { try begin(after: change) }
+    if isAsked { nextFile.honoured() }
+    return change != nil || isAsked
+  }
+
+  /// Begins the next file, after the last one that exists.
+  private mutating func begin(after change: OutputChange? = nil) throws(CaptureFailure) {
+    let number = (try series.numbers(after: record.file).last ?? record.file) + 1
+    let path = series.path(number)
+    let following = try Self.open(path, isNew: true)
+    do throws(CaptureFailure) { try Self.sync(directory: series.directory) } catch {
+      close(following.descriptor)
+      try Self.remove(path)
+      throw error
+    }
+    if let change { warn("\(descriptor.name) \(change.description(record.length)); documents go on in \(path)") }
     close(descriptor.descriptor)
     descriptor = following
-    record = OutputRecord(file: record.file + 1, length: 0, startedAt: 0)
-    try cut()
+    record = OutputRecord(file: number, length: 0, startedAt: 0)
   }
 
   /// Cuts the file back to what counts as written.
   private func cut() throws(CaptureFailure) {
-    let (file, length) = (descriptor.descriptor, Int(record.length))
-    guard ftruncate(file, length) == 0, lseek(file, length, Int32(SEEK_SET)) == length, fsync(file) == 0 else {
-      throw Self.failure("cutting \(descriptor.name) back to \(length) bytes", errno)
+    guard ftruncate(descriptor.descriptor, Int(record.length)) == 0, fsync(descriptor.descriptor) == 0 else {
+      throw Self.failure("cutting \(descriptor.name) back to \(record.length) bytes", errno)
     }
   }
 
-  private static func path(_ directory: String, _ stem: String, _ number: Int64) -> String {
-    let digits = String(number)
-    let zeros = String(repeating: "0", count: max(0, 6 - digits.count))
-    return "\(directory)/\(stem)-\(zeros)\(digits).jsonl"
+  private static func isFile(_ path: String) -> Bool {
+    var status = stat()
+    return unsafe lstat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
   }
 
-  private static func open(_ path: String) throws(CaptureFailure) -> OutputDescriptor {
-    let file = unsafe Glibc.open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o640)
+  private static func byte(_ path: String, _ offset: Int64) throws(CaptureFailure) -> UInt8 {
+    let file = unsafe Glibc.open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW)
+    guard file >= 0 else { throw failure("opening \(path)", errno) }
+    defer { close(file) }
+    var byte: UInt8 = 0
+    guard unsafe pread(file, &byte, 1, Int(offset)) == 1 else { throw failure("reading \(path)", errno) }
+    return byte
+  }
+
+  private static func remove(_ path: String) throws(CaptureFailure) {
+    if unsafe unlink(path) != 0, errno != ENOENT {
+      throw failure("removing \(path), which the journal does not know yet,", errno)
+    }
+  }
+
+  /// - Parameter isNew: There must be no such file.
+  private static func open(_ path: String, isNew: Bool) throws(CaptureFailure) -> OutputDescriptor {
+    // Appending: after a cut by somebody else no hole comes before what is written.
+    let flags = O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | (isNew ? O_EXCL : 0)
+    let file = unsafe Glibc.open(path, flags, 0o640)
     guard file >= 0 else { throw failure("opening \(path)", errno) }
     return OutputDescriptor(descriptor: file, name: path, isFile: true)
   }

@@ -1,0 +1,159 @@
+import Foundation
+import Support
+import Testing
+
+/// What people and programs do to the files of `source-amqp run`, and to its journal.
+@Suite(.serialized) struct OutputHandsTests {
+  private func lines(_ path: String) -> [String] {
+    String(decoding: FileManager.default.contents(atPath: path) ?? Data(), as: UTF8.self).split(separator: "\n").map(
+      String.init)
+  }
+
+  /// Waits until the file has `count` lines.
+  private func wait(for count: Int, in path: String, _ agent: Command) throws {
+    let clock = ContinuousClock()
+    let deadline = clock.now + generousLimit
+    while lines(path).count < count {
+      guard clock.now < deadline, agent.written.ended < 2 else {
+        throw SupportError("\(path) has \(lines(path).count) lines: \(agent.written.log.suffix(5))")
+      }
+      _ = try run("/bin/true", [])
+    }
+  }
+
+  private func ids(_ lines: [String]) throws -> [String] {
+    try lines.map { try JSON(parsing: $0)[path: "properties", "message_id"]?.string ?? "" }
+  }
+
+  @Test(arguments: [nil, "20k"] as [String?])
+  func `a journal that is older than its files is refused with the range, and nothing is taken back`(size: String?)
+    throws
+  {
+    let bench = try Bench()
+    let directory = try temporaryDirectory()
+    let config = try RunTests.configuration(bench, ["consumer": ["exclusive": true]], in: directory)
+    let output = directory + "/out"
+    let command = ["run", config, "--output", output] + (size.map { ["--rotate-size", $0] } ?? [])
+    func capture(_ count: Int, from start: Int) throws {
+      try bench.publisher.publishMany(count, .simple(bytes: 200), start: start, routingKey: bench.queue)
+      let agent = try Command(command)
+      try bench.broker.waitForDepth(bench.queue, ready: 0, unacknowledged: 0)
+      agent.child.signal(SIGTERM)
+      #expect(try agent.end().exit == .exited(0))
+    }
+    func journal() throws -> [String] {
+      try FileManager.default.contentsOfDirectory(atPath: output).filter {
+        $0.hasPrefix("journal.db") && !$0.hasSuffix("lock")
+      }
+    }
+    func content() throws -> [String: [String]] {
+      let names = try FileManager.default.contentsOfDirectory(atPath: output).filter { $0.hasSuffix(".jsonl") }
+      return Dictionary(uniqueKeysWithValues: names.map { ($0, lines(output + "/" + $0)) })
+    }
+    try capture(100, from: 1)
+    let copy = directory + "/copy"
+    try FileManager.default.createDirectory(atPath: copy, withIntermediateDirectories: false)
+    for name in try journal() {
+      try FileManager.default.copyItem(atPath: "\(output)/\(name)", toPath: "\(copy)/\(name)")
+    }
+    try capture(100, from: 101)
+    for name in try journal() { try FileManager.default.removeItem(atPath: "\(output)/\(name)") }
+    for name in try FileManager.default.contentsOfDirectory(atPath: copy) {
+      try FileManager.default.copyItem(atPath: "\(copy)/\(name)", toPath: "\(output)/\(name)")
+    }
+    let before = try content()
+    #expect(before.values.map(\.count).reduce(0, +) == 200)
+
+    let refused = try Command(command).end()
+    #expect(refused.exit == .exited(1))
+    let cause = logMessage(refused.output.log.last ?? "") ?? ""
+    #expect(cause.contains("went back in time") && cause.contains("100 documents, sequence 1 of session"), "\(cause)")
+    #expect(try content() == before)
+
+    try bench.publisher.publishMany(1, .simple(bytes: 200), start: 201, routingKey: bench.queue)
+    let agent = try Command(command + ["--continue-output"])
+    try bench.broker.waitForDepth(bench.queue, ready: 0, unacknowledged: 0)
+    agent.child.signal(SIGTERM)
+    #expect(try agent.end().exit == .exited(0))
+    let after = try content()
+    #expect(after.merging(before) { $1 } == after)
+    #expect(after.count == before.count + 1)
+    #expect(Set(try ids(after.values.flatMap { $0 })) == Set((1...201).map { Publisher.messageID($0) }))
+    try bench.publisher.delete(bench.queue)
+  }
+
+  @Test(arguments: ["move", "delete", "copytruncate"])
+  func `a file that is taken from under the agent is noticed before the next commit, and nothing is lost`(hand: String)
+    throws
+  {
+    let bench = try Bench()
+    let directory = try temporaryDirectory()
+    let config = try RunTests.configuration(bench, in: directory)
+    let files = (1...2).map { directory + "/\(bench.queue)-00000\($0).jsonl" }
+    let agent = try Command(["run", config, "--output", directory])
+    try bench.publisher.publishMany(100, .simple(bytes: 200), start: 1, routingKey: bench.queue)
+    try wait(for: 100, in: files[0], agent)
+    let taken = directory + "/taken"
+    if hand == "move" {
+      try FileManager.default.moveItem(atPath: files[0], toPath: taken)
+    } else {
+      try FileManager.default.copyItem(atPath: files[0], toPath: taken)
+      if hand == "delete" { try FileManager.default.removeItem(atPath: files[0]) }
+      if hand == "copytruncate" { #expect(unsafe truncate(files[0], 0) == 0) }
+    }
+    try bench.publisher.publishMany(100, .simple(bytes: 200), start: 101, routingKey: bench.queue)
+    try wait(for: 100, in: files[1], agent)
+    agent.child.signal(SIGTERM)
+    let (output, exit) = try agent.end()
+    #expect(exit == .exited(0))
+    // A batch that was not committed yet when the file was copied is written again, so a copy may hold it as well.
+    let found = try ids(lines(taken) + lines(files[1]))
+    let expected = (1...200).map { Publisher.messageID($0) }
+    if hand == "move" { #expect(found == expected) } else { #expect(Set(found) == Set(expected)) }
+    #expect(lines(files[0]).isEmpty)
+    let word = ["move": "was moved away", "delete": "was deleted", "copytruncate": "was cut from"][hand]!
+    #expect(output.log.contains { $0.contains(word) && $0.contains("\"warn\"") }, "\(output.log.suffix(5))")
+    try bench.publisher.delete(bench.queue)
+  }
+
+  @Test func `two agents with journals of their own cannot write one series, and a killed one leaves no lock`() throws {
+    let bench = try Bench()
+    let directory = try temporaryDirectory()
+    let config = try RunTests.configuration(bench, in: directory)
+    let other = try temporaryDirectory()
+    let second = try RunTests.configuration(bench, ["journal": ["path": .string(other + "/own.db")]], in: other)
+    let agent = try Command(["run", config, "--output", directory])
+    try agent.wait("the consumer") { $0.log.contains { $0.contains("Capture started") } }
+    let refused = try Command(["run", second, "--output", directory]).end()
+    #expect(refused.exit == .exited(1))
+    let cause = logMessage(refused.output.log.last ?? "") ?? ""
+    #expect(cause.contains("are written by pid ") && cause.contains("--output"), "\(cause)")
+    try agent.child.kill()
+    let again = try Command(["run", second, "--output", directory])
+    try again.wait("the consumer") { $0.log.contains { $0.contains("Capture started") } }
+    again.child.signal(SIGTERM)
+    #expect(try again.end().exit == .exited(0))
+    try bench.publisher.delete(bench.queue)
+  }
+
+  @Test func `a queue with the longest name has files`() throws {
+    let bench = try Bench()
+    let directory = try temporaryDirectory()
+    let name = bench.queue + String(repeating: "q", count: 255 - bench.queue.utf8.count)
+    let path = directory + "/capture.yaml"
+    let config = bench.broker.configuration(queue: name)
+    try config.text.write(toFile: path, atomically: true, encoding: .utf8)
+    try bench.publisher.declare(name)
+    try bench.publisher.publish("x", routingKey: name)
+    #expect(try Command(["check", path]).end().exit == .exited(0))
+    let agent = try Command(["run", path, "--output", directory])
+    try bench.broker.waitForDepth(name, ready: 0, unacknowledged: 0)
+    agent.child.signal(SIGTERM)
+    #expect(try agent.end().exit == .exited(0))
+    let files = try FileManager.default.contentsOfDirectory(atPath: directory).filter { $0.hasSuffix(".jsonl") }
+    #expect(files.map(\.utf8.count) == [255])
+    #expect(files.flatMap { lines(directory + "/" + $0) }.count == 1)
+    try bench.publisher.delete(name)
+    try bench.publisher.delete(bench.queue)
+  }
+}
