@@ -58,36 +58,7 @@ public final class Connection {
 
   static let channel: UInt16 = 1
 
-  /// Connects to the first node that answers, authenticates and opens the virtual host and a channel, all within
-  /// ``ConnectionSettings/timeout``. A node that fails on the way is followed by the others.
-  ///
-  /// - Throws: What the only node failed with, or `.everyNode`.
-  public static func open(_ settings: ConnectionSettings) throws(AMQPError) -> Connection {
-    let deadline = SystemClock.now() + settings.timeout.inSeconds
-    var walk = NodeWalk(settings.nodes)
-    let (candidates, unknown) = Resolver.candidates(for: settings.nodes, deadline: deadline)
-    for (index, error) in unknown { _ = walk.failed(index, error) }
-    while !walk.left.isEmpty {
-      let dialer = Dialer(candidates: candidates.filter { walk.left.contains($0.index) })
-      switch dialer.dial(deadline: deadline) {
-      case .failure(let failure):
-        for (index, text) in failure.texts {
-          let operation = "connecting to \(settings.nodes[index].text)"
-          _ = walk.failed(index, AMQPError(.notConnected(text: text), during: operation))
-        }
-      case .success(let dialled):
-        do throws(AMQPError) {
-          let share = walk.share(until: deadline, at: SystemClock.now())
-          return try Connection(settings, over: dialled.socket, to: settings.nodes[dialled.index], deadline: share)
-        } catch {
-          guard walk.failed(dialled.index, error) else { throw walk.error }
-        }
-      }
-    }
-    throw walk.error
-  }
-
-  private convenience init(
+  convenience init(
     _ settings: ConnectionSettings, over socket: Socket, to node: BrokerNode, deadline: Double
   ) throws(AMQPError) {
     let stream = try Self.stream(over: socket, settings, node, deadline: deadline)

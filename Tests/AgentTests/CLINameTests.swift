@@ -21,7 +21,9 @@ struct CLINameTests {
     #expect(OutputSeries.stem(long) == long)
     let names =
       (243...255).map { String(repeating: "q", count: $0) } + (120...127).map { String(repeating: "ü", count: $0) }
-      + (60...63).map { "a" + String(repeating: "😀", count: $0) } + ["../x", "_./x", "_._x", "a/b", "a_b", ".", "_", "/"]
+      + (60...63).map { "a" + String(repeating: "😀", count: $0) } + [
+        "../x", "_./x", "_._x", "a/b", "a_b", ".", "_", "/",
+      ]
     let stems = names.map(OutputSeries.stem)
     #expect(Set(stems).count == names.count)
     for stem in stems {
@@ -29,11 +31,12 @@ struct CLINameTests {
     }
   }
 
-  @Test(arguments: [
-    ("o-000001.jsonl", 1), ("o-1234567.jsonl", 1_234_567), ("o-0123456.jsonl", nil), ("o-12345.jsonl", nil),
-    ("o-000001-000002.jsonl", nil), ("o-000001.jsonl.gz", nil), ("p-000001.jsonl", nil),
-    ("o-99999999999999999999.jsonl", nil), ("o-", nil),
-  ] as [(String, Int64?)])
+  @Test(
+    arguments: [
+      ("o-000001.jsonl", 1), ("o-1234567.jsonl", 1_234_567), ("o-0123456.jsonl", nil), ("o-12345.jsonl", nil),
+      ("o-000001-000002.jsonl", nil), ("o-000001.jsonl.gz", nil), ("p-000001.jsonl", nil),
+      ("o-99999999999999999999.jsonl", nil), ("o-", nil),
+    ] as [(String, Int64?)])
   func `only whole names belong to a series`(name: String, number: Int64?) {
     #expect(OutputSeries(directory: ".", stem: "o").number(of: Array(name.utf8)) == number)
   }

@@ -72,7 +72,8 @@ struct RunCommand: ParsableCommand {
     let log = Process.log
     let running = Monitor<Capture?>(nil)
     let nextFile = NextFileRequest()
-    Process.onStopSignal(hangup: { nextFile.request() }) {
+    let hangup: @Sendable () -> Void = { nextFile.request() }
+    Process.onStopSignal(hangup: hangup) {
       guard let capture = running.read({ $0 }) else { _exit(0) }
       capture.requestStop()
     }

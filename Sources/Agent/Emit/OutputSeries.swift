@@ -43,7 +43,8 @@ struct OutputSeries: Equatable, Sendable {
     guard name.starts(with: begin), name.count >= begin.count + 6 + end.count, name.suffix(end.count).elementsEqual(end)
     else { return nil }
     let digits = name[begin.count..<name.count - end.count]
-    guard digits.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }), digits.count == 6 || digits.first != 48
+    guard digits.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }),
+      digits.count == 6 || digits.first != 48
     else { return nil }
     return Int64(String(decoding: digits, as: UTF8.self))
   }

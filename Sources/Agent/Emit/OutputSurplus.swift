@@ -174,7 +174,8 @@ final class PendingDocuments {
     for row in rows {
       let consumer = try consumers[row.consumer] ?? reader.consumer(row.consumer)
       consumers[row.consumer] = consumer
-      keys.append(DocumentKey(sessionID: consumer.sessionID, sequence: row.position.rawValue - consumer.sessionBase.rawValue))
+      keys.append(
+        DocumentKey(sessionID: consumer.sessionID, sequence: row.position.rawValue - consumer.sessionBase.rawValue))
     }
     position = last.position
     return true
