@@ -31,7 +31,7 @@ import Testing
   {
     let bench = try Bench()
     let directory = try temporaryDirectory()
-    let config = try RunTests.configuration(bench, ["consumer": ["exclusive": true]], in: directory)
+    let config = try RunTests.configuration(bench, in: directory)
     let output = directory + "/out"
     let command = ["run", config, "--output", output] + (size.map { ["--rotate-size", $0] } ?? [])
     func capture(_ count: Int, from start: Int) throws {
