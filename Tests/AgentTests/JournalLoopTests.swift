@@ -118,7 +118,7 @@ struct JournalLoopTests {
         _ = try tx.prune(limit: rows)
       }
       var batch = DeliveryBatch()
-      var assembler = DeliveryAssembler()
+      var assembler = DeliveryAssembler(consumer: "")
       try assembler.deliver(([0] + [0, 0, 0, 0, 0, 0, 0, 1] + [0, 0, 0] as [UInt8]).span, into: &batch)
       try assembler.header(
         ([0, 60, 0, 0] + Array(repeating: 0, count: 8) + [0, 0] as [UInt8]).span, at: 0, into: &batch)
