@@ -25,6 +25,12 @@ static inline int csqlite_execute(sqlite3 *db, const char *sql, int *number) {
   return code;
 }
 
+/// Binds a copy of `count` bytes, as TEXT in UTF-8 or as BLOB. Swift does not import `SQLITE_TRANSIENT`, it is a cast.
+static inline int csqlite_bind_copy(sqlite3_stmt *statement, int index, const void *bytes, sqlite3_uint64 count, int text) {
+  return text ? sqlite3_bind_text64(statement, index, bytes, count, SQLITE_TRANSIENT, SQLITE_UTF8)
+              : sqlite3_bind_blob64(statement, index, bytes, count, SQLITE_TRANSIENT);
+}
+
 /// `sqlite3_wal_checkpoint_v2` of the main database, and errno as in `csqlite_step`.
 static inline int csqlite_checkpoint(sqlite3 *db, int mode, int *frames, int *copied, int *number) {
   errno = 0;

@@ -17,7 +17,7 @@ struct DamageMark: Equatable {
   /// The mark beside `file`; nil where there is none.
   init?(readingFor file: String) throws(JournalError) {
     guard try File.find(Self.path(file)) != .nothing else { return nil }
-    let bytes = try File.head(Self.path(file), count: 16_384)
+    let bytes = try File.head(Self.path(file), count: 16_384) ?? []
     let lines = String(decoding: bytes, as: UTF8.self).split(separator: "\n", omittingEmptySubsequences: false)
     reason = lines.first.map(String.init) ?? ""
     setAside = lines.count > 1 && !lines[1].isEmpty ? String(lines[1]) : nil

@@ -12,6 +12,8 @@ internal import Glibc
   let path: String
   private var handle: OpaquePointer?
   private var statements: [OpaquePointer] = unsafe []
+  /// Keeps everybody else here from the file.
+  private var entry: OpenDatabases.Entry?
   /// Frames in the WAL after the last commit; written by the hook that SQLite calls on the committing thread.
   private let frames: UnsafeMutablePointer<Int>
 
@@ -22,6 +24,7 @@ internal import Glibc
   init(path: String, readOnly: Bool) throws(JournalError) {
     _ = Self.uncounted
     self.path = path
+    entry = OpenDatabases.Entry(path)
     unsafe frames = .allocate(capacity: 1)
     unsafe frames.initialize(to: 0)
     var opened: OpaquePointer?
@@ -56,6 +59,7 @@ internal import Glibc
     let code = unsafe sqlite3_close(handle)
     guard code == SQLITE_OK else { throw error(code, "close") }
     unsafe handle = nil
+    entry = nil
   }
 
   private func finalizeStatements() {

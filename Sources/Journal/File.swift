@@ -15,22 +15,44 @@ enum File {
     return status.st_mode & S_IFMT == S_IFREG ? .regular : .other
   }
 
+  /// Lends a descriptor to `body`: the one way to open a file here, since closing one that SQLite has open too would drop
+  /// its locks (``OpenDatabases``).
+  ///
+  /// - Returns: Nil where SQLite has it open in this process.
+  private static func lend<R>(
+    _ path: String, _ flags: Int32, _ operation: String, _ body: (Int32) throws(JournalError) -> R
+  ) throws(JournalError) -> R? {
+    try OpenDatabases.whileClosed(path) { () throws(JournalError) in
+      let descriptor = unsafe open(path, flags | O_CLOEXEC, 0o600)
+      guard descriptor >= 0 else { throw .system(errno, operation, path) }
+      defer { Glibc.close(descriptor) }
+      return try body(descriptor)
+    }
+  }
+
+  /// The same for a file that is no open database.
+  private static func with(
+    _ path: String, _ flags: Int32, _ operation: String, _ body: (Int32) throws(JournalError) -> Void
+  ) throws(JournalError) {
+    let done: Void? = try lend(path, flags, operation, body)
+    guard done != nil else {
+      throw JournalError(kind: .invalid("SQLite has it open in this process"), operation: operation, object: path)
+    }
+  }
+
   /// Makes an empty file of mode 0600; an existing one, or a symbolic link, is an error.
   static func create(_ path: String) throws(JournalError) {
-    let descriptor = unsafe open(path, O_CREAT | O_EXCL | O_NOFOLLOW | O_RDWR | O_CLOEXEC, 0o600)
-    guard descriptor >= 0 else { throw .system(errno, "create", path) }
-    Glibc.close(descriptor)
+    try with(path, O_CREAT | O_EXCL | O_NOFOLLOW | O_RDWR, "create") { _ in }
   }
 
   /// Makes a file of mode 0600 with `content`, synced; an existing one, or a symbolic link, is an error.
   static func create(_ path: String, content: [UInt8]) throws(JournalError) {
     try create(path)
-    let descriptor = unsafe open(path, O_WRONLY | O_NOFOLLOW | O_CLOEXEC)
-    guard descriptor >= 0 else { throw .system(errno, "open", path) }
-    defer { Glibc.close(descriptor) }
-    let written = unsafe content.withUnsafeBytes { unsafe pwrite(descriptor, $0.baseAddress, $0.count, 0) }
-    guard written == content.count else { throw .system(written < 0 ? errno : ENOSPC, "write", path) }
-    guard fsync(descriptor) == 0 else { throw .system(errno, "sync", path) }
+    try with(path, O_WRONLY | O_NOFOLLOW, "open") { (descriptor) throws(JournalError) in
+      let written = unsafe content.withUnsafeBytes { unsafe pwrite(descriptor, $0.baseAddress, $0.count, 0) }
+      guard written == content.count else { throw .system(written < 0 ? errno : ENOSPC, "write", path) }
+      guard fsync(descriptor) == 0 else { throw .system(errno, "sync", path) }
+    }
   }
 
   /// Gives a file another name, and takes that name from whatever had it.
@@ -40,21 +62,19 @@ enum File {
 
   /// Syncs a file or a directory: a new name is durable only after its directory was synced.
   static func sync(_ path: String) throws(JournalError) {
-    let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC)
-    guard descriptor >= 0 else { throw .system(errno, "open for sync", path) }
-    defer { Glibc.close(descriptor) }
-    guard fsync(descriptor) == 0 else { throw .system(errno, "sync", path) }
+    try with(path, O_RDONLY, "open for sync") { (descriptor) throws(JournalError) in
+      guard fsync(descriptor) == 0 else { throw .system(errno, "sync", path) }
+    }
   }
 
-  /// The first bytes of a file, at most `count`.
-  static func head(_ path: String, count: Int) throws(JournalError) -> [UInt8] {
-    let descriptor = unsafe open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC)
-    guard descriptor >= 0 else { throw .system(errno, "open", path) }
-    defer { Glibc.close(descriptor) }
-    var bytes = [UInt8](repeating: 0, count: count)
-    let got = unsafe bytes.withUnsafeMutableBytes { unsafe pread(descriptor, $0.baseAddress, $0.count, 0) }
-    guard got >= 0 else { throw .system(errno, "read", path) }
-    return Array(bytes.prefix(got))
+  /// The first bytes of a file, at most `count`; nil where SQLite has it open in this process.
+  static func head(_ path: String, count: Int) throws(JournalError) -> [UInt8]? {
+    try lend(path, O_RDONLY | O_NOFOLLOW, "open") { (descriptor) throws(JournalError) in
+      var bytes = [UInt8](repeating: 0, count: count)
+      let got = unsafe bytes.withUnsafeMutableBytes { unsafe pread(descriptor, $0.baseAddress, $0.count, 0) }
+      guard got >= 0 else { throw .system(errno, "read", path) }
+      return Array(bytes.prefix(got))
+    }
   }
 
   /// Removes a name; that there is none is not an error.

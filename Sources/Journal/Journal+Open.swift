@@ -68,7 +68,10 @@ extension Journal {
       identifier: try database.text("SELECT identifier FROM journal", "read the identifier"), epoch: epoch,
       counters: try Counters(reading: database), lock: lock, temporaryDirectory: temporaryDirectory)
     // The epoch's commit may have made the WAL; SQLite ignores a failure to sync its name.
-    if settings.durability == .full { try File.sync(directory) }
+    if settings.durability == .full {
+      try File.sync(directory)
+      journal.files = try JournalFiles(at: file)
+    }
     try database.configure(SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)
     return journal
   }
@@ -122,9 +125,10 @@ extension Journal {
   }
 
   /// Looks at the file's first bytes without SQLite, which might change what it opens: recover or checkpoint the
-  /// WAL of somebody else's database.
+  /// WAL of somebody else's database. To be called before the first connection of this process (``OpenDatabases``).
   static func checkHeader(_ file: String, _ schema: Schema) throws(JournalError) {
-    let head = try File.head(file, count: 100)
+    // Whoever has opened it has looked at its header.
+    guard let head = try File.head(file, count: 100) else { return }
     func number(_ offset: Int) -> Int64 { head[offset..<offset + 4].reduce(0) { $0 << 8 | Int64($1) } }
     func refuse(_ text: String) -> JournalError {
       JournalError(kind: .notAJournal(text), operation: "open", object: file)

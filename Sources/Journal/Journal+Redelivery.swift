@@ -54,14 +54,15 @@ extension Journal {
     var groups: [[UInt8]] = []
     var expected = durable.last
     var count = 0
-    try database.with("SELECT last, digests FROM digest ORDER BY last DESC", "read the digests") {
+    try database.with("SELECT last, digests, begins_line FROM digest ORDER BY last DESC", "read the digests") {
       (statement) throws(JournalError) in
       while count < limit, try statement.step() {
-        let digests = unsafe Array(statement.bytes(1))
+        let digests = statement.array(1)
         guard statement.integer(0) == expected, digests.count % Self.digestBytes == 0 else { break }
         groups.append(digests)
         count += digests.count / Self.digestBytes
         expected -= Int64(digests.count / Self.digestBytes)
+        if statement.integer(2) != 0 { break }
       }
       statement.reset()
     }
@@ -80,15 +81,13 @@ extension WriteTransaction {
           "position \(record.releasable) is beyond the last, \(journal.working.last)", "set releasable")
       }
       let statement = journal.statements.setRedelivery
-      unsafe try Array(record.queue.utf8).withBytes { bytes throws(JournalError) in
-        unsafe try statement.bind(1, text: bytes)
-        try statement.bind(2, record.releasable.rawValue)
-        try statement.bind(3, Int64(record.prefetch))
-        if let priority = record.priority { try statement.bind(4, Int64(priority)) } else { try statement.bindNull(4) }
-        try statement.bind(5, record.prioritySince.rawValue)
-        if let offset = record.streamOffset { try statement.bind(6, offset) } else { try statement.bindNull(6) }
-        try statement.run()
-      }
+      try statement.bind(1, copying: record.queue)
+      try statement.bind(2, record.releasable.rawValue)
+      try statement.bind(3, Int64(record.prefetch))
+      if let priority = record.priority { try statement.bind(4, Int64(priority)) } else { try statement.bindNull(4) }
+      try statement.bind(5, record.prioritySince.rawValue)
+      if let offset = record.streamOffset { try statement.bind(6, offset) } else { try statement.bindNull(6) }
+      try statement.run()
     }
   }
 
@@ -97,19 +96,22 @@ extension WriteTransaction {
   ///
   /// - Parameters:
   ///   - digests: 16 bytes a message, oldest first, at least one; the last is of the last position.
+  ///   - through: The position that the last one is of instead, where more follow in the same transaction.
   ///   - priority: The last message's priority, and `since` the first position from which on all had it.
+  ///   - beginsLine: What was captured before the first of them does not stand in front of it in the queue:
+  ///     ``Journal/newestDigests(limit:)`` ends there.
   public borrowing func appendDigests(
-    _ digests: [UInt8], priority: UInt8?, since: Position, window: Int
+    _ digests: [UInt8], through: Position? = nil, priority: UInt8?, since: Position, beginsLine: Bool = false,
+    window: Int
   ) throws(JournalError) {
     try noting { () throws(JournalError) in
       let insert = journal.statements.appendDigests
-      unsafe try digests.withBytes { bytes throws(JournalError) in
-        try insert.bind(1, journal.working.last)
-        unsafe try insert.bind(2, blob: bytes)
-        if let priority { try insert.bind(3, Int64(priority)) } else { try insert.bindNull(3) }
-        try insert.bind(4, since.rawValue)
-        try insert.run()
-      }
+      try insert.bind(1, through?.rawValue ?? journal.working.last)
+      try insert.bind(2, copying: digests)
+      if let priority { try insert.bind(3, Int64(priority)) } else { try insert.bindNull(3) }
+      try insert.bind(4, since.rawValue)
+      try insert.bind(5, beginsLine ? 1 : 0)
+      try insert.run()
       // It touches a page at the other end of the table, which is not worth it for a few digests.
       guard journal.working.last - journal.digestsPruned >= Int64(window / 16) else { return }
       let prune = journal.statements.pruneDigests
@@ -130,6 +132,8 @@ public struct DigestGroup: Equatable, Sendable {
   public var priority: UInt8?
   /// From here on, all messages up to ``last`` had that priority.
   public var prioritySince: Position
+  /// A line begins with the oldest of them: digests of earlier messages say nothing about what comes in front of it.
+  public var beginsLine: Bool
 }
 
 extension JournalReader {
@@ -137,15 +141,16 @@ extension JournalReader {
   public func digestGroups(after position: Position, through: Position) throws(JournalError) -> [DigestGroup] {
     var groups: [DigestGroup] = []
     try database.with(
-      "SELECT last, digests, priority, priority_since FROM digest WHERE last > ?1 ORDER BY last", "read the digests"
+      "SELECT last, digests, priority, priority_since, begins_line FROM digest WHERE last > ?1 ORDER BY last",
+      "read the digests"
     ) { (statement) throws(JournalError) in
       try statement.bind(1, position.rawValue)
       while groups.isEmpty || groups[groups.count - 1].last < through, try statement.step() {
         groups.append(
           DigestGroup(
-            last: Position(rawValue: statement.integer(0)), digests: unsafe Array(statement.bytes(1)),
+            last: Position(rawValue: statement.integer(0)), digests: statement.array(1),
             priority: statement.isNull(2) ? nil : UInt8(clamping: statement.integer(2)),
-            prioritySince: Position(rawValue: statement.integer(3))))
+            prioritySince: Position(rawValue: statement.integer(3)), beginsLine: statement.integer(4) != 0))
       }
       statement.reset()
     }

@@ -119,7 +119,8 @@ struct Salvager {
     _ = try copyTable("gap", "first, last", 2, to: target)
     let redelivery = "one, queue, releasable, prefetch, priority, priority_since, stream_offset"
     var isAnchored = try copyTable("redelivery", redelivery, 7, to: target)
-    isAnchored = try copyTable("digest", "last, digests, priority, priority_since", 4, to: target) && isAnchored
+    isAnchored =
+      try copyTable("digest", "last, digests, priority, priority_since, begins_line", 5, to: target) && isAnchored
     try target.with("SELECT c.id FROM consumer c JOIN session s ON s.number = c.session", "read the consumers") {
       (rows) throws(JournalError) in while try rows.step() { consumers.insert(rows.integer(0)) }
     }
@@ -288,9 +289,9 @@ struct Salvager {
 
   /// Whether a row's values fit together: SQLite has no checksum over content.
   private static func isWhole(_ row: Statement) -> Bool {
-    guard row.integer(0) > 0, row.isText(9), Int64(unsafe row.bytes(11).count) == row.integer(5) else { return false }
+    guard row.integer(0) > 0, row.isText(9), Int64(row.bytes(11).count) == row.integer(5) else { return false }
     for column: Int32 in [7, 8, 9, 11] where row.isText(column) {
-      guard unsafe isPlainText(row.bytes(column)) else { return false }
+      guard isPlainText(row.bytes(column)) else { return false }
     }
     return true
   }

@@ -83,12 +83,10 @@ extension Journal {
     try checkUsable()
     let statement = statements.getOutput
     defer { statement.reset() }
-    return unsafe try Array(name.utf8).withBytes { bytes throws(JournalError) in
-      unsafe try statement.bind(1, text: bytes)
-      guard try statement.step() else { return nil }
-      return OutputRecord(
-        file: statement.integer(0), length: statement.integer(1), startedAt: statement.integer(2))
-    }
+    try statement.bind(1, copying: name)
+    guard try statement.step() else { return nil }
+    return OutputRecord(
+      file: statement.integer(0), length: statement.integer(1), startedAt: statement.integer(2))
   }
 
   private enum Value {
@@ -100,24 +98,15 @@ extension Journal {
   private func inserting(
     _ sql: String, _ values: [Value], _ operation: StaticString
   ) throws(JournalError) -> Int64? {
-    // Strings stay in this memory until the statement has run.
-    var texts: [UInt8] = []
-    for case .text(let text) in values { texts += text.utf8 }
-    return try database.with(sql, operation) { statement throws(JournalError) in
+    try database.with(sql, operation) { statement throws(JournalError) in
       var result: Int64?
-      unsafe try texts.withBytes { bytes throws(JournalError) in
-        var offset = 0
-        for (index, value) in values.enumerated() {
-          switch value {
-          case .integer(let number): try statement.bind(Int32(index + 1), number)
-          case .text(let text):
-            let end = offset + text.utf8.count
-            unsafe try statement.bind(Int32(index + 1), text: UnsafeRawBufferPointer(rebasing: bytes[offset..<end]))
-            offset = end
-          }
+      for (index, value) in values.enumerated() {
+        switch value {
+        case .integer(let number): try statement.bind(Int32(index + 1), number)
+        case .text(let text): try statement.bind(Int32(index + 1), copying: text)
         }
-        while try statement.step() { result = result ?? statement.integer(0) }
       }
+      while try statement.step() { result = result ?? statement.integer(0) }
       return result
     }
   }

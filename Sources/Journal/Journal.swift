@@ -28,9 +28,14 @@ internal import CSQLite
 /// there is everything that a returned `write` promised, and of a transaction cut short there is nothing. It may
 /// happen that a commit is there whose `write` never returned; nobody acknowledged on the strength of it.
 ///
+/// # Other hands
+/// Visitors may look, back up, checkpoint and vacuum through SQLite whenever they like: locks keep them from what would
+/// hurt, as long as this process keeps its own (see `OpenDatabases`). Where somebody moves, deletes or replaces a file of the
+/// journal, `write` throws `.moved` instead of returning (see `JournalFiles`).
+///
 /// # Errors
 /// `.full` and `.busy` leave everything as it was and may be retried. After any other failure of SQLite (first of all a
-/// failed sync, after which the kernel forgets the unwritten pages and the next sync succeeds) the object is spent:
+/// failed sync, after which the kernel forgets the unwritten pages and the next sync succeeds) and after `.moved` the object is spent:
 /// every further call throws the same error, and even closing does not touch the database file again.
 ///
 /// # Space
@@ -56,6 +61,8 @@ public final class Journal: @unchecked Sendable {
   let epoch: Int64
   let busyMilliseconds: Int32
   let lock: FileLock
+  /// What the names of its files are compared with; nil where no acknowledgement rests on them.
+  var files: JournalFiles?
   /// The private directory to remove at the end; nil for a lasting journal.
   let temporaryDirectory: String?
 
@@ -187,6 +194,8 @@ public final class Journal: @unchecked Sendable {
     durable = working
     (usedBytes, freeBytes) = after
     isWriting = false
+    // The commit is done, and may be in a file that nobody will find.
+    try checkFiles()
   }
 
   private func storeCounters() throws(JournalError) {
@@ -243,8 +252,12 @@ public final class Journal: @unchecked Sendable {
   /// Copies the WAL into the file, closes it and gives the lock back; a temporary journal is removed.
   ///
   /// Closing twice is legal. After a fatal error nothing is written any more.
+  ///
+  /// - Throws: `.moved` too; then a call that follows closes what is open, and leaves the files as they are.
   public func close() throws(JournalError) {
     if isWriting { throw invalid("inside of a transaction", "close") }
+    // SQLite removes the WAL by its name, which may be another journal's by now.
+    try checkFiles()
     let isFirst = !isClosed
     isClosed = true
     guard isFirst else { return }
@@ -253,7 +266,7 @@ public final class Journal: @unchecked Sendable {
     lock.release()
     removeTemporary()
   }
-  private var isClosed = false
+  private(set) var isClosed = false
 
   private func removeTemporary() {
     if let temporaryDirectory { File.removeJournal(in: temporaryDirectory) }

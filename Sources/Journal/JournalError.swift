@@ -41,6 +41,8 @@ public struct JournalError: Error, Sendable, Equatable, CustomStringConvertible 
     case locked(holder: String)
     /// Another writer opened the journal in spite of the lock; this one must stop.
     case fenced
+    /// A file of the open journal was moved, deleted or replaced. What that means for what it held is in the text.
+    case moved(String)
     /// The directory is on a file system on which SQLite's shared memory or locks cannot be relied on.
     case unsupportedFileSystem(String)
     case permission(String)
@@ -76,7 +78,8 @@ public struct JournalError: Error, Sendable, Equatable, CustomStringConvertible 
   var isFatal: Bool {
     switch kind {
     case .full, .busy, .invalid: false
-    case .io, .corrupt, .notAJournal, .newerSchema, .locked, .fenced, .unsupportedFileSystem, .permission, .library:
+    case .io, .corrupt, .notAJournal, .newerSchema, .locked, .fenced, .moved, .unsupportedFileSystem, .permission,
+      .library:
       true
     }
   }
@@ -97,6 +100,7 @@ public struct JournalError: Error, Sendable, Equatable, CustomStringConvertible 
       "written by a newer version (schema \(found), this version knows up to \(supported))"
     case .locked(let holder): "in use by \(holder)"
     case .fenced: "another writer has taken over"
+    case .moved(let text): text
     case .unsupportedFileSystem(let name): "file system \(name) is not supported, use a local disk"
     case .permission(let text): "not permitted: \(text)"
     case .invalid(let text): text

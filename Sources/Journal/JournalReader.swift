@@ -83,7 +83,7 @@ public final class JournalReader: @unchecked Sendable {
       }
       previous = position
       count += 1
-      let row = unsafe Row(
+      let row = Row(
         position: Position(rawValue: position), consumer: messages.integer(1),
         deliveryTag: UInt64(bitPattern: messages.integer(2)), redelivered: messages.integer(3) != 0,
         receivedAt: messages.integer(4), exchange: messages.bytes(5), routingKey: messages.bytes(6),

@@ -10,7 +10,7 @@ internal import Glibc
   private let statement: Statement
   private let index: Int32
   private var bound = false
-  private var bytes: UnsafeMutableRawBufferPointer
+  private var bytes: UnsafeMutableBufferPointer<UInt8>
   private var count = 0
 
   /// - Parameter index: The parameter; nobody else may bind it.
@@ -18,25 +18,28 @@ internal import Glibc
     self.statement = statement
     self.index = index
     // AMQP's short strings have at most 255 bytes; more are possible, and make room for themselves.
-    unsafe bytes = .allocate(byteCount: 256, alignment: 1)
+    unsafe bytes = .allocate(capacity: 256)
   }
 
   deinit { unsafe bytes.deallocate() }
 
   /// Binds `text` as TEXT where it is UTF-8 without NUL, else as BLOB.
-  func bind(_ text: UnsafeRawBufferPointer) throws(JournalError) {
+  func bind(_ text: Span<UInt8>) throws(JournalError) {
     if bound && count == text.count {
-      guard let base = text.baseAddress, count > 0 else { return }
-      if unsafe memcmp(base, bytes.baseAddress!, count) == 0 { return }
+      // `count` is what was copied to `bytes`.
+      let isEqual = unsafe text.withUnsafeBytes {
+        unsafe $0.isEmpty || memcmp($0.baseAddress!, bytes.baseAddress!, count) == 0
+      }
+      if isEqual { return }
     }
     bound = false
     if unsafe text.count > bytes.count {
       unsafe bytes.deallocate()
-      unsafe bytes = .allocate(byteCount: text.count, alignment: 1)
+      unsafe bytes = .allocate(capacity: text.count)
     }
-    unsafe bytes.copyMemory(from: text)
-    count = text.count
-    unsafe try statement.bind(index, textOrBlob: UnsafeRawBufferPointer(rebasing: bytes[..<count]))
+    count = unsafe text.withUnsafeBufferPointer { unsafe bytes.update(fromContentsOf: $0) }
+    let kept = unsafe UnsafeBufferPointer(start: bytes.baseAddress, count: count)
+    try statement.bind(index, textOrBlob: unsafe kept.span)
     bound = true
   }
 }

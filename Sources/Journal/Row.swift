@@ -27,8 +27,9 @@ public struct ConsumerRecord: Equatable, Sendable {
 
 /// One journaled message while it is being read.
 ///
-/// The pointers are SQLite's own and hold only until the closure that received the row returns; nothing is copied.
-@safe public struct Row {
+/// Nothing is copied: the spans are of memory that others own, SQLite or a batch of deliveries, and the compiler lets no row
+/// outlive it. Slices of them are checked in every build.
+public struct Row: ~Escapable {
   public var position: Position
   /// Key of the ``ConsumerRecord`` that received it.
   public var consumer: Int64
@@ -37,30 +38,30 @@ public struct ConsumerRecord: Equatable, Sendable {
   /// Microseconds since 1970-01-01T00:00:00Z.
   public var receivedAt: Int64
   /// The exchange's name; UTF-8 in practice, but any bytes are possible.
-  public var exchange: UnsafeRawBufferPointer
+  public var exchange: Span<UInt8>
   /// The routing key; UTF-8 in practice, but any bytes are possible.
-  public var routingKey: UnsafeRawBufferPointer
+  public var routingKey: Span<UInt8>
   /// The properties, a JSON object as rendered at intake.
-  public var properties: UnsafeRawBufferPointer
+  public var properties: Span<UInt8>
   /// The body as received.
-  public var body: UnsafeRawBufferPointer
+  public var body: Span<UInt8>
   /// True where the body is known to be UTF-8 (it is stored as TEXT).
   public var bodyIsText: Bool
 
+  @_lifetime(copy exchange, copy routingKey, copy properties, copy body)
   public init(
     position: Position, consumer: Int64, deliveryTag: UInt64, redelivered: Bool, receivedAt: Int64,
-    exchange: UnsafeRawBufferPointer, routingKey: UnsafeRawBufferPointer, properties: UnsafeRawBufferPointer,
-    body: UnsafeRawBufferPointer, bodyIsText: Bool
+    exchange: Span<UInt8>, routingKey: Span<UInt8>, properties: Span<UInt8>, body: Span<UInt8>, bodyIsText: Bool
   ) {
     self.position = position
     self.consumer = consumer
     self.deliveryTag = deliveryTag
     self.redelivered = redelivered
     self.receivedAt = receivedAt
-    unsafe self.exchange = exchange
-    unsafe self.routingKey = routingKey
-    unsafe self.properties = properties
-    unsafe self.body = body
+    self.exchange = exchange
+    self.routingKey = routingKey
+    self.properties = properties
+    self.body = body
     self.bodyIsText = bodyIsText
   }
 }

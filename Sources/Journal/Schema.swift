@@ -16,7 +16,7 @@ struct Schema {
   var version: Int { steps.count }
 
   /// What this version of the program writes.
-  static let current = Schema(steps: [first, second])
+  static let current = Schema(steps: [first, second, third])
 
   /// Brings a file of an older version, or a new one, to the newest: forward only, one transaction a step.
   func migrate(_ database: Database) throws(JournalError) {
@@ -40,6 +40,10 @@ struct Schema {
     throw JournalError(
       kind: .newerSchema(found: found, supported: version), operation: "read the schema's version", object: path)
   }
+
+  /// Version 3: digests say where a line begins, of messages that follow on one another in the queue: what was captured
+  /// before it may be in the queue once more, behind its beginning.
+  private static let third = "ALTER TABLE digest ADD COLUMN begins_line INTEGER NOT NULL DEFAULT 0"
 
   /// Version 2: what a salvage could not read. A reader goes on behind a gap, and only there, as if nothing were
   /// missing; the positions of a gap are never used again.

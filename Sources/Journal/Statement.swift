@@ -2,9 +2,10 @@ internal import CSQLite
 
 /// A prepared statement of a ``Database``, which owns it.
 ///
-/// Parameters count from 1, columns from 0. Bound memory is not copied: it must stay until the statement was stepped
-/// (`SQLITE_STATIC`); it is never looked at afterwards, because every parameter is bound anew before the next step.
-/// Safe, because the pointers are private and the database outlives the values that its owner keeps.
+/// Parameters count from 1, columns from 0. The bytes of a bound span are not copied: the span must live until the
+/// statement was stepped (`SQLITE_STATIC`), as a parameter of the function that does both lives; they are never looked at
+/// afterwards, because every parameter is bound anew before the next step. Safe, because the pointers are private and the
+/// database outlives the values that its owner keeps.
 @safe struct Statement {
   private let raw: OpaquePointer
   private let handle: OpaquePointer
@@ -25,24 +26,42 @@ internal import CSQLite
   }
 
   /// Binds bytes as TEXT; they should be UTF-8 without NUL, for others' sake: SQLite itself does not look at them.
-  func bind(_ index: Int32, text bytes: UnsafeRawBufferPointer) throws(JournalError) {
-    guard let base = bytes.baseAddress else {
-      // A null pointer would be the value NULL.
-      return try check(unsafe sqlite3_bind_text64(raw, index, emptyText, 0, nil, UInt8(SQLITE_UTF8)))
-    }
-    let start = unsafe base.assumingMemoryBound(to: CChar.self)
-    try check(unsafe sqlite3_bind_text64(raw, index, start, UInt64(bytes.count), nil, UInt8(SQLITE_UTF8)))
+  func bind(_ index: Int32, text bytes: Span<UInt8>) throws(JournalError) {
+    try check(
+      unsafe bytes.withUnsafeBufferPointer { bytes in
+        // A null pointer would be the value NULL.
+        guard let base = bytes.baseAddress else {
+          return unsafe sqlite3_bind_text64(raw, index, emptyText, 0, nil, UInt8(SQLITE_UTF8))
+        }
+        return unsafe base.withMemoryRebound(to: CChar.self, capacity: bytes.count) {
+          unsafe sqlite3_bind_text64(raw, index, $0, UInt64(bytes.count), nil, UInt8(SQLITE_UTF8))
+        }
+      })
   }
 
   /// Binds bytes as BLOB, or NULL where there are none.
-  func bind(_ index: Int32, blob bytes: UnsafeRawBufferPointer) throws(JournalError) {
-    guard bytes.count > 0 else { return try check(unsafe sqlite3_bind_null(raw, index)) }
-    try check(unsafe sqlite3_bind_blob64(raw, index, bytes.baseAddress, UInt64(bytes.count), nil))
+  func bind(_ index: Int32, blob bytes: Span<UInt8>) throws(JournalError) {
+    guard bytes.count > 0 else { return try bindNull(index) }
+    try check(
+      unsafe bytes.withUnsafeBufferPointer {
+        unsafe sqlite3_bind_blob64(raw, index, $0.baseAddress, UInt64($0.count), nil)
+      })
   }
 
   /// Binds bytes as TEXT where they are that, else as BLOB.
-  func bind(_ index: Int32, textOrBlob bytes: UnsafeRawBufferPointer) throws(JournalError) {
-    if unsafe isPlainText(bytes) { unsafe try bind(index, text: bytes) } else { unsafe try bind(index, blob: bytes) }
+  func bind(_ index: Int32, textOrBlob bytes: Span<UInt8>) throws(JournalError) {
+    if isPlainText(bytes) { try bind(index, text: bytes) } else { try bind(index, blob: bytes) }
+  }
+
+  /// Binds a copy of a text: for what is bound rarely, or does not live as long as the step takes.
+  func bind(_ index: Int32, copying text: String) throws(JournalError) {
+    let bytes = Array(text.utf8)
+    try check(unsafe csqlite_bind_copy(raw, index, bytes, UInt64(bytes.count), 1))
+  }
+
+  /// Binds a copy of bytes as BLOB.
+  func bind(_ index: Int32, copying bytes: [UInt8]) throws(JournalError) {
+    try check(unsafe csqlite_bind_copy(raw, index, bytes, UInt64(bytes.count), 0))
   }
 
   /// Binds what a column of another statement's current row holds; the value is copied.
@@ -78,15 +97,21 @@ internal import CSQLite
 
   func isNull(_ column: Int32) -> Bool { unsafe sqlite3_column_type(raw, column) == SQLITE_NULL }
 
-  /// The bytes of a TEXT or BLOB, valid until the next step or reset.
-  func bytes(_ column: Int32) -> UnsafeRawBufferPointer {
+  /// The bytes of a TEXT or BLOB. They are SQLite's, and hold until the next step or reset, which the compiler does not see:
+  /// whoever keeps the span in a variable must not step meanwhile.
+  @_lifetime(borrow self)
+  func bytes(_ column: Int32) -> Span<UInt8> {
     // `sqlite3_column_blob` hands out a TEXT as it is stored, which is UTF-8 in every journal; the pointer comes
     // first, the size after it (https://www.sqlite.org/c3ref/column_blob.html).
-    let start = unsafe sqlite3_column_blob(raw, column)
-    return unsafe UnsafeRawBufferPointer(start: start, count: Int(sqlite3_column_bytes(raw, column)))
+    let start = unsafe sqlite3_column_blob(raw, column)?.assumingMemoryBound(to: UInt8.self)
+    let bytes = unsafe UnsafeBufferPointer(start: start, count: Int(sqlite3_column_bytes(raw, column)))
+    return unsafe _overrideLifetime(Span(_unsafeElements: bytes), borrowing: self)
   }
 
-  func string(_ column: Int32) -> String { unsafe String(decoding: bytes(column), as: UTF8.self) }
+  func string(_ column: Int32) -> String { String(copying: bytes(column)) }
+
+  /// A copy of the bytes of a TEXT or BLOB.
+  func array(_ column: Int32) -> [UInt8] { Array(copying: bytes(column)) }
 
   private func check(_ code: Int32) throws(JournalError) {
     guard code == SQLITE_OK else { throw error(code, 0) }

@@ -48,7 +48,8 @@ struct Statements {
       ) VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6)
       """, "store the redelivery state")
     appendDigests = try database.prepare(
-      "INSERT INTO digest (last, digests, priority, priority_since) VALUES (?1, ?2, ?3, ?4)", "append digests")
+      "INSERT INTO digest (last, digests, priority, priority_since, begins_line) VALUES (?1, ?2, ?3, ?4, ?5)",
+      "append digests")
     pruneDigests = try database.prepare("DELETE FROM digest WHERE last <= ?1", "prune digests")
     pageCount = try database.prepare("PRAGMA page_count", "count the pages")
     freePages = try database.prepare("PRAGMA freelist_count", "count the free pages")

@@ -3,19 +3,21 @@ internal import Glibc
 /// Whether bytes can be stored as TEXT: UTF-8 without NUL.
 ///
 /// A NUL is legal in UTF-8, but SQLite's functions and its shell end a text there.
-func isPlainText(_ bytes: UnsafeRawBufferPointer) -> Bool {
-  guard let base = bytes.baseAddress, bytes.count > 0 else { return true }
-  guard unsafe memchr(base, 0, bytes.count) == nil else { return false }
-  let units = unsafe UnsafeBufferPointer(start: base.assumingMemoryBound(to: UInt8.self), count: bytes.count)
-  return (try? UTF8Span(validating: unsafe units.span)) != nil
+func isPlainText(_ bytes: Span<UInt8>) -> Bool {
+  guard bytes.count > 0 else { return true }
+  let hasNUL = unsafe bytes.withUnsafeBytes { unsafe memchr($0.baseAddress!, 0, $0.count) != nil }
+  return !hasNUL && (try? UTF8Span(validating: bytes)) != nil
+}
+
+extension String {
+  /// The text of bytes that should be UTF-8; what is not becomes U+FFFD.
+  package init(copying bytes: Span<UInt8>) {
+    self = unsafe bytes.withUnsafeBufferPointer { unsafe String(decoding: $0, as: UTF8.self) }
+  }
 }
 
 extension [UInt8] {
-  /// `withUnsafeBytes` with a typed error, which the standard library's lacks.
-  func withBytes<R>(_ body: (UnsafeRawBufferPointer) throws(JournalError) -> R) throws(JournalError) -> R {
-    let result = unsafe withUnsafeBytes { pointer in
-      Result { () throws(JournalError) in unsafe try body(pointer) }
-    }
-    return try result.get()
+  package init(copying bytes: Span<UInt8>) {
+    self = unsafe bytes.withUnsafeBufferPointer { unsafe Array($0) }
   }
 }

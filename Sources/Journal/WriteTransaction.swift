@@ -21,9 +21,8 @@ public struct WriteTransaction: ~Copyable {
   /// - Throws: `.full`; `.invalid` for a foreign consumer or more bytes than SQLite stores (1,000,000,000 a row).
   @discardableResult
   public borrowing func append(
-    consumer: Int64, deliveryTag: UInt64, redelivered: Bool, receivedAt: Int64, exchange: UnsafeRawBufferPointer,
-    routingKey: UnsafeRawBufferPointer, properties: UnsafeRawBufferPointer, rawProperties: UnsafeRawBufferPointer,
-    body: UnsafeRawBufferPointer
+    consumer: Int64, deliveryTag: UInt64, redelivered: Bool, receivedAt: Int64, exchange: Span<UInt8>,
+    routingKey: Span<UInt8>, properties: Span<UInt8>, rawProperties: Span<UInt8>, body: Span<UInt8>
   ) throws(JournalError) -> Position {
     try noting { () throws(JournalError) in
       guard journal.consumers?.contains(consumer) == true else {
@@ -40,11 +39,11 @@ public struct WriteTransaction: ~Copyable {
       try insert.bind(5, redelivered ? 1 : 0)
       try insert.bind(6, Int64(body.count))
       try insert.bind(7, working.bytes)
-      unsafe try journal.statements.exchange.bind(exchange)
-      unsafe try journal.statements.routingKey.bind(routingKey)
-      unsafe try insert.bind(10, text: properties)
-      unsafe try insert.bind(11, blob: rawProperties)
-      unsafe try insert.bind(12, textOrBlob: body)
+      try journal.statements.exchange.bind(exchange)
+      try journal.statements.routingKey.bind(routingKey)
+      try insert.bind(10, text: properties)
+      try insert.bind(11, blob: rawProperties)
+      try insert.bind(12, textOrBlob: body)
       try insert.run()
       working.last = position
       working.bytes += Int64(body.count)
@@ -109,13 +108,11 @@ public struct WriteTransaction: ~Copyable {
   public borrowing func setOutput(_ name: String, _ record: OutputRecord) throws(JournalError) {
     try noting { () throws(JournalError) in
       let statement = journal.statements.setOutput
-      unsafe try Array(name.utf8).withBytes { bytes throws(JournalError) in
-        unsafe try statement.bind(1, text: bytes)
-        try statement.bind(2, record.file)
-        try statement.bind(3, record.length)
-        try statement.bind(4, record.startedAt)
-        try statement.run()
-      }
+      try statement.bind(1, copying: name)
+      try statement.bind(2, record.file)
+      try statement.bind(3, record.length)
+      try statement.bind(4, record.startedAt)
+      try statement.run()
     }
   }
 

@@ -45,13 +45,60 @@ import Testing
     #expect(verdicts == Array(repeating: .hold, count: 6) + [.recognised(count: 7), .capture])
   }
 
-  @Test func `messages that look alike are never more than what was captured`() {
+  /// Windows whose newest three, the anchor, do not tell what comes back from what is published again.
+  @Test(arguments: [
+    [1, 1, 1, 1, 1, 1, 1, 1, 1, 1],
+    // The anchor equals itself when shifted by one, or by two.
+    [1, 2, 3, 4, 5, 6, 7, 9, 9, 9], [1, 2, 3, 4, 5, 6, 7, 8, 9, 8],
+    // It stands in the window a second time, right in front or long ago.
+    [1, 2, 3, 4, 7, 8, 9, 7, 8, 9], [7, 8, 9, 1, 2, 3, 4, 7, 8, 9],
+  ])
+  func `an anchor that does not tell its messages apart recognises nothing`(window: [Int]) {
     var machine = RedeliveryMachine(
-      anchor: 3, windowLimit: 100, captured: 10, releasable: 7, window: Array(repeating: Self.digest(1), count: 10),
+      anchor: 3, windowLimit: 100, captured: 10, releasable: 7, window: window.map(Self.digest), priority: nil,
+      prioritySince: 0)
+    // The old ones, and then once more what looks like them, which may be new.
+    let comes = window.suffix(3) + window.suffix(3)
+    #expect(Self.verdicts(&machine, comes.map { Self.delivery($0) }) == Array(repeating: .capture, count: 6))
+    #expect(machine.isAmbiguous && machine.captured == 16)
+  }
+
+  @Test func `an anchor that stands once in a window of alike messages recognises`() {
+    var machine = RedeliveryMachine(
+      anchor: 3, windowLimit: 100, captured: 10, releasable: 7,
+      window: [1, 1, 1, 1, 1, 1, 1, 1, 8, 9].map(Self.digest),
       priority: nil, prioritySince: 0)
-    // Ten alike were captured, three must come back: the first three are old, whatever follows is new.
-    let verdicts = Self.verdicts(&machine, (1...5).map { _ in Self.delivery(1) })
-    #expect(verdicts == [.hold, .hold, .recognised(count: 3), .capture, .capture])
+    let verdicts = Self.verdicts(&machine, [1, 8, 9, 10].map { Self.delivery($0) })
+    #expect(verdicts == [.hold, .hold, .recognised(count: 3), .capture])
+    #expect(!machine.isAmbiguous)
+  }
+
+  /// What was captured once more is in the capture twice and in the queue once: an anchor of both would wait for too much.
+  @Test func `behind what was captured again only what follows on it is looked for`() {
+    var machine = Self.machine(captured: 10)
+    // 8 is not among what comes, so nothing fits.
+    #expect(Self.verdicts(&machine, [9, 10].map { Self.delivery($0) }) == [.hold, .captureHeld])
+    #expect(machine.lineStart == 10 && machine.window == [9, 10].map(Self.digest) && machine.unacknowledged == 2)
+    #expect(
+      Self.verdicts(&machine, [9, 10].map { Self.delivery($0) } + [Self.delivery(11, redelivered: false)])
+        == [.hold, .recognised(count: 2), .capture])
+  }
+
+  /// All places of all short sequences of two digests, against the definition.
+  @Test func `a sequence knows its period, and where it stands`() {
+    for bits in 0..<1 << 7 {
+      for length in 1...7 {
+        let digits = (0..<length).map { Self.digest(bits >> $0 & 1) }
+        let period = (1...length).first { shift in zip(digits.dropFirst(shift), digits).allSatisfy { $0 == $1 } }
+        #expect(DigestSequence(digits).period == period)
+        for count in 1...length {
+          let pattern = Array(digits.suffix(count))
+          let rest = Array(digits.dropLast())
+          let isThere = (0...max(0, rest.count - count)).contains { Array(rest.dropFirst($0).prefix(count)) == pattern }
+          #expect(DigestSequence(pattern).isContained(in: rest) == isThere)
+        }
+      }
+    }
   }
 
   @Test func `a queue that was purged gives new messages, and they are captured`() {
@@ -90,10 +137,21 @@ import Testing
       Self.verdicts(&machine, [first, Self.delivery(9), Self.delivery(10)], trust) == [.capture, .capture, .capture])
   }
 
-  @Test func `what was never delivered before ends the search, and what comes again behind it is out of place`() {
+  @Test func `what was never delivered before ends the search, and begins a line`() {
     var machine = Self.machine(captured: 10)
+    // A queue that gives 8 as new has lost the old ones; what comes again behind it is not one of them.
     #expect(
-      Self.verdicts(&machine, [Self.delivery(8, redelivered: false), Self.delivery(9)]) == [.capture, .startOver])
+      Self.verdicts(&machine, [Self.delivery(8, redelivered: false), Self.delivery(9)]) == [.capture, .capture])
+    #expect(machine.lineStart == 10)
+  }
+
+  @Test func `alike messages that come again in the middle of a session are captured at once, and begin a line`() {
+    var machine = RedeliveryMachine(
+      anchor: 3, windowLimit: 100, captured: 10, releasable: 10, window: Array(repeating: Self.digest(1), count: 10),
+      priority: nil, prioritySince: 0)
+    let comes = [Self.delivery(1, redelivered: false), Self.delivery(1, redelivered: false), Self.delivery(1)]
+    #expect(Self.verdicts(&machine, comes) == [.capture, .capture, .capture])
+    #expect(machine.lineStart == 12)
   }
 
   private static func machine(prefetch: Int, captured n: Int = 10, since: Int64 = 0) -> RedeliveryMachine {
@@ -134,15 +192,15 @@ import Testing
     #expect(machine.captured == 12)
   }
 
-  @Test func `wherever alike messages stand, only what is acknowledgeable for all places makes room`() {
-    // 1 2 1 2 1 2 3: 1 2 1 may begin at the first or at the third.
+  @Test(arguments: [
+    // 1 2 1 may begin at the first or at the third; 1 1 1 stands once, and equals itself when shifted.
+    ([1, 2, 1, 2, 1, 2, 3], [1, 2, 1]), ([4, 1, 1, 1, 5, 2, 3], [1, 1, 1]),
+  ])
+  func `what waits makes no room where it does not tell itself apart`(window: [Int], comes: [Int]) {
     var machine = RedeliveryMachine(
-      anchor: 2, windowLimit: 100, captured: 7, releasable: 5, window: [1, 2, 1, 2, 1, 2, 3].map(Self.digest),
-      priority: nil, prioritySince: 0, prefetch: 3)
-    #expect(
-      Self.verdicts(&machine, [1, 2, 1, 2, 3].map { Self.delivery($0) }) == [
-        .hold, .hold, .holdBehindOld(count: 3, newest: 3), .hold, .recognised(count: 2),
-      ])
+      anchor: 2, windowLimit: 100, captured: 7, releasable: 5, window: window.map(Self.digest), priority: nil,
+      prioritySince: 0, prefetch: 3)
+    #expect(Self.verdicts(&machine, comes.map { Self.delivery($0) }) == [.hold, .hold, .captureHeld])
   }
 
   @Test func `nothing makes room where priorities changed meanwhile`() {

@@ -159,10 +159,9 @@ struct CaptureStreamTests {
       let digests = offsets.map { Self.digest(Int($0)) }
       try journal.write { tx in
         for offset in offsets {
-          let none = unsafe UnsafeRawBufferPointer(start: nil, count: 0)
-          try unsafe tx.append(
-            consumer: consumer, deliveryTag: UInt64(offset), redelivered: false, receivedAt: 0, exchange: none,
-            routingKey: none, properties: none, rawProperties: none, body: none)
+          try tx.append(
+            consumer: consumer, deliveryTag: UInt64(offset), redelivered: false, receivedAt: 0, exchange: Span(),
+            routingKey: Span(), properties: Span(), rawProperties: Span(), body: Span())
         }
         var bytes: [UInt8] = []
         for digest in digests { digest.append(to: &bytes) }

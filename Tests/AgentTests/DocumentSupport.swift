@@ -55,21 +55,14 @@ struct TestMessage {
     id: 1, sessionID: "0b9d7a52-54d7-4a46-9f59-0a8f0d3f3f3b", sessionBase: Position(rawValue: 10), tag: "tag-1",
     queue: "q \"1\"", virtualHost: "/")
 
-  /// Calls `body` with the row, whose pointers hold during the call.
+  /// Calls `body` with the row.
   func withRow<Result>(_ body: (Row) throws -> Result) rethrows -> Result {
-    try unsafe exchange.withUnsafeBytes { exchange in
-      try unsafe routingKey.withUnsafeBytes { routingKey in
-        try unsafe Array(properties.utf8).withUnsafeBytes { properties in
-          try unsafe self.body.withUnsafeBytes { bytes in
-            try body(
-              unsafe Row(
-                position: Position(rawValue: position), consumer: 1, deliveryTag: deliveryTag,
-                redelivered: redelivered, receivedAt: receivedAt, exchange: exchange, routingKey: routingKey,
-                properties: properties, body: bytes, bodyIsText: false))
-          }
-        }
-      }
-    }
+    let properties = Array(properties.utf8)
+    return try body(
+      Row(
+        position: Position(rawValue: position), consumer: 1, deliveryTag: deliveryTag, redelivered: redelivered,
+        receivedAt: receivedAt, exchange: exchange.span, routingKey: routingKey.span, properties: properties.span,
+        body: self.body.span, bodyIsText: false))
   }
 
   /// The document's text and what became of the row.

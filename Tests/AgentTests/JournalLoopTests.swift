@@ -15,13 +15,12 @@ struct JournalLoopTests {
       let policy = DeduplicationPolicy(trust: .exclusive, reason: "of a test")
 
       let consumer = try journal.beginConsumer(tag: "c-1")
-      let empty = unsafe UnsafeRawBufferPointer(start: nil, count: 0)
       // Ten messages as an earlier process left them: an anchor of eight.
       try journal.write { (tx) in
         for tag in 1...10 {
-          _ = unsafe try tx.append(
-            consumer: consumer.id, deliveryTag: UInt64(tag), redelivered: false, receivedAt: 0, exchange: empty,
-            routingKey: empty, properties: empty, rawProperties: empty, body: empty)
+          try tx.append(
+            consumer: consumer.id, deliveryTag: UInt64(tag), redelivered: false, receivedAt: 0, exchange: Span(),
+            routingKey: Span(), properties: Span(), rawProperties: Span(), body: Span())
         }
         try tx.appendDigests(
           (1...10).flatMap { [UInt8](repeating: 0, count: 15) + [$0] }, priority: nil, since: Position(rawValue: 1),
@@ -101,16 +100,14 @@ struct JournalLoopTests {
       try input.fileHandleForWriting.write(contentsOf: Data("BEGIN; SELECT count(*) FROM message;\n".utf8))
       #expect(output.fileHandleForReading.availableData == Data("0\n".utf8))
       let rows = 70
-      try unsafe [UInt8](repeating: 0, count: 1 << 20).withUnsafeBytes { body in
-        let empty = unsafe UnsafeRawBufferPointer(start: nil, count: 0)
-        for tag in 1...rows {
-          try journal.write { (tx) in
-            _ = unsafe try tx.append(
-              consumer: consumer.id, deliveryTag: UInt64(tag), redelivered: false, receivedAt: 0, exchange: empty,
-              routingKey: empty, properties: empty, rawProperties: empty, body: body)
-          }
-          try journal.maintain()
+      let body = [UInt8](repeating: 0, count: 1 << 20)
+      for tag in 1...rows {
+        _ = try journal.write { (tx) in
+          try tx.append(
+            consumer: consumer.id, deliveryTag: UInt64(tag), redelivered: false, receivedAt: 0, exchange: Span(),
+            routingKey: Span(), properties: Span(), rawProperties: Span(), body: body.span)
         }
+        try journal.maintain()
       }
       try journal.write { (tx) in
         try tx.setEmitted(through: .origin + rows)
@@ -166,14 +163,12 @@ struct JournalLoopTests {
     try withJournal { journal in
       let consumer = try journal.beginConsumer(tag: "c-1")
       let rows = 10_000
-      try unsafe [UInt8](repeating: 0, count: 2000).withUnsafeBytes { body in
-        let empty = unsafe UnsafeRawBufferPointer(start: nil, count: 0)
-        try journal.write { (tx) in
-          for tag in 1...rows {
-            _ = unsafe try tx.append(
-              consumer: consumer.id, deliveryTag: UInt64(tag), redelivered: false, receivedAt: 0, exchange: empty,
-              routingKey: empty, properties: empty, rawProperties: empty, body: body)
-          }
+      let body = [UInt8](repeating: 0, count: 2000)
+      try journal.write { (tx) in
+        for tag in 1...rows {
+          try tx.append(
+            consumer: consumer.id, deliveryTag: UInt64(tag), redelivered: false, receivedAt: 0, exchange: Span(),
+            routingKey: Span(), properties: Span(), rawProperties: Span(), body: body.span)
         }
       }
       var batch = DeliveryBatch()

@@ -2,6 +2,34 @@ import Foundation
 import Journal
 import Logging
 
+@testable import AMQP
+
+/// A message as a broker delivers it.
+struct TestDelivery: Equatable {
+  var body: [UInt8]
+  var redelivered = false
+  var exchange = "ex"
+  var routingKey = "key"
+  /// Content type and delivery mode.
+  var properties: [UInt8] = [0x90, 0, 4] + Array("text".utf8) + [2]
+}
+
+/// A batch as a connection makes it of these deliveries, with tags from `firstTag` on.
+func deliveryBatch(_ deliveries: [TestDelivery], firstTag: UInt64 = 1) throws -> DeliveryBatch {
+  var batch = DeliveryBatch()
+  var assembler = DeliveryAssembler(consumer: "", newestTag: firstTag - 1)
+  for (index, delivery) in deliveries.enumerated() {
+    let time = Int64(index)
+    try assembler.deliver(
+      ([0] + Wire.big(firstTag + UInt64(index)) + [delivery.redelivered ? 1 : 0] + Wire.short(delivery.exchange)
+        + Wire.short(delivery.routingKey)).span, into: &batch)
+    try assembler.header(
+      ([0, 60, 0, 0] + Wire.big(UInt64(delivery.body.count)) + delivery.properties).span, at: time, into: &batch)
+    if !delivery.body.isEmpty { try assembler.body(delivery.body.span, at: time, into: &batch) }
+  }
+  return batch
+}
+
 /// Runs `body` with a new journal that holds one session, in a private directory that goes with it.
 func withJournal(_ body: (Journal) throws -> Void) throws {
   let directory = FileManager.default.temporaryDirectory.appending(path: "source-amqp-\(UUID().uuidString)").path()

@@ -10,21 +10,10 @@ struct JournalTailTests {
   private static let consumer = ConsumerRecord(
     id: 1, sessionID: "s-1", sessionBase: .origin, tag: "c-1", queue: "orders", virtualHost: "/")
 
-  /// A batch as a connection makes it, of one delivery for each body, with tags from `tag` on.
+  /// A batch of one delivery for each body, every other one redelivered, with tags from `tag` on.
   private static func batch(_ bodies: [[UInt8]], tag: Int = 1) throws -> DeliveryBatch {
-    var batch = DeliveryBatch()
-    var assembler = DeliveryAssembler(consumer: "", newestTag: UInt64(tag) - 1)
-    for (index, body) in bodies.enumerated() {
-      let number = unsafe withUnsafeBytes(of: UInt64(tag + index).bigEndian) { unsafe Array($0) }
-      try assembler.deliver(
-        ([0] + number + [UInt8(index & 1), 2] + Array("ex".utf8) + [3] + Array("key".utf8)).span, into: &batch)
-      let size = unsafe withUnsafeBytes(of: UInt64(body.count).bigEndian) { unsafe Array($0) }
-      // Content type and delivery mode.
-      let block: [UInt8] = [0x90, 0, 4] + Array("text".utf8) + [2]
-      try assembler.header(([0, 60, 0, 0] + size + block).span, at: Int64(index), into: &batch)
-      if !body.isEmpty { try assembler.body(body.span, at: Int64(index), into: &batch) }
-    }
-    return batch
+    try deliveryBatch(
+      bodies.enumerated().map { TestDelivery(body: $1, redelivered: $0 & 1 == 1) }, firstTag: UInt64(tag))
   }
 
   private static func journaled(_ count: Int, last: Int, size: Int = 1) throws -> JournaledBatch {

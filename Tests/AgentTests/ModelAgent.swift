@@ -232,6 +232,7 @@ struct ModelAgent {
     record.captured += plan.rows.count
     record.releasable = Int(machine.releasable)
     record.window += plan.rows.map { setup.payloads[$0.message] }
+    record.window = Array(record.window.suffix(record.captured - Int(machine.lineStart)))
     if setup.mutant != .acknowledgesBeforeCommit { acknowledge(plan, behind: before) }
     return plan.rows.map(\.message)
   }

@@ -64,7 +64,8 @@ struct RedeliveryModelTests {
   ) {
     let total = Total(120, payloads) { deployment.setup($0, settles: true) }
     #expect(total.score.lost == 0)
-    if payloads.areTellable { #expect(total.score.duplicated == 0) }
+    // Behind a settling the anchor is as short as what has come since, and a single message may be in the window twice.
+    if payloads == .distinct { #expect(total.score.duplicated == 0) }
   }
 
   /// A classic queue's disk learns of acknowledgements late, and more comes back than the prefetch count lets through at
@@ -149,7 +150,8 @@ struct RedeliveryModelTests {
       [
         SmallCase(deployment: deployment, payloads: [0, 1, 2, 3], anchor: 1, prefetch: 3),
         SmallCase(deployment: deployment, payloads: [0, 1, 2, 0], anchor: 2, prefetch: 4),
-        SmallCase(deployment: deployment, payloads: [0, 0, 0, 0], anchor: 2, prefetch: 4),
+        // All that comes again is captured again, so there are many more states: one message less.
+        SmallCase(deployment: deployment, payloads: [0, 0, 0], anchor: 2, prefetch: 4),
         SmallCase(deployment: deployment, payloads: [0, 0, 0], anchor: 1, prefetch: 3),
       ]
     }
@@ -200,7 +202,8 @@ struct RedeliveryModelTests {
       for payloads in ModelPayloads.allCases {
         for settles in [false, true] {
           let total = Total(60, payloads) { deployment.setup($0, settles: settles, mutant: mutant) }
-          if total.score.lost > 0 || payloads.areTellable && total.score.duplicated > 0 { return true }
+          let isExact = settles ? payloads == .distinct : payloads.areTellable
+          if total.score.lost > 0 || isExact && total.score.duplicated > 0 { return true }
         }
       }
       for payloads in [ModelPayloads.few, .same] where deployment.kind == .classic {

@@ -35,20 +35,11 @@ struct Bench {
       for done in stride(from: 0, to: messages, by: batch) {
         try journal.write { tx in
           let before = tx.positions.last
-          // The pointers are read during the calls only.
-          try unsafe body.withUnsafeBytes { body in
-            try unsafe properties.withUnsafeBytes { properties in
-              try unsafe exchange.withUnsafeBytes { exchange in
-                try unsafe routingKey.withUnsafeBytes { routingKey in
-                  for index in 0..<batch {
-                    try unsafe tx.append(
-                      consumer: consumer, deliveryTag: UInt64(done + index + 1), redelivered: false,
-                      receivedAt: 1_764_000_000_000_000, exchange: exchange, routingKey: routingKey,
-                      properties: properties, rawProperties: UnsafeRawBufferPointer(start: nil, count: 0), body: body)
-                  }
-                }
-              }
-            }
+          for index in 0..<batch {
+            try tx.append(
+              consumer: consumer, deliveryTag: UInt64(done + index + 1), redelivered: false,
+              receivedAt: 1_764_000_000_000_000, exchange: exchange.span, routingKey: routingKey.span,
+              properties: properties.span, rawProperties: Span(), body: body.span)
           }
           try tx.setEmitted(through: before)
           try tx.setCommitted(through: before)

@@ -91,17 +91,10 @@ struct SalvageTests {
     let consumer = try journal.beginConsumer(tag: "c")
     try journal.write { tx in
       for number in 1...count {
-        let body = Array("message \(number)".utf8)
-        let properties = Array("{}".utf8)
-        let (empty, id) = unsafe (UnsafeRawBufferPointer(start: nil, count: 0), consumer.id)
-        let all = UnsafeMutableRawBufferPointer.allocate(byteCount: body.count + properties.count, alignment: 1)
-        defer { unsafe all.deallocate() }
-        unsafe all.copyBytes(from: properties + body)
-        let split = properties.count
-        _ = unsafe try tx.append(
-          consumer: id, deliveryTag: UInt64(number), redelivered: false, receivedAt: 1, exchange: empty,
-          routingKey: empty, properties: UnsafeRawBufferPointer(rebasing: all[..<split]), rawProperties: empty,
-          body: UnsafeRawBufferPointer(rebasing: all[split...]))
+        try tx.append(
+          consumer: consumer.id, deliveryTag: UInt64(number), redelivered: false, receivedAt: 1, exchange: Span(),
+          routingKey: Span(), properties: Array("{}".utf8).span, rawProperties: Span(),
+          body: Array("message \(number)".utf8).span)
       }
     }
     try journal.close()

@@ -123,16 +123,12 @@ private let soundJournal: [UInt8] = {
     let journal = try Journal.open(JournalSettings(path: path, pageSize: 512))
     try journal.beginSession(id: "s", queue: "q", virtualHost: "/", startedAt: 1)
     let consumer = try journal.beginConsumer(tag: "c").id
-    let text = UnsafeMutableRawBufferPointer.allocate(byteCount: 302, alignment: 1)
-    defer { unsafe text.deallocate() }
-    unsafe text.copyBytes(from: Array("{}".utf8) + [UInt8](repeating: 120, count: 300))
-    let empty = unsafe UnsafeRawBufferPointer(start: nil, count: 0)
+    let (properties, body) = (Array("{}".utf8), [UInt8](repeating: 120, count: 300))
     try journal.write { tx in
       for tag in 1...40 {
-        _ = unsafe try tx.append(
-          consumer: consumer, deliveryTag: UInt64(tag), redelivered: false, receivedAt: 1, exchange: empty,
-          routingKey: empty, properties: UnsafeRawBufferPointer(rebasing: text[..<2]), rawProperties: empty,
-          body: UnsafeRawBufferPointer(rebasing: text[2...]))
+        try tx.append(
+          consumer: consumer, deliveryTag: UInt64(tag), redelivered: false, receivedAt: 1, exchange: Span(),
+          routingKey: Span(), properties: properties.span, rawProperties: Span(), body: body.span)
       }
       try tx.setEmitted(through: Position(rawValue: 20))
       try tx.setCommitted(through: Position(rawValue: 10))

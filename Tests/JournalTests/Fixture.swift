@@ -87,22 +87,10 @@ extension Journal {
 extension WriteTransaction {
   @discardableResult
   borrowing func append(_ message: Message, _ consumer: ConsumerRecord) throws -> Position {
-    let properties = Array(message.properties.utf8)
-    // One buffer for all: `withUnsafeBytes` takes no closure that lends a noncopyable value.
-    let all = message.exchange + message.routingKey + properties + message.body
-    let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: all.count + 1, alignment: 1)
-    defer { unsafe buffer.deallocate() }
-    unsafe buffer.copyBytes(from: all)
-    var offset = 0
-    func next(_ count: Int) -> UnsafeRawBufferPointer {
-      defer { offset += count }
-      return unsafe UnsafeRawBufferPointer(rebasing: buffer[offset..<offset + count])
-    }
-    return try unsafe append(
+    try append(
       consumer: consumer.id, deliveryTag: message.deliveryTag, redelivered: message.redelivered,
-      receivedAt: message.receivedAt, exchange: next(message.exchange.count),
-      routingKey: next(message.routingKey.count), properties: next(properties.count),
-      rawProperties: UnsafeRawBufferPointer(start: nil, count: 0), body: next(message.body.count))
+      receivedAt: message.receivedAt, exchange: message.exchange.span, routingKey: message.routingKey.span,
+      properties: Array(message.properties.utf8).span, rawProperties: Span(), body: message.body.span)
   }
 }
 
@@ -113,8 +101,8 @@ extension JournalReader {
     _ = try read(after: after, limit: limit) { row in
       let message = Message(
         deliveryTag: row.deliveryTag, redelivered: row.redelivered, receivedAt: row.receivedAt,
-        exchange: unsafe Array(row.exchange), routingKey: unsafe Array(row.routingKey),
-        properties: unsafe String(decoding: row.properties, as: UTF8.self), body: unsafe Array(row.body))
+        exchange: Array(copying: row.exchange), routingKey: Array(copying: row.routingKey),
+        properties: String(copying: row.properties), body: Array(copying: row.body))
       found.append((row.position, message))
       return true
     }

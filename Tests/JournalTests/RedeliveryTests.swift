@@ -7,13 +7,9 @@ import Testing
   private func append(_ count: Int, to journal: Journal, consumer: Int64, digests: Bool = true) throws {
     try journal.write { (tx) in
       for _ in 0..<count {
-        unsafe try tx.append(
-          consumer: consumer, deliveryTag: 1, redelivered: false, receivedAt: 0,
-          exchange: UnsafeRawBufferPointer(start: nil, count: 0),
-          routingKey: UnsafeRawBufferPointer(start: nil, count: 0),
-          properties: UnsafeRawBufferPointer(start: nil, count: 0),
-          rawProperties: UnsafeRawBufferPointer(start: nil, count: 0),
-          body: UnsafeRawBufferPointer(start: nil, count: 0))
+        try tx.append(
+          consumer: consumer, deliveryTag: 1, redelivered: false, receivedAt: 0, exchange: Span(), routingKey: Span(),
+          properties: Span(), rawProperties: Span(), body: Span())
       }
       guard digests else { return }
       let last = tx.positions.last.rawValue

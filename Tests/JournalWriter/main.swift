@@ -48,15 +48,9 @@ func fail(_ text: String, status: Int32) -> Never {
 
 extension WriteTransaction {
   borrowing func append(_ body: [UInt8], consumer: Int64) throws {
-    let properties = Array("{}".utf8)
-    let all = UnsafeMutableRawBufferPointer.allocate(byteCount: body.count + 2, alignment: 1)
-    defer { unsafe all.deallocate() }
-    unsafe all.copyBytes(from: properties + body)
-    let empty = unsafe UnsafeRawBufferPointer(start: nil, count: 0)
-    _ = unsafe try append(
-      consumer: consumer, deliveryTag: 1, redelivered: false, receivedAt: 1, exchange: empty, routingKey: empty,
-      properties: UnsafeRawBufferPointer(rebasing: all[..<2]), rawProperties: empty,
-      body: UnsafeRawBufferPointer(rebasing: all[2...]))
+    try append(
+      consumer: consumer, deliveryTag: 1, redelivered: false, receivedAt: 1, exchange: Span(), routingKey: Span(),
+      properties: Array("{}".utf8).span, rawProperties: Span(), body: body.span)
   }
 }
 
@@ -121,7 +115,7 @@ func check(_ path: String, last: Int64, committed: ClosedRange<Int64>) throws {
     { row in
       expected += 1
       if row.position.rawValue != expected { fail("position \(row.position) instead of \(expected)", status: 1) }
-      if unsafe Array(row.body) != body(expected) { fail("position \(expected) has other content", status: 1) }
+      if Array(copying: row.body) != body(expected) { fail("position \(expected) has other content", status: 1) }
       return true
     }) > 0
   {}

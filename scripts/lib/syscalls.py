@@ -46,7 +46,7 @@ def start(binary, directory, kind):
     if kind == "old":
         last, committed = check(binary, path, word)
         word = Word(last, committed)
-        subprocess.run(["sqlite3", path, "DROP TABLE gap; PRAGMA user_version = 1; PRAGMA wal_checkpoint(TRUNCATE)"],
+        subprocess.run(["sqlite3", path, "DROP TABLE gap; ALTER TABLE digest DROP COLUMN begins_line; PRAGMA user_version = 1; PRAGMA wal_checkpoint(TRUNCATE)"],
                        check=True, stdout=subprocess.DEVNULL)
     return path, word
 

@@ -25,12 +25,12 @@ enum JournalReport {
       position = row.position
       consumer = row.consumer
       receivedAt = row.receivedAt
-      exchange = unsafe String(decoding: row.exchange, as: UTF8.self)
-      routingKey = unsafe String(decoding: row.routingKey, as: UTF8.self)
+      exchange = String(copying: row.exchange)
+      routingKey = String(copying: row.routingKey)
       redelivered = row.redelivered
       isEmitted = row.position <= emitted
-      bodySize = unsafe row.body.count
-      bodyStart = row.bodyIsText ? unsafe String(decoding: row.body.prefix(Self.shownBytes), as: UTF8.self) : nil
+      bodySize = row.body.count
+      bodyStart = row.bodyIsText ? String(copying: row.body.extracting(first: Self.shownBytes)) : nil
     }
 
     var json: JSONValue {

@@ -8,7 +8,8 @@ import Journal
 /// known before the acknowledgement. Where redeliveries are recognised, `RedeliveryMachine` says which are old.
 ///
 /// Preparing changes the machine and happens once; writing happens in a transaction that may be rolled back and run
-/// again, and changes nothing but the journal.
+/// again, and changes nothing but the journal. So a plan owns what it says: held messages move into it with their bytes,
+/// and whatever is decided about the rest of the batch leaves them as they are.
 struct Intake {
   /// One message to be written, with where its parts lie.
   struct Item: Sendable {
@@ -25,27 +26,25 @@ struct Intake {
     fileprivate var properties: Range<Int>
     fileprivate var digest: DeliveryDigest?
     fileprivate var streamOffset: Int64?
+    /// It lies in the plan's ``Plan/held``, all of it.
     fileprivate var isHeld = false
 
     /// The row that the journal makes of it, but for how the body is stored.
     ///
     /// - Parameters:
-    ///   - arena: Where all parts but the properties lie; the row's pointers hold as long as this and `rendered`.
+    ///   - arena: Where all parts but the properties lie.
     ///   - rendered: Where the properties lie.
-    func row(
-      at position: Position, consumer: Int64, _ arena: UnsafeRawBufferPointer, _ rendered: UnsafeRawBufferPointer
-    ) -> Row {
-      unsafe Row(
+    @_lifetime(copy arena, copy rendered)
+    func row(at position: Position, consumer: Int64, _ arena: Span<UInt8>, _ rendered: Span<UInt8>) -> Row {
+      Row(
         position: position, consumer: consumer, deliveryTag: tag, redelivered: redelivered, receivedAt: receivedAt,
-        exchange: UnsafeRawBufferPointer(rebasing: arena[exchange]),
-        routingKey: UnsafeRawBufferPointer(rebasing: arena[routingKey]),
-        properties: UnsafeRawBufferPointer(rebasing: rendered[properties]),
-        body: UnsafeRawBufferPointer(rebasing: arena[body]), bodyIsText: false)
+        exchange: arena.extracting(exchange), routingKey: arena.extracting(routingKey),
+        properties: rendered.extracting(properties), body: arena.extracting(body), bodyIsText: false)
     }
   }
 
   /// Deliveries that wait for a verdict, with bytes of their own: the batch they came in has gone.
-  private struct Held {
+  fileprivate struct Held {
     var bytes: [UInt8] = []
     var items: [Item] = []
 
@@ -66,6 +65,16 @@ struct Intake {
       items.append(copy)
     }
 
+    /// Gives everything away.
+    mutating func take() -> Held {
+      defer { self = Held() }
+      return self
+    }
+
+    mutating func append(_ others: Held) {
+      for item in others.items { append(item, of: others.bytes, properties: others.bytes) }
+    }
+
     /// Forgets the first `count`, with their bytes.
     mutating func removeFirst(_ count: Int) {
       var rest = Held()
@@ -74,11 +83,16 @@ struct Intake {
     }
   }
 
-  /// What was decided about a batch.
+  /// What was decided about a batch. It owns the bytes of everything that it captures but the batch's own: nothing that is
+  /// decided later changes what is written.
   struct Plan {
     fileprivate(set) var items: [Item] = []
     /// Properties of the batch's messages as JSON, one behind the other.
     fileprivate(set) var rendered: [UInt8] = []
+    /// The messages of earlier batches that are among ``items``, with their bytes.
+    fileprivate var held = Held()
+    /// Which of ``items`` begin a line (``RedeliveryMachine/lineStart``), in order.
+    fileprivate var lines: [Int] = []
     /// Deliveries that were captured before, by their ids, and how many of ``items`` come before each; tags grow.
     fileprivate(set) var known: [(tag: UInt64, behind: Int)] = []
     /// Deliveries that were captured before, as which of all captured messages.
@@ -106,10 +120,17 @@ struct Intake {
     /// How many messages are to be appended.
     var count: Int { items.count }
     /// Messages of earlier batches are among them.
-    var hasHeld: Bool { items.contains(where: \.isHeld) }
+    var hasHeld: Bool { !held.items.isEmpty }
     /// ``Intake/forEachTag(of:known:_:)`` of this plan.
     func forEachTag(_ body: (_ tag: UInt64, _ number: Int) -> Void) {
       Intake.forEachTag(of: items.lazy.map(\.tag), known: known, body)
+    }
+
+    /// Captures messages of earlier batches, with their bytes.
+    fileprivate mutating func capture(_ messages: Held) {
+      // Usually nothing is there, and the bytes move in.
+      if held.items.isEmpty { held = messages } else { held.append(messages) }
+      items += held.items.suffix(messages.items.count)
     }
 
     /// Deliveries with these tags are the last captured ones up to the `newest`-th, in order.
@@ -119,12 +140,26 @@ struct Intake {
 
     /// How many of them the broker may have sent before.
     var redelivered: Int { items.count { $0.redelivered } }
-    /// Their digests, 16 bytes each; empty where none are kept.
-    var digests: [UInt8] {
+    /// Their digests, 16 bytes each, in groups of one line; none where none are kept.
+    var digests: [Digests] {
+      guard items.last?.digest != nil else { return [] }
+      var groups: [Digests] = []
+      for start in (lines.first == 0 ? [] : [0]) + lines {
+        let end = lines.first { $0 > start } ?? items.count
+        var group = Digests(following: items.count - end, beginsLine: lines.contains(start))
+        group.bytes.reserveCapacity((end - start) * 16)
+        for item in items[start..<end] { item.digest?.append(to: &group.bytes) }
+        groups.append(group)
+      }
+      return groups
+    }
+
+    /// Digests of neighbours among the messages to be appended.
+    struct Digests {
       var bytes: [UInt8] = []
-      bytes.reserveCapacity(items.count * 16)
-      for item in items { item.digest?.append(to: &bytes) }
-      return bytes
+      /// How many messages follow on the last of them.
+      var following: Int
+      var beginsLine: Bool
     }
   }
 
@@ -137,6 +172,8 @@ struct Intake {
   private var held = Held()
   /// Recognises redeliveries; nil where that is not possible.
   var redelivery: RedeliveryMachine?
+  /// Where the line began whose messages were planned last.
+  private var plannedLine: Int64
   /// Where in the stream it is; nil where the queue is none, or that is not known yet.
   private(set) var place: StreamPlace?
   private let stream: StreamResumption?
@@ -145,6 +182,7 @@ struct Intake {
     self.stream = stream
     self.options = options
     self.redelivery = redelivery
+    plannedLine = redelivery?.lineStart ?? 0
     documentRenderer = DocumentRenderer(options: options)
   }
 
@@ -223,7 +261,12 @@ struct Intake {
       if delivery.redelivered, let count = marks.deliveryCount { plan.returns = max(plan.returns, count) }
       let seen = look(at: delivery, properties, marks, of: batch)
       item.digest = seen.digest
-      switch redelivery!.delivered(seen) {
+      let verdict = redelivery!.delivered(seen)
+      switch verdict {
+      case .capture, .captureHeld: noteLine(&plan)
+      case .startOver, .known, .hold, .holdBehindOld, .recognised: break
+      }
+      switch verdict {
       case .capture: plan.items.append(item)
       case .startOver:
         held = Held()
@@ -236,7 +279,7 @@ struct Intake {
         plan.recognise(held.items.prefix(count).map(\.tag), upTo: newest)
         held.removeFirst(count)
       case .captureHeld:
-        plan.items += held.items
+        plan.capture(held.take())
         plan.items.append(item)
       case .recognised:
         plan.recognise(held.items.map(\.tag) + [item.tag], upTo: redelivery!.captured)
@@ -250,34 +293,31 @@ struct Intake {
   mutating func prepareHeld() -> Plan? {
     guard redelivery?.silent() == true else { return nil }
     var plan = Plan()
-    plan.items = held.items
+    noteLine(&plan)
+    plan.capture(held.take())
     return plan
   }
 
-  /// Appends what the plan says, in order.
-  func write(_ plan: Plan, of batch: DeliveryBatch, consumer: Int64, to tx: borrowing WriteTransaction) throws {
-    try unsafe batch.arena.withUnsafeBytes { arena in
-      try unsafe plan.rendered.withUnsafeBytes { rendered in
-        try unsafe held.bytes.withUnsafeBytes { held in
-          for item in plan.items {
-            let bytes = unsafe item.isHeld ? held : arena
-            let properties = unsafe item.isHeld ? held : rendered
-            unsafe try tx.append(
-              consumer: consumer, deliveryTag: item.tag, redelivered: item.redelivered, receivedAt: item.receivedAt,
-              exchange: UnsafeRawBufferPointer(rebasing: bytes[item.exchange]),
-              routingKey: UnsafeRawBufferPointer(rebasing: bytes[item.routingKey]),
-              properties: UnsafeRawBufferPointer(rebasing: properties[item.properties]),
-              rawProperties: UnsafeRawBufferPointer(rebasing: bytes[item.rawProperties]),
-              body: UnsafeRawBufferPointer(rebasing: bytes[item.body]))
-          }
-        }
-      }
-    }
+  /// What is captured next may begin a line.
+  private mutating func noteLine(_ plan: inout Plan) {
+    guard let redelivery, redelivery.lineStart != plannedLine else { return }
+    plannedLine = redelivery.lineStart
+    plan.lines.append(plan.items.count)
   }
 
-  /// The plan is durable: nothing of it needs to be kept.
-  mutating func written(_ plan: Plan) {
-    if plan.hasHeld { held = Held() }
+  /// Appends what the plan says, in order.
+  static func write(
+    _ plan: Plan, of batch: DeliveryBatch, consumer: Int64, to tx: borrowing WriteTransaction
+  ) throws(JournalError) {
+    for item in plan.items {
+      let bytes = item.isHeld ? plan.held.bytes.span : batch.arena.span
+      let properties = item.isHeld ? plan.held.bytes.span : plan.rendered.span
+      try tx.append(
+        consumer: consumer, deliveryTag: item.tag, redelivered: item.redelivered, receivedAt: item.receivedAt,
+        exchange: bytes.extracting(item.exchange), routingKey: bytes.extracting(item.routingKey),
+        properties: properties.extracting(item.properties), rawProperties: bytes.extracting(item.rawProperties),
+        body: bytes.extracting(item.body))
+    }
   }
 }
 
@@ -300,12 +340,8 @@ extension Intake {
   private mutating func oversize(
     _ item: Item, _ batch: DeliveryBatch, _ rendered: [UInt8], _ consumer: ConsumerRecord
   ) -> Int? {
-    unsafe batch.arena.withUnsafeBytes { arena in
-      unsafe rendered.withUnsafeBytes { rendered in
-        let row = unsafe item.row(at: .origin, consumer: consumer.id, arena, rendered)
-        return documentRenderer.oversize(row, consumer: consumer)
-      }
-    }
+    let row = item.row(at: .origin, consumer: consumer.id, batch.arena.span, rendered.span)
+    return documentRenderer.oversize(row, consumer: consumer)
   }
 
   /// What there is to know of a delivery, where redeliveries are recognised.

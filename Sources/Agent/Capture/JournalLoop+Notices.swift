@@ -27,6 +27,16 @@ extension JournalLoop {
     status.count { $0.streamGap += Int(count) }
   }
 
+  /// Tells that nothing is recognised, since the messages are too much alike.
+  func warnOfAlike() {
+    log.warning(
+      """
+      the last captured messages cannot be told apart (they are alike, or the same ones were captured before in the same order), \
+      so what the broker delivers again is captured again, marked redelivered, rather than taken for old. Publishers that give \
+      each message a message_id, or a body of its own, prevent it
+      """)
+  }
+
   /// Why intake is paused, as far as it was told.
   struct PauseCause: Equatable {
     var isReader: Bool

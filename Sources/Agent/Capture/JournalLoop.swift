@@ -24,6 +24,9 @@ struct JournalLoop {
   /// The same where a killed broker is to lead to nothing twice: a classic queue forgets the acknowledgements of its last
   /// quarter of a second (tried on 3.10.8), and without an anchor what comes again is taken for new.
   private static let classicSettleSeconds = 10.0
+  /// Seconds between two looks at the journal's files while nothing is written: what is not acknowledged can wait, but a WAL
+  /// that was deleted is saved as long as this process lives.
+  private static let lookSeconds = 1.0
   /// Seconds between attempts while the disk is full.
   private static let fullDelay = 1.0
 
@@ -50,6 +53,8 @@ struct JournalLoop {
     case bookkeeping
     /// No delivery came for a while.
     case idle
+    /// Nothing at all is to be done.
+    case look
     case intakeEnded
     case close
   }
@@ -92,6 +97,7 @@ struct JournalLoop {
           try bookkeep(&writer)
           try journal.maintain(idle: true)
         case .idle: try idle(&writer)
+        case .look: try journal.checkFiles()
         case .intakeEnded:
           // A kill between the settling's commit and the broker's hearing of it repeats the anchor. Where a capture fails
           // because its runtime went away, that kill is likely.
@@ -151,11 +157,11 @@ struct JournalLoop {
     }
     let idleDeadline = isConsuming(writer) ? writer.idleDeadline(last: journal.positions.last) : nil
     let left = idleDeadline.map { max($0 - SystemClock.now(), 0) } ?? .infinity
-    let found: Work? = inbox.wait(atMost: left) { inbox in
+    let found: Work? = inbox.wait(atMost: min(left, Self.lookSeconds)) { inbox in
       if let work = urgent(&inbox) { return work }
       return writer.written.isBehind(inbox) ? .bookkeeping : nil
     }
-    var work = found ?? .idle
+    var work = found ?? (left <= Self.lookSeconds ? .idle : .look)
     if case .bookkeeping = work, writer.written.toPrune < Self.pruneWorth.rows {
       work = inbox.wait(atMost: Self.bookkeepingDelay, until: urgent) ?? .bookkeeping
     }
@@ -175,6 +181,7 @@ struct JournalLoop {
       writer.hasCaptured = false
       writer.machine?.channelOpened(generation: handover.generation)
       writer.intake.sessionStarted(redelivery?.trust ?? .none, on: handover.queue)
+      if writer.intake.redelivery?.isAmbiguous == true { warnOfAlike() }
     }
     try waitForSpace(&writer)
     let plan = writer.intake.prepare(handover.batch, consumer: writer.consumer!.record)
@@ -224,13 +231,12 @@ struct JournalLoop {
     try retrying {
       began = SystemClock.now()
       writer.written = try journal.write { (tx) in
-        try writer.intake.write(plan, of: batch, consumer: consumer, to: tx)
+        try Intake.write(plan, of: batch, consumer: consumer, to: tx)
         try writeRedelivery(writer.intake, digests: plan.digests, to: tx)
         return try bookkeep(tx, written, news, isBusy: true, bytes: batch.byteCount)
       }
     }
     let seconds = SystemClock.now() - began
-    writer.intake.written(plan)
     for recognised in plan.recognised {
       writer.machine?.appended(tag: recognised.tag, at: redelivery!.position(of: recognised.count))
     }
@@ -252,19 +258,26 @@ struct JournalLoop {
     if plan.count > 0 { writer.hasCaptured = true }
   }
 
-  private func writeRedelivery(_ intake: Intake, digests: [UInt8], to tx: borrowing WriteTransaction) throws {
+  private func writeRedelivery(
+    _ intake: Intake, digests groups: [Intake.Plan.Digests], to tx: borrowing WriteTransaction
+  ) throws {
+    let last = tx.positions.last
     if let stream, let place = intake.place {
-      if !digests.isEmpty {
-        try tx.appendDigests(digests, priority: nil, since: tx.positions.last, window: StreamResumption.window)
+      for group in groups {
+        try tx.appendDigests(group.bytes, priority: nil, since: last, window: StreamResumption.window)
       }
       try tx.setRedelivery(stream.record(of: place.offset, last: tx.positions.last))
       return
     }
     guard let redelivery, let machine = intake.redelivery else { return }
     let record = redelivery.record(of: machine)
-    if !digests.isEmpty {
+    for group in groups {
+      let through = last + -group.following
+      // Of what is not the newest no priority is claimed.
+      let isNewest = group.following == 0
       try tx.appendDigests(
-        digests, priority: record.priority, since: record.prioritySince, window: redelivery.window)
+        group.bytes, through: through, priority: isNewest ? record.priority : nil,
+        since: isNewest ? record.prioritySince : through + 1, beginsLine: group.beginsLine, window: redelivery.window)
     }
     try tx.setRedelivery(record)
   }

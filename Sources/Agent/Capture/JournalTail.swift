@@ -33,15 +33,10 @@ struct JournaledBatch: Sendable {
     after position: Position, limit: Int, _ body: (borrowing Row) throws -> Bool
   ) rethrows -> Int {
     var count = 0
-    // The pointers hold as long as the closures; nothing writes to what the batch holds.
-    try unsafe batch.arena.withUnsafeBytes { arena in
-      try unsafe rendered.withUnsafeBytes { rendered in
-        for index in max(0, position - first + 1)..<items.count where count < limit {
-          let row = unsafe items[index].row(at: first + index, consumer: consumer.id, arena, rendered)
-          count += 1
-          guard try body(row) else { return }
-        }
-      }
+    for index in max(0, position - first + 1)..<items.count where count < limit {
+      let row = items[index].row(at: first + index, consumer: consumer.id, batch.arena.span, rendered.span)
+      count += 1
+      guard try body(row) else { break }
     }
     return count
   }

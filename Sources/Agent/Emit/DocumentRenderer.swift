@@ -49,9 +49,9 @@ struct DocumentRenderer {
   ///   ``oversize(_:consumer:)`` was nil with the same options.
   mutating func append(_ row: Row, consumer: ConsumerRecord, to out: inout [UInt8]) -> Outcome {
     let common = prepare(consumer)
-    let properties = unsafe row.properties.assumingMemoryBound(to: UInt8.self).span
+    let properties = row.properties
     let headers = DocumentProperties(properties)
-    let received = unsafe row.body.assumingMemoryBound(to: UInt8.self).span
+    let received = row.body
     if !headers.codings.isEmpty, appendDecoded(received, headers, row, common, to: &out) { return .appended }
     let outcome = withText(of: received, headers) { (renderer, body, content) -> Outcome in
       var body = body
@@ -97,9 +97,9 @@ struct DocumentRenderer {
   mutating func oversize(_ row: Row, consumer: ConsumerRecord) -> Int? {
     if options.oversize == .truncate { return nil }
     let common = prepare(consumer)
-    let received = unsafe row.body.assumingMemoryBound(to: UInt8.self).span
+    let received = row.body
     if upperBound(bodyCount: received.count, row, common) <= options.maxBytes { return nil }
-    let headers = DocumentProperties(unsafe row.properties.assumingMemoryBound(to: UInt8.self).span)
+    let headers = DocumentProperties(row.properties)
     guard let size = oversize(of: received, headers, row, common) else { return nil }
     // What is too large as it was received may still fit when it is decoded, as JSON above all.
     if !headers.codings.isEmpty {
@@ -182,7 +182,7 @@ struct DocumentRenderer {
 
   /// At least the document's size: as if each byte took six, in `body` and in `body_raw`.
   private func upperBound(bodyCount: Int, _ row: Row, _ common: DocumentConsumer) -> Int {
-    unsafe 12 * bodyCount + row.properties.count + 6 * (row.exchange.count + row.routingKey.count) + common.count + 512
+    12 * bodyCount + row.properties.count + 6 * (row.exchange.count + row.routingKey.count) + common.count + 512
   }
 
   /// The exact size of everything but the members that ``appendBody(_:_:to:)`` writes, with the longest sequence.
@@ -286,24 +286,24 @@ struct DocumentRenderer {
   }
 
   private func appendEnd(_ row: Row, _ common: DocumentConsumer, to out: inout [UInt8]) {
-    let properties = unsafe row.properties.assumingMemoryBound(to: UInt8.self).span
+    let properties = row.properties
     let (beforeTag, beforeSequence, afterSequence) = (
       common.beforeDeliveryTag, common.beforeSequence, common.afterSequence
     )
     // Room for the constants and two numbers.
     out.append(addingCapacity: properties.count + beforeTag.count + 128) { output in
       output.append(text: #","body_size":"#)
-      output.append(decimal: unsafe row.body.count)
+      output.append(decimal: row.body.count)
       output.append(text: #","properties":"#)
       if properties.isEmpty { output.append(text: "{}") } else { output.append(copying: properties) }
       output.append(copying: beforeTag.span)
       output.append(decimal: row.deliveryTag)
       output.append(text: row.redelivered ? #","redelivered":true,"exchange":"# : #","redelivered":false,"exchange":"#)
     }
-    let exchange = unsafe row.exchange.assumingMemoryBound(to: UInt8.self).span
+    let exchange = row.exchange
     let exchangeIsText = PropertiesRenderer.appendShortString(exchange, to: &out)
     out.append(text: #","routing_key":"#)
-    let routingKey = unsafe row.routingKey.assumingMemoryBound(to: UInt8.self).span
+    let routingKey = row.routingKey
     let routingKeyIsText = PropertiesRenderer.appendShortString(routingKey, to: &out)
     if !exchangeIsText || !routingKeyIsText {
       let keys: [StaticString] =

@@ -5,7 +5,8 @@ import Journal
 /// carry it.
 struct RedeliveryTrail: Sendable {
   private let keeper: RedeliveryKeeper
-  /// Digests up to the emitted position, the newest last.
+  /// Digests up to the emitted position, the newest last, of one line without gaps: empty behind messages without one, as
+  /// they are journaled while redeliveries are not recognised, or after a salvage.
   private var window: [DeliveryDigest]
   private var emitted: Position
   private var releasable: Position
@@ -17,11 +18,13 @@ struct RedeliveryTrail: Sendable {
   init(_ keeper: RedeliveryKeeper, start: Position) {
     self.keeper = keeper
     let machine = keeper.machine
-    window = machine.window
+    let captured = keeper.count(of: start)
+    // The machine has captured what the journal holds, and this begins in front of what was not emitted.
+    window = machine.window.dropLast(Int(clamping: max(0, machine.captured - captured)))
     emitted = start
     releasable = keeper.position(of: machine.releasable)
     priority = machine.priority
-    prioritySince = machine.prioritySince
+    prioritySince = min(machine.prioritySince, captured + 1)
   }
 
   /// The checkpoint for documents up to `position`. With `settling` nothing is kept back any more.
@@ -35,11 +38,15 @@ struct RedeliveryTrail: Sendable {
     // A settling behind the checkpoint of its last document changes a number only.
     let isCarried = carried == position
     carried = position
+    // What has no digest is not recognised when it comes again, so there is no sense in waiting for it.
+    let captured = keeper.count(of: position)
     return Checkpoint(
       through: position, releasable: releasable,
       redelivery: RedeliveryState(
-        queue: keeper.queue.text, captured: keeper.count(of: position), releasable: keeper.count(of: releasable),
-        prefetch: keeper.prefetch, priority: priority, prioritySince: prioritySince,
+        queue: keeper.queue.text, captured: captured,
+        releasable: min(captured, max(keeper.count(of: releasable), captured - Int64(window.count))),
+        prefetch: keeper.prefetch,
+        priority: priority, prioritySince: prioritySince,
         window: isCarried ? nil : window.suffix(keeper.carriedWindow)))
   }
 
@@ -49,6 +56,9 @@ struct RedeliveryTrail: Sendable {
       let first = Position(rawValue: group.last.rawValue - Int64(digests.count) + 1)
       let from = max(first, emitted + 1)
       let through = min(group.last, position)
+      // The next digests may be of messages that are emitted later.
+      guard from <= through else { break }
+      if from > emitted + 1 || group.beginsLine && from == first { window.removeAll(keepingCapacity: true) }
       window.append(contentsOf: digests[(from - first)...(through - first)])
       if through == group.last || group.prioritySince <= first {
         priority = group.priority
@@ -58,6 +68,12 @@ struct RedeliveryTrail: Sendable {
         prioritySince = keeper.count(of: through) + 1
       }
       emitted = through
+    }
+    if emitted < position {
+      // Of the newest messages nothing is known.
+      window.removeAll(keepingCapacity: true)
+      (priority, prioritySince) = (nil, keeper.count(of: position) + 1)
+      emitted = position
     }
     let kept = keeper.carriedWindow
     if window.count > 2 * kept { window.removeFirst(window.count - kept) }

@@ -95,7 +95,7 @@ struct RedeliveryKeeper: Sendable {
       queue: queue.text, releasable: Position(rawValue: state.releasable - state.captured), prefetch: state.prefetch,
       priority: state.priority, prioritySince: since)
     try journal.write { tx in
-      try tx.appendDigests(digests, priority: state.priority, since: since, window: windowLimit)
+      try tx.appendDigests(digests, priority: state.priority, since: since, beginsLine: true, window: windowLimit)
       try tx.setRedelivery(record)
     }
   }

@@ -14,11 +14,21 @@ import AMQP
 ///
 /// A broker that was killed may have forgotten more acknowledgements than the prefetch count, and sends nothing more before
 /// some of what waits is acknowledged. If t were no more than what waits, the t-th would have ended like the captured ones,
-/// and been recognised. So all that waits is old, and its beginning makes room for what follows.
+/// and been recognised. So all that waits is old, and its beginning makes room for what follows, if it stands in the window
+/// once.
+///
+/// All of that takes the old messages to come back. They do not if they expire, or somebody purges the queue; and then
+/// new messages that look like the old ones, and that somebody else has had and given back, must not be taken for them. So
+/// an anchor must tell its messages apart: where its digests equal themselves when shifted, or stand in the window a second
+/// time, publishers are known to repeat themselves, nothing is recognised, and what comes is captured. What no client can tell
+/// remains: a queue purged, and the very messages of the anchor published again, byte for byte, and given back once.
 ///
 /// Invariants
 ///   - `releasable` ≤ `captured` − anchor while messages flow; no acknowledgement goes beyond the *durable* `releasable`.
-///   - The window holds the digests of the last `window.count` captured messages, the newest last.
+///   - The window holds the digests of the last `window.count` captured messages, the newest last, all of one *line*: they
+///     follow on one another in the queue, each once. Where what may be old is captured, since it was not recognised, a new
+///     line begins: the same message is in the capture twice then, and an anchor that reached back over that point would wait
+///     for more than the queue can give back.
 ///   - A delivery is recognised only by position behind the anchor, never by the broker's redelivered flag; the flag only
 ///     refuses.
 ///
@@ -92,6 +102,8 @@ struct RedeliveryMachine {
     var returns: Int64?
     /// A message came that was never delivered before. Without a return, all that follow are such, too.
     var sawFresh = false
+    /// What was unacknowledged when it began does not tell its messages apart.
+    var isAmbiguous = false
   }
 
   /// How often a channel is given up for another before something new comes: then what comes again is captured again. Each
@@ -116,6 +128,8 @@ struct RedeliveryMachine {
   private(set) var releasable: Int64
   /// Digests of the newest captured messages, the newest last.
   private(set) var window: [DeliveryDigest]
+  /// How many messages were captured before the line of those in the window began, at least as far as the window goes.
+  private(set) var lineStart: Int64
   /// The newest message's priority, or one for all of its level, and the first message from which on all had it.
   private(set) var priority: UInt8?
   private(set) var prioritySince: Int64
@@ -131,13 +145,15 @@ struct RedeliveryMachine {
     // Without digests nothing can be recognised, and nothing needs to be kept back.
     self.releasable = max(releasable, captured - Int64(window.count))
     self.window = window
+    lineStart = captured - Int64(window.count)
     self.priority = priority
     self.prioritySince = prioritySince
     if byMessageID { ledger = Set(window) }
   }
 
-  /// How many captured messages must come back before anything new: the anchor's length, 0 after a settling.
-  var unacknowledged: Int { Int(captured - releasable) }
+  /// How many captured messages must come back before anything new: the anchor's length, less in a line that has just begun,
+  /// 0 after a settling.
+  var unacknowledged: Int { Int(min(captured - releasable, Int64(window.count))) }
 
   /// True where everything captured can be acknowledged and forgotten: messages flow, and an anchor is kept.
   var canSettle: Bool {
@@ -160,12 +176,29 @@ struct RedeliveryMachine {
     // Quorum queues ignore exclusive consumption: others may consume as well. A stream goes by offsets.
     let trust = queue.kind == .stream || trust == .exclusive && queue.kind == .quorum ? Trust.none : trust
     session = Session(trust: trust, queue: queue)
-    switch trust {
-    case .none: state = .flowing
-    case .exclusive, .sole:
-      state = unacknowledged > 0 ? .matching(trust, held: [], candidates: Array(window.indices)) : .flowing
+    state = .flowing
+    guard unacknowledged > 0 else { return }
+    session.isAmbiguous = trust != .none && !tellsApart
+    if trust == .none || session.isAmbiguous {
+      beginLine()
+    } else {
+      state = .matching(trust, held: [], candidates: Array(window.indices))
     }
   }
+
+  /// True where this session recognises nothing, since the messages that were unacknowledged when it began, or sequences of
+  /// them, are all alike.
+  var isAmbiguous: Bool { session.isAmbiguous }
+
+  /// Whether what is unacknowledged can be found by its looks: see above.
+  private var tellsApart: Bool {
+    let sequence = DigestSequence(window.suffix(unacknowledged))
+    return tellsApart(sequence, of: unacknowledged) && !sequence.isContained(in: window.dropLast())
+  }
+
+  /// Whether a sequence of `count` digests does not equal itself when it is shifted. By as many messages as the anchor has, or
+  /// more, it may: to be misled then takes as many equal messages as the limit that remains anyway.
+  private func tellsApart(_ sequence: DigestSequence, of count: Int) -> Bool { sequence.period >= min(count, anchor) }
 
   /// True while redeliveries are looked at more closely: their ``Delivery/otherDigests`` matter.
   var comparesDigests: Bool {
@@ -210,7 +243,11 @@ struct RedeliveryMachine {
       {
         return .known
       }
-      if isTakenBack(delivery, returns), startsOver() { return .startOver }
+      if isTakenBack(delivery, returns) {
+        // Another channel tells nothing more of messages that are alike.
+        if tellsApart, startsOver() { return .startOver }
+        beginLine()
+      }
       // Only what is new ends: what is captured once more could go on for ever.
       if !delivery.redelivered { startedOver = 0 }
       capture(delivery)
@@ -231,7 +268,7 @@ struct RedeliveryMachine {
       if open.isEmpty { return fail(held, delivery) }
       var old = (count: 0, newest: Int64(0))
       if length >= prefetch {
-        old = beginning(of: length, open)
+        old = beginning(of: length, remaining)
         // Nothing more would come, and nothing could be said.
         if old.count == 0 { return fail(held, delivery) }
       }
@@ -265,13 +302,17 @@ struct RedeliveryMachine {
   }
 
   /// How many of `length` deliveries that wait may be acknowledged although the anchor has not come yet, and which captured
-  /// one the last of them is, at most the true one: wherever in the window they stand.
+  /// one the last of them is. They must tell themselves apart as an anchor must.
+  ///
+  /// - Parameter candidates: Where in the window they may stand.
   private func beginning(of length: Int, _ candidates: [Int]) -> (count: Int, newest: Int64) {
-    guard let first = candidates.first, let last = candidates.last else { return (0, 0) }
+    guard candidates.count == 1, let place = candidates.first,
+      tellsApart(DigestSequence(window[place..<place + length]), of: length)
+    else { return (0, 0) }
     let before = captured - Int64(window.count)
-    guard session.queue.levels == .one || prioritySince <= before + Int64(first) + 1 else { return (0, 0) }
-    let count = max(0, min(length, window.count - unacknowledged - last))
-    return (count, before + Int64(first + count))
+    guard session.queue.levels == .one || prioritySince <= before + Int64(place) + 1 else { return (0, 0) }
+    let count = max(0, min(length, window.count - unacknowledged - place))
+    return (count, before + Int64(place + count))
   }
 
   /// Nothing more comes while deliveries wait.
@@ -279,6 +320,7 @@ struct RedeliveryMachine {
   /// - Returns: True where those that wait are new after all.
   mutating func silent() -> Bool {
     guard case .matching(_, let held, _) = state, !held.isEmpty else { return false }
+    beginLine()
     for delivery in held { capture(delivery) }
     state = .flowing
     return true
@@ -328,9 +370,18 @@ struct RedeliveryMachine {
 
   private mutating func fail(_ held: [Delivery], _ delivery: Delivery) -> Verdict {
     state = .flowing
+    beginLine()
     for old in held { capture(old) }
     capture(delivery)
     return held.isEmpty ? .capture : .captureHeld
+  }
+
+  /// What is captured from here on may have been captured before.
+  private mutating func beginLine() {
+    // Ids recognise without regard to lines.
+    guard ledger == nil else { return }
+    window.removeAll()
+    lineStart = captured
   }
 
   private mutating func capture(_ delivery: Delivery) {
