@@ -109,6 +109,26 @@ enum File {
     unsafe rmdir(directory)
   }
 
+  /// The directory of an absolute path.
+  static func directory(of path: String) -> String {
+    let slash = path.lastIndex(of: "/") ?? path.startIndex
+    return slash == path.startIndex ? "/" : String(path[..<slash])
+  }
+
+  /// The names in a directory, in no order.
+  static func names(in directory: String) throws(JournalError) -> [String] {
+    guard let open = unsafe opendir(directory) else { throw .system(errno, "list the directory", directory) }
+    defer { unsafe closedir(open) }
+    var names: [String] = []
+    while let entry = unsafe readdir(open) {
+      names.append(
+        unsafe withUnsafeBytes(of: &entry.pointee.d_name) { name in
+          unsafe String(decoding: name.prefix { $0 != 0 }, as: UTF8.self)
+        })
+    }
+    return names
+  }
+
   /// Resolves the symbolic links of a path's directory, so that the file itself can be opened with none.
   ///
   /// - Returns: The directory, and the file's path in it, both absolute.

@@ -52,7 +52,13 @@ extension Journal {
   public func snapshotHolders() -> [SnapshotHolder] { SnapshotHolder.find(journal: path) }
 
   /// Bytes that are free for this user on the file's disk, and the disk's size.
-  public func disk() throws(JournalError) -> (free: Int64, size: Int64) { try File.space(path) }
+  public func disk() throws(JournalError) -> (free: Int64, size: Int64) {
+    do throws(JournalError) { return try File.space(path) } catch {
+      // That there is no such file has a reason of its own.
+      try checkFiles()
+      throw error
+    }
+  }
 
   /// Copies the WAL into the file and gives free space back, if it is time to.
   ///

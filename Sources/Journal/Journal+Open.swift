@@ -36,6 +36,7 @@ extension Journal {
     let (directory, file) = try File.resolve(path)
     try File.refuseUnsupported(directory)
     let lock = try FileLock(path: "\(file).lock")
+    try refuseRescued(file, in: directory)
     if let mark = try DamageMark(readingFor: file) {
       throw JournalError(kind: .corrupt(mark.reason), operation: "open", object: file)
     }
@@ -71,6 +72,7 @@ extension Journal {
     if settings.durability == .full {
       try File.sync(directory)
       journal.files = try JournalFiles(at: file)
+      journal.dataVersion = try journal.readDataVersion()
     }
     try database.configure(SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)
     return journal

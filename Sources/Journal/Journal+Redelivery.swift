@@ -54,7 +54,7 @@ extension Journal {
     var groups: [[UInt8]] = []
     var expected = durable.last
     var count = 0
-    try database.with("SELECT last, digests, begins_line FROM digest ORDER BY last DESC", "read the digests") {
+    try database.with("SELECT last, digests FROM digest ORDER BY last DESC", "read the digests") {
       (statement) throws(JournalError) in
       while count < limit, try statement.step() {
         let digests = statement.array(1)
@@ -62,11 +62,19 @@ extension Journal {
         groups.append(digests)
         count += digests.count / Self.digestBytes
         expected -= Int64(digests.count / Self.digestBytes)
-        if statement.integer(2) != 0 { break }
       }
       statement.reset()
     }
     return Array(groups.reversed().joined())
+  }
+
+  /// The last position before the newest line of digests; the origin where no line that is known began.
+  public func lineStart() throws(JournalError) -> Position {
+    try checkUsable()
+    return Position(
+      rawValue: try database.integer(
+        "SELECT last - length(digests) / \(Self.digestBytes) FROM digest WHERE begins_line != 0 ORDER BY last DESC LIMIT 1",
+        "read where the line begins"))
   }
 }
 
@@ -98,8 +106,8 @@ extension WriteTransaction {
   ///   - digests: 16 bytes a message, oldest first, at least one; the last is of the last position.
   ///   - through: The position that the last one is of instead, where more follow in the same transaction.
   ///   - priority: The last message's priority, and `since` the first position from which on all had it.
-  ///   - beginsLine: What was captured before the first of them does not stand in front of it in the queue:
-  ///     ``Journal/newestDigests(limit:)`` ends there.
+  ///   - beginsLine: What was captured before the first of them does not stand in front of it in the queue
+  ///     (``Journal/lineStart()``).
   public borrowing func appendDigests(
     _ digests: [UInt8], through: Position? = nil, priority: UInt8?, since: Position, beginsLine: Bool = false,
     window: Int

@@ -63,6 +63,8 @@ public final class Journal: @unchecked Sendable {
   let lock: FileLock
   /// What the names of its files are compared with; nil where no acknowledgement rests on them.
   var files: JournalFiles?
+  /// What tells whether somebody else has written since the files were last seen in place.
+  var dataVersion: Int64 = 0
   /// The private directory to remove at the end; nil for a lasting journal.
   let temporaryDirectory: String?
 
@@ -196,6 +198,7 @@ public final class Journal: @unchecked Sendable {
     isWriting = false
     // The commit is done, and may be in a file that nobody will find.
     try checkFiles()
+    if files != nil { dataVersion = try readDataVersion() }
   }
 
   private func storeCounters() throws(JournalError) {

@@ -45,29 +45,36 @@ struct JournalFiles: Equatable {
   /// What happened to the first file whose name is not its own any more, and which it is; nil while all are in place.
   func change() -> (suffix: String, text: String)? {
     for (suffix, identity) in zip(Self.suffixes, identities) {
-      let found = Identity(at: path + suffix)
-      if found != identity {
-        return (suffix, found == nil ? "\(path)\(suffix) was moved or deleted" : "\(path)\(suffix) was replaced")
+      var status = stat()
+      guard unsafe lstat(path + suffix, &status) == 0 else {
+        let isGone = errno == ENOENT || errno == ENOTDIR
+        let text = isGone ? "was moved or deleted" : "can't be looked at (\(unsafe String(cString: strerror(errno))))"
+        return (suffix, "\(path)\(suffix) \(text)")
       }
+      if Identity(status) != identity { return (suffix, "\(path)\(suffix) was replaced") }
     }
     return nil
   }
 
-  /// Whether the open database file has a name anywhere; nil where that cannot be found out.
-  var hasName: Bool? {
-    guard let identity = identities[0], let links = Self.openFiles()?[identity] else { return nil }
+  /// Whether the open database file has a name anywhere; false also where that cannot be found out.
+  var databaseHasName: Bool {
+    guard let identity = identities[0], let links = Self.openFiles()?[identity] else { return false }
     return links > 0
+  }
+
+  /// Removes the WAL and the shared memory of a database that is gone, if they still have their names: SQLite would read
+  /// them into whatever gets the database's name next.
+  func removeRest() {
+    for (suffix, identity) in zip(Self.suffixes, identities).dropFirst() where Identity(at: path + suffix) == identity {
+      try? File.remove(path + suffix)
+    }
   }
 
   /// The files that this process has open, and how many names each has; nil without /proc. Looks, and opens none of them.
   private static func openFiles() -> [Identity: Int]? {
-    guard let directory = unsafe opendir("/proc/self/fd") else { return nil }
-    defer { unsafe closedir(directory) }
+    guard let names = try? File.names(in: "/proc/self/fd") else { return nil }
     var found: [Identity: Int] = [:]
-    while let entry = unsafe readdir(directory) {
-      let name = unsafe withUnsafeBytes(of: &entry.pointee.d_name) { name in
-        unsafe String(decoding: name.prefix { $0 != 0 }, as: UTF8.self)
-      }
+    for name in names {
       var status = stat()
       if unsafe stat("/proc/self/fd/\(name)", &status) == 0 { found[Identity(status)] = Int(status.st_nlink) }
     }
@@ -91,34 +98,60 @@ extension Journal {
         operation: "look for the files", object: path))
   }
 
+  /// A number that changes when another connection commits. https://www.sqlite.org/pragma.html#pragma_data_version
+  func readDataVersion() throws(JournalError) -> Int64 {
+    defer { statements.dataVersion.reset() }
+    return try statements.dataVersion.step() ? statements.dataVersion.integer(0) : 0
+  }
+
   /// Saves what the open files hold as far as possible, and tells where it is.
   private func rescue(_ files: JournalFiles, _ changed: String) -> String {
     // With other shared memory a visitor does not see our locks, so nothing is written to the file.
     guard changed != "-shm" else {
       return "The database and its -wal file are as they were: stop whatever else uses them, and start again"
     }
+    // A visitor that has written meanwhile has written to another WAL, by the index that it shares with us.
+    guard (try? readDataVersion()) == dataVersion else {
+      return "Somebody else has written to it since, so nothing was saved: put the file back as it was, with the others"
+    }
     database.setBusyTimeout(milliseconds: 1_000)
     let isWhole = (try? database.checkpoint(mode: SQLITE_CHECKPOINT_TRUNCATE)) == true
-    guard changed == "" else {
-      return isWhole
-        ? "The database holds all that was acknowledged, without that file: start again"
-        : "Its content could not be copied into the database: put it back before the next start"
+    if isWhole && files.databaseHasName {
+      return changed.isEmpty
+        ? "The file that was moved holds all that was acknowledged, and needs no -wal file: put it back, and start again"
+        : "The database holds all that was acknowledged, without that file: start again"
     }
-    if files.hasName == false {
-      let copy = "\(path).rescued-\(Self.utcTime())"
-      let quoted = copy.split(separator: "'", omittingEmptySubsequences: false).joined(separator: "''")
-      do throws(JournalError) {
-        try database.execute("VACUUM INTO '\(quoted)'", "rescue")
-        return
-          "What it held, \(pendingRows) pending messages among it, was copied to \(copy): to go on with it, give it the "
-          + "journal's name"
-      } catch {
-        return
-          "It held \(pendingRows) messages that were not yet committed downstream, and could not be copied: \(error)"
-      }
+    let copy = "\(path)\(Self.rescued)\(Self.utcTime())"
+    let quoted = copy.split(separator: "'", omittingEmptySubsequences: false).joined(separator: "''")
+    do throws(JournalError) {
+      try database.execute("VACUUM INTO '\(quoted)'", "rescue")
+      try File.sync(copy)
+      try File.sync(File.directory(of: copy))
+    } catch {
+      return
+        "\(pendingRows) messages were not yet committed downstream, and could not be copied to another file: \(error). "
+        + "Put the files back together"
     }
-    return isWhole
-      ? "The file that was moved holds all that was acknowledged, and needs no -wal file: put it back, and start again"
-      : "Put it back together with its -wal file, and start again"
+    if !files.databaseHasName { files.removeRest() }
+    return
+      "All that it held, \(pendingRows) pending messages among it, was copied to \(copy): remove what is left at \(path), "
+      + "\(path)-wal and \(path)-shm, give that copy the name \(path), and start again"
+  }
+
+  /// What stands behind a journal's name in that of a copy that was saved of it.
+  private static let rescued = ".rescued-"
+
+  /// Throws where a copy that was saved of this journal waits for somebody to put it in its place: to begin a new journal, or
+  /// to go on with half of the old one, would leave acknowledged messages behind in silence.
+  static func refuseRescued(_ file: String, in directory: String) throws(JournalError) {
+    guard let copy = try File.names(in: directory).filter({ "\(directory)/\($0)".hasPrefix(file + rescued) }).max()
+    else {
+      return
+    }
+    throw JournalError(
+      kind: .moved(
+        "the journal was deleted while it was in use, and what it held was saved to \(directory)/\(copy). Remove \(file), "
+          + "\(file)-wal and \(file)-shm, if they are there, and give that copy the name \(file); or, to go on without what "
+          + "it holds, move it elsewhere"), operation: "open", object: file)
   }
 }

@@ -60,6 +60,7 @@ struct ModelRecord: Hashable {
   var releasable = 0
   /// Payloads of everything captured.
   var window: [Int] = []
+  var lineStart = 0
 }
 
 /// The agent: the real `RedeliveryMachine` and `AcknowledgementMachine`, and around them what `ConnectionLoop`,
@@ -111,7 +112,8 @@ struct ModelAgent {
     machine = RedeliveryMachine(
       anchor: setup.mutant == .keepsNoAnchor || setup.byMessageID ? 0 : setup.anchor, windowLimit: 4096,
       captured: Int64(record.captured), releasable: Int64(record.releasable), window: digests, priority: nil,
-      prioritySince: 0, prefetch: setup.matchingPrefetch, byMessageID: setup.byMessageID)
+      prioritySince: 0, prefetch: setup.matchingPrefetch, byMessageID: setup.byMessageID,
+      lineStart: Int64(record.lineStart))
     acknowledgements = AcknowledgementMachine(
       mode: setup.mode, safe: Position(rawValue: machine.releasable))
     safe = Int(machine.releasable)
@@ -232,7 +234,7 @@ struct ModelAgent {
     record.captured += plan.rows.count
     record.releasable = Int(machine.releasable)
     record.window += plan.rows.map { setup.payloads[$0.message] }
-    record.window = Array(record.window.suffix(record.captured - Int(machine.lineStart)))
+    record.lineStart = Int(machine.lineStart)
     if setup.mutant != .acknowledgesBeforeCommit { acknowledge(plan, behind: before) }
     return plan.rows.map(\.message)
   }
@@ -355,7 +357,8 @@ struct ModelAgent {
   private func stopLooking(of machine: inout RedeliveryMachine) {
     machine = RedeliveryMachine(
       anchor: machine.anchor, windowLimit: machine.windowLimit, captured: machine.captured,
-      releasable: machine.releasable, window: machine.window, priority: nil, prioritySince: 0)
+      releasable: machine.releasable, window: machine.window, priority: nil, prioritySince: 0,
+      lineStart: machine.lineStart)
   }
 
   // MARK: Comparing
@@ -372,6 +375,7 @@ struct ModelAgent {
     key.append((machine.canSettle ? 1 : 0) | (plan == nil ? 0 : 2) | (hasSettled ? 4 : 0))
     key.append(byte(Int(machine.captured)))
     key.append(byte(Int(machine.releasable)))
+    key.append(byte(Int(machine.lineStart)))
     key.append(byte(mailbox?.generation ?? 0))
     key.append(byte(Int(mailbox?.tag ?? 0)))
     key.append(byte(handover?.generation ?? 0))

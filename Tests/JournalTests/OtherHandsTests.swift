@@ -114,7 +114,13 @@ import Testing
     let files = FileManager.default
     if suffix == "" && hand == .deletes {
       let copy = try #require(text.split(separator: " ").first { $0.contains(".rescued-") })
-      for suffix in JournalFiles.suffixes { try? files.removeItem(atPath: scratch.journal + suffix) }
+      // To begin a new journal, or to read the old WAL into the copy, would lose what it holds.
+      #expect(JournalFiles.suffixes.allSatisfy { !files.fileExists(atPath: scratch.journal + $0) })
+      guard case .moved(let refusal) = failure({ _ = try scratch.open() }) else {
+        Issue.record("a new journal was made")
+        return
+      }
+      #expect(refusal.contains(copy.dropLast()))
       try files.moveItem(atPath: String(copy.dropLast()), toPath: scratch.journal)
     } else if suffix == "" {
       try? files.removeItem(atPath: scratch.journal)
@@ -153,6 +159,39 @@ import Testing
       try found.all(after: again.positions.committedThrough).map(\.1.deliveryTag).prefix(8) == [
         3, 4, 5, 6, 7, 8, 9, 10,
       ])
+    #expect(try found.verify() == [])
+    try found.close()
+    try again.close()
+  }
+
+  /// Somebody holds a snapshot, so the WAL cannot be copied into the database before it is gone for good.
+  @Test(arguments: [["-wal"], [""], ["", "-wal", "-shm"]])
+  func `what was deleted while a visitor reads is saved into a copy`(deleted: [String]) throws {
+    let journal = try scratch.open()
+    let consumer = try journal.start()
+    let body = [UInt8](repeating: 0x61, count: 3_000)
+    try journal.append((1...50).map { Message(deliveryTag: $0, body: body) }, consumer)
+    try journal.maintain(idle: true)
+    let visitor = try Database(path: scratch.journal, readOnly: true)
+    try visitor.execute("BEGIN; SELECT count(*) FROM message", "test")
+    try journal.append((51...100).map { Message(deliveryTag: $0, body: body) }, consumer)
+    for suffix in deleted { try FileManager.default.removeItem(atPath: scratch.journal + suffix) }
+    guard case .moved(let text) = failure({ try journal.checkFiles() }) else {
+      Issue.record("it was not noticed")
+      return
+    }
+    let copy = try #require(text.split(separator: " ").first { $0.contains(".rescued-") }).dropLast()
+    try journal.close()
+    try visitor.close()
+    guard case .moved = failure({ _ = try scratch.open() }) else {
+      Issue.record("it went on without what was saved")
+      return
+    }
+    for suffix in JournalFiles.suffixes { try? FileManager.default.removeItem(atPath: scratch.journal + suffix) }
+    try FileManager.default.moveItem(atPath: String(copy), toPath: scratch.journal)
+    let again = try scratch.open()
+    let found = try JournalReader(path: scratch.journal)
+    #expect(try found.all().map(\.1.deliveryTag) == Array(1...100))
     #expect(try found.verify() == [])
     try found.close()
     try again.close()

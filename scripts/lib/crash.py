@@ -11,7 +11,13 @@ once, combines checkpoints, holds commits or loses acknowledgements, as drawn. A
     and there what comes back in place of messages that the broker lost is counted apart;
   * elsewhere a message captured twice is marked `redelivered`; with `--deduplicate off`, the control, there must be one;
   * in every session_id the sequence runs 1, 2, 3 …, and first captures are in the order of the queue;
-  * bodies arrive as they were sent: the header `digest` is the SHA-256 of what body_raw stands for.
+  * every document is a message that was published, byte for byte: exchange, routing key, properties, headers, body.
+
+With --shapes messages come in every shape in turn: without properties, without headers, with empty ones, with the broker's
+own header names once and twice, with priorities, alike, from no byte to several frames, on RabbitMQ 4 over AMQP 1.0 too.
+With --visitors somebody looks into the journal with plain sqlite3 at random moments, backs it up, checkpoints it, vacuums it,
+and, as one more fault, moves its files: the agent has to notice and end, and goes on when they are back. It must never be
+without its lock on the journal. --driver run is the standalone agent, whose files are counted.
 
 Messages that share a payload cannot be told apart: they are counted per payload, again and again with the queue empty,
 and on a stream by offset. Moments are drawn from --seed as numbers of documents; what happens at them also depends on
@@ -22,6 +28,7 @@ import argparse
 import collections
 import os
 import random
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -29,13 +36,16 @@ import sys
 import time
 
 import messages
+from expected import Expected
 from load import Load
 from proxy import Proxy
 from publisher import Publisher
 from runtime import Runtime
 from score import Record, compare, judge, out_of_order
+from standalone import Standalone
+from visitors import Visitors
 
-FAULTS = ["agent", "driver", "broker", "reset", "term"]
+FAULTS = ["agent", "driver", "broker", "reset", "term", "moved"]
 QUEUES = {
     "classic": {}, "quorum": {"x-queue-type": "quorum", "x-single-active-consumer": True},
     "stream": {"x-queue-type": "stream"}}
@@ -48,15 +58,15 @@ SILENCE = 7
 class Capture(Runtime):
     """A runtime that keeps only what is counted, and lets the load run so far ahead and no further."""
 
-    def __init__(self, *arguments, load, backlog, **options):
+    def __init__(self, *arguments, load, backlog, expected, **options):
         super().__init__(*arguments, **options)
-        self.load, self.backlog = load, backlog
+        self.load, self.backlog, self.expected = load, backlog, expected
         self.uncommitted = 0
 
     def kept(self, document):
         self.uncommitted += 1
         self.load.allow(len(self.committed) + self.uncommitted + self.backlog)
-        return Record(document, self.session)
+        return Record(document, self.session, self.expected)
 
     def settle(self):
         super().settle()
@@ -80,10 +90,16 @@ class Crash:
         kind = "mixed" if options.payload == "distinct" else options.payload
         if options.queue == "stream":
             kind = f"plain-{kind}"
+        if options.payload == "shapes":
+            kind = "shapes" if environ["SOURCE_AMQP_TEST_RELEASE"] == "3.10" else "shapes-4"
+        self.kind = kind
+        expected = Expected(options.seed, kind, options.queue, target=self.queue)
         # Before any thread of this process: it is forked.
         self.load = Load(self.queue, kind, options.seed, options.burst)
         self.publisher = Publisher()
         self.publisher.declare(self.queue, arguments=self.arguments)
+        if options.payload == "shapes":
+            self.publisher.bind(self.queue, messages.SHAPES_EXCHANGE, "#")
         self.publisher.close()
         self.load.start()
         host, port = environ["SOURCE_AMQP_TEST_HOST"], int(environ["SOURCE_AMQP_TEST_PORT"])
@@ -99,11 +115,23 @@ class Crash:
             consumer["arguments"] = {"x-stream-offset": "first"}
         journal = {"path": f"{self.directory}/journal.db"} if options.mode == "journaled" else {}
         self.scratch = f"{self.directory}/tmp"
-        self.runtime = Capture(environ["SOURCE_AMQP_BINARY"], {
+        config = {
             "host": host, "port": port, "queue": {"name": self.queue, "arguments": self.arguments},
-            "reconnect_delay": 0.1, "consumer": consumer, "journal": journal | {"acknowledge": options.mode}},
-            load=self.load, backlog=options.backlog, log_path=f"{self.directory}/log")
+            "reconnect_delay": 0.1, "consumer": consumer, "journal": journal | {"acknowledge": options.mode}}
+        binary, log = environ["SOURCE_AMQP_BINARY"], f"{self.directory}/log"
+        if options.driver == "run":
+            self.runtime = Standalone(
+                binary, config, f"{self.directory}/agent", lambda document: Record(document, self.runtime.session, expected),
+                lambda: self.load.allow(self.runtime.captured + options.backlog), log_path=log)
+        else:
+            self.runtime = Capture(
+                binary, config, load=self.load, backlog=options.backlog, expected=expected, log_path=log)
         self.runtime.environment["TMPDIR"] = self.scratch
+        self.visitors = None
+        if options.visitors:
+            pattern = journal.get("path") or f"{self.scratch}/*/journal.sqlite"
+            self.visitors = Visitors(pattern, self.directory, options.seed)
+            self.visitors.start()
         self.running = False
         self.left_alone = []
         self.failures = []
@@ -121,6 +149,8 @@ class Crash:
         os.makedirs(self.scratch, exist_ok=True)
         self.runtime.start(wait_opened=wait_opened)
         self.running = True
+        if wait_opened and self.visitors:
+            self.visitors.agent(self.runtime.process)
 
     def policy(self):
         """How the runtime commits until the next fault, as drawn; True where everything goes on."""
@@ -215,6 +245,24 @@ class Crash:
     def reset(self):
         self.proxy.reset()
 
+    def moved(self):
+        """Files of the journal go away under the agent, which has to end by itself before it acknowledges anything more."""
+        place = self.visitors.move(self.visitors.path())
+        runtime, names = self.runtime, ", ".join(f"journal{suffix}" for suffix in place[2])
+        # Something to commit, if it should rest.
+        self.load.allow(runtime.captured + self.options.backlog)
+        with runtime.changed:
+            if not runtime.changed.wait_for(lambda: runtime.ended, PATIENCE):
+                raise RuntimeError(f"the connector goes on although {names} was moved")
+        status = runtime.process.wait(PATIENCE)
+        self.running = False
+        if status != 1 or not re.search("was (moved or deleted|replaced) while it was in use", runtime.last_log):
+            raise RuntimeError(f"{names} was moved, and the connector ended with {status}: {runtime.last_log}")
+        if self.options.driver == "flow":
+            runtime.forget()
+            runtime.closed()
+        self.visitors.put_back(place)
+
     def broker(self):
         self.control("kill")
         if self.rng.random() < 0.3:
@@ -249,6 +297,8 @@ class Crash:
                 time.sleep(pause * 0.06)
         with runtime.changed:
             confirmed, committed, uncommitted = self.load.confirmed.value, len(runtime.committed), runtime.uncommitted
+        if self.visitors and fault != "reset":
+            self.visitors.agent(None)
         getattr(self, fault)()
         found = self.look(fault, confirmed, committed, uncommitted)
         print(f"{number:4} {fault:7}{'(start)' if early else '':8}{committed:7} committed; {found}", flush=True)
@@ -260,14 +310,14 @@ class Crash:
         runtime.hold()
         if not self.running:
             self.start()
-        if self.options.payload == "distinct":
-            seen, scanned = set(), 0
+        if self.options.payload in ("distinct", "shapes"):
+            alike = self.identities(self.load.tried.value).count(messages.ALIKE)
 
             def complete():
-                nonlocal scanned
-                seen.update(record.identity for record in runtime.committed[scanned:])
-                scanned = len(runtime.committed)
-                return len(seen) >= published
+                if runtime.captured < published:
+                    return False
+                found = collections.Counter(record.identity for record in runtime.committed)
+                return len(found.keys() - {messages.ALIKE}) + min(found[messages.ALIKE], alike) >= published
         else:
             def complete():
                 return len(runtime.committed) >= published
@@ -303,15 +353,17 @@ class Crash:
         self.excess = excess
 
     def identities(self, count):
-        seed, kind = self.options.seed, self.options.payload
-        return [f"m-{messages.original(seed, kind, number):07}" for number in range(1, count + 1)]
+        return messages.identities(self.options.seed, self.options.payload, "m", count)
 
     def promised(self):
         """Whether each message is captured once."""
         options = self.options
         if options.queue == "stream":
             return True
-        if options.deduplicate == "off" or options.payload != "distinct":
+        if options.deduplicate == "off" or options.payload not in ("distinct", "shapes"):
+            return False
+        if not self.ordered():
+            # Priorities are two levels there.
             return False
         if "broker" in options.kill and options.mode != "journaled":
             # A checkpoint carries no more digests than the prefetch count asks for.
@@ -319,6 +371,10 @@ class Crash:
         if options.deduplicate_by == "message_id":
             return True
         return options.deduplicate == "assert" or options.queue == "quorum" or not options.shared
+
+    def ordered(self):
+        """Whether the queue gives messages in the order in which they were published."""
+        return self.kind != "shapes-4" or self.options.queue != "quorum"
 
     def run(self):
         options, runtime = self.options, self.runtime
@@ -328,7 +384,7 @@ class Crash:
         try:
             for number in range(1, options.cycles + 1):
                 self.cycle(number, share)
-                if options.payload != "distinct" and number % 10 == 0 and options.queue != "stream" \
+                if options.payload in messages.POOLS and number % 10 == 0 and options.queue != "stream" \
                         and "broker" not in options.kill:
                     # What is published now waits until the queue was empty.
                     with self.load.lock:
@@ -340,6 +396,8 @@ class Crash:
             self.sent, self.uncertain = self.load.end()
             self.reap()
             self.drain(self.sent - len(self.uncertain))
+            if self.visitors:
+                self.visitors.agent(None)
             status = runtime.stop(PATIENCE)
             if status != 0:
                 self.failures.append(f"the last session ended with {status}: {runtime.last_log}")
@@ -351,6 +409,11 @@ class Crash:
                 process.kill()
         if runtime.failure:
             self.failures.append(runtime.failure)
+        if self.visitors:
+            self.visitors.end()
+            print(self.visitors.report())
+            if self.visitors.without:
+                self.failures.append(f"the agent was without its lock {len(self.visitors.without)} times")
 
     def score(self):
         """Counts, and what failed."""
@@ -363,7 +426,8 @@ class Crash:
             if self.promised() and options.deduplicate_by == "position":
                 problems += out_of_order(records)
         else:
-            counts, problems = compare(records, identities, doubtful, options.queue == "stream")
+            counts, problems = compare(records, identities, doubtful, options.queue == "stream", self.ordered())
+        problems += [f"{record.identity} differs in its {record.damaged}" for record in records if record.damaged][:5]
         if self.uncertain:
             counts["not confirmed, and captured or not"] = len(self.uncertain)
         failed = ["lost", "duplicated not marked redelivered", "damaged", "never published", "out of order"]
@@ -421,7 +485,13 @@ def parse():
                         help="journal.acknowledge; committed starts with a new journal after every kill (journaled)")
     parser.add_argument("--payload", choices=["distinct", "few", "same"], default="distinct",
                         help="all different, copies of three, or copies of one (distinct)")
-    parser.add_argument("--kill", default="agent", help=f"faults to draw from: {','.join(FAULTS)} (agent)")
+    parser.add_argument("--shapes", dest="payload", action="store_const", const="shapes",
+                        help="messages of every shape instead")
+    parser.add_argument("--visitors", action="store_true",
+                        help="plain sqlite3 looks into the journal meanwhile, and its files are moved (--kill agent,moved)")
+    parser.add_argument("--driver", choices=["flow", "run"], default="flow", help="who reads the documents (flow)")
+    parser.add_argument("--release", default=argparse.SUPPRESS, help="RabbitMQ 4.0 or 4.3 instead of the machine's own")
+    parser.add_argument("--kill", help=f"faults to draw from: {','.join(FAULTS)} (agent)")
     parser.add_argument("--deduplicate", choices=["auto", "assert", "off"], default="auto",
                         help="consumer.deduplicate; off is the control that must show duplicates (auto)")
     parser.add_argument("--deduplicate-by", choices=["position", "message_id"], default="position",
@@ -429,7 +499,14 @@ def parse():
     parser.add_argument("--floor", type=int, default=80,
                         help="least share of faults with work outstanding, in percent (80)")
     options = parser.parse_args()
-    options.kill = options.kill.split(",")
+    moves = options.visitors and options.mode == "journaled"
+    options.kill = (options.kill or ("agent,agent,agent,moved" if moves else "agent")).split(",")
+    if "moved" in options.kill and not moves:
+        parser.error("the journal is moved by --visitors, and only with --mode journaled")
+    if options.driver == "run" and (options.mode != "journaled" or {"driver"} & set(options.kill)):
+        parser.error("--driver run has no runtime: --mode journaled, and no fault driver")
+    if options.payload == "shapes" and options.queue == "stream":
+        parser.error("streams change types of headers: no --shapes")
     if unknown := set(options.kill) - set(FAULTS):
         parser.error(f"no fault {', '.join(sorted(unknown))}")
     if options.queue != "classic" and "broker" in options.kill:
@@ -447,7 +524,10 @@ def parse():
 def main():
     options = parse()
     seed = " ".join(f"--{name.replace('_', '-')} {','.join(value) if name == 'kill' else value}"
-                    for name, value in vars(options).items() if name != "shared") + " --shared" * options.shared
+                    for name, value in vars(options).items() if name not in ("shared", "visitors", "release"))
+    seed = seed.replace("--payload shapes", "--shapes") + " --shared" * options.shared + " --visitors" * options.visitors
+    if os.environ["SOURCE_AMQP_TEST_RELEASE"] != "3.10":
+        seed += f" --release {os.environ['SOURCE_AMQP_TEST_RELEASE']}"
     print(f"scripts/crash {seed}", flush=True)
     begin = time.monotonic()
     crash = Crash(options)

@@ -47,7 +47,10 @@ class Load:
             with self.lock:
                 self.tried.value = number + count - 1
                 try:
-                    publisher.publish_many(queue, count, kind=kind, seed=seed, start=number)
+                    if kind.startswith("shapes"):
+                        publisher.publish_shapes(queue, count, kind, seed, number)
+                    else:
+                        publisher.publish_many(queue, count, kind=kind, seed=seed, start=number)
                     self.confirmed.value += count
                 except Exception:  # Whatever it was: the broker, or the way to it, is not what it was.
                     uncertain += range(number, number + count)

@@ -1,10 +1,12 @@
 """Messages of mixed kinds from a seed: what the crash test and the tests publish by the thousand.
 
-Message n of a seed is the same wherever it is made. Each has a unique message_id, PREFIX-NNNNNNN, and a header
+Message n of a seed is the same wherever it is made. Those of the kind `mixed` have a unique message_id, PREFIX-NNNNNNN, and a header
 `digest`: the SHA-256 of the bytes that a document's body_raw has to stand for (of the decoded bytes where the body is
 compressed), so that a captured document can be checked without knowing what was sent.
 """
 
+import base64
+import dataclasses
 import gzip
 import hashlib
 import json
@@ -107,6 +109,110 @@ def original(seed, kind, number):
     """Which message of the kind `mixed` message `number` of a kind is a copy of."""
     pool = POOLS.get(kind)
     return number if pool is None else random.Random(f"{seed}/{kind}/{number}").randint(1, pool)
+
+
+@dataclasses.dataclass
+class Message:
+    """One message as it is published: properties for fields.property_block, unless the protocol is AMQP 1.0's."""
+    properties: dict
+    body: bytes
+    exchange: str = ""
+    routing_key: str = ""
+    protocol: str = "0-9-1"
+
+
+# What `shapes` publishes to: a topic exchange that every broker has. The queue is bound to it with `#`.
+SHAPES_EXCHANGE = "amq.topic"
+SHAPES = 12
+
+
+def shaped(seed, prefix, number, target, later=False):
+    """Message `number` in every shape in turn: what campaigns with one shape never varied.
+
+    Two neighbours of twelve are alike, byte for byte, so that no eight in a row tell themselves apart less than they
+    would in the field. Which message one is says its body, or, where that is empty, its routing key.
+
+    - later: the broker is RabbitMQ 4 or newer, and takes AMQP 1.0 too.
+    """
+    rng = random.Random(f"{seed}/{number}")
+    name = f"{prefix}-{number:07}"
+    body = f"{name} {text(rng, rng.randint(0, 30))}".encode()
+    message = Message({"delivery_mode": 2}, body, SHAPES_EXCHANGE, f"shape.{number % SHAPES}")
+    shape = number % SHAPES
+    if shape in (0, 1):
+        message.body, message.routing_key = b"ping", "alike"
+    elif shape == 2:
+        message.properties = {}
+    elif shape == 3:
+        message.exchange, message.routing_key = "", target
+    elif shape == 4:
+        message.properties["headers"] = []
+    elif shape == 5:
+        message.properties["headers"] = [
+            ["x-delivery-count", {"t": "l", "v": rng.randint(0, 30)}], ["x-acquired-count", {"t": "l", "v": 3}],
+            ["x-stream-offset", {"t": "l", "v": number}], ["mine", {"t": "S", "v": "kept"}]]
+    elif shape == 6:
+        message.properties["headers"] = [
+            [header_name, {"t": "I", "v": value}] for value in (1, 9)
+            for header_name in ("x-delivery-count", "x-acquired-count", "mine")]
+    elif shape == 7:
+        message.properties |= {"priority": rng.randint(0, 9), "headers": headers(rng, rng.randint(0, 3))}
+    elif shape == 8:
+        message.body, message.routing_key = b"", f"empty.{name}"
+        if rng.random() < 0.5:
+            message.properties = {}
+    elif shape == 9:
+        # Several frames of 128 KiB now and then.
+        message.body += rng.randbytes(rng.choice([2_000, 20_000, 20_000, 300_000]))
+    elif shape == 10:
+        properties, mixed_body = mixed(seed, prefix, number)
+        message = Message(properties, mixed_body, SHAPES_EXCHANGE, "mixed")
+    elif later:
+        # Without a number of its own the sender's settings decide.
+        message = Message({"message_id": name, "content_type": "text/plain"}, body, "", target, "1.0")
+    else:
+        message.properties |= {"expiration": "3600000", "type": "t", "correlation_id": name, "user_id": "guest"}
+    return message
+
+
+def message(seed, kind, prefix, number, target=""):
+    """Message `number` of a kind, whole; `target` is the queue's name."""
+    if kind in ("shapes", "shapes-4"):
+        return shaped(seed, prefix, number, target, later=kind == "shapes-4")
+    base = kind.removeprefix("plain-")
+    return Message(*mixed(seed, prefix, original(seed, base, number), plain=base != kind), routing_key=target)
+
+
+# The identity of those that cannot be told apart.
+ALIKE = "alike"
+
+
+def identity(kind, document):
+    """Which message a document is of, as its publisher would call it."""
+    properties = document["properties"]
+    if not kind.startswith("shapes") or document["delivery"]["routing_key"] == "mixed":
+        return properties["message_id"]
+    routing_key = document["delivery"]["routing_key"]
+    if routing_key == "alike":
+        return ALIKE
+    if routing_key.startswith("empty."):
+        return routing_key.removeprefix("empty.")
+    raw = document["body_raw"]
+    if document.get("body_encoding") == "base64":
+        raw = base64.b64decode(raw[:64]).decode(errors="replace")
+    return raw.split(" ", 1)[0]
+
+
+def number(identity):
+    """The number of a message by its identity: of those that are alike the first."""
+    return SHAPES if identity == ALIKE else int(identity.rpartition("-")[2])
+
+
+def identities(seed, kind, prefix, count):
+    """The identities of the messages 1 to `count`, in order."""
+    if kind.startswith("shapes"):
+        return [ALIKE if n % SHAPES in (0, 1) else f"{prefix}-{n:07}" for n in range(1, count + 1)]
+    return [f"{prefix}-{original(seed, kind, n):07}" for n in range(1, count + 1)]
 
 
 def simple(seed, prefix, number, size):

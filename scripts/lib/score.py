@@ -9,16 +9,23 @@ class Record:
     """What the count needs of one document: a fraction of its size, so that long runs fit into memory."""
     __slots__ = ("session", "sequence", "identity", "redelivered", "offset", "damaged", "run")
 
-    def __init__(self, document, run=0):
+    def __init__(self, document, run=0, expected=None):
+        """- expected: an Expected, with which the whole message is compared; else its body is, by the header `digest`."""
         properties = document["properties"]
-        headers = properties["headers"]
-        raw = document.get("body_raw", "")
-        octets = base64.b64decode(raw) if document.get("body_encoding") == "base64" else raw.encode()
         self.session, self.sequence = document["session_id"], document["sequence"]
-        self.identity = properties["message_id"]
         self.redelivered = document["delivery"]["redelivered"]
-        self.offset = headers.get("x-stream-offset")
-        self.damaged = headers["digest"] != hashlib.sha256(octets).hexdigest()
+        self.offset = properties.get("headers", {}).get("x-stream-offset")
+        if expected is None:
+            raw = document.get("body_raw", "")
+            octets = base64.b64decode(raw) if document.get("body_encoding") == "base64" else raw.encode()
+            self.identity = properties["message_id"]
+            self.damaged = properties["headers"]["digest"] != hashlib.sha256(octets).hexdigest() and "body"
+        else:
+            self.damaged = expected.problem(document)
+            try:
+                self.identity = expected.identity(document)
+            except (KeyError, TypeError, ValueError):
+                self.identity = "?"
         # Which start of the connector it was read from.
         self.run = run
 
@@ -37,7 +44,7 @@ def judge(committed, published):
     return {
         "published": len(published), "committed": len(records), "lost": len(published - seen),
         "duplicated": duplicated, "duplicated not marked redelivered": unmarked,
-        "damaged": sum(record.damaged for record in records),
+        "damaged": sum(bool(record.damaged) for record in records),
         "never published": strangers, "out of order": len(problems),
     }, problems
 
@@ -56,7 +63,7 @@ def out_of_sequence(records):
     return problems
 
 
-def compare(records, sent, uncertain, stream=False):
+def compare(records, sent, uncertain, stream=False, ordered=True):
     """The same for payloads of which many messages share one.
 
     Messages of one payload cannot be told apart, so each payload is counted: lost is what was sent more often than
@@ -64,6 +71,7 @@ def compare(records, sent, uncertain, stream=False):
 
     - sent: the identities in the order of the queue, those that a fault left unconfirmed included.
     - uncertain: how often each identity was among those; they may be there or not.
+    - ordered: whether the queue gives them in the order in which they were sent.
     """
     captured, wanted = collections.Counter(record.identity for record in records), collections.Counter(sent)
     lost = sum(max(0, count - uncertain[identity] - captured[identity]) for identity, count in wanted.items())
@@ -75,11 +83,11 @@ def compare(records, sent, uncertain, stream=False):
         duplicated = max(duplicated, len(offsets) - len(set(offsets)))
         lost = max(lost, len(set(range(len(set(offsets)))) - set(offsets)))
         problems += [f"offset {now} behind {before}" for before, now in zip(offsets, offsets[1:]) if now <= before]
-    if not duplicated and not uncertain and [record.identity for record in records] != sent[:len(records)]:
+    if ordered and not duplicated and not uncertain and [record.identity for record in records] != sent[:len(records)]:
         problems.append("the payloads are not in the order of the queue")
     return {
         "published": len(sent), "committed": len(records), "lost": lost, "duplicated": duplicated,
-        "damaged": sum(record.damaged for record in records),
+        "damaged": sum(bool(record.damaged) for record in records),
         "never published": sum(count for identity, count in captured.items() if identity not in wanted),
         "out of order": len(problems),
     }, problems

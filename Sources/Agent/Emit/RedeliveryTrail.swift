@@ -5,13 +5,14 @@ import Journal
 /// carry it.
 struct RedeliveryTrail: Sendable {
   private let keeper: RedeliveryKeeper
-  /// Digests up to the emitted position, the newest last, of one line without gaps: empty behind messages without one, as
-  /// they are journaled while redeliveries are not recognised, or after a salvage.
+  /// Digests up to the emitted position, the newest last, without gaps: empty behind messages without one, as they are
+  /// journaled while redeliveries are not recognised, or after a salvage.
   private var window: [DeliveryDigest]
   private var emitted: Position
   private var releasable: Position
   private var priority: UInt8?
   private var prioritySince: Int64
+  private var lineStart: Int64
   /// Up to here the checkpoints of this session carried the window.
   private var carried: Position?
 
@@ -25,6 +26,7 @@ struct RedeliveryTrail: Sendable {
     releasable = keeper.position(of: machine.releasable)
     priority = machine.priority
     prioritySince = min(machine.prioritySince, captured + 1)
+    lineStart = min(machine.lineStart, captured)
   }
 
   /// The checkpoint for documents up to `position`. With `settling` nothing is kept back any more.
@@ -45,8 +47,7 @@ struct RedeliveryTrail: Sendable {
       redelivery: RedeliveryState(
         queue: keeper.queue.text, captured: captured,
         releasable: min(captured, max(keeper.count(of: releasable), captured - Int64(window.count))),
-        prefetch: keeper.prefetch,
-        priority: priority, prioritySince: prioritySince,
+        prefetch: keeper.prefetch, priority: priority, prioritySince: prioritySince, lineStart: lineStart,
         window: isCarried ? nil : window.suffix(keeper.carriedWindow)))
   }
 
@@ -58,7 +59,8 @@ struct RedeliveryTrail: Sendable {
       let through = min(group.last, position)
       // The next digests may be of messages that are emitted later.
       guard from <= through else { break }
-      if from > emitted + 1 || group.beginsLine && from == first { window.removeAll(keepingCapacity: true) }
+      if from > emitted + 1 { window.removeAll(keepingCapacity: true) }
+      if from > emitted + 1 || group.beginsLine && from == first { lineStart = keeper.count(of: from) - 1 }
       window.append(contentsOf: digests[(from - first)...(through - first)])
       if through == group.last || group.prioritySince <= first {
         priority = group.priority
@@ -72,7 +74,8 @@ struct RedeliveryTrail: Sendable {
     if emitted < position {
       // Of the newest messages nothing is known.
       window.removeAll(keepingCapacity: true)
-      (priority, prioritySince) = (nil, keeper.count(of: position) + 1)
+      lineStart = keeper.count(of: position)
+      (priority, prioritySince) = (nil, lineStart + 1)
       emitted = position
     }
     let kept = keeper.carriedWindow

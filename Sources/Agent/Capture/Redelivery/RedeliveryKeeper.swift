@@ -60,14 +60,17 @@ struct RedeliveryKeeper: Sendable {
     var priority: UInt8?
     var prioritySince = last
     var prefetch = wished
+    var lineStart: Int64 = 0
     if isTemporary, let state {
       window = state.window ?? []
+      lineStart = state.lineStart
       releasable = state.releasable
       priority = state.priority
       prioritySince = state.prioritySince
       if !window.isEmpty && releasable < last { prefetch = max(wished, state.prefetch) }
     } else if let record = try journal.redelivery(), queue.matches(record.queue) {
       window = DeliveryDigest.array(try journal.newestDigests(limit: self.window))
+      lineStart = try journal.lineStart().rawValue + base
       releasable = record.releasable.rawValue + base
       priority = record.priority
       prioritySince = record.prioritySince.rawValue + base
@@ -78,7 +81,8 @@ struct RedeliveryKeeper: Sendable {
     carriedWindow = max(prefetch, anchor, policy.byMessageID ? min(4 * prefetch, Self.carriedLedgerWindow) : 0)
     initial = RedeliveryMachine(
       anchor: anchor, windowLimit: self.window, captured: last, releasable: releasable, window: window,
-      priority: priority, prioritySince: prioritySince, prefetch: prefetch, byMessageID: policy.byMessageID)
+      priority: priority, prioritySince: prioritySince, prefetch: prefetch, byMessageID: policy.byMessageID,
+      lineStart: lineStart)
   }
 
   /// Lets a new journal know what the checkpoints of sessions without it carried, so that giving `journal.path` captures
@@ -88,14 +92,26 @@ struct RedeliveryKeeper: Sendable {
   ) throws {
     guard journal.positions.last == .origin, try journal.redelivery() == nil, let window = state.window, !window.isEmpty
     else { return }
-    var digests: [UInt8] = []
-    for digest in window { digest.append(to: &digests) }
+    func bytes(_ digests: some Sequence<DeliveryDigest>) -> [UInt8] {
+      var bytes: [UInt8] = []
+      for digest in digests { digest.append(to: &bytes) }
+      return bytes
+    }
+    let inLine = min(window.count, Int(clamping: state.captured - state.lineStart))
+    let earlier = bytes(window.dropLast(inLine))
     let since = Position(rawValue: state.prioritySince - state.captured)
     let record = RedeliveryRecord(
       queue: queue.text, releasable: Position(rawValue: state.releasable - state.captured), prefetch: state.prefetch,
       priority: state.priority, prioritySince: since)
     try journal.write { tx in
-      try tx.appendDigests(digests, priority: state.priority, since: since, beginsLine: true, window: windowLimit)
+      if !earlier.isEmpty {
+        let through = Position(rawValue: -Int64(inLine))
+        try tx.appendDigests(earlier, through: through, priority: nil, since: through + 1, window: windowLimit)
+      }
+      if inLine > 0 {
+        try tx.appendDigests(
+          bytes(window.suffix(inLine)), priority: state.priority, since: since, beginsLine: true, window: windowLimit)
+      }
       try tx.setRedelivery(record)
     }
   }

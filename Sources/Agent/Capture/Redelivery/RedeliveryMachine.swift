@@ -25,10 +25,11 @@ import AMQP
 ///
 /// Invariants
 ///   - `releasable` ≤ `captured` − anchor while messages flow; no acknowledgement goes beyond the *durable* `releasable`.
-///   - The window holds the digests of the last `window.count` captured messages, the newest last, all of one *line*: they
-///     follow on one another in the queue, each once. Where what may be old is captured, since it was not recognised, a new
-///     line begins: the same message is in the capture twice then, and an anchor that reached back over that point would wait
-///     for more than the queue can give back.
+///   - The window holds the digests of the last `window.count` captured messages, the newest last. Those after `lineStart` are
+///     of one *line*: they follow on one another in the queue, each once. Where what may be old is captured, since it was not
+///     recognised, a new line begins: the same message is in the capture twice then, and an anchor that reached back over that
+///     point would wait for more than the queue can give back. What comes is looked for in the line; whether it tells itself
+///     apart is asked of the whole window.
 ///   - A delivery is recognised only by position behind the anchor, never by the broker's redelivered flag; the flag only
 ///     refuses.
 ///
@@ -102,6 +103,8 @@ struct RedeliveryMachine {
     var returns: Int64?
     /// A message came that was never delivered before. Without a return, all that follow are such, too.
     var sawFresh = false
+    /// How many captured messages were unacknowledged when it began: so many come again, whatever was committed since.
+    var expected = 0
     /// What was unacknowledged when it began does not tell its messages apart.
     var isAmbiguous = false
   }
@@ -128,7 +131,7 @@ struct RedeliveryMachine {
   private(set) var releasable: Int64
   /// Digests of the newest captured messages, the newest last.
   private(set) var window: [DeliveryDigest]
-  /// How many messages were captured before the line of those in the window began, at least as far as the window goes.
+  /// How many messages were captured before the newest line began; its beginning may have left the window.
   private(set) var lineStart: Int64
   /// The newest message's priority, or one for all of its level, and the first message from which on all had it.
   private(set) var priority: UInt8?
@@ -136,7 +139,7 @@ struct RedeliveryMachine {
 
   init(
     anchor: Int, windowLimit: Int, captured: Int64, releasable: Int64, window: [DeliveryDigest], priority: UInt8?,
-    prioritySince: Int64, prefetch: Int = .max, byMessageID: Bool = false
+    prioritySince: Int64, prefetch: Int = .max, byMessageID: Bool = false, lineStart: Int64 = 0
   ) {
     self.anchor = anchor
     self.prefetch = prefetch
@@ -145,7 +148,7 @@ struct RedeliveryMachine {
     // Without digests nothing can be recognised, and nothing needs to be kept back.
     self.releasable = max(releasable, captured - Int64(window.count))
     self.window = window
-    lineStart = captured - Int64(window.count)
+    self.lineStart = max(lineStart, captured - Int64(window.count))
     self.priority = priority
     self.prioritySince = prioritySince
     if byMessageID { ledger = Set(window) }
@@ -153,7 +156,7 @@ struct RedeliveryMachine {
 
   /// How many captured messages must come back before anything new: the anchor's length, less in a line that has just begun,
   /// 0 after a settling.
-  var unacknowledged: Int { Int(min(captured - releasable, Int64(window.count))) }
+  var unacknowledged: Int { Int(captured - max(releasable, lineStart)) }
 
   /// True where everything captured can be acknowledged and forgotten: messages flow, and an anchor is kept.
   var canSettle: Bool {
@@ -182,7 +185,8 @@ struct RedeliveryMachine {
     if trust == .none || session.isAmbiguous {
       beginLine()
     } else {
-      state = .matching(trust, held: [], candidates: Array(window.indices))
+      session.expected = unacknowledged
+      state = .matching(trust, held: [], candidates: Array(window.indices.suffix(Int(captured - lineStart))))
     }
   }
 
@@ -260,7 +264,7 @@ struct RedeliveryMachine {
       let remaining = candidates.filter {
         $0 + length <= window.count && delivery.matches(window[$0 + length - 1])
       }
-      if length >= unacknowledged, remaining.last == window.count - length, hasOnePriority(last: length) {
+      if length >= session.expected, remaining.last == window.count - length, hasOnePriority(last: length) {
         state = .flowing
         return .recognised(count: length)
       }
@@ -306,12 +310,14 @@ struct RedeliveryMachine {
   ///
   /// - Parameter candidates: Where in the window they may stand.
   private func beginning(of length: Int, _ candidates: [Int]) -> (count: Int, newest: Int64) {
-    guard candidates.count == 1, let place = candidates.first,
-      tellsApart(DigestSequence(window[place..<place + length]), of: length)
-    else { return (0, 0) }
+    guard candidates.count == 1, let place = candidates.first else { return (0, 0) }
+    let sequence = DigestSequence(window[place..<place + length])
+    guard tellsApart(sequence, of: length), !sequence.isContained(in: window[..<(place + length - 1)]) else {
+      return (0, 0)
+    }
     let before = captured - Int64(window.count)
     guard session.queue.levels == .one || prioritySince <= before + Int64(place) + 1 else { return (0, 0) }
-    let count = max(0, min(length, window.count - unacknowledged - place))
+    let count = max(0, min(length, window.count - session.expected - place))
     return (count, before + Int64(place + count))
   }
 
@@ -380,14 +386,13 @@ struct RedeliveryMachine {
   private mutating func beginLine() {
     // Ids recognise without regard to lines.
     guard ledger == nil else { return }
-    window.removeAll()
     lineStart = captured
   }
 
   private mutating func capture(_ delivery: Delivery) {
     captured += 1
     let level = session.queue.levels.level(of: delivery.marks.priority)
-    if window.isEmpty || level != session.queue.levels.level(of: priority) { prioritySince = captured }
+    if captured == lineStart + 1 || level != session.queue.levels.level(of: priority) { prioritySince = captured }
     priority = level
     window.append(delivery.digest)
     ledger?.insert(delivery.digest)

@@ -15,6 +15,8 @@ struct RedeliveryState: Equatable, Sendable {
   /// The newest message's priority, and the first message from which on all had it.
   var priority: UInt8?
   var prioritySince: Int64
+  /// How many messages were captured before the newest line began (``RedeliveryMachine/lineStart``); 0 if that is not known.
+  var lineStart: Int64 = 0
   /// Digests of the newest captured messages, the newest last. Nil in a patch that leaves them as they are.
   var window: [DeliveryDigest]?
 
@@ -27,6 +29,7 @@ struct RedeliveryState: Equatable, Sendable {
       "v": .integer(Self.version), "queue": .string(queue), "captured": .integer(captured),
       "releasable": .integer(releasable), "prefetch": .integer(prefetch),
       "priority": .integer(priority.map(Int.init) ?? -1), "prioritySince": .integer(prioritySince),
+      "line": .integer(lineStart),
     ]
     if let window {
       var digests: [UInt8] = []
@@ -56,12 +59,14 @@ struct RedeliveryState: Equatable, Sendable {
     self.prefetch = Int(prefetch)
     self.priority = UInt8(exactly: priority)
     self.prioritySince = prioritySince
+    // States of older versions have none.
+    lineStart = min(max(json["line"]?.int64Value ?? 0, 0), captured)
     window = DeliveryDigest.array(digests)
   }
 
   init(
     queue: String, captured: Int64, releasable: Int64, prefetch: Int, priority: UInt8?, prioritySince: Int64,
-    window: [DeliveryDigest]?
+    lineStart: Int64 = 0, window: [DeliveryDigest]?
   ) {
     self.queue = queue
     self.captured = captured
@@ -69,6 +74,7 @@ struct RedeliveryState: Equatable, Sendable {
     self.prefetch = prefetch
     self.priority = priority
     self.prioritySince = prioritySince
+    self.lineStart = lineStart
     self.window = window
   }
 }
