@@ -235,7 +235,9 @@ struct Salvager {
     }
     func note(_ range: ClosedRange<Int64>) { if !known.contains(range) { missing.append(range) } }
 
-    let query = "SELECT \(Self.columns) FROM message WHERE position"
+    // Of properties that are no JSON no document can be made; none at all stands for none.
+    let isJSON = "properties = '' OR json_valid(properties)"
+    let query = "SELECT \(Self.columns), \(isJSON) FROM message WHERE position"
     var batch = 0
     try target.with("INSERT INTO message (\(Self.columns)) VALUES (\(marks))", "salvage a message") {
       (insert) throws(JournalError) in
@@ -289,7 +291,9 @@ struct Salvager {
 
   /// Whether a row's values fit together: SQLite has no checksum over content.
   private static func isWhole(_ row: Statement) -> Bool {
-    guard row.integer(0) > 0, row.isText(9), Int64(row.bytes(11).count) == row.integer(5) else { return false }
+    guard row.integer(0) > 0, row.isText(9), row.integer(12) != 0, Int64(row.bytes(11).count) == row.integer(5) else {
+      return false
+    }
     for column: Int32 in [7, 8, 9, 11] where row.isText(column) {
       guard isPlainText(row.bytes(column)) else { return false }
     }

@@ -5,6 +5,13 @@ import Testing
 @testable import Agent
 
 @Suite struct DocumentTests {
+  /// As a file may hold them that was damaged, or changed by somebody.
+  @Test(arguments: ["{", "[]", "{\"a\":1,}", "{\"a\":1}{}", "{\"a\":\n1}", " {}", "null", "\0\0\0\0"])
+  func `properties that are no JSON object make no document`(properties: String) {
+    let (text, outcome) = TestMessage("body", properties: properties).document()
+    #expect(outcome == .damaged && text.isEmpty)
+  }
+
   @Test func `a document has every key in order`() {
     var message = TestMessage(#"{"id": 1.50}"#, properties: #"{"content_type":"application/json","headers":{"a":1}}"#)
     message.redelivered = true

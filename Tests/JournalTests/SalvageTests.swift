@@ -111,6 +111,13 @@ struct SalvageTests {
     #expect(try scratch.open().positions.last == Position(rawValue: 301))
   }
 
+  @Test func `a message whose properties are no JSON cannot become a document, and is missing`() throws {
+    try makeJournal()
+    _ = try scratch.shell("UPDATE message SET properties = '{\"a\":' WHERE position = 200")
+    let refused = try Journal.salvage(settings, acceptLoss: false)
+    #expect(refused.lost == [missing(200, 200, "b", 100)])
+  }
+
   @Test func `messages that the broker still has are no loss`() throws {
     try makeJournal()
     _ = try scratch.shell("DELETE FROM message WHERE position > 290")

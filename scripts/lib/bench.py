@@ -6,6 +6,7 @@ round (`of limit` is the median of these ratios); CPU is the steadier figure.
 """
 
 import argparse
+import copy
 import json
 import shutil
 import statistics
@@ -15,8 +16,15 @@ import time
 from bench_parts import all_parts, show
 from bench_tools import CONNECTOR, ENVIRON, HERE, WORK, Broker, configuration, remove_journal, requests, run
 
+# What the name of a case ends with that runs the connector of --before.
+BEFORE = "-before"
+
+
 class Case:
     """One row of the table. `share` is which part of the round's messages its queue gets."""
+
+    # The connector that it runs.
+    connector = CONNECTOR
 
     def __init__(self, name, what, share=1.0, queue=True):
         self.name, self.what, self.share, self.queue = name, what, share, queue
@@ -48,11 +56,12 @@ class Flow(Case):
     """source-amqp under the Flow protocol, journaled or committed."""
 
     def drain(self, queue, count, prefetch, size):
-        journal = {"acknowledge": self.name}
-        if self.name == "journaled":
+        mode = self.name.removesuffix(BEFORE)
+        journal = {"acknowledge": mode}
+        if mode == "journaled":
             journal["path"] = f"{WORK}/journal.db"
         config = configuration(queue, prefetch, journal=journal)
-        found = run([f"{HERE}/driver", requests(f"{WORK}/requests", config), str(count), "--", CONNECTOR])
+        found = run([f"{HERE}/driver", requests(f"{WORK}/requests", config), str(count), "--", self.connector])
         remove_journal()
         return found
 
@@ -65,7 +74,7 @@ class Standalone(Case):
         open(f"{WORK}/requests", "w", encoding="ascii").write("\n")
         found = run([
             f"{HERE}/driver", f"{WORK}/requests", str(count), "--tail", f"{directory}/{queue}-000001.jsonl", "--",
-            CONNECTOR, "run", f"{WORK}/run.yaml", "--output", directory, "--rotate-size", "1024G"])
+            self.connector, "run", f"{WORK}/run.yaml", "--output", directory, "--rotate-size", "1024G"])
         shutil.rmtree(directory)
         return found
 
@@ -148,6 +157,9 @@ class Results:
             line["messages_per_second_range"] = [round(min(rates)), round(max(rates))]
             costs = [figures["cpu_us"] for figures in rounds]
             line["cpu_us_range"] = [round(min(costs), 2), round(max(costs), 2)]
+            if case.name + BEFORE in self.rounds:
+                for key in ("messages_per_second", "cpu_us", "peak_mib"):
+                    line[f"{key}_of_before"] = round(self.paired(case.name, key, case.name + BEFORE), 3)
             if "limit" in self.rounds and case.name not in ("limit", "replay"):
                 line["rate_of_limit"] = round(self.paired(case.name, "messages_per_second", "limit"), 3)
                 line["cpu_of_limit"] = round(self.paired(case.name, "cpu_us", "limit"), 2)
@@ -218,11 +230,19 @@ def main():
     parser.add_argument("--sizes", default="")
     parser.add_argument("--messages", type=int)
     parser.add_argument("--prefetch", type=int, default=500)
+    parser.add_argument("--before")
     arguments = parser.parse_args()
     names = arguments.cases.split(",") if arguments.cases else [case.name for case in CASES]
     unknown = set(names) - {case.name for case in CASES}
     if unknown:
         parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(case.name for case in CASES)}")
+    if arguments.before:
+        for case in [case for case in CASES if isinstance(case, (Flow, Standalone))]:
+            former = copy.copy(case)
+            former.name, former.connector = case.name + BEFORE, arguments.before
+            CASES.insert(CASES.index(case), former)
+            if case.name in names:
+                names.append(former.name)
     cases = [case for case in CASES if case.name in names]
     rounds = arguments.rounds or (2 if arguments.quick else 5)
     counts = {200: 30000, 2048: 20000, 65536: 1500} if arguments.quick else {200: 100000, 2048: 60000, 65536: 4000}

@@ -169,7 +169,9 @@ extension JournalCommand {
             let consumer = try consumers[row.consumer] ?? reader.consumer(row.consumer)
             consumers[row.consumer] = consumer
             if let session, consumer.sessionID != session { return true }
-            _ = renderer.append(row, consumer: consumer, to: &lines)
+            if renderer.append(row, consumer: consumer, to: &lines) == .damaged {
+              throw EmitterLoop.damage(row, reader.path)
+            }
             lines.append(0x0A)
             return lines.count < EmitterLoop.checkpointBytes
           }

@@ -127,7 +127,7 @@ struct JournalLoop {
     var queue = QueueNature.unknown
     /// A channel on which nothing is decided any more: its queue delivers again what it holds.
     var abandoned: Int?
-    /// When the last batch was written, on `SystemClock`.
+    /// When the last batch was written, or something was acknowledged, on `SystemClock`.
     var lastBatch = SystemClock.now()
     /// Up to here the emitter was asked to release the anchor.
     var settling = Position.origin
@@ -141,7 +141,8 @@ struct JournalLoop {
     func idleDeadline(last: Position) -> Double? {
       guard let redelivery = intake.redelivery, !ended else { return nil }
       if redelivery.isHolding { return lastBatch + JournalLoop.silenceSeconds }
-      guard redelivery.canSettle && settling < last else { return nil }
+      // What the runtime has yet to commit keeps the window, and with it the broker, busy: that is no rest.
+      guard redelivery.canSettle, settling < last, redelivery.unacknowledged <= redelivery.anchor else { return nil }
       if machine?.mode == .journaled && queue.kind != .quorum { return lastBatch + JournalLoop.classicSettleSeconds }
       return lastBatch + (hasCaptured ? JournalLoop.settleSeconds.usual : JournalLoop.settleSeconds.recovered)
     }
@@ -331,7 +332,10 @@ struct JournalLoop {
         writer.machine?.journalCommitted(through: journal.positions.last)
         ?? writer.machine?.runtimeCommitted(through: writer.written.committed)
     }
-    if let acknowledgement { mailbox.post { $0.acknowledgement = acknowledgement } }
+    guard let acknowledgement else { return }
+    mailbox.post { $0.acknowledgement = acknowledgement }
+    // It may have made room for what was waiting, so the rest begins anew.
+    writer.lastBatch = SystemClock.now()
   }
 
   /// One transaction of nothing but what was emitted and committed.

@@ -10,8 +10,8 @@ internal import Journal
 /// - The same row, consumer and options give the same bytes, so that a document that is emitted again is equal to the
 ///   first one.
 /// - Any row gives a document, or is ``Outcome/tooLarge(bytes:)``. No bytes of a message can make one invalid: body and
-///   names are checked here (``BodyRules``); `properties` is a JSON object that ``PropertiesRenderer`` made at intake,
-///   and is spliced untouched.
+///   names are checked here (``BodyRules``); `properties` is a JSON object that ``PropertiesRenderer`` made at intake, is
+///   checked to be one (a file may be damaged), and is spliced untouched. All else is written here.
 /// - `body_raw` is the text in UTF-8, or base64 of the bytes, decoded where a content encoding was undone; it is left out
 ///   where only it makes a document larger than the limit. `body_size` always counts the bytes received.
 /// - A compressed body whose document would exceed the limit when decoded is kept as it was received, so that a small
@@ -28,9 +28,12 @@ struct DocumentRenderer {
     case truncated
     /// Nothing was appended, because the document would have `bytes` bytes.
     case tooLarge(bytes: Int)
+    /// Nothing was appended, because `properties` is no JSON object: the journal is damaged, or somebody has changed it.
+    case damaged
   }
 
   private let options: DocumentOptions
+  private var checker = JSONChecker()
   private var rules = BodyRules()
   private var consumer: DocumentConsumer?
   /// A decoded body; kept for its memory.
@@ -50,6 +53,7 @@ struct DocumentRenderer {
   mutating func append(_ row: Row, consumer: ConsumerRecord, to out: inout [UInt8]) -> Outcome {
     let common = prepare(consumer)
     let properties = row.properties
+    guard isObject(properties) else { return .damaged }
     let headers = DocumentProperties(properties)
     let received = row.body
     if !headers.codings.isEmpty, appendDecoded(received, headers, row, common, to: &out) { return .appended }
@@ -63,6 +67,14 @@ struct DocumentRenderer {
       return .appended
     }
     return outcome
+  }
+
+  /// Whether the text is one JSON object, and UTF-8; none at all stands for an empty one.
+  private mutating func isObject(_ text: Span<UInt8>) -> Bool {
+    if text.isEmpty { return true }
+    guard text[0] == UInt8(ascii: "{"), let value = try? checker.check(text) else { return false }
+    // A line break would end the document.
+    return value.range == 0..<text.count && !value.hasLineBreaks
   }
 
   /// Decides what the bytes become, and calls `body` with that and the bytes it is of: the text's UTF-8, or, for base64, the

@@ -155,6 +155,7 @@ struct EmitterLoop {
       buffer.append(contentsOf: prefix)
       switch renderer.append(row, consumer: current!, to: &buffer) {
       case .appended, .truncated: break
+      case .damaged: throw Self.damage(row, reader.path)
       case .tooLarge(let bytes):
         // Intake lets none in; this one was journaled under a larger document.max_bytes or another policy.
         throw CaptureFailure(
@@ -173,6 +174,13 @@ struct EmitterLoop {
       // A salvaged journal may end with what could not be read.
       emitted = try reader.skippingGap(after: start)
     }
+  }
+
+  /// The error of a row of which no document can be made.
+  static func damage(_ row: borrowing Row, _ path: String) -> JournalError {
+    JournalError(
+      kind: .corrupt("the properties of the message at position \(row.position) are no JSON object"),
+      operation: "make a document", object: path)
   }
 
   private func consumer(_ id: Int64, _ known: inout [Int64: ConsumerRecord]) throws -> ConsumerRecord {
