@@ -109,12 +109,6 @@ enum File {
     unsafe rmdir(directory)
   }
 
-  /// The directory of an absolute path.
-  static func directory(of path: String) -> String {
-    let slash = path.lastIndex(of: "/") ?? path.startIndex
-    return slash == path.startIndex ? "/" : String(path[..<slash])
-  }
-
   /// The names in a directory, in no order.
   static func names(in directory: String) throws(JournalError) -> [String] {
     guard let open = unsafe opendir(directory) else { throw .system(errno, "list the directory", directory) }

@@ -126,7 +126,7 @@ extension Journal {
     do throws(JournalError) {
       try database.execute("VACUUM INTO '\(quoted)'", "rescue")
       try File.sync(copy)
-      try File.sync(File.directory(of: copy))
+      try File.sync(File.resolve(copy).directory)
     } catch {
       return
         "\(pendingRows) messages were not yet committed downstream, and could not be copied to another file: \(error). "

@@ -51,6 +51,7 @@ struct IntakeTests {
       let batch = try deliveryBatch(sent)
       let plan = intake.prepare(batch, consumer: consumer)
       #expect(plan.startsOver == .takenBack && plan.count == 2)
+      #expect(plan.digests.map(\.beginsLine) == [true] && plan.digests.map(\.following) == [0])
       try journal.write { (tx) in try Intake.write(plan, of: batch, consumer: consumer.id, to: tx) }
       #expect(try Self.rows(journal).map(\.0) == Array(sent.prefix(2)))
     }

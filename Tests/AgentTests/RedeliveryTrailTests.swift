@@ -10,7 +10,8 @@ struct RedeliveryTrailTests {
   private static func digest(_ position: Int64) -> DeliveryDigest { DeliveryDigest(high: 7, low: UInt64(position)) }
 
   /// Appends rows, with digests of their positions in one group, or without.
-  private static func append(_ count: Int, to journal: Journal, consumer: Int64, digests: Bool) throws {
+  private static func append(_ count: Int, to journal: Journal, consumer: Int64, digests: Bool, beginsLine: Bool) throws
+  {
     try journal.write { (tx) in
       for _ in 0..<count {
         try tx.append(
@@ -21,17 +22,22 @@ struct RedeliveryTrailTests {
       let last = tx.positions.last.rawValue
       var bytes: [UInt8] = []
       for position in last - Int64(count) + 1...last { digest(position).append(to: &bytes) }
-      try tx.appendDigests(bytes, priority: nil, since: .origin, window: RedeliveryKeeper.positionWindow)
+      try tx.appendDigests(
+        bytes, priority: nil, since: .origin, beginsLine: beginsLine, window: RedeliveryKeeper.positionWindow)
     }
   }
 
   /// A trail over `groups` of rows of a journal that is kept while checkpoints carry its state too, from `start` on.
   private static func withTrail(
-    _ groups: [(count: Int, digests: Bool)], start: Int64, _ body: (inout RedeliveryTrail, JournalReader) throws -> Void
+    _ groups: [(count: Int, digests: Bool)], start: Int64, line: Int? = nil,
+    _ body: (inout RedeliveryTrail, JournalReader) throws -> Void
   ) throws {
     try withJournal { journal in
       let consumer = try journal.beginConsumer(tag: "c").id
-      for group in groups { try append(group.count, to: journal, consumer: consumer, digests: group.digests) }
+      for (index, group) in groups.enumerated() {
+        try append(
+          group.count, to: journal, consumer: consumer, digests: group.digests, beginsLine: index == line)
+      }
       let configuration = try ConfigSupport.parse(#"{"queue": {"name": "orders"}, "consumer": {"exclusive": true}}"#)
       let policy = DeduplicationPolicy(trust: .exclusive, reason: "of a test")
       try journal.write { (tx) in
@@ -93,6 +99,21 @@ struct RedeliveryTrailTests {
     try Self.withTrail([(10, true), (10, true)], start: 5) { trail, reader in
       try Self.expect(&trail, through: 7, reader, carries: Array(1...7))
       try Self.expect(&trail, through: 20, reader, carries: Array(1...20))
+    }
+  }
+
+  /// Behind it stands what was captured though it may have been before.
+  @Test func `a checkpoint says where the line began that its newest message is of`() throws {
+    try Self.withTrail([(10, true), (10, true)], start: 0, line: 1) { trail, reader in
+      func line(through position: Int64) throws -> Int64? {
+        let state = try trail.checkpoint(through: Position(rawValue: position), settling: false, reader: reader)
+          .redelivery
+        return state.map { $0.captured - $0.lineStart }
+      }
+      let before = try #require(try line(through: 10))
+      #expect(before >= 10)
+      #expect(try line(through: 14) == 4)
+      #expect(try line(through: 20) == 10)
     }
   }
 }

@@ -20,6 +20,24 @@ import Testing
     }
   }
 
+  @Test func `the journal knows where the newest line of digests began`() throws {
+    let scratch = Scratch()
+    let journal = try scratch.open()
+    let consumer = try journal.start().id
+    try append(5, to: journal, consumer: consumer)
+    #expect(try journal.lineStart() == .origin)
+    try append(5, to: journal, consumer: consumer, digests: false)
+    try journal.write { (tx) in
+      try tx.appendDigests(
+        [UInt8](repeating: 1, count: 3 * 16), through: .origin + 8, priority: nil, since: .origin + 9, window: 100)
+      try tx.appendDigests(
+        [UInt8](repeating: 2, count: 2 * 16), priority: nil, since: .origin + 10, beginsLine: true, window: 100)
+    }
+    #expect(try journal.lineStart() == .origin + 8)
+    #expect(try journal.newestDigests(limit: 100).count == 10 * 16, "the window goes on behind it")
+    try journal.close()
+  }
+
   private func record(_ releasable: Int64) -> RedeliveryRecord {
     RedeliveryRecord(
       queue: "h:1//q", releasable: Position(rawValue: releasable), prefetch: 9, priority: nil,

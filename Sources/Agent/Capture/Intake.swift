@@ -261,13 +261,10 @@ struct Intake {
       if delivery.redelivered, let count = marks.deliveryCount { plan.returns = max(plan.returns, count) }
       let seen = look(at: delivery, properties, marks, of: batch)
       item.digest = seen.digest
-      let verdict = redelivery!.delivered(seen)
-      switch verdict {
-      case .capture, .captureHeld: noteLine(&plan)
-      case .startOver, .known, .hold, .holdBehindOld, .recognised: break
-      }
-      switch verdict {
-      case .capture: plan.items.append(item)
+      switch redelivery!.delivered(seen) {
+      case .capture:
+        noteLine(&plan)
+        plan.items.append(item)
       case .startOver:
         held = Held()
         plan.startsOver = .takenBack
@@ -279,6 +276,7 @@ struct Intake {
         plan.recognise(held.items.prefix(count).map(\.tag), upTo: newest)
         held.removeFirst(count)
       case .captureHeld:
+        noteLine(&plan)
         plan.capture(held.take())
         plan.items.append(item)
       case .recognised:
