@@ -51,6 +51,9 @@ public final class Connection {
   private var consumerTag: String?
   private var notices = NoticeLimit()
   private var probe = QueueProbe()
+  /// How many questions of ``askBehind(for:)`` have no answer yet, and the newest one's answer.
+  private var questions = 0
+  private var answerBehind: QueueStatus?
   /// The broker allows a second channel.
   var allowsProbe = false
   /// Nobody takes deliveries any more.
@@ -166,11 +169,24 @@ extension Connection {
   /// What a question of ``ask(for:)`` led to, once.
   public func takeAnswer() -> QueueAnswer? { probe.takeAnswer() }
 
+  /// Asks for a queue on the consumer's own channel, without waiting: the queue's process gets the question behind everything
+  /// that was sent on this channel before, and its answer comes behind everything that the queue delivered before. Asking
+  /// needs no permission. An error closes the channel.
+  public func askBehind(for queue: String) throws(AMQPError) {
+    try send(.queueDeclare(QueueDeclaration(name: queue), passive: true), channel: Self.channel)
+    try flush()
+    questions += 1
+  }
+
+  /// The answer to the newest question of ``askBehind(for:)``, once.
+  public func takeAnswerBehind() -> QueueStatus? { answerBehind.take() }
+
   /// Opens the channel again after `.channelClosed`; nothing happens where it is open.
   public func reopenChannel() throws(AMQPError) {
     guard channelIsClosed else { return }
     assembler = DeliveryAssembler()
     consumerTag = nil
+    questions = 0
     try call(.channelOpen, during: "opening a channel") { $0 == .channelOpenOk ? true : nil }
     channelIsClosed = false
   }
@@ -344,6 +360,10 @@ extension Connection {
       try note(.consumerCancelled(tag: tag))
     case .blocked(let reason): try note(.blocked(reason: reason))
     case .unblocked: try note(.unblocked)
+    case .queueDeclareOk(let status) where questions > 0:
+      questions -= 1
+      // An older question was in front of what the newest one is behind.
+      if questions == 0 { answerBehind = status }
     default: return method
     }
     return nil

@@ -3,10 +3,11 @@ public struct DeliveryMarks: Equatable, Sendable {
   /// The message's priority; nil where it has none.
   public var priority: UInt8?
   /// The header `x-delivery-count`: how often a quorum queue has delivered the message and not been rid of it, if the
-  /// message was delivered before; else, and on other queues, whatever a publisher wrote.
+  /// message was delivered before; else, and on other queues, whatever a publisher wrote. The first of several: the broker puts
+  /// its own in place of that one, and leaves what a publisher has put behind it (tried on 3.10.8; 4.x keeps only the first).
   /// https://www.rabbitmq.com/docs/quorum-queues#poison-message-handling
   public var deliveryCount: Int64?
-  /// The header `x-acquired-count`, which RabbitMQ 4 adds: how often a consumer has had the message; likewise.
+  /// The header `x-acquired-count`, which RabbitMQ adds from 4.3 on: how often a consumer has had the message; likewise.
   public var acquiredCount: Int64?
   /// True where the publisher gave the message a `message_id` that is not empty.
   public var hasMessageID = false
@@ -29,15 +30,21 @@ public struct DeliveryMarks: Equatable, Sendable {
     hasMessageID = properties.messageID?.isEmpty == false
     guard let headers = properties.headers else { return }
     var table = FieldTable(headers, of: block)
+    var seen = (acquired: false, delivery: false, offset: false)
     while let field = (try? table.next(block)) ?? nil {
-      guard case .integer(let count) = field.value else { continue }
       // All of them begin alike, and hardly any other does.
       guard field.key.count >= 15, block[field.key.lowerBound] == UInt8(ascii: "x") else { continue }
       let key = block.extracting(field.key)
-      if Self.isEqual(key, "x-acquired-count") { acquiredCount = count }
-      if Self.isEqual(key, "x-delivery-count") { deliveryCount = count }
+      let count: Int64? = if case .integer(let count) = field.value { count } else { nil }
       // The broker puts its own in place of the first, and leaves what a publisher has put behind it.
-      if streamOffset == nil, Self.isEqual(key, "x-stream-offset") { streamOffset = count }
+      func take(_ name: StaticString, _ seen: inout Bool, _ value: inout Int64?) {
+        guard !seen, Self.isEqual(key, name) else { return }
+        seen = true
+        value = count
+      }
+      take("x-acquired-count", &seen.acquired, &acquiredCount)
+      take("x-delivery-count", &seen.delivery, &deliveryCount)
+      take("x-stream-offset", &seen.offset, &streamOffset)
     }
   }
 

@@ -5,6 +5,9 @@ public struct RedeliveryRecord: Equatable, Sendable {
   public var queue: String
   /// No message behind this position was ever acknowledged.
   public var releasable: Position
+  /// Where everything captured is releasable, the broker is known to have the acknowledgements up to here; those of the others
+  /// may not have arrived.
+  public var settled: Position
   /// The largest prefetch count in use since everything was acknowledged.
   public var prefetch: Int
   /// The newest message's priority; nil where it has none.
@@ -15,9 +18,10 @@ public struct RedeliveryRecord: Equatable, Sendable {
   public var streamOffset: Int64?
 
   public init(
-    queue: String, releasable: Position, prefetch: Int, priority: UInt8?, prioritySince: Position,
-    streamOffset: Int64? = nil
+    queue: String, releasable: Position, settled: Position? = nil, prefetch: Int, priority: UInt8?,
+    prioritySince: Position, streamOffset: Int64? = nil
   ) {
+    self.settled = settled ?? releasable
     self.streamOffset = streamOffset
     self.queue = queue
     self.releasable = releasable
@@ -35,11 +39,12 @@ extension Journal {
   public func redelivery() throws(JournalError) -> RedeliveryRecord? {
     try checkUsable()
     return try database.first(
-      "SELECT queue, releasable, prefetch, priority, priority_since, stream_offset FROM redelivery",
+      "SELECT queue, releasable, prefetch, priority, priority_since, stream_offset, settled FROM redelivery",
       "read the redelivery state"
     ) { row in
       RedeliveryRecord(
-        queue: row.string(0), releasable: Position(rawValue: row.integer(1)), prefetch: Int(row.integer(2)),
+        queue: row.string(0), releasable: Position(rawValue: row.integer(1)),
+        settled: Position(rawValue: row.integer(6)), prefetch: Int(row.integer(2)),
         priority: row.isNull(3) ? nil : UInt8(clamping: row.integer(3)),
         prioritySince: Position(rawValue: row.integer(4)), streamOffset: row.isNull(5) ? nil : row.integer(5))
     }
@@ -95,6 +100,7 @@ extension WriteTransaction {
       if let priority = record.priority { try statement.bind(4, Int64(priority)) } else { try statement.bindNull(4) }
       try statement.bind(5, record.prioritySince.rawValue)
       if let offset = record.streamOffset { try statement.bind(6, offset) } else { try statement.bindNull(6) }
+      try statement.bind(7, record.settled.rawValue)
       try statement.run()
     }
   }

@@ -117,10 +117,17 @@ struct Salvager {
     _ = try copyTable("consumer", "id, session, tag", 3, to: target)
     _ = try copyTable("output", "name, file, length, started_at", 4, to: target)
     _ = try copyTable("gap", "first, last", 2, to: target)
+    let version =
+      reading { () throws(JournalError) in try source.integer("PRAGMA user_version", "read the version") } ?? 0
     let redelivery = "one, queue, releasable, prefetch, priority, priority_since, stream_offset"
-    var isAnchored = try copyTable("redelivery", redelivery, 7, to: target)
+    var isAnchored = try copyTable(
+      "redelivery", "\(redelivery), settled", 8, of: "\(redelivery), \(version < 4 ? "releasable" : "settled")",
+      to: target)
+    let digest = "last, digests, priority, priority_since"
     isAnchored =
-      try copyTable("digest", "last, digests, priority, priority_since, begins_line", 5, to: target) && isAnchored
+      try copyTable(
+        "digest", "\(digest), begins_line", 5, of: "\(digest), \(version < 3 ? "0" : "begins_line")", to: target)
+      && isAnchored
     try target.with("SELECT c.id FROM consumer c JOIN session s ON s.number = c.session", "read the consumers") {
       (rows) throws(JournalError) in while try rows.step() { consumers.insert(rows.integer(0)) }
     }
@@ -140,7 +147,9 @@ struct Salvager {
     report.keepsAnchor = isAnchored && missing.isEmpty && report.knowsPositions
     if !report.keepsAnchor {
       // Without an anchor what comes again is captured again, which also brings back what is missing and was never acknowledged.
-      try target.execute("DELETE FROM digest; UPDATE redelivery SET releasable = \(counters.last)", "salvage")
+      try target.execute(
+        "DELETE FROM digest; UPDATE redelivery SET releasable = \(counters.last), settled = \(counters.last)", "salvage"
+      )
     }
     if let head {
       counters.committed = head.upperBound
@@ -158,14 +167,16 @@ struct Salvager {
   // MARK: Small tables
 
   /// Copies the rows of a table that can be read; false where not all could.
+  ///
+  /// - Parameter found: What stands for the columns in a file of an older version.
   private func copyTable(
-    _ table: StaticString, _ columns: String, _ count: Int32, to target: Database
+    _ table: StaticString, _ columns: String, _ count: Int32, of found: String? = nil, to target: Database
   ) throws(JournalError) -> Bool {
     let marks = (1...count).map { "?\($0)" }.joined(separator: ", ")
     return try target.with("INSERT OR IGNORE INTO \(table) (\(columns)) VALUES (\(marks))", table) {
       (insert) throws(JournalError) in
       do throws(JournalError) {
-        return try source.with("SELECT \(columns) FROM \(table)", table) { (rows) throws(JournalError) in
+        return try source.with("SELECT \(found ?? columns) FROM \(table)", table) { (rows) throws(JournalError) in
           while try rows.step() {
             for column in 0..<count { try insert.bind(column + 1, column: column, of: rows) }
             do throws(JournalError) { try insert.run() } catch { throw Self.target(error) }

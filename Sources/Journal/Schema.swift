@@ -16,7 +16,7 @@ struct Schema {
   var version: Int { steps.count }
 
   /// What this version of the program writes.
-  static let current = Schema(steps: [first, second, third])
+  static let current = Schema(steps: [first, second, third, fourth])
 
   /// Brings a file of an older version, or a new one, to the newest: forward only, one transaction a step.
   func migrate(_ database: Database) throws(JournalError) {
@@ -40,6 +40,13 @@ struct Schema {
     throw JournalError(
       kind: .newerSchema(found: found, supported: version), operation: "read the schema's version", object: path)
   }
+
+  /// Version 4: how far the broker is known to have the acknowledgements that a settling allowed. Older versions took it for
+  /// granted.
+  private static let fourth = """
+    ALTER TABLE redelivery ADD COLUMN settled INTEGER NOT NULL DEFAULT 0;
+    UPDATE redelivery SET settled = releasable
+    """
 
   /// Version 3: digests say where a line begins, of messages that follow on one another in the queue: what was captured
   /// before it may be in the queue once more, behind its beginning.

@@ -45,8 +45,8 @@ struct Statements {
     setRedelivery = try database.prepare(
       """
       INSERT OR REPLACE INTO redelivery (
-        one, queue, releasable, prefetch, priority, priority_since, stream_offset
-      ) VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6)
+        one, queue, releasable, prefetch, priority, priority_since, stream_offset, settled
+      ) VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7)
       """, "store the redelivery state")
     appendDigests = try database.prepare(
       "INSERT INTO digest (last, digests, priority, priority_since, begins_line) VALUES (?1, ?2, ?3, ?4, ?5)",

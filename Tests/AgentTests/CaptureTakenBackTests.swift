@@ -5,9 +5,9 @@ import Testing
 
 /// What kind of queue it is decides what a redelivery looks like, and a queue may deliver again within a channel.
 struct CaptureTakenBackTests {
-  private static let classic = QueueNature(kind: .classic, levels: .one, countsAcquisitions: false)
-  private static let quorum = QueueNature(kind: .quorum, levels: .one, countsAcquisitions: false)
-  private static let quorum4 = QueueNature(kind: .quorum, levels: .two, countsAcquisitions: true)
+  private static let classic = QueueNature(kind: .classic, hasPriorities: false, countsAcquisitions: false)
+  private static let quorum = QueueNature(kind: .quorum, hasPriorities: false, countsAcquisitions: false)
+  private static let quorum43 = QueueNature(kind: .quorum, hasPriorities: false, countsAcquisitions: true)
 
   private static func digest(_ number: Int) -> DeliveryDigest { DeliveryDigest(high: UInt64(number), low: 7) }
 
@@ -115,10 +115,20 @@ struct CaptureTakenBackTests {
     #expect(Self.verdicts(&machine, [9, 10, 8].map { Self.old($0, 1) }) == [.capture, .capture, .capture])
   }
 
-  @Test func `a settled queue has nothing that could come again`() {
+  /// Its acknowledgement meant nothing to a queue whose leader could not commit.
+  @Test(arguments: [false, true])
+  func `what the queue takes back after a settling is looked for on a new channel`(isSettled: Bool) {
     var machine = Self.flowing(10)
-    _ = machine.settling()
-    #expect(machine.delivered(Self.old(10, 1)) == .capture)
+    machine.settling()
+    if isSettled { machine.confirmSettled() }
+    #expect(machine.awaitsSettled != isSettled)
+    #expect(machine.delivered(Self.old(8, 1)) == .startOver)
+    machine.sessionStarted(.sole, on: Self.quorum)
+    #expect(
+      Self.verdicts(&machine, [Self.old(8, 1), Self.old(9, 1), Self.old(10, 1)]) == [
+        .hold, .hold, .recognised(count: 3),
+      ])
+    #expect(machine.awaitsSettled)
   }
 
   // MARK: Counts and priorities
@@ -133,17 +143,17 @@ struct CaptureTakenBackTests {
     #expect(machine.digestForm == .complete)
   }
 
-  @Test func `before RabbitMQ 4 a count of acquisitions is the publisher's`() {
+  @Test func `before RabbitMQ 4.3 a count of acquisitions is the publisher's`() {
     var machine = Self.flowing(10)
     machine.sessionStarted(.sole, on: Self.quorum)
     let deliveries = (8...10).map { Self.old($0, 1, acquired: Int64($0)) }
     #expect(Self.verdicts(&machine, deliveries) == [.hold, .hold, .recognised(count: 3)])
-    machine.sessionStarted(.sole, on: Self.quorum4)
+    machine.sessionStarted(.sole, on: Self.quorum43)
     #expect(Self.verdicts(&machine, Array(deliveries[..<2])) == [.hold, .startOver])
   }
 
-  @Test func `priorities mean nothing where the queue has one level`() {
-    for queue in [Self.classic, Self.quorum] {
+  @Test func `priorities mean nothing where they make no order of their own`() {
+    for queue in [Self.classic, Self.quorum, Self.quorum43] {
       var machine = Self.flowing(10, on: queue) { UInt8($0) }
       machine.sessionStarted(.sole, on: queue)
       let deliveries = (8...10).map { Self.old($0, queue.kind == .quorum ? 1 : nil, priority: UInt8($0)) }
@@ -151,14 +161,10 @@ struct CaptureTakenBackTests {
     }
   }
 
-  @Test func `quorum queues of RabbitMQ 4 have two levels`() {
-    var low = Self.flowing(10, on: Self.quorum4) { [nil, 0, 4][$0 % 3] }
-    low.sessionStarted(.sole, on: Self.quorum4)
-    #expect(
-      Self.verdicts(&low, (8...10).map { Self.old($0, 1, priority: [nil, 0, 4][$0 % 3]) }).last == .recognised(count: 3)
-    )
-    var mixed = Self.flowing(10, on: Self.quorum4) { $0 == 9 ? 5 : nil }
-    mixed.sessionStarted(.sole, on: Self.quorum4)
+  @Test func `priorities that differ are not recognised where they make an order of their own`() {
+    let queue = QueueNature(kind: .classic, hasPriorities: true, countsAcquisitions: true)
+    var mixed = Self.flowing(10, on: queue) { $0 == 9 ? 5 : nil }
+    mixed.sessionStarted(.sole, on: queue)
     #expect(
       Self.verdicts(&mixed, (8...10).map { Self.old($0, 1, priority: $0 == 9 ? 5 : nil) }) == [
         .hold, .captureHeld, .capture,
@@ -193,19 +199,20 @@ struct CaptureTakenBackTests {
 
   @Test(
     arguments: [
-      ("classic", false, "4.0.5", QueueNature(kind: .classic, levels: .one, countsAcquisitions: true)),
-      ("classic", nil, "3.10.8", QueueNature(kind: .classic, levels: .each, countsAcquisitions: false)),
-      ("classic", true, "3.10.8", QueueNature(kind: .classic, levels: .each, countsAcquisitions: false)),
-      ("quorum", false, "3.13.7", quorum), ("quorum", nil, "4.0.5", quorum4), ("quorum", nil, "10.0", quorum4),
-      ("quorum", nil, "", quorum4),
-      (nil, false, "3.10.8", QueueNature(kind: .unknown, levels: .each, countsAcquisitions: false)),
-      ("x-custom", false, "4.3.6", QueueNature(kind: .unknown, levels: .each, countsAcquisitions: true)),
+      ("classic", false, "4.0.5", QueueNature(kind: .classic, hasPriorities: false, countsAcquisitions: false)),
+      ("classic", nil, "3.10.8", QueueNature(kind: .classic, hasPriorities: true, countsAcquisitions: false)),
+      ("classic", true, "3.10.8", QueueNature(kind: .classic, hasPriorities: true, countsAcquisitions: false)),
+      ("quorum", false, "3.13.7", quorum), ("quorum", nil, "4.0.5", quorum), ("quorum", nil, "4.3.6", quorum43),
+      ("quorum", nil, "10.0", quorum43), ("quorum", nil, "", quorum),
+      (nil, false, "3.10.8", QueueNature(kind: .unknown, hasPriorities: true, countsAcquisitions: false)),
+      ("x-custom", false, "4.3.6", QueueNature(kind: .unknown, hasPriorities: true, countsAcquisitions: true)),
     ] as [(String?, Bool?, String, QueueNature)])
   func `type, declaration and release tell the nature of a queue`(
     type: String?, hasLevels: Bool?, version: String, nature: QueueNature
   ) {
     var found = QueueNature(type: type, hasLevels: hasLevels, brokerVersion: version)
-    #expect(found.deliveryLimit == (nature == Self.quorum4 ? 20 : nil))
+    let hasLimit = nature.kind == .quorum && !version.hasPrefix("3.")
+    #expect(found.deliveryLimit == (hasLimit ? 20 : nil))
     found.deliveryLimit = nil
     #expect(found == nature)
   }

@@ -18,7 +18,7 @@ struct IntakeTests {
     return Intake(document: DocumentOptions(), redelivery: machine)
   }
 
-  private static let classic = QueueNature(kind: .classic, levels: .one, countsAcquisitions: false)
+  private static let classic = QueueNature(kind: .classic, hasPriorities: false, countsAcquisitions: false)
 
   /// The rows of a journal as deliveries, and their properties as documents show them.
   private static func rows(_ journal: Journal) throws -> [(TestDelivery, properties: String)] {

@@ -67,8 +67,8 @@ struct JournalLoopTests {
           ([0, 60, 0, 0] + Array(repeating: 0, count: 8) + [0, 0] as [UInt8]).span, at: 0, into: &batch)
       }
       var inbox = JournalInbox()
-      inbox.handover = Handover(generation: 1, consumerTag: "c-1", queue: .unknown, batch: batch)
-      inbox.consuming = 1
+      inbox.handover = Handover(channel: Consuming(generation: 1, consumerTag: "c-1", queue: .unknown), batch: batch)
+      inbox.consuming = Consuming(generation: 1, consumerTag: "c-1", queue: .unknown)
       inbox.failed = failed
       inbox.intakeEnded = true
       inbox.closing = true
@@ -120,7 +120,7 @@ struct JournalLoopTests {
       try assembler.header(
         ([0, 60, 0, 0] + Array(repeating: 0, count: 8) + [0, 0] as [UInt8]).span, at: 0, into: &batch)
       var content = JournalInbox()
-      content.handover = Handover(generation: 1, consumerTag: "c-2", queue: .unknown, batch: batch)
+      content.handover = Handover(channel: Consuming(generation: 1, consumerTag: "c-2", queue: .unknown), batch: batch)
       content.emitted = .origin + rows
       content.committed = .origin + rows
       let inbox = Monitor(content)
@@ -178,7 +178,7 @@ struct JournalLoopTests {
         ([0, 60, 0, 0] + Array(repeating: 0, count: 8) + [0, 0] as [UInt8]).span, at: 0, into: &batch)
 
       var content = JournalInbox()
-      content.handover = Handover(generation: 1, consumerTag: "c-2", queue: .unknown, batch: batch)
+      content.handover = Handover(channel: Consuming(generation: 1, consumerTag: "c-2", queue: .unknown), batch: batch)
       content.emitted = .origin + rows
       content.committed = .origin + rows
       let inbox = Monitor(content)

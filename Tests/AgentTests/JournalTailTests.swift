@@ -153,7 +153,9 @@ struct JournalTailTests {
           expected.append(0x0A)
           return true
         }
-        inbox.update { $0.handover = Handover(generation: 1, consumerTag: "c-1", queue: .unknown, batch: batch) }
+        inbox.update {
+          $0.handover = Handover(channel: Consuming(generation: 1, consumerTag: "c-1", queue: .unknown), batch: batch)
+        }
         #expect(progress.wait(atMost: 60) { $0.journaled.rawValue == last ? true : nil } == true)
         let permits = Int.random(in: 0...2, using: &random)
         sink.state.update { $0.permits += permits }

@@ -33,6 +33,29 @@ enum ModelMutant: CaseIterable, Hashable {
   case recognisesWithinTheChannel
   /// A channel that is given up for another goes on being read.
   case readsOnAfterStartingOver
+  /// The first step of a settling is left out: its acknowledgement goes out before it is durable that it may.
+  case settlesBeforeItIsDurable
+  /// The second: the broker is not asked, and what was acknowledged is settled.
+  case settlesWithoutAnAnswer
+  /// The third: that the broker has answered is never made durable, and what was settled is looked for as long as nothing new
+  /// comes.
+  case neverSettles
+  /// An answer of another channel, or in front of deliveries, settles.
+  case settlesByAnyAnswer
+  /// An answer settles although another consumer, whose end the broker has not noticed, may hold the messages.
+  case overlooksOtherConsumers
+  /// What the queue takes back after a settling is captured like anything that is new.
+  case forgetsWhatWasSettled
+
+  /// It shows in small cases, of which every interleaving can be tried.
+  var isOfSettling: Bool {
+    switch self {
+    case .settlesBeforeItIsDurable, .settlesWithoutAnAnswer, .neverSettles, .settlesByAnyAnswer,
+      .overlooksOtherConsumers, .forgetsWhatWasSettled:
+      true
+    default: false
+    }
+  }
 }
 
 /// One configuration of broker, agent and runtime.
@@ -52,12 +75,16 @@ struct ModelSetup: Hashable {
   /// The queue may be found idle, and the anchor be acknowledged.
   var settles = false
   var mutant: ModelMutant?
+
+  /// No two messages are alike.
+  var areDistinct: Bool { Set(payloads).count == payloads.count }
 }
 
 /// What survives the agent's process: in `journaled` mode the journal, in `committed` mode the runtime's state.
 struct ModelRecord: Hashable {
   var captured = 0
   var releasable = 0
+  var settled = 0
   /// Payloads of everything captured.
   var window: [Int] = []
   var lineStart = 0
@@ -96,12 +123,16 @@ struct ModelAgent {
   private var safe: Int
   /// How far acknowledgements are allowed by the last checkpoint emitted.
   private var emittedReleasable: Int
-  /// A checkpoint shall release the anchor, if it is this long until then.
-  private(set) var settlingAt: Int?
+  private var settledByCheckpoint: Int
+  private var settling = SettlingMachine(at: 0)
+  /// A step of a settling that a checkpoint shall carry, if nothing more is captured until then.
+  private(set) var settlement: Settlement?
+  /// The channel is to be asked for the queue behind the acknowledgements.
+  private(set) var question: Int?
+  /// The broker's answer, with its channel.
+  private(set) var answer: Int?
   /// State of the checkpoints that the runtime has not acknowledged yet.
   private var outstanding: [ModelRecord] = []
-  /// A settling that the broker may not have heard of yet.
-  private(set) var hasSettled = false
   /// The channel that is to be given up for another; 0 where none is.
   private var abandoned = 0
 
@@ -113,11 +144,14 @@ struct ModelAgent {
       anchor: setup.mutant == .keepsNoAnchor || setup.byMessageID ? 0 : setup.anchor, windowLimit: 4096,
       captured: Int64(record.captured), releasable: Int64(record.releasable), window: digests, priority: nil,
       prioritySince: 0, prefetch: setup.matchingPrefetch, byMessageID: setup.byMessageID,
-      lineStart: Int64(record.lineStart))
+      lineStart: Int64(record.lineStart),
+      settled: Int64(record.settled)
+    )
     acknowledgements = AcknowledgementMachine(
       mode: setup.mode, safe: Position(rawValue: machine.releasable))
     safe = Int(machine.releasable)
     emittedReleasable = Int(machine.releasable)
+    settledByCheckpoint = Int(machine.settled)
   }
 
   private static func digest(_ payload: Int) -> DeliveryDigest { DeliveryDigest(high: 0, low: UInt64(payload)) }
@@ -128,7 +162,7 @@ struct ModelAgent {
   }
 
   private var nature: QueueNature {
-    QueueNature(kind: setup.kind == .classic ? .classic : .quorum, levels: .one, countsAcquisitions: false)
+    QueueNature(kind: setup.kind == .classic ? .classic : .quorum, hasPriorities: false, countsAcquisitions: false)
   }
 
   // MARK: The connection thread
@@ -144,6 +178,17 @@ struct ModelAgent {
   }
 
   mutating func disconnected() { channel = nil }
+
+  /// - Returns: True if the broker is to be asked.
+  mutating func takeQuestion() -> Bool {
+    defer { question = nil }
+    return question != nil && question == channel
+  }
+
+  /// The broker's answer came on the channel; `isLast` where nothing came in front of it that was not handed over.
+  mutating func answered(isLast: Bool) {
+    if isLast || setup.mutant == .settlesByAnyAnswer { answer = generation }
+  }
 
   mutating func handOver(_ deliveries: [ModelDelivery]) {
     handover = Handover(generation: generation, deliveries: deliveries)
@@ -162,13 +207,7 @@ struct ModelAgent {
   mutating func take() {
     guard let taken = handover.take() else { return }
     if taken.generation == abandoned && setup.mutant != .readsOnAfterStartingOver { return }
-    if consumer != taken.generation {
-      consumer = taken.generation
-      held = []
-      waiting = []
-      acknowledgements.channelOpened(generation: taken.generation)
-      machine.sessionStarted(trust, on: nature)
-    }
+    if consumer != taken.generation { begin(taken.generation) }
     var plan = Plan()
     deliveries: for delivery in taken.deliveries {
       switch verdict(on: delivery) {
@@ -199,6 +238,23 @@ struct ModelAgent {
     prepared(plan)
   }
 
+  /// The first of a channel; without deliveries where only an answer is to be waited for.
+  mutating func begin(_ generation: Int) {
+    consumer = generation
+    held = []
+    waiting = []
+    settling.channelOpened(
+      isAlone: setup.kind == .classic || setup.mutant == .overlooksOtherConsumers, at: 0)
+    acknowledgements.channelOpened(generation: generation)
+    machine.sessionStarted(trust, on: nature)
+  }
+
+  /// True where a channel consumes on which nothing has come, and a settling waits for its answer.
+  var canBegin: Bool {
+    guard let channel, channel != consumer, channel != abandoned else { return false }
+    return machine.awaitsSettled && handover == nil && plan == nil
+  }
+
   /// Nothing came for a while and nothing will: those that wait are new.
   mutating func silence() {
     guard machine.silent() else { return }
@@ -207,15 +263,48 @@ struct ModelAgent {
     prepared(plan)
   }
 
-  /// Nothing came for a while: everything may be acknowledged.
+  /// Nothing came for a while: the next step of a settling.
   mutating func settle() {
-    hasSettled = true
-    guard setup.mode == .journaled else {
-      settlingAt = Int(machine.captured)
-      return
+    perform(settling.due(machine, at: .infinity))
+  }
+
+  private mutating func perform(_ action: SettlingMachine.Action?) {
+    switch action {
+    case nil: break
+    case .ask where setup.mutant == .settlesWithoutAnAnswer: perform(.conclude)
+    case .ask: question = consumer
+    case .conclude:
+      machine.confirmSettled()
+      guard setup.mutant != .neverSettles else { return }
+      if setup.mode == .journaled {
+        plan = Plan()
+      } else {
+        settlement = Settlement(position: Position(rawValue: machine.captured), step: .settled, number: 1)
+      }
+    case .release:
+      guard setup.mode == .journaled else {
+        settlement = Settlement(position: Position(rawValue: machine.captured), step: .settling, number: 1)
+        if setup.mutant == .settlesBeforeItIsDurable { acknowledgeEverything() }
+        return
+      }
+      machine.settling()
+      plan = Plan()
+      if setup.mutant == .settlesBeforeItIsDurable { acknowledge(Plan(), behind: Int(machine.captured)) }
     }
-    _ = machine.settling()
-    plan = Plan()
+  }
+
+  private mutating func acknowledgeEverything() {
+    machine.released(through: machine.captured)
+    release(
+      through: Int(machine.captured), acknowledgements.runtimeCommitted(through: Position(rawValue: machine.captured)))
+  }
+
+  /// The answer came through.
+  mutating func takeAnswer() {
+    guard let answer = answer.take() else { return }
+    if setup.mutant == .settlesByAnyAnswer { return perform(.conclude) }
+    guard answer == consumer else { return }
+    perform(settling.answered(consumers: 1, messages: 0, at: 0))
   }
 
   private mutating func prepared(_ plan: Plan) {
@@ -233,8 +322,10 @@ struct ModelAgent {
     let before = record.captured
     record.captured += plan.rows.count
     record.releasable = Int(machine.releasable)
+    record.settled = Int(machine.settled)
     record.window += plan.rows.map { setup.payloads[$0.message] }
     record.lineStart = Int(machine.lineStart)
+    settling.moved(captured: plan.rows.count, at: 0)
     if setup.mutant != .acknowledgesBeforeCommit { acknowledge(plan, behind: before) }
     return plan.rows.map(\.message)
   }
@@ -256,26 +347,30 @@ struct ModelAgent {
   private mutating func release(through position: Int, _ acknowledgement: Acknowledgement?) {
     safe = max(safe, position)
     if let acknowledgement {
+      settling.moved(captured: 0, at: 0)
       mailbox = acknowledgement
       waiting.removeAll { $0.tag <= acknowledgement.tag }
     }
   }
 
-  /// True where nothing of a settling is on its way any more, inside the agent.
-  var isSettled: Bool { plan == nil && mailbox == nil && settlingAt == nil && outstanding.isEmpty }
-
-  /// The broker has forgotten what was settled, and no crash can bring it back.
-  mutating func settlingArrived() { hasSettled = false }
-
   // MARK: The emitter's and the runtime's part (`committed` mode)
 
   /// The state to write behind the documents of everything journaled, as `RedeliveryTrail` makes it.
   mutating func checkpoint(_ journal: ModelRecord) -> ModelRecord {
-    let isSettling = settlingAt == journal.captured
-    settlingAt = nil
-    emittedReleasable = max(emittedReleasable, journal.captured - (isSettling ? 0 : machine.anchor))
+    let step = settlement?.position == Position(rawValue: Int64(journal.captured)) ? settlement?.step : nil
+    settlement = nil
+    switch step {
+    case nil: emittedReleasable = max(emittedReleasable, journal.captured - machine.anchor)
+    case .settling:
+      if emittedReleasable < journal.captured { settledByCheckpoint = emittedReleasable }
+      emittedReleasable = journal.captured
+    case .settled:
+      emittedReleasable = journal.captured
+      settledByCheckpoint = journal.captured
+    }
     var state = journal
     state.releasable = emittedReleasable
+    state.settled = settledByCheckpoint
     state.window = Array(
       state.window.suffix(setup.byMessageID ? 4 * setup.prefetch : max(setup.prefetch, setup.anchor)))
     outstanding.append(state)
@@ -303,10 +398,16 @@ struct ModelAgent {
     return isConsuming || setup.mutant == .capturesTheHeldOfADeadChannel
   }
 
+  /// The next step of a settling is due, if nothing can come.
   var canSettle: Bool {
-    guard setup.settles, machine.canSettle, plan == nil, handover == nil, settlingAt == nil else { return false }
+    guard setup.settles, plan == nil, handover == nil, settlement == nil, question == nil, answer == nil,
+      settling.deadline(machine) != nil
+    else { return false }
     return isConsuming || setup.mutant == .settlesWithoutAConnection
   }
+
+  /// What was captured may come again, or be published again and be taken for it: between a settling's first step and its last.
+  var isSettling: Bool { machine.releasable == machine.captured && machine.settled < machine.captured }
 
   // MARK: Mistakes
 
@@ -339,6 +440,14 @@ struct ModelAgent {
         return machine.delivered(seen)
       }
       machine = unflagged
+    case .forgetsWhatWasSettled where machine.unacknowledged == 0:
+      var other = machine
+      if machine.delivered(seen) == .startOver {
+        stopLooking(of: &other)
+        machine = other
+        return machine.delivered(seen)
+      }
+      machine = other
     case .recognisesWithinTheChannel:
       var again = machine
       if machine.delivered(seen) == .startOver {
@@ -358,7 +467,7 @@ struct ModelAgent {
     machine = RedeliveryMachine(
       anchor: machine.anchor, windowLimit: machine.windowLimit, captured: machine.captured,
       releasable: machine.releasable, window: machine.window, priority: nil, prioritySince: 0,
-      lineStart: machine.lineStart)
+      lineStart: machine.lineStart, settled: machine.settled)
   }
 
   // MARK: Comparing
@@ -372,10 +481,16 @@ struct ModelAgent {
     key.append(byte(consumer))
     key.append(byte(abandoned))
     key.append(byte(safe))
-    key.append((machine.canSettle ? 1 : 0) | (plan == nil ? 0 : 2) | (hasSettled ? 4 : 0))
+    key.append((machine.canSettle ? 1 : 0) | (plan == nil ? 0 : 2))
     key.append(byte(Int(machine.captured)))
     key.append(byte(Int(machine.releasable)))
     key.append(byte(Int(machine.lineStart)))
+    key.append(byte(Int(machine.settled)))
+    key.append((settling.deadline(machine) == nil ? 1 : 0) | (machine.awaitsSettled ? 2 : 0))
+    key.append(byte(question ?? 0))
+    key.append(byte(answer ?? 0))
+    key.append(byte(settling.hashValue))
+    key.append(byte(settledByCheckpoint))
     key.append(byte(mailbox?.generation ?? 0))
     key.append(byte(Int(mailbox?.tag ?? 0)))
     key.append(byte(handover?.generation ?? 0))
@@ -390,10 +505,11 @@ struct ModelAgent {
     for state in outstanding {
       key.append(byte(state.captured))
       key.append(byte(state.releasable))
+      key.append(byte(state.settled))
     }
     key.append(254)
     key.append(byte(emittedReleasable))
-    key.append(byte((settlingAt ?? -1) + 1))
+    key.append(byte(settlement.map { Int($0.position.rawValue) * 2 + ($0.step == .settled ? 1 : 0) + 1 } ?? 0))
     let known = (plan?.known ?? []).map { (tag: $0.tag, position: $0.behind) }
     for list in [plan?.recognised ?? [], known, waiting] {
       key.append(byte(list.count))

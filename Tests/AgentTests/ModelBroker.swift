@@ -37,8 +37,12 @@ struct ModelBroker {
   private var counts: [UInt8] = []
   private(set) var unacked: [ModelDelivery] = []
   private(set) var toAgent: [ModelDelivery] = []
-  /// Tags of `basic.ack` with `multiple`.
+  /// Tags of `basic.ack` with `multiple`; 0 is a question for the queue.
   private(set) var toBroker: [UInt64] = []
+  /// Answers: after how many of `toAgent` each stands.
+  private(set) var answers: [Int] = []
+  /// What a consumer holds whose end the broker has not noticed: until then nobody else gets anything.
+  private(set) var lingering: [Int]?
   /// Acknowledged messages that a crash may bring back, in the order of their acknowledgement.
   private(set) var undurable: [Int] = []
   private(set) var isConnected = false
@@ -51,7 +55,7 @@ struct ModelBroker {
   }
 
   /// True where a message can be sent now.
-  var canDeliver: Bool { isConnected && !ready.isEmpty && unacked.count < prefetch }
+  var canDeliver: Bool { isConnected && lingering == nil && !ready.isEmpty && unacked.count < prefetch }
 
   mutating func publish() {
     ready.append(published)
@@ -63,6 +67,7 @@ struct ModelBroker {
     isConnected = true
     self.prefetch = prefetch
     lastTag = 0
+    answers = []
   }
 
   /// Sends the next message, or all that the prefetch count allows on a quorum queue.
@@ -83,14 +88,31 @@ struct ModelBroker {
 
   /// The agent reads the first `count` deliveries.
   mutating func read(_ count: Int) -> [ModelDelivery] {
-    defer { toAgent.removeFirst(count) }
+    defer {
+      toAgent.removeFirst(count)
+      answers = answers.map { $0 - count }
+    }
     return Array(toAgent[..<count])
   }
 
   mutating func send(ack tag: UInt64) { toBroker.append(tag) }
 
+  /// Asks for the queue behind all acknowledgements.
+  mutating func ask() { toBroker.append(0) }
+
+  /// The next answer is read, in front of which no delivery is left to read.
+  mutating func readAnswer() { answers.removeFirst() }
+
   mutating func processAcknowledgement() {
     let tag = toBroker.removeFirst()
+    if tag == 0 {
+      // The question comes a second later: what was acknowledged is on the disk.
+      undurable = []
+      // The queue delivers what it can before it turns to the next question.
+      while canDeliver { deliver() }
+      answers.append(toAgent.count)
+      return
+    }
     let count = unacked.prefix { $0.tag <= tag }.count
     if kind == .classic {
       undurable += unacked[..<count].map(\.message)
@@ -104,8 +126,10 @@ struct ModelBroker {
     for _ in 0..<surviving { processAcknowledgement() }
     toBroker = []
     toAgent = []
+    answers = []
     isConnected = false
-    let back = unacked.map(\.message)
+    let back = (lingering ?? []) + unacked.map(\.message)
+    lingering = nil
     unacked = []
     switch kind {
     case .classic:
@@ -115,6 +139,26 @@ struct ModelBroker {
       ready.insert(contentsOf: back, at: returned)
       returned += back.count
     }
+  }
+
+  /// The connection ends, and the broker does not notice.
+  mutating func linger(surviving: Int) {
+    for _ in 0..<surviving { processAcknowledgement() }
+    toBroker = []
+    toAgent = []
+    answers = []
+    isConnected = false
+    lingering = (lingering ?? []) + unacked.map(\.message)
+    unacked = []
+  }
+
+  /// The broker notices the end of a connection.
+  mutating func notice() {
+    let back = lingering ?? []
+    lingering = nil
+    for message in back { counts[message] += 1 }
+    ready.insert(contentsOf: back, at: returned)
+    returned += back.count
   }
 
   /// The queue takes back what the consumer holds, on a channel that lives on. What is on its way still arrives.
@@ -176,6 +220,10 @@ struct ModelBroker {
         key.append(UInt8(truncatingIfNeeded: delivery.message) << 1 | (delivery.redelivered ? 1 : 0))
       }
     }
+    key.append(UInt8(truncatingIfNeeded: answers.count))
+    for place in answers { key.append(UInt8(truncatingIfNeeded: place)) }
+    key.append(UInt8(lingering?.count ?? 255))
+    for message in lingering ?? [] { key.append(UInt8(truncatingIfNeeded: message)) }
     for tag in toBroker { key.append(UInt8(truncatingIfNeeded: tag)) }
     key.append(255)
   }

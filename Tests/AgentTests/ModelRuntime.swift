@@ -44,10 +44,12 @@ struct ModelRuntime {
       key.append(byte(checkpoint.documents.count))
       for message in checkpoint.documents { key.append(byte(message)) }
       key.append(byte(checkpoint.state.releasable))
+      key.append(byte(checkpoint.state.settled))
     }
     key.append(254)
     for message in committed { key.append(byte(message)) }
     key.append(byte(state.releasable))
+    key.append(byte(state.settled))
     for count in acknowledgements { key.append(byte(count)) }
     key.append(255)
   }

@@ -8,6 +8,8 @@ enum ModelPayloads: CaseIterable {
   case distinct
   /// Distinct but for every fifth, which are equal: shorter repetitions than the anchor.
   case marked
+  /// Every four of them are followed by the same four.
+  case twice
   /// One of three, at random.
   case few
   case same
@@ -16,7 +18,7 @@ enum ModelPayloads: CaseIterable {
   var areTellable: Bool {
     switch self {
     case .distinct, .marked: true
-    case .few, .same: false
+    case .twice, .few, .same: false
     }
   }
 
@@ -25,6 +27,7 @@ enum ModelPayloads: CaseIterable {
       switch self {
       case .distinct: index
       case .marked: index % 5 == 0 ? 0 : index
+      case .twice: index / 4 % 2 == 0 ? index : index - 4
       case .few: Int.random(in: 0..<3, using: &random)
       case .same: 0
       }
@@ -73,6 +76,8 @@ struct ModelSearch {
   }
 
   let setup: ModelSetup
+  /// How many messages wait from the beginning; nil for all.
+  var published: Int?
   let faults: [ModelWorld.Fault]
   let faultLimit: Int
 
@@ -80,7 +85,7 @@ struct ModelSearch {
   func run() -> Result {
     var result = Result()
     var seen: Set<[UInt8]> = []
-    var open = [(world: ModelWorld(setup, published: setup.payloads.count), struck: 0)]
+    var open = [(world: ModelWorld(setup, published: published ?? setup.payloads.count), struck: 0)]
     while let (world, struck) = open.popLast() {
       var steps = world.steps
       if steps.isEmpty { result.worst.raise(to: world.score) }

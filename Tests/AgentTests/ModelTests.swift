@@ -57,12 +57,11 @@ struct RedeliveryModelTests {
     #expect(total.faults > count * 4, "faults hardly ever strike")
   }
 
-  /// Where the settling itself is interrupted, duplicates are possible and known: the model lets it go through.
   @Test(arguments: Deployment.all, ModelPayloads.allCases)
-  func `settling an idle queue loses nothing, and duplicates nothing once it went through`(
+  func `settling an idle queue loses nothing, and duplicates nothing whenever it is interrupted`(
     deployment: Deployment, payloads: ModelPayloads
   ) {
-    let total = Total(120, payloads) { deployment.setup($0, settles: true) }
+    let total = Total(400, payloads) { deployment.setup($0, settles: true) }
     #expect(total.score.lost == 0)
     // Behind a settling the anchor is as short as what has come since, and a single message may be in the window twice.
     if payloads == .distinct { #expect(total.score.duplicated == 0) }
@@ -141,9 +140,13 @@ struct RedeliveryModelTests {
     var prefetch: Int
     /// How many acknowledgements a crash of a classic queue's broker takes back at the most.
     var regressLimit = 0
+    /// The queue may be settled, whenever it rests.
+    var settles = false
+    var faultLimit = 2
 
     var testDescription: String {
       "\(deployment.testDescription), \(payloads), anchor \(anchor), prefetch \(prefetch), forgets \(regressLimit)"
+        + (settles ? ", settles" : "")
     }
 
     static let all = Deployment.all.flatMap { deployment in
@@ -161,6 +164,13 @@ struct RedeliveryModelTests {
       SmallCase(
         deployment: Deployment(kind: .classic, mode: .journaled), payloads: payloads, anchor: 1, prefetch: 2,
         regressLimit: 4)
+    }
+
+    static let settling = Deployment.all.flatMap { deployment in
+      [([0, 1], 2), ([0, 1, 2], 1), ([0, 1, 0], 1), ([0, 0], 2)].map { payloads, faults in
+        SmallCase(
+          deployment: deployment, payloads: payloads, anchor: 2, prefetch: 8, settles: true, faultLimit: faults)
+      }
     }
 
     /// True where no sequence as long as the anchor occurs twice.
@@ -185,13 +195,25 @@ struct RedeliveryModelTests {
     #expect(result.states > 1_000, "the search ends early")
   }
 
+  /// A fault may come between any two of a settling's steps, and a message too.
+  @Test(arguments: SmallCase.settling)
+  func `every interleaving with settlings and faults is exact`(small: SmallCase) {
+    let result = search(small)
+    #expect(result.worst.lost == 0)
+    if Set(small.payloads).count == small.payloads.count { #expect(result.worst.duplicated == 0) }
+    #expect(result.states > 1_000, "the search ends early")
+  }
+
   private func search(_ small: SmallCase) -> ModelSearch.Result {
-    var setup = small.deployment.setup(small.payloads)
+    var setup = small.deployment.setup(small.payloads, settles: small.settles)
     setup.anchor = small.anchor
     setup.prefetch = small.prefetch
     setup.matchingPrefetch = small.prefetch
     setup.regressLimit = small.regressLimit
-    return ModelSearch(setup: setup, faults: ModelWorld.Fault.usual, faultLimit: 2).run()
+    return ModelSearch(
+      setup: setup, published: small.settles ? 0 : nil, faults: ModelWorld.Fault.usual,
+      faultLimit: small.faultLimit
+    ).run()
   }
 
   // MARK: Mutants
@@ -199,6 +221,12 @@ struct RedeliveryModelTests {
   /// Runs everything above with a mistake, if there is one, until something is lost, or duplicated without excuse.
   private func isCaught(_ mutant: ModelMutant?) -> Bool {
     for deployment in Deployment.all {
+      for payloads in [[0, 1], [0, 0]] where mutant?.isOfSettling == true {
+        var setup = deployment.setup(payloads, settles: true, mutant: mutant)
+        (setup.anchor, setup.prefetch, setup.matchingPrefetch) = (2, 8, 8)
+        let worst = ModelSearch(setup: setup, published: 0, faults: ModelWorld.Fault.usual, faultLimit: 1).run().worst
+        if worst.lost > 0 || setup.areDistinct && worst.duplicated > 0 { return true }
+      }
       for payloads in ModelPayloads.allCases {
         for settles in [false, true] {
           let total = Total(60, payloads) { deployment.setup($0, settles: settles, mutant: mutant) }

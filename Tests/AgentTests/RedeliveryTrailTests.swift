@@ -61,7 +61,7 @@ struct RedeliveryTrailTests {
     _ trail: inout RedeliveryTrail, through position: Int64, _ reader: JournalReader, carries expected: [Int64],
     _ location: Testing.SourceLocation = #_sourceLocation
   ) throws {
-    let checkpoint = try trail.checkpoint(through: Position(rawValue: position), settling: false, reader: reader)
+    let checkpoint = try trail.checkpoint(through: Position(rawValue: position), reader: reader)
     let state = try #require(checkpoint.redelivery)
     let window = try #require(state.window)
     #expect(state.releasable >= state.captured - Int64(window.count), "what has no digest is not waited for")
@@ -106,7 +106,7 @@ struct RedeliveryTrailTests {
   @Test func `a checkpoint says where the line began that its newest message is of`() throws {
     try Self.withTrail([(10, true), (10, true)], start: 0, line: 1) { trail, reader in
       func line(through position: Int64) throws -> Int64? {
-        let state = try trail.checkpoint(through: Position(rawValue: position), settling: false, reader: reader)
+        let state = try trail.checkpoint(through: Position(rawValue: position), reader: reader)
           .redelivery
         return state.map { $0.captured - $0.lineStart }
       }

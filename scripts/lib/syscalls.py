@@ -46,8 +46,10 @@ def start(binary, directory, kind):
     if kind == "old":
         last, committed = check(binary, path, word)
         word = Word(last, committed)
-        subprocess.run(["sqlite3", path, "DROP TABLE gap; ALTER TABLE digest DROP COLUMN begins_line; PRAGMA user_version = 1; PRAGMA wal_checkpoint(TRUNCATE)"],
-                       check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            ["sqlite3", path, "DROP TABLE gap; ALTER TABLE digest DROP COLUMN begins_line; ALTER TABLE redelivery DROP COLUMN settled; "
+             "PRAGMA user_version = 1; PRAGMA wal_checkpoint(TRUNCATE)"],
+            check=True, stdout=subprocess.DEVNULL)
     return path, word
 
 

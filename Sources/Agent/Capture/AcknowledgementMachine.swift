@@ -34,6 +34,9 @@ struct AcknowledgementMachine {
   /// Everything up to here is safe in the sense of the mode.
   private var safe: Position
 
+  /// How many deliveries of the channel are neither acknowledged nor left out.
+  var waiting: Int { runs.reduce(0) { $0 + $1.count } }
+
   /// - Parameter safe: Up to here everything was safe before; below 1 for messages of before the journal.
   init(mode: AcknowledgementMode, safe: Position = .origin) {
     self.mode = mode

@@ -75,7 +75,8 @@ final class Capture: Sendable {
       journal: plan.journal, inbox: inbox, progress: progress, mailbox: mailbox, status: status, log: log,
       maxBytes: Int64(plan.configuration.journal.maxBytes),
       acknowledgementMode: plan.configuration.consumer.noAck ? nil : plan.mode, outputName: plan.outputName,
-      document: document, redelivery: plan.redelivery, stream: plan.stream)
+      document: document, redelivery: plan.redelivery, stream: plan.stream,
+      prefetch: plan.redelivery?.prefetch ?? plan.configuration.consumer.prefetchCount)
     let connection = ConnectionLoop(
       topology: Topology(
         configuration: plan.configuration, connectionName: plan.connectionName, sessionID: plan.sessionID,
@@ -191,10 +192,12 @@ final class Capture: Sendable {
 
   private func awaitAcknowledgements(atMost seconds: Double) {
     let deadline = SystemClock.now() + seconds
-    let (last, settling) = progress.read { ($0.journaled, $0.settling) }
+    let (last, settlement) = progress.read { ($0.journaled, $0.settlement) }
     func isCommitted(_ inbox: JournalInbox) -> Bool {
+      guard inbox.committed >= last else { return false }
       // The anchor's release is a checkpoint of its own, after that of the last document.
-      inbox.committed >= last && (settling < last || inbox.releasable ?? .origin >= last)
+      guard let settlement, settlement.position == last else { return true }
+      return inbox.releasable.map { $0 >= last } ?? false
     }
     while !inbox.read(isCommitted) && lifecycle.read({ !$0.acknowledgementsEnded }) {
       let left = deadline - SystemClock.now()

@@ -118,7 +118,8 @@ struct ConnectionLoop {
       let tag = topology.consumerTag(generation)
       let (queue, nature) = try topology.consume(on: connection, tag: tag)
       consuming()
-      inbox.update { $0.consuming = generation }
+      let channel = Consuming(generation: generation, consumerTag: tag, queue: nature)
+      inbox.update { $0.consuming = channel }
       defer { inbox.update { $0.consuming = nil } }
       log.info(
         "consuming from queue \"\(topology.configuration.queue.name)\"",
@@ -136,7 +137,7 @@ struct ConnectionLoop {
         status.changed(to: .consuming)
       }
       do throws(AMQPError) {
-        return try consume(on: connection, generation, tag, nature, messages: queue?.messages, &standstill)
+        return try consume(on: connection, channel, messages: queue?.messages, &standstill)
       } catch {
         throw topology.explained(error)
       }
@@ -146,9 +147,9 @@ struct ConnectionLoop {
   }
 
   private func consume(
-    on connection: Connection, _ generation: Int, _ tag: String, _ queue: QueueNature, messages: UInt32?,
-    _ standstill: inout StandstillMachine
+    on connection: Connection, _ channel: Consuming, messages: UInt32?, _ standstill: inout StandstillMachine
   ) throws(AMQPError) -> End {
+    let (generation, queue) = (channel.generation, channel.queue)
     topology.stream?.sessionStarted()
     var newestDelivery = SystemClock.now()
     var spare = DeliveryBatch()
@@ -160,8 +161,8 @@ struct ConnectionLoop {
     while true {
       var commands = mailbox.take()
       if let returned = commands.spare.take() { spare = returned }
-      try obey(commands, on: connection, generation, &acknowledgedTag)
-      if commands.stop { return try stop(connection, generation, tag, queue, &spare, &acknowledgedTag) }
+      try obey(commands, on: connection, channel.generation, &acknowledgedTag)
+      if commands.stop { return try stop(connection, channel, &spare, &acknowledgedTag) }
       if let startOver = commands.startOver, startOver.generation == generation {
         // What is lost by a close that fails comes again all the same.
         try? connection.close()
@@ -186,6 +187,7 @@ struct ConnectionLoop {
         try? connection.close()
         return .startOver(.anotherStream)
       }
+      if let answer = connection.takeAnswerBehind() { passOn(answer, of: channel, connection) }
       newestTag = connection.batch.deliveries.last?.tag ?? newestTag
       (turn.fresh, turn.unacknowledged) = (fresh, newestTag - min(newestTag, acknowledgedTag))
       if let finding = try watch(&standstill, &turn, on: connection) {
@@ -211,7 +213,7 @@ struct ConnectionLoop {
         fresh: fresh, waiting: connection.batch.deliveries.count, bytes: connection.batch.byteCount,
         unacknowledged: newest - acknowledgedTag, at: SystemClock.now())
       if !connection.batch.isEmpty && (received == .full || isEnough) {
-        handOver(connection, generation, tag, queue, &spare)
+        handOver(connection, channel, &spare)
         if connection.batch.isEmpty { gathering.handedOver() }
       }
       switch received {
@@ -239,16 +241,25 @@ struct ConnectionLoop {
       acknowledgedTag = acknowledgement.tag
       status.count { $0.acknowledged += messages }
     }
+    if commands.question == generation { try connection.askBehind(for: topology.configuration.queue.name) }
+  }
+
+  /// Passes the broker's answer behind an acknowledgement on, unless something was delivered before it that the journal does
+  /// not have yet.
+  private func passOn(_ answer: QueueStatus, of channel: Consuming, _ connection: Connection) {
+    guard connection.batch.isEmpty else { return }
+    inbox.update {
+      $0.answer = SettlingAnswer(
+        generation: channel.generation, consumers: answer.consumers, messages: answer.messages)
+    }
   }
 
   /// Hands the batch to the journal if it has none waiting.
-  private func handOver(
-    _ connection: Connection, _ generation: Int, _ tag: String, _ queue: QueueNature, _ spare: inout DeliveryBatch
-  ) {
+  private func handOver(_ connection: Connection, _ channel: Consuming, _ spare: inout DeliveryBatch) {
     guard inbox.read({ $0.handover == nil }) else { return }
     let batch = connection.takeBatch(refilling: spare)
     spare = DeliveryBatch()
-    inbox.update { $0.handover = Handover(generation: generation, consumerTag: tag, queue: queue, batch: batch) }
+    inbox.update { $0.handover = Handover(channel: channel, batch: batch) }
   }
 
   private func linger() {
@@ -258,23 +269,22 @@ struct ConnectionLoop {
 
   /// Stops consuming, journals what has arrived, waits for the acknowledgements that are due, says goodbye.
   private func stop(
-    _ connection: Connection, _ generation: Int, _ tag: String, _ queue: QueueNature, _ spare: inout DeliveryBatch,
-    _ acknowledgedTag: inout UInt64
+    _ connection: Connection, _ channel: Consuming, _ spare: inout DeliveryBatch, _ acknowledgedTag: inout UInt64
   ) throws(AMQPError) -> End {
-    if !keepsConsumer { try connection.cancel(tag: tag) }
+    if !keepsConsumer { try connection.cancel(tag: channel.consumerTag) }
     while !connection.batch.isEmpty {
-      handOver(connection, generation, tag, queue, &spare)
+      handOver(connection, channel, &spare)
       if connection.batch.isEmpty { break }
       try connection.wait(until: SystemClock.now() + 1, wakeup: mailbox.wakeup, reading: false)
       let commands = mailbox.take()
-      try obey(commands, on: connection, generation, &acknowledgedTag)
+      try obey(commands, on: connection, channel.generation, &acknowledgedTag)
       // A journal that has failed takes no more; what it did not take comes again.
       if commands.settled { break }
     }
     inbox.update { $0.intakeEnded = true }
     while true {
       let commands = mailbox.take()
-      try obey(commands, on: connection, generation, &acknowledgedTag)
+      try obey(commands, on: connection, channel.generation, &acknowledgedTag)
       if commands.settled { break }
       try connection.wait(until: SystemClock.now() + 1, wakeup: mailbox.wakeup, reading: false)
     }

@@ -3,12 +3,7 @@ import Journal
 
 /// One batch on its way from the connection to the journal, with what its tags belong to.
 struct Handover: Sendable {
-  /// The channel's generation: 1 for the first of the process, growing with every connection.
-  var generation: Int
-  /// The consumer tag in use on it.
-  var consumerTag: String
-  /// What kind of queue it is of.
-  var queue: QueueNature
+  var channel: Consuming
   var batch: DeliveryBatch
 }
 
@@ -25,9 +20,11 @@ struct JournalInbox: Sendable {
   var releasable: Position?
   /// The output file as it is when `committed` is durable; nil where there is no file.
   var output: OutputRecord?
-  /// Generation of the channel that consumes now; nil while there is none. Nothing can be acknowledged on another, and
-  /// silence means something only on it.
-  var consuming: Int?
+  /// The channel that consumes now; nil while there is none. Nothing can be acknowledged on another, and silence means something
+  /// only on it.
+  var consuming: Consuming?
+  /// What a question behind an acknowledgement led to.
+  var answer: SettlingAnswer?
   /// The capture is to end: whoever waits for better times stops waiting.
   var stopping = false
   /// The capture ends by a failure, and may be killed any moment: the anchor stays, as in a crash.
@@ -40,14 +37,49 @@ struct JournalInbox: Sendable {
   var closing = false
 }
 
+/// A channel on which a queue is consumed.
+struct Consuming: Equatable, Sendable {
+  /// Of the channel: 1 for the first of the process, growing with every connection.
+  var generation: Int
+  /// The consumer tag in use on it.
+  var consumerTag: String
+  /// What kind of queue it is of.
+  var queue: QueueNature
+}
+
+/// What the broker says of the queue, on the channel of this generation and behind all acknowledgements before.
+struct SettlingAnswer: Equatable, Sendable {
+  var generation: Int
+  /// How many consumers the queue has, ours among them; 0 where a node answers for a queue without a leader.
+  var consumers: UInt32
+  /// How many messages wait in it.
+  var messages: UInt32
+}
+
+/// A step of a settling that a checkpoint of its own is to carry (``SettlingMachine``).
+struct Settlement: Equatable, Sendable {
+  enum Step: Equatable, Sendable {
+    /// Everything captured may be acknowledged.
+    case settling
+    /// The broker has the acknowledgement.
+    case settled
+  }
+
+  /// Everything captured so far; void once there is more.
+  var position: Position
+  var step: Step
+  /// Counts the steps of the process, from 1.
+  var number: Int
+}
+
 /// What the journal has reached, for the emitter and the coordinator to wait for.
 struct JournalProgress: Sendable {
   /// Rows up to here are committed to the journal and may be read.
   var journaled = Position.origin
   /// The newest of them in memory.
   var tail = JournalTail()
-  /// The queue is idle, or the capture stops: once everything up to here is emitted, a checkpoint shall release the anchor.
-  var settling = Position.origin
+  /// What checkpoints are to carry of the newest settling, once everything up to it is emitted.
+  var settlement: Settlement?
   /// No row will follow.
   var ended = false
 }
@@ -68,6 +100,8 @@ struct StartOver: Equatable, Sendable {
 /// What the connection thread is asked to do.
 struct ConnectionCommands: Sendable {
   var acknowledgement: Acknowledgement?
+  /// The channel of this generation is to be asked for the queue, behind all acknowledgements.
+  var question: Int?
   var rejected: [Acknowledgement] = []
   /// A batch whose memory can be used again.
   var spare: DeliveryBatch?

@@ -17,18 +17,9 @@ struct JournalLoop {
   private static let pruneWorth = (rows: 1000, bytes: 1 << 20)
   /// Seconds without a delivery after which those that wait for the anchor are taken for new.
   private static let silenceSeconds = 5.0
-  /// Seconds without a delivery after which the anchor is acknowledged too, so that an idle queue shows nothing unacked, and
-  /// what is captured does not expire into a dead-letter exchange, or count as a failed delivery, because of a later stop.
-  /// The second one holds while nothing has come on the channel but what was captured before.
-  private static let settleSeconds = (usual: 0.5, recovered: 0.1)
-  /// The same where a killed broker is to lead to nothing twice: a classic queue forgets the acknowledgements of its last
-  /// quarter of a second (tried on 3.10.8), and without an anchor what comes again is taken for new.
-  private static let classicSettleSeconds = 10.0
   /// Seconds between two looks at the journal's files while nothing is written: what is not acknowledged can wait, but a WAL
   /// that was deleted is saved as long as this process lives.
   private static let lookSeconds = 1.0
-  /// Seconds between attempts while the disk is full.
-  private static let fullDelay = 1.0
 
   let journal: Journal
   let inbox: Monitor<JournalInbox>
@@ -47,10 +38,16 @@ struct JournalLoop {
   let redelivery: RedeliveryKeeper?
   /// Remembers where to go on; nil where the queue is no stream.
   let stream: StreamResumption?
+  /// How many deliveries the broker lets be unacknowledged; 0 is no bound.
+  var prefetch = 0
 
   private enum Work {
     case batch(Handover)
+    /// The broker's answer to a question behind an acknowledgement.
+    case answer(SettlingAnswer)
     case bookkeeping
+    /// A channel consumes on which nothing has come yet.
+    case channel(Consuming)
     /// No delivery came for a while.
     case idle
     /// Nothing at all is to be done.
@@ -60,7 +57,7 @@ struct JournalLoop {
   }
 
   /// What of the inbox is already durable.
-  private struct Written {
+  struct Written {
     var emitted = Position.origin
     var committed = Position.origin
     var releasable: Position?
@@ -93,6 +90,8 @@ struct JournalLoop {
       while true {
         switch nextWork(writer) {
         case .batch(let handover): try take(handover, &writer)
+        case .answer(let answer): try take(answer, &writer)
+        case .channel(let channel): try begin(channel, &writer)
         case .bookkeeping:
           try bookkeep(&writer)
           try journal.maintain(idle: true)
@@ -101,7 +100,7 @@ struct JournalLoop {
         case .intakeEnded:
           // A kill between the settling's commit and the broker's hearing of it repeats the anchor. Where a capture fails
           // because its runtime went away, that kill is likely.
-          if !inbox.read({ $0.failed }) { try settle(&writer) }
+          if !inbox.read({ $0.failed }), isConsuming(writer) { try settle(&writer) }
           writer.ended = true
           progress.update { $0.ended = true }
         case .close:
@@ -118,33 +117,27 @@ struct JournalLoop {
   }
 
   /// What the loop carries from one turn to the next.
-  private struct Writer {
+  struct Writer {
     var machine: AcknowledgementMachine?
     var intake: Intake
     var written: Written
     var space: SpaceGate
     var consumer: (generation: Int, record: ConsumerRecord)?
-    var queue = QueueNature.unknown
+    var settling = SettlingMachine(at: SystemClock.now())
+    /// How many steps of settlings checkpoints were asked to carry.
+    var steps = 0
     /// A channel on which nothing is decided any more: its queue delivers again what it holds.
     var abandoned: Int?
-    /// When the last batch was written, or something was acknowledged, on `SystemClock`.
+    /// When the last batch was written, on `SystemClock`.
     var lastBatch = SystemClock.now()
-    /// Up to here the emitter was asked to release the anchor.
-    var settling = Position.origin
-    /// Something new came on the channel.
-    var hasCaptured = false
     /// The channel of which it was told that messages come near the delivery limit.
     var warned: Int?
     var ended = false
 
     /// When the loop has something to do although nothing comes; nil where it has not.
-    func idleDeadline(last: Position) -> Double? {
+    var idleDeadline: Double? {
       guard let redelivery = intake.redelivery, !ended else { return nil }
-      if redelivery.isHolding { return lastBatch + JournalLoop.silenceSeconds }
-      // What the runtime has yet to commit keeps the window, and with it the broker, busy: that is no rest.
-      guard redelivery.canSettle, settling < last, redelivery.unacknowledged <= redelivery.anchor else { return nil }
-      if machine?.mode == .journaled && queue.kind != .quorum { return lastBatch + JournalLoop.classicSettleSeconds }
-      return lastBatch + (hasCaptured ? JournalLoop.settleSeconds.usual : JournalLoop.settleSeconds.recovered)
+      return redelivery.isHolding ? lastBatch + JournalLoop.silenceSeconds : settling.deadline(redelivery)
     }
   }
 
@@ -152,18 +145,24 @@ struct JournalLoop {
   private func nextWork(_ writer: Writer) -> Work {
     func urgent(_ inbox: inout JournalInbox) -> Work? {
       if let handover = inbox.handover.take() { return .batch(handover) }
+      if let answer = inbox.answer.take() { return .answer(answer) }
       if inbox.intakeEnded && !writer.ended { return .intakeEnded }
       if inbox.closing { return .close }
       return nil
     }
-    let idleDeadline = isConsuming(writer) ? writer.idleDeadline(last: journal.positions.last) : nil
+    let idleDeadline = isConsuming(writer) ? writer.idleDeadline : nil
+    let isWaiting = writer.intake.redelivery?.awaitsSettled == true
     let left = idleDeadline.map { max($0 - SystemClock.now(), 0) } ?? .infinity
     let found: Work? = inbox.wait(atMost: min(left, Self.lookSeconds)) { inbox in
       if let work = urgent(&inbox) { return work }
+      // On a channel to which nothing comes there is only that to find out.
+      if isWaiting, let channel = inbox.consuming, channel.generation != writer.consumer?.generation {
+        return .channel(channel)
+      }
       return writer.written.isBehind(inbox) ? .bookkeeping : nil
     }
     var work = found ?? (left <= Self.lookSeconds ? .idle : .look)
-    if case .bookkeeping = work, writer.written.toPrune < Self.pruneWorth.rows {
+    if case .bookkeeping = work, writer.written.toPrune < Self.pruneWorth.rows, !isShort(writer) {
       work = inbox.wait(atMost: Self.bookkeepingDelay, until: urgent) ?? .bookkeeping
     }
     // The connection may have been waiting for the slot that this batch left.
@@ -174,37 +173,41 @@ struct JournalLoop {
   /// Writes a batch, and lets the broker forget what is safe by that.
   private func take(_ handover: Handover, _ writer: inout Writer) throws {
     // What comes on it comes again on the next one.
-    guard writer.abandoned != handover.generation else { return mailbox.reuse(handover.batch) }
-    if writer.consumer?.generation != handover.generation {
-      let record = try retrying { try journal.beginConsumer(tag: handover.consumerTag) }
-      writer.consumer = (handover.generation, record)
-      writer.queue = handover.queue
-      writer.hasCaptured = false
-      writer.machine?.channelOpened(generation: handover.generation)
-      writer.intake.sessionStarted(redelivery?.trust ?? .none, on: handover.queue)
-      if writer.intake.redelivery?.isAmbiguous == true { warnOfAlike() }
-    }
+    let channel = handover.channel
+    guard writer.abandoned != channel.generation else { return mailbox.reuse(handover.batch) }
+    if writer.consumer?.generation != channel.generation { try begin(channel, &writer) }
     try waitForSpace(&writer)
     let plan = writer.intake.prepare(handover.batch, consumer: writer.consumer!.record)
     // Before any acknowledgement of what lies behind them, which would cover them too.
     if !plan.rejected.isEmpty {
-      let rejected = plan.rejected.map { Acknowledgement(generation: handover.generation, tag: $0) }
+      let rejected = plan.rejected.map { Acknowledgement(generation: channel.generation, tag: $0) }
       mailbox.post { $0.rejected += rejected }
     }
     try write(plan, of: handover.batch, &writer)
     if let gap = plan.gap { report(gap: gap) }
-    if handover.queue.isNearLimit(returns: plan.returns), writer.warned != handover.generation {
-      writer.warned = handover.generation
-      warn(returns: plan.returns, limit: handover.queue.deliveryLimit ?? 0)
+    if channel.queue.isNearLimit(returns: plan.returns), writer.warned != channel.generation {
+      writer.warned = channel.generation
+      warn(returns: plan.returns, limit: channel.queue.deliveryLimit ?? 0)
     }
     status.count { $0.rejected += plan.rejected.count }
     if let reason = plan.startsOver {
-      writer.abandoned = handover.generation
+      writer.abandoned = channel.generation
       if reason == .anotherStream { startStreamOver() }
-      mailbox.post { $0.startOver = StartOver(generation: handover.generation, reason: reason) }
+      mailbox.post { $0.startOver = StartOver(generation: channel.generation, reason: reason) }
     }
     if let failure = plan.failure { throw failure }
     try journal.maintain(idle: false)
+  }
+
+  /// The first of a channel.
+  private func begin(_ channel: Consuming, _ writer: inout Writer) throws {
+    let record = try retrying { try journal.beginConsumer(tag: channel.consumerTag) }
+    writer.consumer = (channel.generation, record)
+    let isAlone = redelivery?.trust == .exclusive && channel.queue.kind == .classic
+    writer.settling.channelOpened(isAlone: isAlone, at: SystemClock.now())
+    writer.machine?.channelOpened(generation: channel.generation)
+    writer.intake.sessionStarted(redelivery?.trust ?? .none, on: channel.queue)
+    if writer.intake.redelivery?.isAmbiguous == true { warnOfAlike() }
   }
 
   /// Tells the emitter how far it may read. The rows' memory goes along where the emitter can use it, else back to the
@@ -256,10 +259,10 @@ struct JournalLoop {
     acknowledge(&writer)
     publish(plan, of: batch, consumer: writer.consumer!.record)
     writer.lastBatch = SystemClock.now()
-    if plan.count > 0 { writer.hasCaptured = true }
+    writer.settling.moved(captured: plan.count, at: writer.lastBatch)
   }
 
-  private func writeRedelivery(
+  func writeRedelivery(
     _ intake: Intake, digests groups: [Intake.Plan.Digests], to tx: borrowing WriteTransaction
   ) throws {
     let last = tx.positions.last
@@ -283,44 +286,23 @@ struct JournalLoop {
     try tx.setRedelivery(record)
   }
 
-  /// Nothing came for a while: deliveries that wait are new after all, or the anchor is no longer needed.
+  /// Nothing came for a while: deliveries that wait are new after all, or a settling goes on.
   private func idle(_ writer: inout Writer) throws {
     // Without the channel that they came on, what waits and what is unacknowledged will come again.
     guard isConsuming(writer) else { return }
-    if let plan = writer.intake.prepareHeld() {
-      log.warning("\(plan.count) redelivered messages do not end like the captured ones, and are captured again")
-      try write(plan, of: DeliveryBatch(), &writer)
-    } else {
-      try settle(&writer)
-    }
+    guard let plan = writer.intake.prepareHeld() else { return try goOnSettling(&writer) }
+    log.warning("\(plan.count) redelivered messages do not end like the captured ones, and are captured again")
+    try write(plan, of: DeliveryBatch(), &writer)
   }
 
   /// True while the channel of the last batch consumes.
-  private func isConsuming(_ writer: Writer) -> Bool {
+  func isConsuming(_ writer: Writer) -> Bool {
     guard let generation = writer.consumer?.generation, generation != writer.abandoned else { return false }
-    return inbox.read { $0.consuming == generation }
-  }
-
-  /// Acknowledges everything that was captured. Deliveries that wait for a verdict stay what they are. Where nothing can
-  /// be acknowledged the anchor is kept: it is what recognises the messages when they come again.
-  private func settle(_ writer: inout Writer) throws {
-    guard isConsuming(writer) else { return }
-    guard writer.intake.redelivery?.canSettle == true else { return }
-    guard acknowledgementMode == .journaled else {
-      // The emitter's next checkpoint does it, and only while a runtime is there to commit it.
-      let last = journal.positions.last
-      writer.settling = last
-      if !inbox.read({ $0.acknowledgementsEnded }) { progress.update { $0.settling = last } }
-      return
-    }
-    _ = writer.intake.redelivery?.settling()
-    let intake = writer.intake
-    try retrying { try journal.write { (tx) in try writeRedelivery(intake, digests: [], to: tx) } }
-    acknowledge(&writer)
+    return inbox.read { $0.consuming?.generation == generation }
   }
 
   /// Lets the broker forget what the last commit made safe, and what the runtime has committed.
-  private func acknowledge(_ writer: inout Writer) {
+  func acknowledge(_ writer: inout Writer) {
     let acknowledgement: Acknowledgement?
     switch (redelivery, writer.intake.redelivery) {
     case (let redelivery?, let recognising?):
@@ -334,12 +316,11 @@ struct JournalLoop {
     }
     guard let acknowledgement else { return }
     mailbox.post { $0.acknowledgement = acknowledgement }
-    // It may have made room for what was waiting, so the rest begins anew.
-    writer.lastBatch = SystemClock.now()
+    writer.settling.moved(captured: 0, at: SystemClock.now())
   }
 
   /// One transaction of nothing but what was emitted and committed.
-  private func bookkeep(_ writer: inout Writer) throws {
+  func bookkeep(_ writer: inout Writer) throws {
     let (before, news) = (writer.written, readNews(&writer))
     let intake = writer.intake
     writer.written = try retrying {
@@ -393,57 +374,5 @@ struct JournalLoop {
     }
     after.toPrune = tx.prunable
     return after
-  }
-
-  /// Holds a batch back while there is no space for it: nothing is acknowledged, and the broker stops at the prefetch
-  /// count. What the runtime commits meanwhile is pruned and makes room. A capture that is to stop takes the one batch
-  /// that it has in hand.
-  private func waitForSpace(_ writer: inout Writer) throws {
-    guard let reason = writer.space.check(try space(writer)) else { return }
-    var told = tell(reason, after: nil)
-    while let reason = writer.space.check(try space(writer)) {
-      told = tell(reason, after: told)
-      let before = writer.written
-      // Room on the disk, and the end of a reader that holds the WAL, come without a word.
-      let found = inbox.wait(atMost: Self.fullDelay) { inbox in
-        if inbox.stopping { return true }
-        return before.isBehind(inbox) ? false : nil
-      }
-      switch found {
-      case true?: return
-      case false?: try bookkeep(&writer)
-      case nil: _ = try retrying { try journal.maintain(idle: true) }
-      }
-    }
-    log.info("intake goes on: there is space again")
-    status.resumed(.intake)
-  }
-
-  private func space(_ writer: Writer) throws(JournalError) -> SpaceGate.Space {
-    let disk = try journal.disk()
-    return SpaceGate.Space(
-      inUse: journal.boundedBytes, held: journal.heldWALBytes,
-      isShrinking: journal.pendingRows > 0 || writer.written.toPrune > 0, free: disk.free, disk: disk.size)
-  }
-
-  /// Runs `body` again while the disk is full or an outside connection holds the journal: nothing was changed.
-  private func retrying<Result>(_ body: () throws -> Result) throws -> Result {
-    var paused = false
-    while true {
-      do {
-        let result = try body()
-        if paused { status.resumed(.intake) }
-        return result
-      } catch let error as JournalError where error.isRetryable {
-        if !paused {
-          log.warning("intake is paused, and tried again every second: \(error)")
-          status.paused(.intake, reason: "\(error)")
-        }
-        paused = true
-        if inbox.wait(atMost: Self.fullDelay, until: { $0.stopping ? true : nil }) != nil { throw error }
-        // An emptied WAL is room to write in. What this throws, the next attempt throws too.
-        if error.isFull { _ = try? journal.maintain(idle: true) }
-      }
-    }
   }
 }

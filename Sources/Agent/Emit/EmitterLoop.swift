@@ -38,15 +38,14 @@ struct EmitterLoop {
     var emitted = start
     var buffer: [UInt8] = []
     var trail = trail
-    var settled = start
-    while let work = try next(after: emitted, settled: settled, &sink) {
+    var steps = 0
+    while let work = try next(after: emitted, steps: steps, &sink) {
       let through: Position
       var memory: JournaledBatch?
       switch work {
-      case .settle:
-        // Nothing but the anchor's release.
-        settled = emitted
-        try write(&buffer, through: emitted, settling: true, &trail, into: &sink)
+      case .settlement(let settlement):
+        steps = settlement.number
+        try write(&buffer, through: emitted, settlement.step, &trail, into: &sink)
         continue
       case .rows(.journal(let last)): through = last
       case .rows(.memory(let batch)):
@@ -64,7 +63,7 @@ struct EmitterLoop {
           throw CaptureFailure.journal(error)
         }
         guard emitted > from else { break }
-        try write(&buffer, through: emitted, settling: false, &trail, into: &sink)
+        try write(&buffer, through: emitted, nil, &trail, into: &sink)
         status.count { $0.emitted += emitted - from }
       }
       if let batch = memory.take()?.batch { mailbox.reuse(batch) }
@@ -73,19 +72,19 @@ struct EmitterLoop {
 
   private enum Work {
     case rows(JournalTail.Source)
-    /// Everything is emitted, and the anchor is to be released.
-    case settle
+    /// Everything is emitted, and a checkpoint without documents is to carry a step of a settling.
+    case settlement(Settlement)
   }
 
   /// Writes the documents of the buffer with their checkpoint, reports, and empties the buffer.
   private func write(
-    _ buffer: inout [UInt8], through position: Position, settling: Bool,
+    _ buffer: inout [UInt8], through position: Position, _ step: Settlement.Step?,
     _ trail: inout RedeliveryTrail?, into sink: inout some DocumentSink
   ) throws(CaptureFailure) {
     var checkpoint: Checkpoint
     do throws(JournalError) {
       checkpoint =
-        try trail?.checkpoint(through: position, settling: settling, reader: reader)
+        try trail?.checkpoint(through: position, step: step, reader: reader)
         ?? Checkpoint(through: position, releasable: position)
       if let stream, stream.isCarriedByCheckpoints {
         checkpoint.stream = try stream.state(through: position, reader: reader)
@@ -106,15 +105,19 @@ struct EmitterLoop {
   }
 
   /// What to do next; nil when everything was emitted and no row will follow.
+  ///
+  /// - Parameter steps: The number of the newest step of a settling that was written.
   private func next(
-    after emitted: Position, settled: Position, _ sink: inout some DocumentSink
+    after emitted: Position, steps: Int, _ sink: inout some DocumentSink
   ) throws(CaptureFailure) -> Work? {
     while true {
       let found: Work?? = progress.wait(atMost: sink.secondsUntilRest ?? .infinity) { progress in
         if progress.journaled > emitted {
           return .some(.rows(progress.tail.next(after: emitted, through: progress.journaled)))
         }
-        if progress.settling == emitted && settled < emitted { return .some(.settle) }
+        if let settlement = progress.settlement, settlement.number > steps, settlement.position == emitted {
+          return .some(.settlement(settlement))
+        }
         return progress.ended ? .some(nil) : nil
       }
       if let found { return found }

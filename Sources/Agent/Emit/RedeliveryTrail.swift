@@ -10,6 +10,8 @@ struct RedeliveryTrail: Sendable {
   private var window: [DeliveryDigest]
   private var emitted: Position
   private var releasable: Position
+  /// What ``RedeliveryState/settled`` says.
+  private var settled: Position
   private var priority: UInt8?
   private var prioritySince: Int64
   private var lineStart: Int64
@@ -24,17 +26,28 @@ struct RedeliveryTrail: Sendable {
     window = machine.window.dropLast(Int(clamping: max(0, machine.captured - captured)))
     emitted = start
     releasable = keeper.position(of: machine.releasable)
+    settled = keeper.position(of: machine.settled)
     priority = machine.priority
     prioritySince = min(machine.prioritySince, captured + 1)
     lineStart = min(machine.lineStart, captured)
   }
 
-  /// The checkpoint for documents up to `position`. With `settling` nothing is kept back any more.
+  /// The checkpoint for documents up to `position`.
+  ///
+  /// - Parameter step: Of a settling; from the first on nothing is kept back any more.
   mutating func checkpoint(
-    through position: Position, settling: Bool, reader: JournalReader
+    through position: Position, step: Settlement.Step? = nil, reader: JournalReader
   ) throws(JournalError) -> Checkpoint {
     // Acknowledgements once allowed stay allowed, also where a settling was followed by a few messages.
-    releasable = max(releasable, settling ? position : Position(rawValue: position.rawValue - Int64(keeper.anchor)))
+    switch step {
+    case nil: releasable = max(releasable, Position(rawValue: position.rawValue - Int64(keeper.anchor)))
+    case .settling:
+      if releasable < position { settled = releasable }
+      releasable = max(releasable, position)
+    case .settled:
+      releasable = max(releasable, position)
+      settled = releasable
+    }
     guard keeper.isCarriedByCheckpoints else { return Checkpoint(through: position, releasable: releasable) }
     if position > emitted { try follow(to: position, reader) }
     // A settling behind the checkpoint of its last document changes a number only.
@@ -47,6 +60,7 @@ struct RedeliveryTrail: Sendable {
       redelivery: RedeliveryState(
         queue: keeper.queue.text, captured: captured,
         releasable: min(captured, max(keeper.count(of: releasable), captured - Int64(window.count))),
+        settled: min(captured, max(keeper.count(of: settled), captured - Int64(window.count))),
         prefetch: keeper.prefetch, priority: priority, prioritySince: prioritySince, lineStart: lineStart,
         window: isCarried ? nil : window.suffix(keeper.carriedWindow)))
   }

@@ -14,35 +14,20 @@ struct QueueNature: Equatable, Sendable {
     case unknown
   }
 
-  /// Which priorities the queue tells apart: only messages of one level keep their order.
-  enum Levels: Equatable, Sendable {
-    /// One level, whatever publishers set: classic queues without `x-max-priority`, quorum queues before RabbitMQ 4.
-    case one
-    /// Priorities up to 4, and those above: quorum queues of RabbitMQ 4.
-    /// https://www.rabbitmq.com/docs/quorum-queues#priorities
-    case two
-    /// Each priority may be a level of its own.
-    case each
-
-    /// The level of a priority, as one priority that stands for all of the level. Nil is one too: no priority.
-    func level(of priority: UInt8?) -> UInt8? {
-      switch self {
-      case .one, .each: priority
-      case .two: (priority ?? 0) > 4 ? 5 : nil
-      }
-    }
-  }
-
   var kind: Kind
-  var levels: Levels
-  /// RabbitMQ 4 counts in `x-acquired-count` how often a consumer has had a message; older ones leave that header alone.
+  /// A message may come in front of one that came before it, if its priority is higher: so it is in classic queues with
+  /// `x-max-priority`. Quorum queues of RabbitMQ 4 know two priorities, but what they take back they deliver again in the order
+  /// of delivery, in front of everything (tried on 4.0.5 and 4.3.6). https://www.rabbitmq.com/docs/quorum-queues#priorities
+  var hasPriorities: Bool
+  /// RabbitMQ counts in `x-acquired-count` how often a consumer has had the message; those before 4.3 leave that header alone
+  /// (tried on 3.10.8, 4.0.5 and 4.3.6).
   var countsAcquisitions: Bool
   /// How often a quorum queue takes a message back before it drops or dead-letters it; nil where that is not known, or
   /// without a limit. A policy may set a lower one. https://www.rabbitmq.com/docs/quorum-queues#poison-message-handling
   var deliveryLimit: Int64?
 
   /// Nothing is known.
-  static let unknown = QueueNature(kind: .unknown, levels: .each, countsAcquisitions: true)
+  static let unknown = QueueNature(kind: .unknown, hasPriorities: true, countsAcquisitions: true)
 
   /// How often the queue has taken a message back, for one that it has delivered before.
   func returns(of marks: DeliveryMarks) -> Int64 {
@@ -61,30 +46,31 @@ struct QueueNature: Equatable, Sendable {
   ///   - deliveryLimit: The argument `x-delivery-limit`, if it is known.
   ///   - brokerVersion: For example `4.0.5`.
   init(type: String?, hasLevels: Bool?, deliveryLimit: Int64? = nil, brokerVersion: String) {
-    let major = Int(brokerVersion.prefix { $0.isNumber })
-    countsAcquisitions = (major ?? 4) >= 4
+    let numbers = brokerVersion.split(separator: ".").prefix(2).map { Int($0) ?? 0 }
+    let hasLimit = numbers.first ?? 4 >= 4
+    countsAcquisitions = numbers.count == 2 && (numbers[0], numbers[1]) >= (4, 3)
     switch type {
     case "classic":
       kind = .classic
-      levels = hasLevels == false ? .one : .each
+      hasPriorities = hasLevels != false
     case "quorum":
       kind = .quorum
-      levels = (major ?? 4) >= 4 ? .two : .one
+      hasPriorities = false
       // RabbitMQ 4.0 brought a default; negative numbers are none.
-      let limit = deliveryLimit ?? ((major ?? 4) >= 4 ? 20 : -1)
+      let limit = deliveryLimit ?? (hasLimit ? 20 : -1)
       self.deliveryLimit = limit >= 0 ? limit : nil
     case "stream":
       kind = .stream
-      levels = .one
+      hasPriorities = false
     default:
       kind = .unknown
-      levels = .each
+      hasPriorities = true
     }
   }
 
-  init(kind: Kind, levels: Levels, countsAcquisitions: Bool) {
+  init(kind: Kind, hasPriorities: Bool, countsAcquisitions: Bool) {
     self.kind = kind
-    self.levels = levels
+    self.hasPriorities = hasPriorities
     self.countsAcquisitions = countsAcquisitions
   }
 }

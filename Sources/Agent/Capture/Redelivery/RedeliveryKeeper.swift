@@ -56,6 +56,7 @@ struct RedeliveryKeeper: Sendable {
     base = last - journal.positions.last.rawValue
     let wished = configuration.consumer.prefetchCount
     var releasable = last
+    var settled = last
     var window: [DeliveryDigest] = []
     var priority: UInt8?
     var prioritySince = last
@@ -65,16 +66,18 @@ struct RedeliveryKeeper: Sendable {
       window = state.window ?? []
       lineStart = state.lineStart
       releasable = state.releasable
+      settled = state.settled
       priority = state.priority
       prioritySince = state.prioritySince
-      if !window.isEmpty && releasable < last { prefetch = max(wished, state.prefetch) }
+      if !window.isEmpty && settled < last { prefetch = max(wished, state.prefetch) }
     } else if let record = try journal.redelivery(), queue.matches(record.queue) {
       window = DeliveryDigest.array(try journal.newestDigests(limit: self.window))
       lineStart = try journal.lineStart().rawValue + base
       releasable = record.releasable.rawValue + base
+      settled = record.settled.rawValue + base
       priority = record.priority
       prioritySince = record.prioritySince.rawValue + base
-      if !window.isEmpty && releasable < last { prefetch = max(wished, record.prefetch) }
+      if !window.isEmpty && settled < last { prefetch = max(wished, record.prefetch) }
     }
     self.prefetch = prefetch
     anchor = policy.byMessageID ? 0 : DeduplicationPolicy.anchor(prefetch: wished)
@@ -82,7 +85,7 @@ struct RedeliveryKeeper: Sendable {
     initial = RedeliveryMachine(
       anchor: anchor, windowLimit: self.window, captured: last, releasable: releasable, window: window,
       priority: priority, prioritySince: prioritySince, prefetch: prefetch, byMessageID: policy.byMessageID,
-      lineStart: lineStart)
+      lineStart: lineStart, settled: settled)
   }
 
   /// Lets a new journal know what the checkpoints of sessions without it carried, so that giving `journal.path` captures
@@ -101,8 +104,9 @@ struct RedeliveryKeeper: Sendable {
     let earlier = bytes(window.dropLast(inLine))
     let since = Position(rawValue: state.prioritySince - state.captured)
     let record = RedeliveryRecord(
-      queue: queue.text, releasable: Position(rawValue: state.releasable - state.captured), prefetch: state.prefetch,
-      priority: state.priority, prioritySince: since)
+      queue: queue.text, releasable: Position(rawValue: state.releasable - state.captured),
+      settled: Position(rawValue: state.settled - state.captured), prefetch: state.prefetch, priority: state.priority,
+      prioritySince: since)
     try journal.write { tx in
       if !earlier.isEmpty {
         let through = Position(rawValue: -Int64(inLine))
@@ -122,8 +126,8 @@ struct RedeliveryKeeper: Sendable {
   /// What the journal has to remember of `machine`.
   func record(of machine: RedeliveryMachine) -> RedeliveryRecord {
     RedeliveryRecord(
-      queue: queue.text, releasable: position(of: machine.releasable), prefetch: prefetch, priority: machine.priority,
-      prioritySince: position(of: machine.prioritySince))
+      queue: queue.text, releasable: position(of: machine.releasable), settled: position(of: machine.settled),
+      prefetch: prefetch, priority: machine.priority, prioritySince: position(of: machine.prioritySince))
   }
 
   /// The journal's position of the `count`-th captured message; below 1 for those of before the journal.

@@ -23,6 +23,11 @@ import AMQP
 /// time, publishers are known to repeat themselves, nothing is recognised, and what comes is captured. What no client can tell
 /// remains: a queue purged, and the very messages of the anchor published again, byte for byte, and given back once.
 ///
+/// A queue that rests is settled: the anchor is acknowledged too, in three steps (``SettlingMachine``). An acknowledgement has no
+/// answer, so after the first step, which allows it, the messages may still come back: all that were acknowledged last, or
+/// more, or none. They are looked for at the head of the queue, and nothing is waited for. Only once the broker has shown
+/// that it has the acknowledgement, they are not looked for any more (`settled`).
+///
 /// Invariants
 ///   - `releasable` ≤ `captured` − anchor while messages flow; no acknowledgement goes beyond the *durable* `releasable`.
 ///   - The window holds the digests of the last `window.count` captured messages, the newest last. Those after `lineStart` are
@@ -96,15 +101,18 @@ struct RedeliveryMachine {
   }
 
   /// What a session has shown so far.
-  private struct Session {
+  struct Session {
     var trust = Trust.none
     var queue = QueueNature.unknown
     /// How often the queue had taken back the last delivery; nil before the first.
     var returns: Int64?
     /// A message came that was never delivered before. Without a return, all that follow are such, too.
     var sawFresh = false
-    /// How many captured messages were unacknowledged when it began: so many come again, whatever was committed since.
+    /// How many captured messages were unacknowledged when it began: so many come again, whatever was committed since. After a
+    /// settling, how many come if any does.
     var expected = 0
+    /// Whether they must come; else they were acknowledged, and the broker may not have heard of it.
+    var isCertain = false
     /// What was unacknowledged when it began does not tell its messages apart.
     var isAmbiguous = false
   }
@@ -114,7 +122,7 @@ struct RedeliveryMachine {
   private static let startOverLimit = 8
 
   /// The window's digests where messages are recognised by their ids; nil where by position.
-  private var ledger: Set<DeliveryDigest>?
+  private(set) var ledger: Set<DeliveryDigest>?
   /// Length of the anchor: 8, at most a quarter of the prefetch count; 0 keeps none.
   let anchor: Int
   /// How many digests are kept at the most.
@@ -122,33 +130,40 @@ struct RedeliveryMachine {
   /// How many deliveries can wait: the broker sends no more before one is acknowledged.
   let prefetch: Int
   private var state = State.flowing
-  private var session = Session()
+  private(set) var session = Session()
   /// How often it has started over since something new came.
   private var startedOver = 0
   /// How many messages were captured.
   private(set) var captured: Int64
   /// Acknowledgements up to this one are allowed once it is durable.
   private(set) var releasable: Int64
+  /// What `releasable` was before the newest settling: what lies between was acknowledged by it, all at once.
+  private var settledFrom: Int64
+  /// The broker has shown that it has that acknowledgement.
+  private var isSettled: Bool
   /// Digests of the newest captured messages, the newest last.
   private(set) var window: [DeliveryDigest]
   /// How many messages were captured before the newest line began; its beginning may have left the window.
   private(set) var lineStart: Int64
-  /// The newest message's priority, or one for all of its level, and the first message from which on all had it.
+  /// The newest message's priority, and the first message from which on all had it.
   private(set) var priority: UInt8?
   private(set) var prioritySince: Int64
 
   init(
     anchor: Int, windowLimit: Int, captured: Int64, releasable: Int64, window: [DeliveryDigest], priority: UInt8?,
-    prioritySince: Int64, prefetch: Int = .max, byMessageID: Bool = false, lineStart: Int64 = 0
+    prioritySince: Int64, prefetch: Int = .max, byMessageID: Bool = false, lineStart: Int64 = 0, settled: Int64? = nil
   ) {
     self.anchor = anchor
     self.prefetch = prefetch
     self.windowLimit = windowLimit
     self.captured = captured
+    let known = captured - Int64(window.count)
     // Without digests nothing can be recognised, and nothing needs to be kept back.
-    self.releasable = max(releasable, captured - Int64(window.count))
+    self.releasable = max(releasable, known)
+    settledFrom = min(max(settled ?? releasable, known), self.releasable)
+    isSettled = settledFrom == self.releasable
     self.window = window
-    self.lineStart = max(lineStart, captured - Int64(window.count))
+    self.lineStart = max(lineStart, known)
     self.priority = priority
     self.prioritySince = prioritySince
     if byMessageID { ledger = Set(window) }
@@ -158,13 +173,27 @@ struct RedeliveryMachine {
   /// 0 after a settling.
   var unacknowledged: Int { Int(captured - max(releasable, lineStart)) }
 
-  /// True where everything captured can be acknowledged and forgotten: messages flow, and an anchor is kept.
+  /// Messages up to this one will not come again, if `releasable` is everything captured: else what is unacknowledged tells.
+  var settled: Int64 { isSettled ? releasable : settledFrom }
+
+  /// How many captured messages come again if any does: what is unacknowledged, or what the newest settling acknowledged.
+  private var returning: Int {
+    unacknowledged > 0 ? unacknowledged : Int(captured - max(settled, lineStart))
+  }
+
+  /// True where everything captured can be acknowledged: messages flow, and an anchor is kept.
   var canSettle: Bool {
     switch state {
     case .flowing: unacknowledged > 0 && anchor > 0
     case .matching: false
     }
   }
+
+  /// True where no more than the anchor is unacknowledged, as in a queue that rests.
+  var keepsAnchorOnly: Bool { unacknowledged <= max(anchor, session.expected) }
+
+  /// True where everything captured was acknowledged, and nothing has shown yet that the broker knows.
+  var awaitsSettled: Bool { unacknowledged == 0 && returning > 0 && !isHolding && ledger == nil }
 
   /// True while deliveries wait for a verdict.
   var isHolding: Bool {
@@ -180,12 +209,14 @@ struct RedeliveryMachine {
     let trust = queue.kind == .stream || trust == .exclusive && queue.kind == .quorum ? Trust.none : trust
     session = Session(trust: trust, queue: queue)
     state = .flowing
-    guard unacknowledged > 0 else { return }
-    session.isAmbiguous = trust != .none && !tellsApart
-    if trust == .none || session.isAmbiguous {
+    guard returning > 0, ledger == nil else { return }
+    session.isCertain = unacknowledged > 0
+    let isAmbiguous = trust != .none && !tellsApart
+    session.isAmbiguous = isAmbiguous && session.isCertain
+    if trust == .none || isAmbiguous {
       beginLine()
     } else {
-      session.expected = unacknowledged
+      session.expected = returning
       state = .matching(trust, held: [], candidates: Array(window.indices.suffix(Int(captured - lineStart))))
     }
   }
@@ -194,10 +225,10 @@ struct RedeliveryMachine {
   /// them, are all alike.
   var isAmbiguous: Bool { session.isAmbiguous }
 
-  /// Whether what is unacknowledged can be found by its looks: see above.
+  /// Whether what may come again can be found by its looks: see above.
   private var tellsApart: Bool {
-    let sequence = DigestSequence(window.suffix(unacknowledged))
-    return tellsApart(sequence, of: unacknowledged) && !sequence.isContained(in: window.dropLast())
+    let sequence = DigestSequence(window.suffix(returning))
+    return tellsApart(sequence, of: returning) && !sequence.isContained(in: window.dropLast())
   }
 
   /// Whether a sequence of `count` digests does not equal itself when it is shifted. By as many messages as the anchor has, or
@@ -208,28 +239,7 @@ struct RedeliveryMachine {
   var comparesDigests: Bool {
     switch state {
     case .matching: true
-    case .flowing: ledger != nil || session.trust != .none && unacknowledged > 0
-    }
-  }
-
-  /// Which headers the digests of captured messages cover.
-  var digestForm: DigestForm {
-    switch (session.trust, session.queue.kind) {
-    // Headers of the broker's names are the publisher's there, and tell messages apart.
-    case (_, .classic), (.exclusive, .unknown): .complete
-    case (.exclusive, .quorum), (.sole, _), (.none, _), (_, .stream): .withoutBrokers
-    }
-  }
-
-  /// Other forms of digests under which a redelivery with these marks may have been stored.
-  func otherForms(of marks: DeliveryMarks) -> [DigestForm] {
-    switch (session.trust, session.queue.kind) {
-    case (.none, _): ledger == nil ? [] : [.first, digestForm == .complete ? .withoutBrokers : .complete]
-    case (.exclusive, .unknown):
-      // If this is a quorum queue after all, the broker's headers must tell: only a complete digest has them.
-      marks.deliveryCount == nil && marks.acquiredCount == nil ? [.withoutBrokers, .first] : []
-    case (_, .classic): [.withoutBrokers, .first]
-    case (_, .quorum), (_, .stream), (.sole, .unknown): [.first, .complete]
+    case .flowing: ledger != nil || session.trust != .none
     }
   }
 
@@ -248,8 +258,10 @@ struct RedeliveryMachine {
         return .known
       }
       if isTakenBack(delivery, returns) {
-        // Another channel tells nothing more of messages that are alike.
-        if tellsApart, startsOver() { return .startOver }
+        // What was settled is looked for on the new channel: the acknowledgement meant nothing to the queue. Another channel
+        // tells nothing more of messages that are alike.
+        if unacknowledged == 0 { isSettled = false }
+        if returning > 0, tellsApart, startsOver() { return .startOver }
         beginLine()
       }
       // Only what is new ends: what is captured once more could go on for ever.
@@ -258,6 +270,13 @@ struct RedeliveryMachine {
       return .capture
     case .matching(let trust, let held, let candidates):
       if !held.isEmpty, isTakenBack(delivery, returns), startsOver() { return .startOver }
+      if !session.isCertain, held.isEmpty, !delivery.redelivered {
+        // What was settled would have come first.
+        state = .flowing
+        startedOver = 0
+        capture(delivery)
+        return .capture
+      }
       guard fits(delivery, returns, behind: held.last, trust) else { return fail(held, delivery) }
       let length = held.count + 1
       // A candidate is where in the window the first delivery may stand; each further one must continue it.
@@ -290,9 +309,7 @@ struct RedeliveryMachine {
   /// front of one that has not, and one that was taken back more often in front of those that were less often; so one
   /// that is out of this order was taken back since. It looks like one that may be unacknowledged, too.
   private func isTakenBack(_ delivery: Delivery, _ returns: Int64) -> Bool {
-    guard session.trust != .none, delivery.redelivered, unacknowledged > 0, let last = session.returns else {
-      return false
-    }
+    guard session.trust != .none, delivery.redelivered, let last = session.returns else { return false }
     guard session.sawFresh || countsReturns && returns > last else { return false }
     return window.suffix(max(prefetch, unacknowledged)).contains { delivery.matches($0) }
   }
@@ -316,7 +333,7 @@ struct RedeliveryMachine {
       return (0, 0)
     }
     let before = captured - Int64(window.count)
-    guard session.queue.levels == .one || prioritySince <= before + Int64(place) + 1 else { return (0, 0) }
+    guard !session.queue.hasPriorities || prioritySince <= before + Int64(place) + 1 else { return (0, 0) }
     let count = max(0, min(length, window.count - session.expected - place))
     return (count, before + Int64(place + count))
   }
@@ -339,12 +356,23 @@ struct RedeliveryMachine {
   }
 
   /// A state that allows acknowledgements up to `count` has become durable elsewhere: the runtime has committed it.
-  mutating func released(through count: Int64) { releasable = max(releasable, min(count, captured)) }
+  mutating func released(through count: Int64) {
+    if count >= captured && anchor > 0 { settling() } else { releasable = max(releasable, min(count, captured)) }
+  }
 
   /// The queue is idle, or the capture ends: everything captured may be acknowledged. New messages bring a new anchor.
-  mutating func settling() -> Int64 {
+  mutating func settling() {
+    guard releasable < captured else { return }
+    settledFrom = releasable
+    isSettled = false
     releasable = captured
-    return releasable
+  }
+
+  /// The broker has shown that it has the acknowledgement of everything captured.
+  mutating func confirmSettled() {
+    guard awaitsSettled else { return }
+    isSettled = true
+    state = .flowing
   }
 
   /// Whether the broker counts in the headers how often it has taken a message back.
@@ -361,17 +389,14 @@ struct RedeliveryMachine {
   private func fits(_ delivery: Delivery, _ returns: Int64, behind previous: Delivery?, _ trust: Trust) -> Bool {
     // What was never delivered before is not old.
     guard trust != .none, delivery.redelivered else { return false }
-    let levels = session.queue.levels
-    guard levels == .one || levels.level(of: delivery.marks.priority) == levels.level(of: priority) else {
-      return false
-    }
+    guard !session.queue.hasPriorities || delivery.marks.priority == priority else { return false }
     // A message that was returned more often than the one before it is out of its place.
     guard countsReturns, previous != nil, let last = session.returns else { return true }
     return returns <= last
   }
 
   private func hasOnePriority(last count: Int) -> Bool {
-    session.queue.levels == .one || prioritySince <= captured - Int64(count) + 1
+    !session.queue.hasPriorities || prioritySince <= captured - Int64(count) + 1
   }
 
   private mutating func fail(_ held: [Delivery], _ delivery: Delivery) -> Verdict {
@@ -391,9 +416,8 @@ struct RedeliveryMachine {
 
   private mutating func capture(_ delivery: Delivery) {
     captured += 1
-    let level = session.queue.levels.level(of: delivery.marks.priority)
-    if captured == lineStart + 1 || level != session.queue.levels.level(of: priority) { prioritySince = captured }
-    priority = level
+    if captured == lineStart + 1 || delivery.marks.priority != priority { prioritySince = captured }
+    priority = delivery.marks.priority
     window.append(delivery.digest)
     ledger?.insert(delivery.digest)
     // Cut now and then, not at every message: removing from the front moves everything.

@@ -10,6 +10,8 @@ struct RedeliveryState: Equatable, Sendable {
   var captured: Int64
   /// Acknowledgements up to this one are allowed once this state is committed.
   var releasable: Int64
+  /// Where everything is releasable, those of up to this one are known to have arrived (``RedeliveryMachine/settled``).
+  var settled: Int64
   /// The largest prefetch count whose deliveries may be unacknowledged.
   var prefetch: Int
   /// The newest message's priority, and the first message from which on all had it.
@@ -27,7 +29,7 @@ struct RedeliveryState: Equatable, Sendable {
   var json: JSONValue {
     var members: JSONObject = [
       "v": .integer(Self.version), "queue": .string(queue), "captured": .integer(captured),
-      "releasable": .integer(releasable), "prefetch": .integer(prefetch),
+      "releasable": .integer(releasable), "settled": .integer(settled), "prefetch": .integer(prefetch),
       "priority": .integer(priority.map(Int.init) ?? -1), "prioritySince": .integer(prioritySince),
       "line": .integer(lineStart),
     ]
@@ -59,15 +61,17 @@ struct RedeliveryState: Equatable, Sendable {
     self.prefetch = Int(prefetch)
     self.priority = UInt8(exactly: priority)
     self.prioritySince = prioritySince
-    // States of older versions have none.
+    // States of older versions have neither.
+    settled = min(max(json["settled"]?.int64Value ?? releasable, 0), releasable)
     lineStart = min(max(json["line"]?.int64Value ?? 0, 0), captured)
     window = DeliveryDigest.array(digests)
   }
 
   init(
-    queue: String, captured: Int64, releasable: Int64, prefetch: Int, priority: UInt8?, prioritySince: Int64,
-    lineStart: Int64 = 0, window: [DeliveryDigest]?
+    queue: String, captured: Int64, releasable: Int64, settled: Int64? = nil, prefetch: Int, priority: UInt8?,
+    prioritySince: Int64, lineStart: Int64 = 0, window: [DeliveryDigest]?
   ) {
+    self.settled = settled ?? releasable
     self.queue = queue
     self.captured = captured
     self.releasable = releasable

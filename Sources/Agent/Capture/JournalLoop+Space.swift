@@ -1,0 +1,60 @@
+import Journal
+import Logging
+
+/// How the journal thread waits for room.
+extension JournalLoop {
+  /// Seconds between attempts while the disk is full.
+  private var fullDelay: Double { 1.0 }
+
+  /// Holds a batch back while there is no space for it: nothing is acknowledged, and the broker stops at the prefetch
+  /// count. What the runtime commits meanwhile is pruned and makes room. A capture that is to stop takes the one batch
+  /// that it has in hand.
+  func waitForSpace(_ writer: inout Writer) throws {
+    guard let reason = writer.space.check(try space(writer)) else { return }
+    var told = tell(reason, after: nil)
+    while let reason = writer.space.check(try space(writer)) {
+      told = tell(reason, after: told)
+      let before = writer.written
+      // Room on the disk, and the end of a reader that holds the WAL, come without a word.
+      let found = inbox.wait(atMost: fullDelay) { inbox in
+        if inbox.stopping { return true }
+        return before.isBehind(inbox) ? false : nil
+      }
+      switch found {
+      case true?: return
+      case false?: try bookkeep(&writer)
+      case nil: _ = try retrying { try journal.maintain(idle: true) }
+      }
+    }
+    log.info("intake goes on: there is space again")
+    status.resumed(.intake)
+  }
+
+  private func space(_ writer: Writer) throws(JournalError) -> SpaceGate.Space {
+    let disk = try journal.disk()
+    return SpaceGate.Space(
+      inUse: journal.boundedBytes, held: journal.heldWALBytes,
+      isShrinking: journal.pendingRows > 0 || writer.written.toPrune > 0, free: disk.free, disk: disk.size)
+  }
+
+  /// Runs `body` again while the disk is full or an outside connection holds the journal: nothing was changed.
+  func retrying<Result>(_ body: () throws -> Result) throws -> Result {
+    var paused = false
+    while true {
+      do {
+        let result = try body()
+        if paused { status.resumed(.intake) }
+        return result
+      } catch let error as JournalError where error.isRetryable {
+        if !paused {
+          log.warning("intake is paused, and tried again every second: \(error)")
+          status.paused(.intake, reason: "\(error)")
+        }
+        paused = true
+        if inbox.wait(atMost: fullDelay, until: { $0.stopping ? true : nil }) != nil { throw error }
+        // An emptied WAL is room to write in. What this throws, the next attempt throws too.
+        if error.isFull { _ = try? journal.maintain(idle: true) }
+      }
+    }
+  }
+}

@@ -1,0 +1,125 @@
+/// When the anchor of a queue that rests is acknowledged, so that it shows nothing unacknowledged, and what is captured neither
+/// expires into a dead-letter exchange nor counts as a failed delivery because of a later stop.
+///
+/// An acknowledgement has no answer. One that is lost, by a kill or a network that loses one direction, would bring back
+/// messages that nobody looks for any more. So a queue is settled in three steps:
+///
+///   1. *Settling* is made durable, in the journal or in a checkpoint that the runtime has committed: everything captured may
+///      be acknowledged, and how many messages that releases. Then the acknowledgement goes out (`release`).
+///   2. A second later the broker is asked for the queue on the same channel (`ask`). The queue's process gets the question
+///      behind the acknowledgement. A classic queue that is killed forgets the acknowledgements of its last quarter of a second
+///      (tried on 3.10.8), and a quorum queue needs a moment to replicate them: hence the second.
+///   3. After the answer, on that channel, *settled* is made durable (`conclude`), and the messages are not looked for any more.
+///
+/// A start in between looks for them (``RedeliveryMachine``). Where nothing comes on its channel, an answer tells as much only if
+/// nobody else can hold them, as on a classic queue that is consumed exclusively. A single active consumer may be one that
+/// waits: ours of before, whose end the broker has not noticed, is the active one, and the broker's counts do not tell (3.10.8).
+/// A channel may pass an answer on in front of what the queue had sent before it; so the question is asked twice.
+///
+/// A queue rests if the broker could deliver and does not. While more than the anchor is unacknowledged, the runtime has yet to
+/// commit something, and a full window looks like silence: that is no rest.
+///
+/// Each settling costs two commits, of the runtime where checkpoints carry it. So where messages trickle, each settling that
+/// new ones follow soon doubles the rest that the next one takes.
+///
+/// A value without clock and I/O; times are of one monotonic clock, in seconds.
+struct SettlingMachine: Hashable, Sendable {
+  enum Action: Equatable, Sendable {
+    /// Make durable that everything captured may be acknowledged, and acknowledge it.
+    case release
+    /// Ask for the queue on the channel of the acknowledgement.
+    case ask
+    /// Make durable that the broker has the acknowledgement.
+    case conclude
+  }
+
+  private enum State: Hashable, Sendable {
+    /// Nothing came and nothing was acknowledged since then. Leaves by an action.
+    case resting(since: Double)
+    /// `.release` was asked for. Leaves by an acknowledgement, or by whatever else moves.
+    case releasing
+    /// `.ask` was asked for, once or twice. Leaves by the answer, or by whatever else moves.
+    case asking(times: Int)
+  }
+
+  /// Seconds of rest before a settling: at first, and at the most.
+  static let rest = (least: 0.5, most: 10.0)
+  /// The same where nothing has come on the channel but what was captured before: each delivery more of it may count as failed.
+  static let restOfRecovered = 0.1
+  /// Seconds from the acknowledgement to the question.
+  static let pause = 1.0
+  /// Messages that come within so many seconds after a settling make it a trickle.
+  private static let trickle = 60.0
+
+  private var state: State
+  /// Nobody else can hold what may come again: something came on the channel, or else nobody else could consume.
+  private var isActive = false
+  /// Something new came on the channel.
+  private var hasCaptured = false
+  /// The rest that the next settling takes.
+  private var rest = SettlingMachine.rest.least
+  /// When the newest settling began, if nothing new came since.
+  private var settledAt: Double?
+
+  init(at now: Double) { state = .resting(since: now) }
+
+  /// A new channel: an answer on the old one means nothing.
+  ///
+  /// - Parameter isAlone: The broker lets nobody else consume, and so nobody else hold a message.
+  mutating func channelOpened(isAlone: Bool, at now: Double) {
+    isActive = isAlone
+    hasCaptured = false
+    state = .resting(since: now)
+  }
+
+  /// Deliveries came, of which `captured` were new, or something was acknowledged, which may have made room for more.
+  mutating func moved(captured: Int, at now: Double) {
+    state = .resting(since: now)
+    isActive = true
+    guard captured > 0 else { return }
+    hasCaptured = true
+    if let at = settledAt.take() {
+      rest = now - at < Self.trickle ? min(rest * 2, Self.rest.most) : Self.rest.least
+    }
+  }
+
+  /// When ``due(_:at:)`` has something to do although nothing moves; nil where it has not.
+  func deadline(_ redelivery: RedeliveryMachine) -> Double? {
+    guard case .resting(let since) = state else { return nil }
+    if redelivery.canSettle, redelivery.keepsAnchorOnly {
+      return since + (hasCaptured ? rest : Self.restOfRecovered)
+    }
+    return redelivery.awaitsSettled && isActive ? since + Self.pause : nil
+  }
+
+  /// What is to be done, once.
+  mutating func due(_ redelivery: RedeliveryMachine, at now: Double) -> Action? {
+    guard let deadline = deadline(redelivery), now >= deadline else { return nil }
+    if redelivery.awaitsSettled {
+      state = .asking(times: 1)
+      return .ask
+    }
+    state = .releasing
+    settledAt = now
+    return .release
+  }
+
+  /// The broker has answered on the channel of the question.
+  ///
+  /// - Parameters:
+  ///   - consumers: How many consumers the queue has; 0 where the node that answers cannot speak for it: one without a leader.
+  ///   - messages: How many messages wait in it.
+  mutating func answered(consumers: UInt32, messages: UInt32, at now: Double) -> Action? {
+    guard case .asking(let times) = state else { return nil }
+    guard messages == 0, consumers > 0 else {
+      state = .resting(since: now)
+      return nil
+    }
+    guard times > 1 else {
+      state = .asking(times: 2)
+      return .ask
+    }
+    state = .resting(since: now)
+    return .conclude
+  }
+}
