@@ -86,7 +86,7 @@ struct CaptureStreamTests {
     let journal = try Journal.open(.temporary(under: NSTemporaryDirectory()))
     let stream = try Self.resumption(consumer, journal: journal)
     #expect(stream.argument == argument)
-    stream.captured([41, 42], from: Position(rawValue: 1), digest: Self.digest(42))
+    stream.captured([41, 42], from: Position(rawValue: 1), digests: [41, 42].map(Self.digest))
     #expect(stream.argument == .integer(42))
     #expect(stream.place == StreamPlace(offset: 42, digest: Self.digest(42)))
     stream.forget()
@@ -133,20 +133,44 @@ struct CaptureStreamTests {
     #expect(try Self.resumption("", journal: journal, state: other).offset == nil)
   }
 
-  @Test func `a stream that ends before what was captured is another one, once it had time to show`() throws {
+  @Test func `only what stands at a stream's end tells that it is another one`() {
+    func message(_ offset: Int64, _ number: Int) -> StreamEnd.Message {
+      .init(offset: offset, digest: Self.digest(number))
+    }
+    let known = (15...19).map(Self.digest)
+    func isAnother(_ last: StreamEnd.Message?, known: [DeliveryDigest] = known) -> [Bool] {
+      var end = StreamEnd()
+      return (0..<4).map { _ in end.isAnother(last, captured: 19, known: known) }
+    }
+    let never = [false, false, false, false]
+    #expect(isAnother(nil) == never, "a broker that sends nothing tells nothing")
+    #expect(isAnother(message(19, 77)) == never, "the message there comes, and is compared")
+    #expect(isAnother(message(400, 77)) == never)
+    #expect(isAnother(message(17, 17)) == never, "a copy that is behind")
+    var standing = StreamEnd()
+    let looks = (0..<12).map { _ in standing.isAnother(message(17, 17), captured: 19, known: known) }
+    #expect(looks.firstIndex(of: true) == 11, "but not for ever")
+    #expect(
+      isAnother(message(17, 77)) == [true, true, true, true], "all behind it are known, and this is none of them")
+    #expect(isAnother(message(15, 77)) == [true, true, true, true])
+    #expect(
+      isAnother(message(14, 77)) == [false, false, true, true], "it may have been captured before those that are known")
+    #expect(isAnother(message(17, 77), known: []) == [false, false, true, true])
+    var growing = StreamEnd()
+    #expect((3..<9).allSatisfy { !growing.isAnother(message($0, 77), captured: 19, known: []) }, "it catches up")
+  }
+
+  @Test func `a session is unconfirmed until the newest captured message has come again`() throws {
     let journal = try Journal.open(.temporary(under: NSTemporaryDirectory()))
     let state = StreamResumption.State(queue: QueueIdentity(virtualHost: "/", queue: "orders").text, offset: 19)
     let stream = try Self.resumption("", journal: journal, state: state)
     stream.sessionStarted()
-    #expect(!stream.isShorter(messages: 10, silence: 4.9))
-    #expect(stream.isShorter(messages: 10, silence: 5))
-    #expect(stream.isShorter(messages: 19, silence: 5))
-    #expect(!stream.isShorter(messages: 20, silence: 500), "offset 19 is there, and will come")
+    #expect(stream.isUnconfirmed)
     stream.confirmed()
-    #expect(!stream.isShorter(messages: 10, silence: 500))
+    #expect(!stream.isUnconfirmed)
     stream.sessionStarted()
     stream.forget()
-    #expect(!stream.isShorter(messages: 10, silence: 500))
+    #expect(!stream.isUnconfirmed, "nothing was captured of it")
   }
 
   @Test func `a checkpoint carries the offset and the digest of its own last row`() throws {
@@ -167,7 +191,7 @@ struct CaptureStreamTests {
         for digest in digests { digest.append(to: &bytes) }
         try tx.appendDigests(bytes, priority: nil, since: tx.positions.last, window: StreamResumption.window)
       }
-      stream.captured(offsets, from: first, digest: digests.last)
+      stream.captured(offsets, from: first, digests: Array(digests))
     }
     try append([10, 11, 12])
     try append([13, 20])

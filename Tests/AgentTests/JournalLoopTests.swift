@@ -7,6 +7,8 @@ import Testing
 @testable import Agent
 
 struct JournalLoopTests {
+  private static let classic = QueueNature(kind: .classic, hasPriorities: false, countsAcquisitions: false)
+
   /// While there is no channel the settling's acknowledgement goes nowhere. Everything would come again, and nothing
   /// would be recognised.
   @Test func `a capture that ends while the broker is away keeps the anchor`() throws {
@@ -67,8 +69,9 @@ struct JournalLoopTests {
           ([0, 60, 0, 0] + Array(repeating: 0, count: 8) + [0, 0] as [UInt8]).span, at: 0, into: &batch)
       }
       var inbox = JournalInbox()
-      inbox.handover = Handover(channel: Consuming(generation: 1, consumerTag: "c-1", queue: .unknown), batch: batch)
-      inbox.consuming = Consuming(generation: 1, consumerTag: "c-1", queue: .unknown)
+      inbox.handover = Handover(
+        channel: Consuming(generation: 1, consumerTag: "c-1", queue: Self.classic), batch: batch)
+      inbox.consuming = Consuming(generation: 1, consumerTag: "c-1", queue: Self.classic)
       inbox.failed = failed
       inbox.intakeEnded = true
       inbox.closing = true
@@ -120,7 +123,8 @@ struct JournalLoopTests {
       try assembler.header(
         ([0, 60, 0, 0] + Array(repeating: 0, count: 8) + [0, 0] as [UInt8]).span, at: 0, into: &batch)
       var content = JournalInbox()
-      content.handover = Handover(channel: Consuming(generation: 1, consumerTag: "c-2", queue: .unknown), batch: batch)
+      content.handover = Handover(
+        channel: Consuming(generation: 1, consumerTag: "c-2", queue: Self.classic), batch: batch)
       content.emitted = .origin + rows
       content.committed = .origin + rows
       let inbox = Monitor(content)
@@ -178,7 +182,8 @@ struct JournalLoopTests {
         ([0, 60, 0, 0] + Array(repeating: 0, count: 8) + [0, 0] as [UInt8]).span, at: 0, into: &batch)
 
       var content = JournalInbox()
-      content.handover = Handover(channel: Consuming(generation: 1, consumerTag: "c-2", queue: .unknown), batch: batch)
+      content.handover = Handover(
+        channel: Consuming(generation: 1, consumerTag: "c-2", queue: Self.classic), batch: batch)
       content.emitted = .origin + rows
       content.committed = .origin + rows
       let inbox = Monitor(content)

@@ -279,11 +279,13 @@ struct ModelAgent {
       if setup.mode == .journaled {
         plan = Plan()
       } else {
-        settlement = Settlement(position: Position(rawValue: machine.captured), step: .settled, number: 1)
+        settlement = Settlement(
+          position: Position(rawValue: machine.captured), step: .settled, isCarried: true, number: 1)
       }
     case .release:
       guard setup.mode == .journaled else {
-        settlement = Settlement(position: Position(rawValue: machine.captured), step: .settling, number: 1)
+        settlement = Settlement(
+          position: Position(rawValue: machine.captured), step: .settling, isCarried: true, number: 1)
         if setup.mutant == .settlesBeforeItIsDurable { acknowledgeEverything() }
         return
       }

@@ -7,6 +7,7 @@ import Testing
 
   struct Row: CustomTestStringConvertible {
     var name: String
+    var queueType: String?
     var options: JSON
     /// The reason that the log gives at the start.
     var reason: String
@@ -23,6 +24,10 @@ import Testing
       Row(
         name: "no prefetch count", options: ["consumer": ["exclusive": true, "prefetch_count": 0]],
         reason: "consumer.prefetch_count is 0"),
+      Row(
+        name: "an exclusive consumer of a quorum queue that somebody else declared", queueType: "quorum",
+        options: ["queue": ["declare": "passive"], "consumer": ["exclusive": true]],
+        reason: "this is a quorum queue, which ignores consumer.exclusive"),
     ]
   }
 
@@ -52,7 +57,8 @@ import Testing
   }
 
   private func arguments(_ row: Row) -> JSON {
-    row.options["max_priority"].map { ["x-max-priority": $0] } ?? [:]
+    if let type = row.queueType { return ["x-queue-type": .string(type)] }
+    return row.options["max_priority"].map { ["x-max-priority": $0] } ?? [:]
   }
 
   @Test(arguments: Row.atLeastOnce)
@@ -62,6 +68,39 @@ import Testing
     var seen: Set<String> = []
     let unmarked = runtime.committed.filter { !seen.insert($0.messageID ?? "").inserted && $0.redelivered != true }
     #expect(unmarked.isEmpty)
+    try bench.publisher.delete(bench.queue)
+  }
+
+  /// A journal may hold what the broker no longer has, so it is not left behind without a word. After an orderly stop it holds
+  /// nothing; and a stream has everything.
+  @Test(arguments: ["kill", "stop", "stream"])
+  func `a journal that is taken away while it is in use is missed`(how: String) throws {
+    let bench = try Bench(arguments: how == "stream" ? ["x-queue-type": "stream"] : [:])
+    let consumer: JSON = how == "stream" ? [:] : ["consumer": ["exclusive": true]]
+    let options: JSON = ["reconnect_delay": .number("0.1"), "queue": ["declare": "passive"]]
+    let configuration = bench.broker.configuration(queue: bench.queue, options.merged(with: consumer))
+    let journal: JSON = ["path": .string(try temporaryDirectory() + "/journal.db")]
+    let first = try FlowRuntime(config: configuration.merged(with: ["journal": journal]))
+    try bench.publisher.publishMany(30, .simple(bytes: 20), routingKey: bench.queue)
+    try first.start()
+    try first.waitUntil(committedCount: 30)
+    if how == "stop" { #expect(try first.terminate() == .exited(0)) } else { try first.kill() }
+
+    let next = try FlowRuntime(config: configuration, state: first.committedState)
+    try next.start(awaitOpened: how != "kill")
+    if how == "kill" {
+      #expect(try next.waitForExit() != .exited(0))
+      try next.waitForLog("what to do") { $0.message?.contains("Start once more with journal.path") == true }
+      // As it says.
+      try first.start()
+      #expect(try first.terminate() == .exited(0))
+    } else {
+      try bench.publisher.publishMany(3, .simple(bytes: 20), routingKey: bench.queue)
+      try next.waitUntil(committedCount: 3)
+      #expect(try next.terminate() == .exited(0))
+      #expect(next.committed.count == 3)
+    }
+    #expect(first.committed.count == 30)
     try bench.publisher.delete(bench.queue)
   }
 

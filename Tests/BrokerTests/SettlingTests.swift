@@ -95,6 +95,23 @@ import Testing
     for queue in [bench.queue, dead] { try bench.publisher.delete(queue) }
   }
 
+  /// In `committed` mode each start has a new journal, which says nothing of what was captured before.
+  @Test(arguments: ["kill", "stop"])
+  func `a start to which nothing new comes acknowledges what was captured before`(ending: String) throws {
+    let bench = try Bench()
+    let runtime = try runtime(bench, ["consumer": ["exclusive": true]], journaled: false)
+    try bench.publisher.publishMany(20, .simple(bytes: 20), routingKey: bench.queue)
+    try runtime.start()
+    try runtime.waitUntil(committedCount: 20)
+    try runtime.kill()
+    try runtime.start()
+    try bench.broker.waitUntilAcknowledged(bench.queue)
+    if ending == "kill" { try runtime.kill() } else { #expect(try runtime.terminate() == .exited(0)) }
+    try bench.broker.waitForDepth(bench.queue, ready: 0, unacknowledged: 0)
+    #expect(runtime.committed.count == 20)
+    try bench.publisher.delete(bench.queue)
+  }
+
   @Test func `a warning tells that messages come near the delivery limit`() throws {
     let arguments: JSON = [
       "x-queue-type": "quorum", "x-single-active-consumer": true, "x-delivery-limit": 4,

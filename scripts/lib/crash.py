@@ -2,7 +2,8 @@
 
 Messages are published all the time, in small bursts and always some ahead of the connector, while one fault of --kill
 follows another: `agent` is SIGKILL, `term` SIGTERM, `driver` a runtime that is gone (both pipes closed, nothing committed
-any more), `reset` a TCP connection reset, `broker` SIGKILL of the whole broker, and its start. The runtime commits at
+any more), `reset` a TCP connection reset, `deaf` the same after some time in which the network has lost what the connector
+sent, `broker` SIGKILL of the whole broker, and its start. The runtime commits at
 once, combines checkpoints, holds commits or loses acknowledgements, as drawn. At the end, of what is committed:
 
   * every message that the broker confirmed is there (nothing lost);
@@ -15,6 +16,9 @@ once, combines checkpoints, holds commits or loses acknowledgements, as drawn. A
 
 With --shapes messages come in every shape in turn: without properties, without headers, with empty ones, with the broker's
 own header names once and twice, with priorities, alike, from no byte to several frames, on RabbitMQ 4 over AMQP 1.0 too.
+With --rhythms messages also come in a trickle, in bursts or not at all, so that the queue rests and is settled, and the runtime's
+commits take up to two seconds; with --aim each kill falls on a step of a settling (rhythm.py).
+
 With --visitors somebody looks into the journal with plain sqlite3 at random moments, backs it up, checkpoints it, vacuums it,
 and, as one more fault, moves its files: the agent has to notice and end, and goes on when they are back. It must never be
 without its lock on the journal. --driver run is the standalone agent, whose files are counted.
@@ -36,6 +40,8 @@ import sys
 import time
 
 import messages
+import rhythm
+from cluster import Cluster, known_ports
 from expected import Expected
 from load import Load
 from proxy import Proxy
@@ -45,10 +51,14 @@ from score import Record, compare, judge, out_of_order
 from standalone import Standalone
 from visitors import Visitors
 
-FAULTS = ["agent", "driver", "broker", "reset", "term", "moved"]
+FAULTS = ["agent", "driver", "broker", "reset", "deaf", "term", "moved"]
+# What happens to a cluster: a node is killed, which has the queue's leader or is ours; all but one are, for a while; each is
+# restarted in order; ours loses the others, for a moment or for four seconds.
+CLUSTER_FAULTS = ["leader", "ours", "minority", "rolling", "apart", "apart4"]
 QUEUES = {
     "classic": {}, "quorum": {"x-queue-type": "quorum", "x-single-active-consumer": True},
     "stream": {"x-queue-type": "stream"}}
+FLAGS = ("shared", "visitors", "release", "rhythms", "aim")
 # Seconds for a step that takes a fraction of one on an idle machine.
 PATIENCE = 120
 # Seconds after which deliveries that wait for a verdict are taken for new, and a little.
@@ -62,6 +72,13 @@ class Capture(Runtime):
         super().__init__(*arguments, **options)
         self.load, self.backlog, self.expected = load, backlog, expected
         self.uncommitted = 0
+        # Checkpoints without a document, and their commits, with their times: a settling's steps.
+        self.moments = []
+
+    def receive(self, message):
+        if "checkpoint" in message and not self.sequence:
+            self.moments.append(("checkpoint", time.monotonic()))
+        super().receive(message)
 
     def kept(self, document):
         self.uncommitted += 1
@@ -69,7 +86,10 @@ class Capture(Runtime):
         return Record(document, self.session, self.expected)
 
     def settle(self):
+        steps = sum(not documents for documents, _ in self.pending)
         super().settle()
+        if not self.pending:
+            self.moments += [("commit", time.monotonic())] * steps
         self.uncommitted = len(self.sequence) + sum(len(documents) for documents, _ in self.pending)
 
     def forget(self):
@@ -106,9 +126,11 @@ class Crash:
         self.publisher.close()
         self.load.start()
         host, port = environ["SOURCE_AMQP_TEST_HOST"], int(environ["SOURCE_AMQP_TEST_PORT"])
-        self.proxy = None
-        if "reset" in options.kill:
-            self.proxy = Proxy(host, port)
+        self.proxy = self.cluster = None
+        if options.cluster:
+            self.cluster = Cluster(environ["SOURCE_AMQP_TEST_CLUSTER"], self.rng)
+        if options.cluster or {"reset", "deaf"} & set(options.kill):
+            self.proxy = Proxy(host, *known_ports())
             host, port = "127.0.0.1", self.proxy.port
         consumer = {
             "prefetch_count": options.prefetch, "deduplicate": options.deduplicate,
@@ -135,6 +157,8 @@ class Crash:
             pattern = journal.get("path") or f"{self.scratch}/*/journal.sqlite"
             self.visitors = Visitors(pattern, self.directory, options.seed)
             self.visitors.start()
+        commits = rhythm.COMMITS if options.commit_time is None else [options.commit_time]
+        self.rhythm = rhythm.Rhythm(self.rng, self.load, options.burst, commits)
         self.running = False
         self.left_alone = []
         self.failures = []
@@ -248,6 +272,32 @@ class Crash:
     def reset(self):
         self.proxy.reset()
 
+    def deaf(self):
+        """The network loses what the connector sends, for a while, and then the connection."""
+        self.proxy.deaf.set()
+        time.sleep(self.rng.uniform(0, 3))
+        self.proxy.reset()
+        self.proxy.deaf.clear()
+
+    def leader(self):
+        self.cluster.down([self.cluster.leader(self.queue)], self.rng.uniform(0, 3))
+
+    def ours(self):
+        self.cluster.down([self.cluster.at(self.proxy.current)], self.rng.uniform(0, 3))
+
+    def minority(self):
+        kept = self.rng.choice(self.cluster.numbers)
+        self.cluster.down([number for number in self.cluster.numbers if number != kept], self.rng.uniform(2, 10))
+
+    def rolling(self):
+        self.cluster.rolling()
+
+    def apart(self):
+        self.cluster.apart(self.cluster.at(self.proxy.current), 0)
+
+    def apart4(self):
+        self.cluster.apart(self.cluster.at(self.proxy.current), 4)
+
     def moved(self):
         """Files of the journal go away under the agent, which has to end by itself before it acknowledges anything more."""
         place = self.visitors.move(self.visitors.path())
@@ -289,26 +339,35 @@ class Crash:
         # One kill in five falls into the start; the others anywhere from the first document or checkpoint on.
         early = not self.running and fault == "agent" and rng.random() < 0.2
         documents, checkpoints, pause = rng.randint(1, share), rng.choice([1, 2, 5, 1000, 1000]), rng.random()
-        self.load.allow(runtime.captured + options.backlog)
+        if not options.aim:
+            self.load.allow(runtime.captured + options.backlog)
         if not self.running:
             self.start(wait_opened=not early)
+        moment = ""
         if early:
             time.sleep(pause * 0.2)
+        elif options.aim:
+            moment = f"; {self.rhythm.aim(runtime)}"
+        elif options.rhythms:
+            self.rhythm.draw(runtime)
+            self.rhythm.wait(runtime)
+            moment = f"; {self.rhythm.name}"
         else:
             self.await_progress(documents, checkpoints, goes_on)
             if pause < 0.5:
                 time.sleep(pause * 0.06)
         with runtime.changed:
             confirmed, committed, uncommitted = self.load.confirmed.value, len(runtime.committed), runtime.uncommitted
-        if self.visitors and fault != "reset":
+        if self.visitors and fault in ("agent", "term", "driver", "moved", "broker"):
             self.visitors.agent(None)
         getattr(self, fault)()
         found = self.look(fault, confirmed, committed, uncommitted)
-        print(f"{number:4} {fault:7}{'(start)' if early else '':8}{committed:7} committed; {found}", flush=True)
+        print(f"{number:4} {fault:7}{'(start)' if early else '':8}{committed:7} committed; {found}{moment}", flush=True)
 
     def drain(self, published):
         """Lets everything published so far be captured, with nothing left in the queue."""
         runtime = self.runtime
+        self.load.pace(0, 0, self.options.burst)
         runtime.combine(0)
         runtime.hold()
         if not self.running:
@@ -365,9 +424,6 @@ class Crash:
             return True
         if options.deduplicate == "off" or options.payload not in ("distinct", "shapes"):
             return False
-        if not self.ordered():
-            # Priorities are two levels there.
-            return False
         if "broker" in options.kill and options.mode != "journaled":
             # A checkpoint carries no more digests than the prefetch count asks for.
             return False
@@ -376,7 +432,8 @@ class Crash:
         return options.deduplicate == "assert" or options.queue == "quorum" or not options.shared
 
     def ordered(self):
-        """Whether the queue gives messages in the order in which they were published."""
+        """Whether the queue gives messages in the order in which they were published: quorum queues of RabbitMQ 4 know two
+        priorities."""
         return self.kind != "shapes-4" or self.options.queue != "quorum"
 
     def run(self):
@@ -505,8 +562,14 @@ def parse():
                         help="consumer.deduplicate; off is the control that must show duplicates (auto)")
     parser.add_argument("--deduplicate-by", choices=["position", "message_id"], default="position",
                         help="consumer.deduplicate_by (position)")
-    parser.add_argument("--floor", type=int, default=80,
-                        help="least share of faults with work outstanding, in percent (80)")
+    parser.add_argument("--rhythms", action="store_true",
+                        help="messages come steadily, in bursts, in a trickle or not at all, and commits take 0 to 2 s, as drawn")
+    parser.add_argument("--cluster", type=int, help=f"a cluster of so many nodes; faults are {','.join(CLUSTER_FAULTS)} as well")
+    parser.add_argument("--aim", action="store_true",
+                        help="kills fall within 20 ms of a step by which a resting queue is settled")
+    parser.add_argument("--commit-time", type=float, help="seconds that each commit takes, with --rhythms or --aim (drawn)")
+    parser.add_argument("--floor", type=int,
+                        help="least share of faults with work outstanding, in percent (80; 0 with --rhythms or --aim)")
     options = parser.parse_args()
     moves = options.visitors and options.mode == "journaled"
     options.kill = (options.kill or ("agent,agent,agent,moved" if moves else "agent")).split(",")
@@ -516,13 +579,19 @@ def parse():
         parser.error("--driver run has no runtime: --mode journaled, and no fault driver")
     if options.payload == "shapes" and options.queue == "stream":
         parser.error("streams change types of headers: no --shapes")
-    if unknown := set(options.kill) - set(FAULTS):
+    if options.cluster and options.queue == "classic":
+        parser.error("--cluster is for queues with copies: --queue quorum or stream")
+    if unknown := set(options.kill) - set(FAULTS + CLUSTER_FAULTS * bool(options.cluster)):
         parser.error(f"no fault {', '.join(sorted(unknown))}")
     if options.queue != "classic" and "broker" in options.kill:
         parser.error("quorum queues and streams of a single RabbitMQ 3.10 often do not come back from SIGKILL: basic.consume "
                      "is never answered, or a stream's node stays \"down or inaccessible\"")
     if options.deduplicate_by == "message_id" and options.payload != "distinct":
         parser.error("message ids are unique only with --payload distinct")
+    if options.aim and options.kill != ["agent"]:
+        parser.error("--aim is for --kill agent")
+    if options.floor is None:
+        options.floor = 0 if options.rhythms or options.aim else 80
     if options.seed is None:
         options.seed = random.SystemRandom().randrange(1 << 31)
     options.messages = options.messages or 50 * options.cycles
@@ -533,8 +602,9 @@ def parse():
 def main():
     options = parse()
     seed = " ".join(f"--{name.replace('_', '-')} {','.join(value) if name == 'kill' else value}"
-                    for name, value in vars(options).items() if name not in ("shared", "visitors", "release"))
-    seed = seed.replace("--payload shapes", "--shapes") + " --shared" * options.shared + " --visitors" * options.visitors
+                    for name, value in vars(options).items() if name not in FLAGS and value is not None)
+    seed = seed.replace("--payload shapes", "--shapes")
+    seed += "".join(f" --{name}" for name in FLAGS if name != "release" and getattr(options, name))
     if os.environ["SOURCE_AMQP_TEST_RELEASE"] != "3.10":
         seed += f" --release {os.environ['SOURCE_AMQP_TEST_RELEASE']}"
     print(f"scripts/crash {seed}", flush=True)

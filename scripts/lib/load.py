@@ -17,11 +17,14 @@ class Load:
         context = multiprocessing.get_context("fork")
         # How many messages may be published so far, how many were tried, and how many of them the broker confirmed.
         self.limit, self.tried, self.confirmed = (context.Value("q", 0, lock=False) for _ in range(3))
+        # Seconds between two bursts, drawn between these; negative to publish nothing. And the largest burst.
+        self.shortest, self.longest = (context.Value("d", 0, lock=False) for _ in range(2))
+        self.burst = context.Value("q", burst, lock=False)
         self.over = context.Event()
         # Held during every burst: who has it sees no message on its way to the broker.
         self.lock = context.Lock()
         self.results, results = context.Pipe(duplex=False)
-        self.process = context.Process(target=self.run, args=(queue, kind, seed, burst, results), daemon=True)
+        self.process = context.Process(target=self.run, args=(queue, kind, seed, results), daemon=True)
 
     def start(self):
         self.process.start()
@@ -29,7 +32,22 @@ class Load:
     def allow(self, count):
         self.limit.value = max(self.limit.value, count)
 
-    def run(self, queue, kind, seed, burst, results):
+    def pace(self, shortest, longest, burst):
+        """From now on so many seconds lie between two bursts of at most `burst` messages; None for a silence."""
+        self.burst.value = burst
+        self.longest.value = -1 if longest is None else longest
+        self.shortest.value = -1 if shortest is None else shortest
+
+    def gap(self, rng):
+        """Waits until the next burst may be."""
+        begin, part = time.monotonic(), rng.random()
+        while not self.over.is_set():
+            shortest, longest = self.shortest.value, self.longest.value
+            if shortest >= 0 and time.monotonic() - begin >= shortest + part * (longest - shortest):
+                return
+            time.sleep(0.002)
+
+    def run(self, queue, kind, seed, results):
         rng, publisher, uncertain = random.Random(f"load/{seed}"), Publisher(), []
         number = 1
         while not self.over.is_set():
@@ -43,7 +61,9 @@ class Load:
                 publisher = Publisher()
                 time.sleep(0.05)
                 continue
-            count = min(room, rng.randint(1, burst))
+            if self.longest.value:
+                self.gap(rng)
+            count = min(room, rng.randint(1, self.burst.value))
             with self.lock:
                 self.tried.value = number + count - 1
                 try:

@@ -1,9 +1,10 @@
 """A TCP proxy that can be made to behave like a bad network.
 
-It forwards every connection to one address. `reset` ends all of them at once, as a firewall does that lost its table;
+It forwards every connection to one address, or to the first port of several that takes it. `reset` ends all of them at once, as a firewall does that lost its table;
 `tear` lets some more octets through first, so that the end falls inside a frame; while it is `dark`, nothing is
 forwarded and nothing closed: what is sent disappears, and a new connection opens (the kernel does that) and stays silent.
-When the light comes back, connections from before are reset, as they would be by a peer that has given them up.
+When the light comes back, connections from before are reset, as they would be by a peer that has given them up. While it is
+`deaf`, what clients send disappears, and what the server sends arrives.
 """
 
 import selectors
@@ -15,13 +16,16 @@ RESET = struct.pack("ii", 1, 0)
 
 
 class Proxy:
-    def __init__(self, host, port):
-        self.target = (host, port)
+    def __init__(self, host, *ports):
+        self.host, self.ports = host, list(ports)
+        # The port that the newest connection went to.
+        self.current = ports[0]
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         self.lock = threading.Lock()
         self.pairs = set()
         self.dark = threading.Event()
+        self.deaf = threading.Event()
         self.light = threading.Event()
         self.light.set()
         # Octets that still pass before every connection is reset; None is without end.
@@ -33,11 +37,20 @@ class Proxy:
             client, _ = self.listener.accept()
             threading.Thread(target=self.serve, args=(client,), daemon=True).start()
 
+    def connect(self):
+        for port in self.ports:
+            try:
+                server = socket.create_connection((self.host, port), timeout=5)
+            except OSError:
+                continue
+            self.current = port
+            return server
+        return None
+
     def serve(self, client):
         self.light.wait()
-        try:
-            server = socket.create_connection(self.target, timeout=5)
-        except OSError:
+        server = self.connect()
+        if server is None:
             return self.end(client)
         server.settimeout(None)
         pair = (client, server)
@@ -52,7 +65,7 @@ class Proxy:
                     data = key.fileobj.recv(65536)
                     if not data:
                         return
-                    if self.dark.is_set():
+                    if self.dark.is_set() or self.deaf.is_set() and key.fileobj is client:
                         continue  # Taken and dropped.
                     if self.allowance is not None:
                         with self.lock:

@@ -67,11 +67,13 @@ class Publisher:
         if self.connection is None or not self.connection.is_open:
             environ = os.environ
             self.topology = self.out = None
-            self.connection = pika.BlockingConnection(pika.ConnectionParameters(
-                host=environ["SOURCE_AMQP_TEST_HOST"], port=int(environ["SOURCE_AMQP_TEST_PORT"]),
+            # Of a cluster, the first node that answers.
+            ports = environ.get("SOURCE_AMQP_TEST_PORTS", environ["SOURCE_AMQP_TEST_PORT"]).split(",")
+            self.connection = pika.BlockingConnection([pika.ConnectionParameters(
+                host=environ["SOURCE_AMQP_TEST_HOST"], port=int(port),
                 virtual_host=environ["SOURCE_AMQP_TEST_VHOST"], heartbeat=0, client_properties={"product": "tests"},
                 credentials=pika.PlainCredentials(
-                    environ["SOURCE_AMQP_TEST_USER"], environ["SOURCE_AMQP_TEST_PASSWORD"])))
+                    environ["SOURCE_AMQP_TEST_USER"], environ["SOURCE_AMQP_TEST_PASSWORD"])) for port in ports])
         return self.connection
 
     def channel(self):

@@ -9,7 +9,10 @@ struct CaptureSetup {
   let choice: AcknowledgementChoice
   let journal: Journal
   let sessionID: String
+  let policy: DeduplicationPolicy
   let redelivery: RedeliveryKeeper?
+  /// The journal outlives the process, and acknowledgements rest on it.
+  var keepsJournal: Bool { configuration.journal.path != nil && !choice.mayLoseJournal }
   let stream: StreamResumption?
   let log: Logger
 
@@ -38,8 +41,8 @@ struct CaptureSetup {
     sessionID = randomUUID()
     let isCarried = checkpoints && (path == nil || choice.mayLoseJournal)
     stream = try StreamResumption(
-      configuration, journal: journal, isCarried: isCarried, state: streamState, stateKey: stateKey)
-    let policy = DeduplicationPolicy(configuration, isCarried: isCarried ? true : path != nil ? false : nil)
+      configuration, journal: journal, isCarried: checkpoints, state: streamState, stateKey: stateKey)
+    policy = DeduplicationPolicy(configuration, isCarried: isCarried ? true : path != nil ? false : nil)
     redelivery = try RedeliveryKeeper(
       policy, configuration, journal: journal, isTemporary: path == nil, isCarried: isCarried, state: state)
     log.info(
@@ -52,10 +55,8 @@ struct CaptureSetup {
     if let stream, StreamResumption.isStream(configuration) {
       let start = stream.offset.map { "goes on after offset \($0)" } ?? "is captured from consumer.stream_offset on"
       log.info("the stream \(start)")
-    } else if !policy.isOn {
-      log.info("redeliveries are captured again, marked redelivered: \(policy.reason)")
-    } else {
-      log.info("redeliveries are recognised and not captured again: \(policy.reason)")
+    } else if let notice = policy.notice(on: nil) {
+      log.info("\(notice.text)")
     }
   }
 
@@ -68,7 +69,7 @@ struct CaptureSetup {
       startedAt: SystemClock.wallMicroseconds())
     return Capture.Plan(
       configuration: configuration, connectionName: connectionName, journal: journal, start: start, mode: choice.mode,
-      outputName: outputName, sessionID: sessionID, redelivery: redelivery, stream: stream,
+      outputName: outputName, sessionID: sessionID, policy: policy, redelivery: redelivery, stream: stream,
       idle: idle)
   }
 

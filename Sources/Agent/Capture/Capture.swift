@@ -24,6 +24,7 @@ final class Capture: Sendable {
     /// Name of the output in the journal, for the length of its file.
     var outputName = "output"
     var sessionID: String
+    var policy: DeduplicationPolicy
     /// Recognises redeliveries; nil where that is not possible.
     var redelivery: RedeliveryKeeper?
     /// Remembers where to go on; nil where the queue is no stream.
@@ -81,7 +82,8 @@ final class Capture: Sendable {
       topology: Topology(
         configuration: plan.configuration, connectionName: plan.connectionName, sessionID: plan.sessionID,
         prefetch: plan.redelivery?.prefetch, stream: plan.stream),
-      mailbox: mailbox, inbox: inbox, status: status, log: log, keepsConsumer: (plan.redelivery?.anchor ?? 0) > 0,
+      mailbox: mailbox, inbox: inbox, status: status, log: log, policy: plan.policy,
+      keepsConsumer: (plan.redelivery?.anchor ?? 0) > 0,
       random: { Double.random(in: 0...1) })
     // What the runtime has committed before this session is committed for the journal too.
     inbox.update { inbox in

@@ -21,6 +21,8 @@ struct ConnectionLoop {
   let inbox: Monitor<JournalInbox>
   let status: StatusBoard
   let log: Logger
+  /// What is promised about redeliveries, which may depend on the queue's type.
+  let policy: DeduplicationPolicy
   /// The consumer is not cancelled before the connection closes. A queue goes on delivering once a consumer is cancelled,
   /// to the next one, while what the old one has not acknowledged stays with its channel until that closes: it would come
   /// back behind newer messages, where redeliveries are not recognised.
@@ -32,6 +34,8 @@ struct ConnectionLoop {
     case stopped
     /// A new channel is to begin at once.
     case startOver(StartOver.Reason)
+    /// The newest captured message of a stream has not come: what stands at its end is to be looked at.
+    case looksAtEnd
     /// The consumer gets nothing, though there may be something.
     case standsStill(StandstillMachine.Finding)
     case failed(CaptureFailure)
@@ -45,6 +49,9 @@ struct ConnectionLoop {
     var standstill = StandstillMachine()
     var action = machine.started()
     var generation = 0
+    var told: QueueNature.Kind?
+    var end = StreamEnd()
+    var takenBack = TakenBack()
     var lastFailure: CaptureFailure?
     while true {
       switch action {
@@ -62,7 +69,7 @@ struct ConnectionLoop {
         action = mailbox.isStopping ? .stop : .connect
       case .connect:
         generation += 1
-        switch session(generation, &standstill, consuming: { machine.consuming() }) {
+        switch session(generation, &standstill, &told, &takenBack, consuming: { machine.consuming() }) {
         case .stopped: return nil
         case .startOver(.anotherStream):
           status.changed(to: .reconnecting(cause: "another_stream", reason: "the stream was made anew"))
@@ -75,7 +82,10 @@ struct ConnectionLoop {
             """)
           status.changed(
             to: .reconnecting(cause: "taken_back", reason: "the queue delivers again what it had delivered"))
-          action = .connect
+          action = .wait(seconds: takenBack.pause(at: SystemClock.now()))
+        case .looksAtEnd:
+          look(at: &end)
+          action = mailbox.isStopping ? .stop : .connect
         case .standsStill(let finding):
           if finding != .undelivered {
             status.changed(to: .reconnecting(cause: finding.cause, reason: text(of: finding, standstill)))
@@ -110,7 +120,8 @@ struct ConnectionLoop {
 
   /// One connection from open to end.
   private func session(
-    _ generation: Int, _ standstill: inout StandstillMachine, consuming: () -> Void
+    _ generation: Int, _ standstill: inout StandstillMachine, _ told: inout QueueNature.Kind?,
+    _ takenBack: inout TakenBack, consuming: () -> Void
   ) -> End {
     do throws(CaptureFailure) {
       status.changed(to: .connecting)
@@ -118,6 +129,7 @@ struct ConnectionLoop {
       let tag = topology.consumerTag(generation)
       let (queue, nature) = try topology.consume(on: connection, tag: tag)
       consuming()
+      tell(of: nature, &told)
       let channel = Consuming(generation: generation, consumerTag: tag, queue: nature)
       inbox.update { $0.consuming = channel }
       defer { inbox.update { $0.consuming = nil } }
@@ -137,7 +149,7 @@ struct ConnectionLoop {
         status.changed(to: .consuming)
       }
       do throws(AMQPError) {
-        return try consume(on: connection, channel, messages: queue?.messages, &standstill)
+        return try consume(on: connection, channel, &standstill, &takenBack)
       } catch {
         throw topology.explained(error)
       }
@@ -146,12 +158,20 @@ struct ConnectionLoop {
     }
   }
 
+  /// Tells what redeliveries lead to, where the queue's type decides about it.
+  private func tell(of queue: QueueNature, _ told: inout QueueNature.Kind?) {
+    guard policy.needsClassicQueue, queue.kind != told, let notice = policy.notice(on: queue) else { return }
+    told = queue.kind
+    log.log(level: notice.isWarning ? .warning : .info, "\(notice.text)")
+  }
+
   private func consume(
-    on connection: Connection, _ channel: Consuming, messages: UInt32?, _ standstill: inout StandstillMachine
+    on connection: Connection, _ channel: Consuming, _ standstill: inout StandstillMachine,
+    _ takenBack: inout TakenBack
   ) throws(AMQPError) -> End {
     let (generation, queue) = (channel.generation, channel.queue)
     topology.stream?.sessionStarted()
-    var newestDelivery = SystemClock.now()
+    let began = SystemClock.now()
     var spare = DeliveryBatch()
     var acknowledgedTag: UInt64 = 0
     var newestTag: UInt64 = 0
@@ -172,20 +192,17 @@ struct ConnectionLoop {
       let before = connection.batch.deliveries.count
       let received = try connection.receive(deliveries: Self.batchDeliveries, bytes: Self.batchBytes)
       let fresh = connection.batch.deliveries.count - before
-      if fresh > 0 {
-        status.count { $0.received += fresh }
-        newestDelivery = SystemClock.now()
-      } else if let stream = topology.stream, queue.kind == .stream, let messages,
-        stream.isShorter(messages: messages, silence: SystemClock.now() - newestDelivery)
+      if fresh > 0 { status.count { $0.received += fresh } }
+      if let stream = topology.stream, queue.kind == .stream, newestTag == 0, fresh == 0, stream.isUnconfirmed,
+        SystemClock.now() - began >= StreamEnd.patience
       {
-        log.warning(
-          """
-          stream "\(stream.queue.queue)" ends before offset \(stream.offset ?? 0), which was captured, so it was deleted and \
-          made anew; it is read from consumer.stream_offset on
-          """)
-        stream.forget()
         try? connection.close()
-        return .startOver(.anotherStream)
+        return .looksAtEnd
+      }
+      if newestTag > 0 || fresh > 0 { takenBack.cameAgain() }
+      if takenBack.isMissing(since: began, at: SystemClock.now()) {
+        try? connection.close()
+        return .startOver(.takenBack)
       }
       if let answer = connection.takeAnswerBehind() { passOn(answer, of: channel, connection) }
       newestTag = connection.batch.deliveries.last?.tag ?? newestTag

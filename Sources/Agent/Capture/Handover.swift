@@ -68,6 +68,8 @@ struct Settlement: Equatable, Sendable {
   /// Everything captured so far; void once there is more.
   var position: Position
   var step: Step
+  /// Acknowledgements rest on the checkpoint.
+  var isCarried: Bool
   /// Counts the steps of the process, from 1.
   var number: Int
 }
@@ -82,6 +84,8 @@ struct JournalProgress: Sendable {
   var settlement: Settlement?
   /// No row will follow.
   var ended = false
+  /// And all rows' messages were acknowledged, as far as acknowledgements rest on the journal.
+  var isSettled = false
 }
 
 /// Why a channel is given up for another at once.

@@ -113,9 +113,9 @@ struct Intake {
     /// The capture must end before this message: `document.oversize: fail`.
     var failure: CaptureFailure?
 
-    /// Offsets of the messages to be appended, and what the last one looks like; none where the queue is no stream.
+    /// Offsets and digests of the messages to be appended; none where the queue is no stream.
     var streamOffsets: [Int64] { items.compactMap(\.streamOffset) }
-    var lastDigest: DeliveryDigest? { items.last?.digest }
+    var streamDigests: [DeliveryDigest] { items.compactMap { $0.streamOffset == nil ? nil : $0.digest } }
 
     /// How many messages are to be appended.
     var count: Int { items.count }
@@ -352,7 +352,7 @@ extension Intake {
     }
     var seen = RedeliveryMachine.Delivery(digest: digest(form), redelivered: delivery.redelivered, marks: marks)
     if delivery.redelivered, redelivery!.comparesDigests {
-      for other in redelivery!.otherForms(of: marks) {
+      for other in redelivery!.otherForms {
         let digest = digest(other)
         if digest != seen.digest { seen.otherDigests.append(digest) }
       }

@@ -26,10 +26,8 @@ extension JournalLoop {
       mailbox.post { $0.question = generation }
     case .conclude:
       writer.intake.redelivery?.confirmSettled()
-      switch acknowledgementMode {
-      case .journaled: try writeSettling(writer)
-      case .committed, nil: ask(for: .settled, &writer)
-      }
+      if acknowledgementMode == .journaled { try writeSettling(writer) }
+      ask(for: .settled, &writer)
     }
   }
 
@@ -47,7 +45,8 @@ extension JournalLoop {
   private func ask(for step: Settlement.Step, _ writer: inout Writer) {
     guard !inbox.read({ $0.acknowledgementsEnded }) else { return }
     writer.steps += 1
-    let settlement = Settlement(position: journal.positions.last, step: step, number: writer.steps)
+    let settlement = Settlement(
+      position: journal.positions.last, step: step, isCarried: acknowledgementMode == .committed, number: writer.steps)
     progress.update { $0.settlement = settlement }
   }
 

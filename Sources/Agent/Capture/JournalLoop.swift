@@ -102,7 +102,11 @@ struct JournalLoop {
           // because its runtime went away, that kill is likely.
           if !inbox.read({ $0.failed }), isConsuming(writer) { try settle(&writer) }
           writer.ended = true
-          progress.update { $0.ended = true }
+          let isSettled = writer.intake.redelivery.map { $0.unacknowledged == 0 } ?? true
+          progress.update { progress in
+            progress.isSettled = isSettled
+            progress.ended = true
+          }
         case .close:
           try bookkeep(&writer)
           try journal.close()
@@ -236,7 +240,7 @@ struct JournalLoop {
       began = SystemClock.now()
       writer.written = try journal.write { (tx) in
         try Intake.write(plan, of: batch, consumer: consumer, to: tx)
-        try writeRedelivery(writer.intake, digests: plan.digests, to: tx)
+        try writeRedelivery(writer.intake, digests: plan.digests, offset: plan.streamOffsets.last, to: tx)
         return try bookkeep(tx, written, news, isBusy: true, bytes: batch.byteCount)
       }
     }
@@ -246,7 +250,7 @@ struct JournalLoop {
     }
     for tag in plan.passed { writer.machine?.appended(tag: tag, at: before) }
     plan.forEachTag { tag, number in writer.machine?.appended(tag: tag, at: before + number) }
-    stream?.captured(plan.streamOffsets, from: before + 1, digest: plan.lastDigest)
+    stream?.captured(plan.streamOffsets, from: before + 1, digests: plan.streamDigests)
     if writer.intake.place?.isLooking == false { stream?.confirmed() }
     status.count {
       $0.journaled += plan.count
@@ -263,14 +267,15 @@ struct JournalLoop {
   }
 
   func writeRedelivery(
-    _ intake: Intake, digests groups: [Intake.Plan.Digests], to tx: borrowing WriteTransaction
+    _ intake: Intake, digests groups: [Intake.Plan.Digests], offset: Int64? = nil, to tx: borrowing WriteTransaction
   ) throws {
     let last = tx.positions.last
-    if let stream, let place = intake.place {
+    if let stream, intake.place != nil {
       for group in groups {
         try tx.appendDigests(group.bytes, priority: nil, since: last, window: StreamResumption.window)
       }
-      try tx.setRedelivery(stream.record(of: place.offset, last: tx.positions.last))
+      // Of what is captured: a message that was rejected, or ends the capture, has no digest.
+      try tx.setRedelivery(stream.record(of: offset ?? stream.offset, last: tx.positions.last))
       return
     }
     guard let redelivery, let machine = intake.redelivery else { return }

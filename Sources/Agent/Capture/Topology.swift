@@ -126,7 +126,11 @@ struct Topology: Sendable {
   /// once more as a classic one changes nothing, and fails if it is another:
   /// https://www.rabbitmq.com/docs/queues#optional-arguments
   private func type(on connection: Connection) throws(AMQPError) -> String? {
-    if let type = configuration.queue.arguments[Self.queueType]?.stringValue { return type }
+    // Without a declaration nothing has compared the type, and what is promised may rest on it.
+    let isChecked = configuration.queue.declaration == .active || !configuration.consumer.exclusive
+    if let type = configuration.queue.arguments[Self.queueType]?.stringValue, isChecked || type != "classic" {
+      return type
+    }
     if configuration.consumer.expectsStream { return Self.stream }
     guard configuration.queue.declaration == .active else { return nil }
     var asking = try queue()

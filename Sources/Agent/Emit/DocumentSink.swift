@@ -9,6 +9,9 @@ protocol DocumentSink {
   /// Stands behind every document.
   var suffix: [UInt8] { get }
 
+  /// A checkpoint without documents shall end the capture, if it ends in order (``Checkpoint/isLast``).
+  var tellsLast: Bool { get }
+
   /// Writes the documents in `bytes`, and that `checkpoint` covers them, so that they count as emitted.
   ///
   /// - Parameter bytes: Whole documents (or none, where only the checkpoint has news) with prefix and suffix; the sink may append to it.
@@ -26,6 +29,7 @@ protocol DocumentSink {
 }
 
 extension DocumentSink {
+  var tellsLast: Bool { false }
   var secondsUntilRest: Double? { nil }
   mutating func rest() throws(CaptureFailure) -> OutputRecord? { nil }
 }

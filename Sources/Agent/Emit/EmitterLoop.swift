@@ -45,7 +45,11 @@ struct EmitterLoop {
       switch work {
       case .settlement(let settlement):
         steps = settlement.number
-        try write(&buffer, through: emitted, settlement.step, &trail, into: &sink)
+        // Where acknowledgements rest on the journal, it is told that nothing is left of it to acknowledge or to emit.
+        if settlement.isCarried || sink.tellsLast {
+          try write(
+            &buffer, through: emitted, settlement.step, isLast: settlement.step == .settled, &trail, into: &sink)
+        }
         continue
       case .rows(.journal(let last)): through = last
       case .rows(.memory(let batch)):
@@ -68,6 +72,9 @@ struct EmitterLoop {
       }
       if let batch = memory.take()?.batch { mailbox.reuse(batch) }
     }
+    if sink.tellsLast, progress.read({ $0.isSettled }), !inbox.read({ $0.failed }) {
+      try write(&buffer, through: emitted, nil, isLast: true, &trail, into: &sink)
+    }
   }
 
   private enum Work {
@@ -78,7 +85,7 @@ struct EmitterLoop {
 
   /// Writes the documents of the buffer with their checkpoint, reports, and empties the buffer.
   private func write(
-    _ buffer: inout [UInt8], through position: Position, _ step: Settlement.Step?,
+    _ buffer: inout [UInt8], through position: Position, _ step: Settlement.Step?, isLast: Bool = false,
     _ trail: inout RedeliveryTrail?, into sink: inout some DocumentSink
   ) throws(CaptureFailure) {
     var checkpoint: Checkpoint
@@ -87,8 +94,9 @@ struct EmitterLoop {
         try trail?.checkpoint(through: position, step: step, reader: reader)
         ?? Checkpoint(through: position, releasable: position)
       if let stream, stream.isCarriedByCheckpoints {
-        checkpoint.stream = try stream.state(through: position, reader: reader)
+        checkpoint.stream = try stream.state(through: position, reader: reader) ?? (isLast ? stream.newestState : nil)
       }
+      checkpoint.isLast = isLast
     } catch {
       throw CaptureFailure.journal(error)
     }

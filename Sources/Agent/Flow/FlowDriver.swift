@@ -171,7 +171,9 @@ extension FlowDriver {
       try write(FlowResponse.opened)
       try capture.start(
         into: FlowSink(
-          stateKey: stateKey, journal: setup.journal.identifier, stale: carried.stale, ledger: ledger,
+          stateKey: stateKey, journal: setup.journal.identifier, isKept: setup.keepsJournal,
+          stale: carried.stale.filter { $0 != "stream" || setup.stream == nil },
+          ledger: ledger,
           output: .standardOutput))
     } catch let status as ExitCode {
       throw status
@@ -207,6 +209,14 @@ extension FlowDriver {
   private func resume(_ setup: CaptureSetup, _ state: FlowState) throws -> Position {
     let mark: ResumeDecision.Mark?
     do throws(FlowProtocolError) { mark = try state.mark() } catch { throw Process.failed(error, log: log) }
+    if state.hasKeptJournal, setup.configuration.journal.path == nil, state.stream == nil {
+      throw Process.failed(
+        """
+        journal.path was taken away while its journal was in use: it may hold messages that the broker no longer has, and without it \
+        what the broker sends again is captured again. Start once more with journal.path, and stop the capture in order; then it \
+        can be taken away. If the journal is lost, or is to be given up, backfill the binding
+        """, log: log, status: Process.configurationStatus)
+    }
     let positions = setup.journal.positions
     // A temporary journal is new at every start: that the state belongs to another one says nothing. Nor does it where a
     // container's disk came with it.

@@ -49,13 +49,16 @@ enum FlowResponse {
 
   /// A checkpoint as a merge patch under the binding's state key.
   ///
-  /// - Parameter stale: ``FlowState/stale``.
+  /// - Parameters:
+  ///   - isKept: The journal outlives the process, and may hold what the broker no longer has.
+  ///   - stale: ``FlowState/stale``.
   static func checkpoint(
-    _ checkpoint: Checkpoint, stateKey: String, journal: String, stale: [String] = []
+    _ checkpoint: Checkpoint, stateKey: String, journal: String, isKept: Bool = false, stale: [String] = []
   ) -> [UInt8] {
     var state: JSONObject = ["journal": .string(journal), "position": .number(checkpoint.through.description)]
     // In a merge patch null removes what a session with other settings left there.
     for member in stale { state[member] = .null }
+    if isKept { state["kept"] = .bool(!checkpoint.isLast) }
     if let redelivery = checkpoint.redelivery { state["redelivery"] = redelivery.json }
     if let stream = checkpoint.stream { state["stream"] = stream.json }
     return line([

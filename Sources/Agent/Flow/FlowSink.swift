@@ -6,14 +6,20 @@ struct FlowSink: DocumentSink {
   let suffix = FlowResponse.capturedSuffix
   let stateKey: String
   let journal: String
+  /// The journal outlives the process.
+  let isKept: Bool
   /// ``FlowState/stale``.
   let stale: [String]
   /// Shared with the reader of acknowledgements.
   let ledger: Monitor<CheckpointLedger>
   let output: OutputDescriptor
 
+  var tellsLast: Bool { isKept }
+
   mutating func write(_ bytes: inout [UInt8], _ checkpoint: Checkpoint) throws(CaptureFailure) -> Committed? {
-    bytes.append(contentsOf: FlowResponse.checkpoint(checkpoint, stateKey: stateKey, journal: journal, stale: stale))
+    bytes.append(
+      contentsOf:
+        FlowResponse.checkpoint(checkpoint, stateKey: stateKey, journal: journal, isKept: isKept, stale: stale))
     // First the entry, then the line: the acknowledgement may be faster than the return of this call.
     ledger.update { $0.written(checkpoint) }
     try output.write(bytes)

@@ -1,6 +1,6 @@
 import Journal
 
-/// The connector's committed state of one binding, as ``FlowResponse/checkpoint(_:stateKey:journal:stale:)`` wrote it and the runtime
+/// The connector's committed state of one binding, as ``FlowResponse/checkpoint(_:stateKey:journal:isKept:stale:)`` wrote it and the runtime
 /// merged it.
 ///
 /// The runtime keeps states by a state key, which is the resource's path and a version: `orders.v1`. A user who asks for a
@@ -55,6 +55,9 @@ struct FlowState: Equatable, Sendable {
     return ResumeDecision.Mark(journal: journal, position: Position(rawValue: position))
   }
 
+  /// A journal that outlived the process was in use, and may hold what the broker no longer has. A backfill gives it up.
+  var hasKeptJournal: Bool { mine?["kept"] == .bool(true) }
+
   /// What recognises redeliveries, for a connector without a journal of its own. A backfill goes on with it: the queue is
   /// the same.
   var redelivery: RedeliveryState? { RedeliveryState(json: (mine ?? before)?["redelivery"]) }
@@ -63,7 +66,7 @@ struct FlowState: Equatable, Sendable {
   /// what is long past.
   var stale: [String] {
     guard let members = mine?.objectValue?.members else { return [] }
-    return ["redelivery", "stream"].filter { name in members.contains { $0.key == name && $0.value != .null } }
+    return ["kept", "redelivery", "stream"].filter { name in members.contains { $0.key == name && $0.value != .null } }
   }
 
   /// Where to go on in a stream, for a connector without a journal of its own. A backfill reads it again.

@@ -5,6 +5,9 @@ struct DeduplicationPolicy: Equatable, Sendable {
   var trust: RedeliveryMachine.Trust
   /// Redeliveries are recognised by the ids that publishers gave the messages.
   var byMessageID = false
+  /// It holds only if the queue is a classic one, which the broker has yet to tell: quorum queues grant exclusive consumption, and
+  /// do not enforce it.
+  var needsClassicQueue = false
   /// Why, as the end of a sentence.
   var reason: String
 
@@ -85,10 +88,40 @@ struct DeduplicationPolicy: Equatable, Sendable {
           + "consumer.deduplicate: assert")
     } else if consumer.exclusive {
       self.init(trust: .exclusive, reason: "the queue is consumed exclusively")
+      // A declaration compares the type; else the configuration may be mistaken about it.
+      needsClassicQueue = arguments["x-queue-type"] != .string("classic") || configuration.queue.declaration != .active
     } else {
       self = off(
         "other consumers are possible; set consumer.exclusive, declare the queue with x-single-active-consumer, or set "
           + "consumer.deduplicate: assert")
+    }
+  }
+}
+
+extension DeduplicationPolicy {
+  /// What is to be expected, for the log; with what the broker says of the queue where that decides.
+  ///
+  /// - Returns: The text, and whether it is less than what the settings aim at; nil where the broker has yet to tell.
+  func notice(on queue: QueueNature?) -> (text: String, isWarning: Bool)? {
+    let again = "redeliveries are captured again, marked redelivered: "
+    guard isOn else { return (again + reason, false) }
+    guard needsClassicQueue else { return ("redeliveries are recognised and not captured again: " + reason, false) }
+    switch queue?.kind {
+    case nil, .stream: return nil
+    case .classic: return ("redeliveries are recognised and not captured again: " + reason, false)
+    case .quorum:
+      return (
+        again
+          + "this is a quorum queue, which ignores consumer.exclusive, so others may consume it too, and a crash may repeat "
+          + "messages. Declare it with x-single-active-consumer, or set consumer.deduplicate: assert", true
+      )
+    case .unknown:
+      return (
+        again
+          + "the broker does not tell whether this is a classic queue, and quorum queues ignore consumer.exclusive, so a crash "
+          + "may repeat messages. Let the capture declare the queue with its type (queue.declare: active, queue.type), or set "
+          + "consumer.deduplicate: assert", true
+      )
     }
   }
 }

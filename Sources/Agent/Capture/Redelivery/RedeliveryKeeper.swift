@@ -73,13 +73,14 @@ struct RedeliveryKeeper: Sendable {
     } else if let record = try journal.redelivery(), queue.matches(record.queue) {
       window = DeliveryDigest.array(try journal.newestDigests(limit: self.window))
       lineStart = try journal.lineStart().rawValue + base
-      releasable = record.releasable.rawValue + base
-      settled = record.settled.rawValue + base
+      // What damage has left of them may be beyond the last.
+      releasable = min(record.releasable.rawValue, journal.positions.last.rawValue) + base
+      settled = min(record.settled.rawValue, journal.positions.last.rawValue) + base
       priority = record.priority
       prioritySince = record.prioritySince.rawValue + base
       if !window.isEmpty && settled < last { prefetch = max(wished, record.prefetch) }
     }
-    self.prefetch = prefetch
+    self.prefetch = min(max(prefetch, 0), Int(UInt16.max))
     anchor = policy.byMessageID ? 0 : DeduplicationPolicy.anchor(prefetch: wished)
     carriedWindow = max(prefetch, anchor, policy.byMessageID ? min(4 * prefetch, Self.carriedLedgerWindow) : 0)
     initial = RedeliveryMachine(

@@ -83,8 +83,7 @@ struct RedeliveryMachine {
 
   /// Why deliveries of a session can be recognised by position.
   enum Trust: Equatable, Sendable {
-    /// The broker has granted exclusive consumption, if the queue is no quorum queue: those ignore it. There a redelivery
-    /// differs by its headers from what was captured, since digests cover them all (``DigestForm/complete``).
+    /// The broker has granted exclusive consumption. Only a classic queue enforces it.
     case exclusive
     /// This is the only consumer, on a queue of any type (single active consumer, or the operator's word).
     case sole
@@ -205,10 +204,13 @@ struct RedeliveryMachine {
 
   /// A new consumer on a new channel. What waited of the old one will come again.
   mutating func sessionStarted(_ trust: Trust, on queue: QueueNature) {
-    // Quorum queues ignore exclusive consumption: others may consume as well. A stream goes by offsets.
-    let trust = queue.kind == .stream || trust == .exclusive && queue.kind == .quorum ? Trust.none : trust
+    // Only classic queues enforce exclusive consumption: else others may consume as well. A stream goes by offsets.
+    let trust = queue.kind == .stream || trust == .exclusive && queue.kind != .classic ? Trust.none : trust
     session = Session(trust: trust, queue: queue)
     state = .flowing
+    // A quorum queue whose leader could not commit has answered for acknowledgements that meant nothing: while the process lives,
+    // what they were about is known.
+    if queue.kind == .quorum { isSettled = isSettled && settledFrom == releasable }
     guard returning > 0, ledger == nil else { return }
     session.isCertain = unacknowledged > 0
     let isAmbiguous = trust != .none && !tellsApart
@@ -380,8 +382,7 @@ struct RedeliveryMachine {
     switch session.queue.kind {
     case .classic, .stream: false
     case .quorum: true
-    // Exclusive consumption is a classic queue's, else nothing is recognised anyway.
-    case .unknown: session.trust == .sole
+    case .unknown: true
     }
   }
 

@@ -22,6 +22,8 @@ struct RedeliveryState: Equatable, Sendable {
   /// Digests of the newest captured messages, the newest last. Nil in a patch that leaves them as they are.
   var window: [DeliveryDigest]?
 
+  /// How far before a journal's first position a count may lie.
+  private static let largestPast: Int64 = 1 << 40
   /// Version of digests and rule; a state of another one is not used.
   private static let version: Int64 = 1
 
@@ -52,8 +54,8 @@ struct RedeliveryState: Equatable, Sendable {
       let prioritySince = json["prioritySince"]?.int64Value, let text = json["window"]?.stringValue,
       let digests = decodeBase64(text), digests.count % 16 == 0,
       // The largest one is left out because messages are counted on from here.
-      (0..<Int64.max).contains(captured), (0...captured).contains(releasable),
-      (0...65_535).contains(prefetch), prioritySince <= captured + 1
+      (0..<Int64.max / 2).contains(captured), (0...captured).contains(releasable),
+      (0...65_535).contains(prefetch), (-Self.largestPast...captured + 1).contains(prioritySince)
     else { return nil }
     self.queue = queue
     self.captured = captured

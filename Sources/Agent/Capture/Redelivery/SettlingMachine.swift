@@ -6,15 +6,15 @@
 ///
 ///   1. *Settling* is made durable, in the journal or in a checkpoint that the runtime has committed: everything captured may
 ///      be acknowledged, and how many messages that releases. Then the acknowledgement goes out (`release`).
-///   2. A second later the broker is asked for the queue on the same channel (`ask`). The queue's process gets the question
-///      behind the acknowledgement. A classic queue that is killed forgets the acknowledgements of its last quarter of a second
-///      (tried on 3.10.8), and a quorum queue needs a moment to replicate them: hence the second.
-///   3. After the answer, on that channel, *settled* is made durable (`conclude`), and the messages are not looked for any more.
+///   2. The broker is asked for the queue on the same channel (`ask`), and a second after its answer once more. The queue's
+///      process gets the question behind the acknowledgement. A classic queue that is killed forgets the acknowledgements of
+///      its last quarter of a second (tried on 3.10.8), a quorum queue needs a moment to replicate them, and a channel may pass
+///      an answer on in front of what the queue had sent before it: hence the second question.
+///   3. After its answer, on that channel, *settled* is made durable (`conclude`), and the messages are not looked for any more.
 ///
 /// A start in between looks for them (``RedeliveryMachine``). Where nothing comes on its channel, an answer tells as much only if
 /// nobody else can hold them, as on a classic queue that is consumed exclusively. A single active consumer may be one that
 /// waits: ours of before, whose end the broker has not noticed, is the active one, and the broker's counts do not tell (3.10.8).
-/// A channel may pass an answer on in front of what the queue had sent before it; so the question is asked twice.
 ///
 /// A queue rests if the broker could deliver and does not. While more than the anchor is unacknowledged, the runtime has yet to
 /// commit something, and a full window looks like silence: that is no rest.
@@ -36,6 +36,8 @@ struct SettlingMachine: Hashable, Sendable {
   private enum State: Hashable, Sendable {
     /// Nothing came and nothing was acknowledged since then. Leaves by an action.
     case resting(since: Double)
+    /// The first question was answered then, or what was answered told nothing: it is asked again. Leaves by an action.
+    case answered(at: Double, times: Int)
     /// `.release` was asked for. Leaves by an acknowledgement, or by whatever else moves.
     case releasing
     /// `.ask` was asked for, once or twice. Leaves by the answer, or by whatever else moves.
@@ -46,7 +48,7 @@ struct SettlingMachine: Hashable, Sendable {
   static let rest = (least: 0.5, most: 10.0)
   /// The same where nothing has come on the channel but what was captured before: each delivery more of it may count as failed.
   static let restOfRecovered = 0.1
-  /// Seconds from the acknowledgement to the question.
+  /// Seconds from an answer to the next question.
   static let pause = 1.0
   /// Messages that come within so many seconds after a settling make it a trickle.
   private static let trickle = 60.0
@@ -85,18 +87,24 @@ struct SettlingMachine: Hashable, Sendable {
 
   /// When ``due(_:at:)`` has something to do although nothing moves; nil where it has not.
   func deadline(_ redelivery: RedeliveryMachine) -> Double? {
-    guard case .resting(let since) = state else { return nil }
+    let since: Double
+    switch state {
+    case .resting(let then): since = then
+    case .answered(let at, _): return redelivery.awaitsSettled && isActive ? at + Self.pause : nil
+    case .releasing, .asking: return nil
+    }
     if redelivery.canSettle, redelivery.keepsAnchorOnly {
       return since + (hasCaptured ? rest : Self.restOfRecovered)
     }
-    return redelivery.awaitsSettled && isActive ? since + Self.pause : nil
+    return redelivery.awaitsSettled && isActive ? since : nil
   }
 
   /// What is to be done, once.
   mutating func due(_ redelivery: RedeliveryMachine, at now: Double) -> Action? {
     guard let deadline = deadline(redelivery), now >= deadline else { return nil }
     if redelivery.awaitsSettled {
-      state = .asking(times: 1)
+      let answered = if case .answered(_, let times) = state { times } else { 0 }
+      state = .asking(times: answered + 1)
       return .ask
     }
     state = .releasing
@@ -112,12 +120,12 @@ struct SettlingMachine: Hashable, Sendable {
   mutating func answered(consumers: UInt32, messages: UInt32, at now: Double) -> Action? {
     guard case .asking(let times) = state else { return nil }
     guard messages == 0, consumers > 0 else {
-      state = .resting(since: now)
+      state = .answered(at: now, times: 0)
       return nil
     }
     guard times > 1 else {
-      state = .asking(times: 2)
-      return .ask
+      state = .answered(at: now, times: 1)
+      return nil
     }
     state = .resting(since: now)
     return .conclude

@@ -23,6 +23,8 @@ final class StreamResumption: Sendable {
   private struct Shared {
     var offset: Int64?
     var digest: DeliveryDigest?
+    /// Digests of the newest captured messages, the newest last.
+    var known: [DeliveryDigest] = []
     /// The message at `offset` has not been seen in this session yet.
     var isUnconfirmed = true
     var runs: [Run] = []
@@ -56,11 +58,15 @@ final class StreamResumption: Sendable {
       let former = QueueIdentity.stateKey(in: record.queue)
       if stateKey == nil || former == nil || former == stateKey {
         found.offset = offset
-        found.digest = DeliveryDigest.array(try journal.newestDigests(limit: 1)).last
+        found.known = DeliveryDigest.array(try journal.newestDigests(limit: Self.window))
+        found.digest = found.known.last
       }
-    } else if let state, queue.matches(state.queue) {
+    }
+    // A journal that was away for a while knows less.
+    if let state, queue.matches(state.queue), found.offset ?? -1 < state.offset {
       found.offset = state.offset
       found.digest = state.digest
+      found.known = state.digest.map { [$0] } ?? []
     }
     shared = Mutex(found)
   }
@@ -89,12 +95,15 @@ final class StreamResumption: Sendable {
     }
   }
 
-  /// Messages with these offsets are durable in the journal, in rows from `first` on; the last one looks like `digest`.
-  func captured(_ offsets: [Int64], from first: Position, digest: DeliveryDigest?) {
+  /// Messages with these offsets and digests are durable in the journal, in rows from `first` on.
+  func captured(_ offsets: [Int64], from first: Position, digests: [DeliveryDigest]) {
     guard let newest = offsets.last else { return }
     shared.withLock { shared in
       shared.offset = newest
-      shared.digest = digest
+      shared.digest = digests.last
+      shared.known += digests
+      // Now and then: removing from the front moves everything.
+      if shared.known.count >= 2 * Self.window { shared.known.removeFirst(shared.known.count - Self.window) }
       guard isCarriedByCheckpoints else { return }
       for (index, offset) in offsets.enumerated() {
         let position = first + index
@@ -115,27 +124,22 @@ final class StreamResumption: Sendable {
   /// The newest captured message has come again, or a later one.
   func confirmed() { shared.withLock { $0.isUnconfirmed = false } }
 
-  /// Whether the stream ends before the newest captured message, so that it is another one: that message would have come at
-  /// once. A stream that was made anew with fewer messages says so by nothing else.
-  ///
-  /// - Parameters:
-  ///   - messages: How many it had when the session began. One that is longer than the offset needs patience only.
-  ///   - silence: Seconds without a delivery.
-  func isShorter(messages: UInt32, silence: Double) -> Bool {
-    shared.withLock { shared in
-      guard shared.isUnconfirmed, let offset = shared.offset else { return false }
-      return silence >= Self.patience && Int64(messages) <= offset
-    }
-  }
+  /// True if messages were captured, and the newest one has not come again in this session.
+  var isUnconfirmed: Bool { shared.withLock { $0.isUnconfirmed && $0.offset != nil } }
 
-  /// Seconds that a broker may take to send the first message of a stream.
-  private static let patience = 5.0
+  /// Whether the stream is another one, by what stands at its end.
+  func isAnother(_ last: StreamEnd.Message?, _ end: inout StreamEnd) -> Bool {
+    let (captured, known) = shared.withLock { ($0.offset, $0.known) }
+    guard let captured else { return false }
+    return end.isAnother(last, captured: captured, known: known)
+  }
 
   /// The stream is another one: it is read from where the configuration begins.
   func forget() {
     shared.withLock { shared in
       shared.offset = nil
       shared.digest = nil
+      shared.known = []
     }
   }
 
@@ -177,6 +181,13 @@ final class StreamResumption: Sendable {
       guard let queue = json?["queue"]?.stringValue, let offset = json?["offset"]?.int64Value else { return nil }
       let digest = json?["digest"]?.stringValue.flatMap(decodeBase64).map { DeliveryDigest.array($0) }
       self.init(queue: queue, offset: offset, digest: digest?.first)
+    }
+  }
+
+  /// The state for a checkpoint behind everything that was captured; nil before the first message.
+  var newestState: State? {
+    shared.withLock { shared in
+      shared.offset.map { State(queue: queue.text, offset: $0, digest: shared.digest) }
     }
   }
 
