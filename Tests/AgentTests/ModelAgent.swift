@@ -129,6 +129,8 @@ struct ModelAgent {
   private(set) var settlement: Settlement?
   /// The channel is to be asked for the queue behind the acknowledgements.
   private(set) var question: Int?
+  /// How many questions of the channel have no answer yet: as `Connection` does, only the newest one's is passed on.
+  private var questions = 0
   /// The broker's answer, with its channel.
   private(set) var answer: Int?
   /// State of the checkpoints that the runtime has not acknowledged yet.
@@ -174,6 +176,7 @@ struct ModelAgent {
   mutating func connected() -> Int {
     generation += 1
     channel = generation
+    questions = 0
     return machine.unacknowledged > 0 ? setup.matchingPrefetch : setup.prefetch
   }
 
@@ -182,12 +185,15 @@ struct ModelAgent {
   /// - Returns: True if the broker is to be asked.
   mutating func takeQuestion() -> Bool {
     defer { question = nil }
-    return question != nil && question == channel
+    guard question != nil && question == channel else { return false }
+    questions += 1
+    return true
   }
 
   /// The broker's answer came on the channel; `isLast` where nothing came in front of it that was not handed over.
   mutating func answered(isLast: Bool) {
-    if isLast || setup.mutant == .settlesByAnyAnswer { answer = generation }
+    questions -= 1
+    if isLast && questions == 0 || setup.mutant == .settlesByAnyAnswer { answer = generation }
   }
 
   mutating func handOver(_ deliveries: [ModelDelivery]) {
@@ -491,6 +497,7 @@ struct ModelAgent {
     key.append((settling.deadline(machine) == nil ? 1 : 0) | (machine.awaitsSettled ? 2 : 0))
     key.append(byte(question ?? 0))
     key.append(byte(answer ?? 0))
+    key.append(byte(questions))
     key.append(byte(settling.hashValue))
     key.append(byte(settledByCheckpoint))
     key.append(byte(mailbox?.generation ?? 0))

@@ -90,7 +90,8 @@ struct RedeliveryModelTests {
   /// which costs duplicates; and it breaks the precondition of a sole consumer, so nothing is said of what looks alike.
   @Test(arguments: Deployment.all, ModelPayloads.allCases)
   func `messages that somebody looks at and gives back are not lost`(deployment: Deployment, payloads: ModelPayloads) {
-    guard deployment.kind == .classic || payloads.areTellable else { return }
+    // There it also comes in front of the anchor, which one that repeats a captured message may seem to continue.
+    guard deployment.kind == .classic || payloads == .distinct else { return }
     let total = Total(150, payloads, faults: ModelWorld.Fault.usual + [.lookedAt, .lookedAt]) { deployment.setup($0) }
     #expect(total.score.lost == 0)
     if payloads.areTellable && deployment.kind == .classic { #expect(total.score.duplicated == 0) }
@@ -167,9 +168,9 @@ struct RedeliveryModelTests {
     }
 
     static let settling = Deployment.all.flatMap { deployment in
-      [([0, 1], 2), ([0, 1, 2], 1), ([0, 1, 0], 1), ([0, 0], 2)].map { payloads, faults in
+      [[0, 1], [0, 0]].map { payloads in
         SmallCase(
-          deployment: deployment, payloads: payloads, anchor: 2, prefetch: 8, settles: true, faultLimit: faults)
+          deployment: deployment, payloads: payloads, anchor: 2, prefetch: 8, settles: true, faultLimit: 1)
       }
     }
 

@@ -108,8 +108,17 @@ class Publisher:
         self.unconfirmed -= settled
 
     def wait(self, done):
-        """Runs the connection until `done()` is true or the channel is gone, which it reports as an error."""
-        self.connection._flush_output(lambda: done() or not self.out.is_open)
+        """Runs the connection until `done()` is true or the channel is gone, which it reports as an error; so is a broker that
+        does not answer for a minute, as one whose nodes have lost each other may."""
+        late = []
+        timer = self.connection.call_later(60, lambda: late.append(True))
+        try:
+            self.connection._flush_output(lambda: done() or late or not self.out.is_open)
+        finally:
+            self.connection.remove_timeout(timer)
+        if late and not done():
+            self.connection.close()
+            raise TimeoutError("no confirmation within a minute")
         if not self.out.is_open:
             raise self.out._closing_reason or pika.exceptions.ChannelClosed(0, "channel closed")
 

@@ -12,7 +12,8 @@ struct DeduplicationPolicy: Equatable, Sendable {
   var reason: String
 
   /// Length of the anchor for a prefetch count: at most a quarter of it, so that intake never waits for it.
-  static func anchor(prefetch: Int) -> Int { min(8, prefetch / 4) }
+  static func anchor(prefetch: Int) -> Int { min(largestAnchor, prefetch / 4) }
+  static let largestAnchor = 8
 
   /// False where every redelivery is captured again.
   var isOn: Bool { trust != .none || byMessageID }

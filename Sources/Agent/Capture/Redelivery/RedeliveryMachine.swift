@@ -188,8 +188,11 @@ struct RedeliveryMachine {
     }
   }
 
-  /// True where no more than the anchor is unacknowledged, as in a queue that rests.
-  var keepsAnchorOnly: Bool { unacknowledged <= max(anchor, session.expected) }
+  /// True where no more than the anchor is unacknowledged, as in a queue that rests: this one, or a longer one of a start with a
+  /// larger prefetch count.
+  var keepsAnchorOnly: Bool {
+    unacknowledged <= max(anchor, min(session.expected, DeduplicationPolicy.largestAnchor))
+  }
 
   /// True where everything captured was acknowledged, and nothing has shown yet that the broker knows.
   var awaitsSettled: Bool { unacknowledged == 0 && returning > 0 && !isHolding && ledger == nil }
@@ -208,9 +211,6 @@ struct RedeliveryMachine {
     let trust = queue.kind == .stream || trust == .exclusive && queue.kind != .classic ? Trust.none : trust
     session = Session(trust: trust, queue: queue)
     state = .flowing
-    // A quorum queue whose leader could not commit has answered for acknowledgements that meant nothing: while the process lives,
-    // what they were about is known.
-    if queue.kind == .quorum { isSettled = isSettled && settledFrom == releasable }
     guard returning > 0, ledger == nil else { return }
     session.isCertain = unacknowledged > 0
     let isAmbiguous = trust != .none && !tellsApart
@@ -260,9 +260,8 @@ struct RedeliveryMachine {
         return .known
       }
       if isTakenBack(delivery, returns) {
-        // What was settled is looked for on the new channel: the acknowledgement meant nothing to the queue. Another channel
-        // tells nothing more of messages that are alike.
-        if unacknowledged == 0 { isSettled = false }
+        // What a settling has acknowledged is looked for too, until the broker has answered for it: after that, messages that look
+        // like it are new. Another channel tells nothing more of messages that are alike.
         if returning > 0, tellsApart, startsOver() { return .startOver }
         beginLine()
       }
