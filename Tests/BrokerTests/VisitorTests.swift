@@ -27,18 +27,34 @@ import Testing
     "PRAGMA journal_mode = DELETE",
   ]
 
+  /// A capture that has read so many messages, which stay in the journal: nothing is committed.
+  private func capturing(_ count: Int, _ bench: Bench, _ journal: String) throws -> FlowRuntime {
+    let runtime = try FlowRuntime(config: Self.configuration(bench, journal))
+    runtime.policy.holdCommits = true
+    try runtime.start()
+    try bench.publisher.publishMany(count, .simple(bytes: 3000), start: 1, routingKey: bench.queue)
+    try runtime.waitUntil(documentsRead: count)
+    return runtime
+  }
+
+  /// Starts the capture again, commits, and expects each message once and in order.
+  private func expectAll(_ count: Int, of runtime: FlowRuntime, _ bench: Bench) throws {
+    runtime.policy.holdCommits = false
+    try runtime.start()
+    try runtime.waitUntil(committedCount: count)
+    try runtime.waitUntilSettled()
+    #expect(try runtime.closeInput() == .exited(0))
+    #expect(runtime.committed.compactMap(\.messageID) == (1...count).map { Publisher.messageID($0) })
+    try bench.publisher.delete(bench.queue)
+  }
+
   /// The visitor must not take itself for the last connection: it would delete the WAL under the capture, and what is
   /// acknowledged after that would be nowhere once it is killed.
   @Test(arguments: visits)
   func `a visit and a kill cost nothing that was acknowledged`(visit: String) throws {
     let bench = try Bench()
     let journal = try temporaryDirectory() + "/journal.db"
-    let runtime = try FlowRuntime(config: Self.configuration(bench, journal))
-    // The messages stay in the journal.
-    runtime.policy.holdCommits = true
-    try runtime.start()
-    try bench.publisher.publishMany(50, .simple(bytes: 3000), start: 1, routingKey: bench.queue)
-    try runtime.waitUntil(documentsRead: 50)
+    let runtime = try capturing(50, bench, journal)
     let pid = try #require(runtime.pid)
     #expect(try locks(of: pid, on: journal) > 0 && locks(of: pid, on: journal + "-shm") > 0)
     // Some of them may be refused, which is the visitor's trouble.
@@ -46,26 +62,16 @@ import Testing
     #expect(try locks(of: pid, on: journal) > 0 && locks(of: pid, on: journal + "-shm") > 0)
     try bench.publisher.publishMany(150, .simple(bytes: 3000), start: 51, routingKey: bench.queue)
     try runtime.waitUntil(documentsRead: 200)
-    try bench.broker.waitForDepth(bench.queue, ready: 0, unacknowledged: 8)
+    try bench.broker.waitForDepth(bench.queue, ready: 0, unacknowledged: 0)
     try runtime.kill()
-    runtime.policy.holdCommits = false
-    try runtime.start()
-    try runtime.waitUntil(committedCount: 200)
-    try runtime.waitUntilSettled()
-    #expect(try runtime.closeInput() == .exited(0))
-    #expect(runtime.committed.compactMap(\.messageID) == (1...200).map { Publisher.messageID($0) })
-    try bench.publisher.delete(bench.queue)
+    try expectAll(200, of: runtime, bench)
   }
 
   /// `journal` commands look from a process of their own.
   @Test func `no command that looks into the journal costs the capture its locks`() throws {
     let bench = try Bench()
     let journal = try temporaryDirectory() + "/journal.db"
-    let runtime = try FlowRuntime(config: Self.configuration(bench, journal))
-    runtime.policy.holdCommits = true
-    try runtime.start()
-    try bench.publisher.publishMany(10, .simple(bytes: 100), routingKey: bench.queue)
-    try runtime.waitUntil(documentsRead: 10)
+    let runtime = try capturing(10, bench, journal)
     let pid = try #require(runtime.pid)
     for command in ["status", "pending", "export", "verify", "salvage"] {
       let (output, exit) = try Command(["journal", command, journal]).end()
@@ -84,11 +90,7 @@ import Testing
   func `a capture whose journal was moved ends with the cause, and goes on when it is back`(suffixes: [String]) throws {
     let bench = try Bench()
     let journal = try temporaryDirectory() + "/journal.db"
-    let runtime = try FlowRuntime(config: Self.configuration(bench, journal))
-    runtime.policy.holdCommits = true
-    try runtime.start()
-    try bench.publisher.publishMany(50, .simple(bytes: 3000), start: 1, routingKey: bench.queue)
-    try runtime.waitUntil(documentsRead: 50)
+    let runtime = try capturing(50, bench, journal)
     for suffix in suffixes {
       try FileManager.default.moveItem(atPath: journal + suffix, toPath: journal + ".away" + suffix)
     }
@@ -99,13 +101,7 @@ import Testing
     for suffix in suffixes {
       try FileManager.default.moveItem(atPath: journal + ".away" + suffix, toPath: journal + suffix)
     }
-    runtime.policy.holdCommits = false
-    try runtime.start()
-    try runtime.waitUntil(committedCount: 100)
-    try runtime.waitUntilSettled()
-    #expect(try runtime.closeInput() == .exited(0))
-    #expect(runtime.committed.compactMap(\.messageID) == (1...100).map { Publisher.messageID($0) })
-    try bench.publisher.delete(bench.queue)
+    try expectAll(100, of: runtime, bench)
   }
 
   /// What cannot be told apart is captured, though it may have been captured before.

@@ -1,6 +1,5 @@
 """A cluster of private brokers (scripts/broker start DIR --cluster N), and what happens to clusters."""
 
-import os
 import re
 import subprocess
 import time
@@ -12,8 +11,8 @@ PATIENCE = 180
 class Cluster:
     """Nodes are numbered from 1, as their directories are."""
 
-    def __init__(self, directory, rng):
-        self.directory, self.rng = directory, rng
+    def __init__(self, directory):
+        self.directory = directory
         with open(f"{directory}/nodes", encoding="utf-8") as file:
             self.numbers = list(range(1, int(file.read()) + 1))
         self.names, self.ports = {}, {}
@@ -68,8 +67,3 @@ class Cluster:
             once = f"[begin {once}, timer:sleep(20) end || _ <- lists:seq(1, {int(seconds * 50)})]"
         self.eval(number, f"spawn(fun() -> {once} end), ok.")
         time.sleep(seconds)
-
-
-def known_ports():
-    """The ports of the broker that the environment names, several of a cluster."""
-    return [int(port) for port in os.environ.get("SOURCE_AMQP_TEST_PORTS", os.environ["SOURCE_AMQP_TEST_PORT"]).split(",")]

@@ -111,18 +111,14 @@ need_journal_writer() {
 private_broker() {
   temporary=$(mktemp -d /var/tmp/source-amqp.XXXXXX)
   trap remove_brokers EXIT
-  "$root/scripts/broker" start "$temporary/broker"
+  "$root/scripts/broker" start "$temporary/broker" "$@"
   # shellcheck disable=SC1091
   source "$temporary/broker/env"
 }
 
 # A private cluster of $1 nodes, likewise.
 private_cluster() {
-  temporary=$(mktemp -d /var/tmp/source-amqp.XXXXXX)
-  trap remove_brokers EXIT
-  "$root/scripts/broker" start "$temporary/broker" --cluster "$1"
-  # shellcheck disable=SC1091
-  source "$temporary/broker/env"
+  private_broker --cluster "$1"
   SOURCE_AMQP_TEST_PORTS=$(sed -n 's/^export SOURCE_AMQP_TEST_PORT=//p' "$temporary"/broker/[0-9]*/env | paste -sd,)
   export SOURCE_AMQP_TEST_PORTS SOURCE_AMQP_TEST_CLUSTER=$temporary/broker
 }

@@ -41,11 +41,11 @@ import time
 
 import messages
 import rhythm
-from cluster import Cluster, known_ports
+from cluster import Cluster
 from expected import Expected
 from load import Load
 from proxy import Proxy
-from publisher import Publisher
+from publisher import Publisher, known_ports
 from runtime import Runtime
 from score import Record, compare, judge, out_of_order
 from standalone import Standalone
@@ -128,7 +128,7 @@ class Crash:
         host, port = environ["SOURCE_AMQP_TEST_HOST"], int(environ["SOURCE_AMQP_TEST_PORT"])
         self.proxy = self.cluster = None
         if options.cluster:
-            self.cluster = Cluster(environ["SOURCE_AMQP_TEST_CLUSTER"], self.rng)
+            self.cluster = Cluster(environ["SOURCE_AMQP_TEST_CLUSTER"])
         if options.cluster or {"reset", "deaf"} & set(options.kill):
             self.proxy = Proxy(host, *known_ports())
             host, port = "127.0.0.1", self.proxy.port

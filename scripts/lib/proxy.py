@@ -1,6 +1,7 @@
 """A TCP proxy that can be made to behave like a bad network.
 
-It forwards every connection to one address, or to the first port of several that takes it. `reset` ends all of them at once, as a firewall does that lost its table;
+It forwards every connection to one address, or to the first port of several that takes it. `reset` ends all of them at once,
+as a firewall does that lost its table;
 `tear` lets some more octets through first, so that the end falls inside a frame; while it is `dark`, nothing is
 forwarded and nothing closed: what is sent disappears, and a new connection opens (the kernel does that) and stays silent.
 When the light comes back, connections from before are reset, as they would be by a peer that has given them up. While it is

@@ -47,6 +47,11 @@ pika.data.decode_table = tolerant_decode_table
 WINDOW = 2000
 
 
+def known_ports():
+    """The ports of the broker that the environment names; of a cluster several."""
+    return [int(port) for port in os.environ.get("SOURCE_AMQP_TEST_PORTS", os.environ["SOURCE_AMQP_TEST_PORT"]).split(",")]
+
+
 class Publisher:
     def __init__(self):
         self.connection = None
@@ -68,12 +73,11 @@ class Publisher:
             environ = os.environ
             self.topology = self.out = None
             # Of a cluster, the first node that answers.
-            ports = environ.get("SOURCE_AMQP_TEST_PORTS", environ["SOURCE_AMQP_TEST_PORT"]).split(",")
             self.connection = pika.BlockingConnection([pika.ConnectionParameters(
-                host=environ["SOURCE_AMQP_TEST_HOST"], port=int(port),
+                host=environ["SOURCE_AMQP_TEST_HOST"], port=port,
                 virtual_host=environ["SOURCE_AMQP_TEST_VHOST"], heartbeat=0, client_properties={"product": "tests"},
                 credentials=pika.PlainCredentials(
-                    environ["SOURCE_AMQP_TEST_USER"], environ["SOURCE_AMQP_TEST_PASSWORD"])) for port in ports])
+                    environ["SOURCE_AMQP_TEST_USER"], environ["SOURCE_AMQP_TEST_PASSWORD"])) for port in known_ports()])
         return self.connection
 
     def channel(self):

@@ -181,7 +181,7 @@ struct ConnectionLoop {
     while true {
       var commands = mailbox.take()
       if let returned = commands.spare.take() { spare = returned }
-      try obey(commands, on: connection, channel.generation, &acknowledgedTag)
+      try obey(commands, on: connection, generation, &acknowledgedTag)
       if commands.stop { return try stop(connection, channel, &spare, &acknowledgedTag) }
       if let startOver = commands.startOver, startOver.generation == generation {
         // What is lost by a close that fails comes again all the same.

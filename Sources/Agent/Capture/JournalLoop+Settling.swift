@@ -52,7 +52,7 @@ extension JournalLoop {
 
   private func writeSettling(_ writer: Writer) throws {
     let intake = writer.intake
-    try retrying { try journal.write { (tx) in try writeRedelivery(intake, digests: [], to: tx) } }
+    try retrying { try journal.write { (tx) in try writeRedelivery(intake, to: tx) } }
   }
 
   /// True where the broker may be waiting for acknowledgements: as much is unacknowledged as half the prefetch count.

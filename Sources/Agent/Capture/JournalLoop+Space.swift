@@ -4,7 +4,7 @@ import Logging
 /// How the journal thread waits for room.
 extension JournalLoop {
   /// Seconds between attempts while the disk is full.
-  private var fullDelay: Double { 1.0 }
+  private static let fullDelay = 1.0
 
   /// Holds a batch back while there is no space for it: nothing is acknowledged, and the broker stops at the prefetch
   /// count. What the runtime commits meanwhile is pruned and makes room. A capture that is to stop takes the one batch
@@ -16,7 +16,7 @@ extension JournalLoop {
       told = tell(reason, after: told)
       let before = writer.written
       // Room on the disk, and the end of a reader that holds the WAL, come without a word.
-      let found = inbox.wait(atMost: fullDelay) { inbox in
+      let found = inbox.wait(atMost: Self.fullDelay) { inbox in
         if inbox.stopping { return true }
         return before.isBehind(inbox) ? false : nil
       }
@@ -51,7 +51,7 @@ extension JournalLoop {
           status.paused(.intake, reason: "\(error)")
         }
         paused = true
-        if inbox.wait(atMost: fullDelay, until: { $0.stopping ? true : nil }) != nil { throw error }
+        if inbox.wait(atMost: Self.fullDelay, until: { $0.stopping ? true : nil }) != nil { throw error }
         // An emptied WAL is room to write in. What this throws, the next attempt throws too.
         if error.isFull { _ = try? journal.maintain(idle: true) }
       }

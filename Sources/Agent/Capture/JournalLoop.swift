@@ -98,8 +98,8 @@ struct JournalLoop {
         case .idle: try idle(&writer)
         case .look: try journal.checkFiles()
         case .intakeEnded:
-          // A kill between the settling's commit and the broker's hearing of it repeats the anchor. Where a capture fails
-          // because its runtime went away, that kill is likely.
+          // Where a capture fails because its runtime went away, a kill is likely: the anchor, which must come back, tells more
+          // than what a settling has acknowledged, which may.
           if !inbox.read({ $0.failed }), isConsuming(writer) { try settle(&writer) }
           writer.ended = true
           let isSettled = writer.intake.redelivery.map { $0.unacknowledged == 0 } ?? true
@@ -240,7 +240,7 @@ struct JournalLoop {
       began = SystemClock.now()
       writer.written = try journal.write { (tx) in
         try Intake.write(plan, of: batch, consumer: consumer, to: tx)
-        try writeRedelivery(writer.intake, digests: plan.digests, offset: plan.streamOffsets.last, to: tx)
+        try writeRedelivery(writer.intake, plan, to: tx)
         return try bookkeep(tx, written, news, isBusy: true, bytes: batch.byteCount)
       }
     }
@@ -266,16 +266,16 @@ struct JournalLoop {
     writer.settling.moved(captured: plan.count, at: writer.lastBatch)
   }
 
-  func writeRedelivery(
-    _ intake: Intake, digests groups: [Intake.Plan.Digests], offset: Int64? = nil, to tx: borrowing WriteTransaction
-  ) throws {
+  /// What recognises redeliveries, of the messages that `plan` appends, if any.
+  func writeRedelivery(_ intake: Intake, _ plan: Intake.Plan? = nil, to tx: borrowing WriteTransaction) throws {
+    let groups = plan?.digests ?? []
     let last = tx.positions.last
     if let stream, intake.place != nil {
       for group in groups {
         try tx.appendDigests(group.bytes, priority: nil, since: last, window: StreamResumption.window)
       }
       // Of what is captured: a message that was rejected, or ends the capture, has no digest.
-      try tx.setRedelivery(stream.record(of: offset ?? stream.offset, last: tx.positions.last))
+      try tx.setRedelivery(stream.record(of: plan?.streamOffsets.last ?? stream.offset, last: last))
       return
     }
     guard let redelivery, let machine = intake.redelivery else { return }
@@ -330,7 +330,7 @@ struct JournalLoop {
     let intake = writer.intake
     writer.written = try retrying {
       try journal.write { (tx) in
-        try writeRedelivery(intake, digests: [], to: tx)
+        try writeRedelivery(intake, to: tx)
         return try bookkeep(tx, before, news, isBusy: false)
       }
     }

@@ -106,10 +106,11 @@ extension DeduplicationPolicy {
   func notice(on queue: QueueNature?) -> (text: String, isWarning: Bool)? {
     let again = "redeliveries are captured again, marked redelivered: "
     guard isOn else { return (again + reason, false) }
-    guard needsClassicQueue else { return ("redeliveries are recognised and not captured again: " + reason, false) }
+    let once = ("redeliveries are recognised and not captured again: " + reason, false)
+    guard needsClassicQueue else { return once }
     switch queue?.kind {
     case nil, .stream: return nil
-    case .classic: return ("redeliveries are recognised and not captured again: " + reason, false)
+    case .classic: return once
     case .quorum:
       return (
         again

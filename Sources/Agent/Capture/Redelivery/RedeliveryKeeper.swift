@@ -78,9 +78,9 @@ struct RedeliveryKeeper: Sendable {
       settled = min(record.settled.rawValue, journal.positions.last.rawValue) + base
       priority = record.priority
       prioritySince = record.prioritySince.rawValue + base
-      if !window.isEmpty && settled < last { prefetch = max(wished, record.prefetch) }
+      if !window.isEmpty && settled < last { prefetch = max(wished, min(record.prefetch, Int(UInt16.max))) }
     }
-    self.prefetch = min(max(prefetch, 0), Int(UInt16.max))
+    self.prefetch = prefetch
     anchor = policy.byMessageID ? 0 : DeduplicationPolicy.anchor(prefetch: wished)
     carriedWindow = max(prefetch, anchor, policy.byMessageID ? min(4 * prefetch, Self.carriedLedgerWindow) : 0)
     initial = RedeliveryMachine(

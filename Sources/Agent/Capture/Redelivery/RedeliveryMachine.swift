@@ -380,8 +380,7 @@ struct RedeliveryMachine {
   private var countsReturns: Bool {
     switch session.queue.kind {
     case .classic, .stream: false
-    case .quorum: true
-    case .unknown: true
+    case .quorum, .unknown: true
     }
   }
 
