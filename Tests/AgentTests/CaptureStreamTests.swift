@@ -133,6 +133,23 @@ struct CaptureStreamTests {
     #expect(try Self.resumption("", journal: journal, state: other).offset == nil)
   }
 
+  @Test func `a journal goes before the checkpoints over itself, and the larger offset before a journal that was away`()
+    throws
+  {
+    let journal = try Journal.open(.temporary(under: NSTemporaryDirectory()))
+    let stream = try Self.resumption("", journal: journal)
+    // The stream was made anew, and the runtime has not committed anything of the new one.
+    try journal.beginSession(id: "s", queue: "orders", virtualHost: "/", startedAt: 0)
+    try journal.write { tx in try tx.setRedelivery(stream.record(of: 3, last: tx.positions.last)) }
+    var state = StreamResumption.State(queue: stream.queue.text, offset: 99)
+    state.journal = journal.identifier
+    #expect(try Self.resumption("", journal: journal, state: state).offset == 3)
+    state.journal = "0f0e1b5e-0000-4000-8000-000000000000"
+    #expect(try Self.resumption("", journal: journal, state: state).offset == 99)
+    state.offset = 2
+    #expect(try Self.resumption("", journal: journal, state: state).offset == 3)
+  }
+
   @Test func `only what stands at a stream's end tells that it is another one`() {
     func message(_ offset: Int64, _ number: Int) -> StreamEnd.Message {
       .init(offset: offset, digest: Self.digest(number))

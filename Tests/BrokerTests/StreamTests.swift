@@ -99,6 +99,27 @@ import Testing
     try stream.bench.publisher.delete(stream.queue)
   }
 
+  /// The offset that is remembered is that of the newest captured message, not of one that ended the capture.
+  @Test(arguments: [true, false])
+  func `a message that was too large is where a stream goes on`(journaled: Bool) throws {
+    let limit: JSON = ["max_bytes": 2_097_152, "oversize": "fail"]
+    let stream = try Stream(["queue": ["type": "stream"], "document": limit], journaled: journaled)
+    let large = String(repeating: "x", count: 3 << 20)
+    try stream.publish(["a", "b", large, "c"])
+    for _ in 0..<2 {
+      try stream.runtime.start()
+      #expect(try stream.runtime.waitForExit() == .exited(1))
+    }
+    stream.runtime.configuration = stream.runtime.configuration.merged(with: ["document": ["oversize": "truncate"]])
+    try stream.runtime.start()
+    try stream.runtime.waitUntil(committedCount: 4)
+    #expect(stream.runtime.committed.map { $0.json["body_size"] } == [1, 1, JSON(large.utf8.count), 1])
+    #expect(stream.runtime.bodies.map { $0.prefix(1) } == ["a", "b", "x", "c"])
+    #expect(!stream.runtime.log.contains { $0.message?.contains("made anew") == true })
+    #expect(try stream.runtime.terminate() == .exited(0))
+    try stream.bench.publisher.delete(stream.queue)
+  }
+
   @Test(arguments: [true, false])
   func `an offset that a publisher has written changes the document and nothing else`(journaled: Bool) throws {
     let stream = try Stream(["queue": ["type": "stream"]], journaled: journaled)

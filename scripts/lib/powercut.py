@@ -7,16 +7,19 @@ the writer reported as committed before that moment must be there, whole and in 
 nobody would hear of that. Such words are counted, not judged.) With --control commits are
 not synced (synchronous=NORMAL); then something must be missing, or the test could not find it.
 
-Exit status 1 if a message is missing, or with --control if none is.
+Exit status 1 if a message is missing, or with --control if none is. Where one is missing that must not be, the disk as the
+cut left it and every word of the writer are kept, and the directory is printed.
 """
 
 import argparse
 import fcntl
 import os
 import random
+import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -53,6 +56,20 @@ class Disk:
 
     def off(self):
         call("umount", self.mount)
+
+    def copy(self):
+        """Keeps what is on the device now, beside the image, until the next copy; mounting changes it."""
+        call("cp", "--sparse=always", self.image, f"{self.image}.cut")
+
+
+def keep(disk, seed, cut, moment, lines, problem):
+    """Returns a directory with all that is needed to find out why."""
+    kept = tempfile.mkdtemp(prefix="source-amqp-powercut.", dir="/var/tmp")
+    shutil.move(f"{disk.image}.cut", f"{kept}/image")
+    with open(f"{kept}/words", "w", encoding="utf-8") as file:
+        file.write(f"seed {seed}, cut {cut}, at {moment} ns of the monotonic clock: {problem}\n\n")
+        file.writelines(f"{line}\n" for line in lines)
+    return kept
 
 
 def main():
@@ -94,6 +111,7 @@ def main():
             writer.wait()
             listener.join()
             disk.off()
+            disk.copy()
             disk.on()
             heard = Word(word.last, word.committed)
             for line in lines:
@@ -105,7 +123,8 @@ def main():
                 missing += 1
                 print(f"cut {cut:4}: {problem}", flush=True)
                 if not arguments.control:
-                    sys.exit(f"FAILED: seed {arguments.seed}, cut {cut}")
+                    kept = keep(disk, arguments.seed, cut, moment, lines, problem)
+                    sys.exit(f"FAILED: seed {arguments.seed}, cut {cut}; disk and words kept in {kept}")
                 for name in os.listdir(disk.mount):
                     if name.startswith("journal.db"):
                         os.unlink(f"{disk.mount}/{name}")

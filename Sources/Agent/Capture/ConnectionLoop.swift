@@ -83,6 +83,15 @@ struct ConnectionLoop {
           status.changed(
             to: .reconnecting(cause: "taken_back", reason: "the queue delivers again what it had delivered"))
           action = .wait(seconds: takenBack.pause(at: SystemClock.now()))
+        case .startOver(.silent):
+          log.warning(
+            """
+            nothing of what the queue took back has come again within \(Int(TakenBack.patience)) s, as happens when what its \
+            leader sends is lost between nodes of a cluster; trying another channel
+            """)
+          status.changed(
+            to: .reconnecting(cause: "taken_back", reason: "nothing of what the queue took back comes again"))
+          action = .wait(seconds: takenBack.pause(at: SystemClock.now()))
         case .looksAtEnd:
           look(at: &end)
           action = mailbox.isStopping ? .stop : .connect
@@ -202,7 +211,7 @@ struct ConnectionLoop {
       if newestTag > 0 || fresh > 0 { takenBack.cameAgain() }
       if takenBack.isMissing(since: began, at: SystemClock.now()) {
         try? connection.close()
-        return .startOver(.takenBack)
+        return .startOver(.silent)
       }
       if let answer = connection.takeAnswerBehind() { passOn(answer, of: channel, connection) }
       newestTag = connection.batch.deliveries.last?.tag ?? newestTag

@@ -93,6 +93,8 @@ struct StartOver: Equatable, Sendable {
   enum Reason: Equatable, Sendable {
     /// Its queue delivers again what it holds.
     case takenBack
+    /// It took back what it had delivered, and nothing comes again on the new channel (``TakenBack``).
+    case silent
     /// The stream is not the one that was captured before: it is read from its beginning.
     case anotherStream
   }

@@ -70,5 +70,9 @@ struct FlowState: Equatable, Sendable {
   }
 
   /// Where to go on in a stream, for a connector without a journal of its own. A backfill reads it again.
-  var stream: StreamResumption.State? { StreamResumption.State(json: mine?["stream"]) }
+  var stream: StreamResumption.State? {
+    var state = StreamResumption.State(json: mine?["stream"])
+    state?.journal = mine?["journal"]?.stringValue
+    return state
+  }
 }

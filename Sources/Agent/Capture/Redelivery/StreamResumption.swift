@@ -41,7 +41,7 @@ final class StreamResumption: Sendable {
 
   /// - Parameters:
   ///   - isCarried: The checkpoints carry the offset.
-  ///   - state: What the committed checkpoint carries; looked at only if the journal knows nothing.
+  ///   - state: What the committed checkpoint carries; looked at only if the journal knows nothing, or less.
   /// - Returns: Nil if the queue is certainly no stream.
   init?(
     _ configuration: EndpointConfiguration, journal: Journal, isCarried: Bool, state: State?, stateKey: String? = nil
@@ -62,8 +62,10 @@ final class StreamResumption: Sendable {
         found.digest = found.known.last
       }
     }
-    // A journal that was away for a while knows less.
-    if let state, queue.matches(state.queue), found.offset ?? -1 < state.offset {
+    // A journal knows more than the checkpoints over itself, also if its stream was made anew and begins at 0 again. Only
+    // one that was away for a while knows less.
+    let knowsMore = found.offset != nil && state?.journal == journal.identifier
+    if let state, !knowsMore, queue.matches(state.queue), found.offset ?? -1 < state.offset {
       found.offset = state.offset
       found.digest = state.digest
       found.known = state.digest.map { [$0] } ?? []
@@ -156,6 +158,8 @@ final class StreamResumption: Sendable {
     var offset: Int64
     /// Nil in a state of version 0.1.0, or where it was not known.
     var digest: DeliveryDigest?
+    /// The journal that the checkpoint was over, which stands beside the offset; nil where that is not known.
+    var journal: String?
 
     var json: JSONValue {
       var text: JSONValue = .null
