@@ -62,11 +62,28 @@ import Testing
 
   @Test(
     arguments: [
+      (#"{"s":"\u0000"}"#, false), (#"{"k\u0000":1}"#, false), (#"["\\\u0000"]"#, false), (#"["a\n\u0000"]"#, false),
+      (#"{"s":"\\u0000"}"#, true), (#"["\u0001","\\"]"#, true), (#"["\u00000"]"#, false), (#"["\\\\u0000"]"#, true),
+    ])
+  func `JSON that says U+0000 stays a text`(body: String, isParsed: Bool) {
+    let members = TestMessage(body, properties: #"{"content_type":"application/json"}"#)
+      .bodyMembers(DocumentOptions(bodyRaw: .never))
+    var text: [UInt8] = []
+    appendJSONString(body, to: &text)
+    #expect(members == #""body":"# + (isParsed ? body : String(decoding: text, as: UTF8.self)))
+  }
+
+  @Test(
+    arguments: [
       "application/octet-stream", "Application/Octet-Stream; charset=utf-8", "application/x-protobuf",
       "application/protobuf", "application/vnd.google.protobuf", "application/x-google-protobuf", "avro/binary",
       "application/avro", "application/vnd.apache.avro", "application/avro-binary", "application/msgpack",
       "application/x-msgpack", "application/vnd.msgpack", "application/bson", "application/cbor", "image/png",
       "audio/ogg", "video/mp4", "application/x-java-serialized-object",
+      "application/grpc", "application/grpc+proto", "application/vnd.acme.order+proto",
+      "application/vnd.apache.avro+binary",
+      "application/vnd.apache.thrift.binary", "application/vnd.apache.arrow.stream",
+      "application/vnd.apache.arrow.file",
       "application/x-protobuf; messageType=\\\"x.Y\\\"",
     ])
   func `a format of bytes is base64, whatever the bytes are`(type: String) {
@@ -79,7 +96,8 @@ import Testing
   @Test(
     arguments: [
       "text/plain", "application/json", "application/vnd.avro+json", "image/svg+xml", "application/xml", "json", "avro",
-      "application/x-www-form-urlencoded", "application/protobuf+json", "text/avro", "", "/", "application/",
+      "application/x-www-form-urlencoded", "application/grpc+json", "application/vnd.acme.event-stream",
+      "application/file", "application/protobuf+json", "text/avro", "", "/", "application/",
     ])
   func `other types leave a text a text`(type: String) {
     #expect(

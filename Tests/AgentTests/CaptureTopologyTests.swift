@@ -24,7 +24,7 @@ struct CaptureTopologyTests {
       "x-dead-letter-exchange", "the value 'dlx' of type 'longstr' but current is none", "dlx", "none",
       "queue.arguments.x-dead-letter-exchange"
     ),
-    ("x-queue-type", "'quorum' but current is 'classic'", "quorum", "classic", "queue.arguments.x-queue-type"),
+    ("x-queue-type", "'quorum' but current is 'classic'", "quorum", "classic", "queue.type"),
   ])
   func `a mismatch names argument, both values and the setting`(
     argument: String, values: String, wanted: String, found: String, setting: String

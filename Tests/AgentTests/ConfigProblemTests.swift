@@ -211,6 +211,31 @@ struct ConfigProblemTests {
     WrongConfiguration(#"{"queue":{"name":""}}"#, "queue.name: must not be empty"),
     WrongConfiguration(#"{"queue":{"name":"a\u0000b"}}"#, "queue.name: contains a NUL character"),
     WrongConfiguration(#"{Q,"password":"a\u0000b"}"#, "password: contains a NUL character"),
+    WrongConfiguration(#"{"queue":{"name":"a\n"}}"#, "queue.name: \(ConfigurationWording.lineBreak)"),
+    WrongConfiguration(#"{Q,"virtual_host":"\ra"}"#, "virtual_host: \(ConfigurationWording.lineBreak)"),
+    WrongConfiguration(
+      #"{Q,"bindings":[{"exchange":"e\n","routing_key":"a\r\nb"}]}"#,
+      "bindings[0].exchange: \(ConfigurationWording.lineBreak)",
+      "bindings[0].routing_key: \(ConfigurationWording.lineBreak)"),
+    WrongConfiguration(
+      #"{"queue":{"name":"q","arguments":{"x-a":"\#(String(repeating: "a", count: 70_000))"}}}"#,
+      "queue.arguments: takes 70014 bytes, which is more than 65536: it has to fit a frame"),
+    WrongConfiguration(
+      #"{"queue":{"name":"q","type":"stream","single_active_consumer":true},"message_ttl":1,"max_priority":2}"#,
+      "max_priority: a stream does not take it",
+      "message_ttl: a stream does not take it; queue.arguments.x-max-age bounds a stream",
+      "queue.single_active_consumer: a stream does not take it"),
+    WrongConfiguration(
+      #"{"queue":{"name":"q","arguments":{"x-queue-type":"quorum","x-max-priority":3}}}"#,
+      "queue.arguments.x-max-priority: a quorum queue does not take it"),
+    WrongConfiguration(
+      #"{Q,"consumer":{"stream_offset":"0s"}}"#,
+      "consumer.stream_offset: must be first, last, next, an offset of 0 or more, a date-time such as 2026-01-31T12:00:00Z, "
+        + #"or an interval such as 1h, not the string "0s""#),
+    WrongConfiguration(
+      #"{Q,"consumer":{"arguments":{"x-stream-offset":"99999999999999999999h"}}}"#,
+      "consumer.arguments.x-stream-offset: must be a string that the broker reads or an offset of 0 or more; "
+        + "consumer.stream_offset says it more plainly"),
     WrongConfiguration(#"{Q,"host":""}"#, "host: must not be empty"),
     WrongConfiguration(
       #"{"queue":{"name":""# + String(repeating: "é", count: 128) + #""}}"#,

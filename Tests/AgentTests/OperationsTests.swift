@@ -127,7 +127,9 @@ struct OperationsTests {
   }
 
   @Test func `no control character of a message reaches a terminal`() {
-    #expect(JournalReport.printable("a\u{1B}[31mb\n\u{9B}ü") == "a\u{FFFD}[31mb\u{FFFD}\u{FFFD}ü")
+    #expect(
+      PrintableText.escaped("a\u{1B}[31mb\r\n\u{9B}ü\u{202E}\u{7F}\u{2028}\\")
+        == "a\\u{1b}[31mb\\r\\n\\u{9b}ü\\u{202e}\\u{7f}\\u{2028}\\")
     #expect(JournalReport.table([], of: 0) == "nothing is pending\n")
   }
 

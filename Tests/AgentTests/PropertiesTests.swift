@@ -17,6 +17,9 @@ import Testing
       (Wire.block(11, Wire.short("u")), #"{"user_id":"u"}"#), (Wire.block(12, Wire.short("a")), #"{"app_id":"a"}"#),
       (Wire.block(13, Wire.short("")), #"{"cluster_id":""}"#),
       (Wire.block(8, Wire.short([0xFF, 0xFE])), #"{"message_id":"//4=","_base64":["message_id"]}"#),
+      // U+0000 is refused downstream.
+      (Wire.block(8, Wire.short("id\0")), #"{"message_id":"aWQA","_base64":["message_id"]}"#),
+      (Wire.headers(Wire.field("h", Wire.string("v\0w"))), #"{"headers":{"h":{"base64":"dgB3"}}}"#),
       (
         Wire.big(UInt16(1 << 15 | 1 << 10 | 1 << 2)) + Wire.short([0x80]) + Wire.short("c") + Wire.short([0xC3]),
         #"{"content_type":"gA==","correlation_id":"c","cluster_id":"ww==","_base64":["content_type","cluster_id"]}"#
@@ -99,6 +102,7 @@ import Testing
         #"{"a":1,"b":null,"_fields":[["a",2],["a","x"]]}"#
       ),
       (Wire.short([0xFF]) + Wire.value("B", [1]), #"{"_fields":[[{"base64":"/w=="},1]]}"#),
+      (Wire.field("k\0", Wire.value("B", [1])), #"{"_fields":[[{"base64":"awA="},1]]}"#),
       (
         Wire.field("_fields", Wire.value("B", [1])) + Wire.field("_fields", Wire.value("B", [2])),
         #"{"_fields":1,"__fields":[["_fields",2]]}"#

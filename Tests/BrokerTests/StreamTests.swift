@@ -120,6 +120,24 @@ import Testing
     try stream.bench.publisher.delete(stream.queue)
   }
 
+  /// Brokers before 4.0 close the connection if something is rejected to a stream.
+  @Test func `a message that is too large is gone past in a stream with oversize reject`() throws {
+    let limit: JSON = ["max_bytes": 2_097_152, "oversize": "reject"]
+    let stream = try Stream(
+      ["queue": ["type": "stream"], "document": limit, "consumer": ["prefetch_count": 1]], journaled: true)
+    let large = String(repeating: "x", count: 3 << 20)
+    try stream.publish([large, "a", "b", large, large, "c"])
+    try stream.runtime.start()
+    try stream.runtime.waitUntil(committedCount: 3)
+    try stream.publish([large, "d"])
+    try stream.runtime.waitUntil(committedCount: 4)
+    #expect(stream.runtime.bodies == ["a", "b", "c", "d"])
+    #expect(stream.runtime.log.count { $0.message?.hasPrefix("consuming from queue") == true } == 1)
+    #expect(stream.runtime.log.contains { $0.message?.hasPrefix("gone past in stream") == true })
+    #expect(try stream.runtime.terminate() == .exited(0))
+    try stream.bench.publisher.delete(stream.queue)
+  }
+
   @Test(arguments: [true, false])
   func `an offset that a publisher has written changes the document and nothing else`(journaled: Bool) throws {
     let stream = try Stream(["queue": ["type": "stream"]], journaled: journaled)

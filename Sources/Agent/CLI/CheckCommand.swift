@@ -24,21 +24,26 @@ struct CheckCommand: ParsableCommand {
     do throws(ConfigurationError) {
       file = try ConfigurationFile.read(path: config, capture: capture)
     } catch {
-      for line in error.lines { print("wrong  \(line)") }
+      for line in error.lines { Self.say("wrong", line) }
       throw Process.configurationStatus
     }
-    print("ok     configuration \(Disclosure.text(config))")
-    for warning in file.configuration.warnings { print("note   \(warning)") }
+    Self.say("ok", "configuration \(Disclosure.text(config))")
+    for warning in file.configuration.warnings { Self.say("note", warning) }
     let findings = BrokerCheck(topology: Topology(file.configuration, name: "check")).run(lookingAtQueue: true)
     for finding in findings {
       if let problem = finding.problem {
-        print("wrong  \(finding.subject): \(problem)")
+        Self.say("wrong", "\(finding.subject): \(problem)")
       } else {
-        print("ok     \(finding.subject): \(finding.note)")
+        Self.say("ok", "\(finding.subject): \(finding.note)")
       }
-      if let warning = finding.warning { print("note   \(warning)") }
+      if let warning = finding.warning { Self.say("note", warning) }
     }
     if findings.contains(where: { $0.problem != nil }) { throw ExitCode.failure }
+  }
+
+  /// A line of the report. File and broker may have written some of it.
+  private static func say(_ verdict: String, _ text: String) {
+    print(verdict + String(repeating: " ", count: 7 - verdict.count) + PrintableText.escaped(text))
   }
 }
 

@@ -210,9 +210,10 @@ extension JournalCommand {
           print(JSONValue.object(object).text)
         } else if problems.isEmpty {
           let status = try reader.status()
-          print("sound: \(reader.path), messages to position \(status.positions.last), \(status.pendingRows) pending")
+          let path = PrintableText.escaped(reader.path)
+          print("sound: \(path), messages to position \(status.positions.last), \(status.pendingRows) pending")
         } else {
-          for problem in problems { print("wrong: \(problem)") }
+          for problem in problems { print("wrong: \(PrintableText.escaped(problem))") }
         }
         if !problems.isEmpty { throw ExitCode.failure }
       }

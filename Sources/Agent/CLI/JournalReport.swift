@@ -89,23 +89,20 @@ enum JournalReport {
     ]
     let rows = lines.map { line in
       [
-        "\(line.position)", line.sessionID, "\(line.sequence)", time(line.receivedAt), printable(line.exchange),
-        printable(line.routingKey), line.redelivered ? "yes" : "no", line.isEmitted ? "emitted" : "received",
+        "\(line.position)", line.sessionID, "\(line.sequence)", time(line.receivedAt), line.exchange, line.routingKey,
+        line.redelivered ? "yes" : "no", line.isEmitted ? "emitted" : "received",
         "\(line.bodySize)",
-        line.bodyStart.map { printable(String($0.prefix(Line.shownCharacters))) } ?? "(not text)",
+        line.bodyStart.map { String($0.prefix(Line.shownCharacters)) } ?? "(not text)",
       ]
     }
     let more = total - lines.count
     return columns([header] + rows) + (more > 0 ? "and \(Progress.grouped(more)) more (--limit)\n" : "")
   }
 
-  /// Text that a terminal shows as it is: no control character of a message can reach it.
-  static func printable(_ text: String) -> String {
-    String(text.unicodeScalars.map { $0.properties.generalCategory == .control ? "\u{FFFD}" : Character($0) })
-  }
-
   /// Rows with their columns aligned, two spaces apart, a line each.
-  private static func columns(_ rows: [[String]]) -> String {
+  private static func columns(_ texts: [[String]]) -> String {
+    // Names and bodies are publishers' words.
+    let rows = texts.map { $0.map(PrintableText.escaped) }
     var widths: [Int] = []
     for row in rows {
       for (index, cell) in row.enumerated() {

@@ -63,7 +63,7 @@ extension JournalCommand {
         if json {
           print(JournalReport.json(report).text)
         } else {
-          print(isDone ? report.description : report.refusal)
+          print(PrintableText.escaped(isDone ? report.description : report.refusal))
         }
         if !isDone { throw ExitCode.failure }
       } catch let status as ExitCode {

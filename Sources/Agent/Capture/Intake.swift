@@ -93,14 +93,17 @@ struct Intake {
     fileprivate var held = Held()
     /// Which of ``items`` begin a line (``RedeliveryMachine/lineStart``), in order.
     fileprivate var lines: [Int] = []
-    /// Deliveries that were captured before, by their ids, and how many of ``items`` come before each; tags grow.
+    /// Deliveries that are acknowledged with what is captured in front of them, and how many of ``items`` that are; tags grow.
+    /// They were captured before, by their ids or as what comes first of a stream, or are among ``oversizeOffsets``.
     fileprivate(set) var known: [(tag: UInt64, behind: Int)] = []
+    /// How many of them their ids tell.
+    fileprivate(set) var knownByID = 0
     /// Deliveries that were captured before, as which of all captured messages.
     var recognised: [(tag: UInt64, count: Int64)] = []
-    /// Tags of messages of a stream from before the place to go on at; they only give the broker its credit back.
-    var passed: [UInt64] = []
     /// Tags of messages that `document.oversize: reject` sends to the dead-letter exchange.
     var rejected: [UInt64] = []
+    /// Offsets of such messages of a stream, which has none, and from which nothing can be rejected.
+    var oversizeOffsets: [Int64] = []
     /// What follows in the batch, and on the channel, is not decided about and not acknowledged: a new channel is to bring
     /// it again.
     var startsOver: StartOver.Reason?
@@ -234,7 +237,7 @@ struct Intake {
         case .captureAfterGap(let missing): plan.gap = missing
         case .captureAfterJump(let offsets): plan.jumped += offsets
         case .pass:
-          plan.passed.append(delivery.tag)
+          plan.known.append((delivery.tag, plan.items.count))
           continue
         case .anotherStream:
           plan.startsOver = .anotherStream
@@ -244,7 +247,12 @@ struct Intake {
       var item = render(delivery, properties, of: batch, into: &plan.rendered)
       if let size = oversize(item, batch, plan.rendered, consumer) {
         if options.oversize == .reject {
-          plan.rejected.append(delivery.tag)
+          if place != nil {
+            plan.known.append((delivery.tag, plan.items.count))
+            plan.oversizeOffsets.append(marks.streamOffset ?? 0)
+          } else {
+            plan.rejected.append(delivery.tag)
+          }
           continue
         }
         plan.failure = tooLarge(item, batch, size)
@@ -269,7 +277,9 @@ struct Intake {
         held = Held()
         plan.startsOver = .takenBack
         return plan
-      case .known: plan.known.append((item.tag, plan.items.count))
+      case .known:
+        plan.known.append((item.tag, plan.items.count))
+        plan.knownByID += 1
       case .hold: hold(item, batch, plan.rendered)
       case .holdBehindOld(let count, let newest):
         hold(item, batch, plan.rendered)

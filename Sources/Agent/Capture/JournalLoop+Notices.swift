@@ -27,6 +27,28 @@ extension JournalLoop {
     status.count { $0.streamGap += Int(count) }
   }
 
+  /// Tells what `document.oversize: reject` did not capture.
+  func reportRefused(_ plan: Intake.Plan) {
+    status.count { $0.rejected += plan.rejected.count + plan.oversizeOffsets.count }
+    if !plan.rejected.isEmpty {
+      log.warning(
+        """
+        rejected without requeue, since their documents would be larger than document.max_bytes (document.oversize: reject): \
+        \(plan.rejected.count) message\(plan.rejected.count == 1 ? "" : "s"); the queue's dead-letter exchange has them, if it \
+        has one
+        """)
+    }
+    if let first = plan.oversizeOffsets.first, let last = plan.oversizeOffsets.last {
+      log.warning(
+        """
+        gone past in stream "\(stream?.queue.queue ?? "")", since their documents would be larger than document.max_bytes \
+        (document.oversize: reject; nothing can be rejected to a stream): \(plan.oversizeOffsets.count) \
+        message\(plan.oversizeOffsets.count == 1 ? "" : "s")
+        """,
+        metadata: ["first_offset": .stringConvertible(first), "last_offset": .stringConvertible(last)])
+    }
+  }
+
   /// Tells that nothing is recognised, since the messages are too much alike.
   func warnOfAlike() {
     log.warning(

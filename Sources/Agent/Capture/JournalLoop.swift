@@ -193,7 +193,7 @@ struct JournalLoop {
       writer.warned = channel.generation
       warn(returns: plan.returns, limit: channel.queue.deliveryLimit ?? 0)
     }
-    status.count { $0.rejected += plan.rejected.count }
+    reportRefused(plan)
     if let reason = plan.startsOver {
       writer.abandoned = channel.generation
       if reason == .anotherStream { startStreamOver() }
@@ -248,7 +248,6 @@ struct JournalLoop {
     for recognised in plan.recognised {
       writer.machine?.appended(tag: recognised.tag, at: redelivery!.position(of: recognised.count))
     }
-    for tag in plan.passed { writer.machine?.appended(tag: tag, at: before) }
     plan.forEachTag { tag, number in writer.machine?.appended(tag: tag, at: before + number) }
     stream?.captured(plan.streamOffsets, from: before + 1, digests: plan.streamDigests)
     if writer.intake.place?.isLooking == false { stream?.confirmed() }
@@ -256,7 +255,7 @@ struct JournalLoop {
       $0.journaled += plan.count
       $0.redelivered += plan.redelivered
       $0.streamJumps += Int(plan.jumped)
-      $0.recognised += plan.recognised.count + plan.known.count
+      $0.recognised += plan.recognised.count + plan.knownByID
       $0.committed += writer.written.committed - written.committed
       $0.commits.observe(seconds)
     }

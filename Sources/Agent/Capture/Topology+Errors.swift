@@ -91,6 +91,10 @@ extension Topology {
     case "auto_delete": "queue.auto_delete"
     case "x-message-ttl": "message_ttl"
     case "x-max-priority": "max_priority"
+    case "x-queue-type": "queue.type"
+    case "x-single-active-consumer": "queue.single_active_consumer"
+    case "x-priority": "consumer.priority"
+    case StreamResumption.key: "consumer.stream_offset"
     default: "queue.arguments.\(argument)"
     }
   }

@@ -2,7 +2,7 @@
 enum ConfigurationRules {
   /// Problems between settings; a rule is silent where one of its settings has a problem of its own.
   static func problems(in values: [String: SettingValue]) -> [ConfigurationProblem] {
-    credentials(values) + arguments(values) + streamOffset(values) + acknowledgement(values)
+    credentials(values) + arguments(values) + queueType(values) + streamOffset(values) + acknowledgement(values)
   }
 
   private static func credentials(_ values: [String: SettingValue]) -> [ConfigurationProblem] {
@@ -44,6 +44,26 @@ enum ConfigurationRules {
     }
   }
 
+  /// What the broker refuses of a queue of the type that the settings name.
+  /// https://www.rabbitmq.com/docs/quorum-queues#feature-comparison, https://www.rabbitmq.com/docs/streams#feature-comparison
+  private static func queueType(_ values: [String: SettingValue]) -> [ConfigurationProblem] {
+    guard values["queue.declare"] == .text("active") else { return [] }
+    let arguments = merged("queue.arguments", in: values)
+    guard case .string(let type) = arguments["x-queue-type"], type == "quorum" || type == "stream" else { return [] }
+    var refused = [("max_priority", "x-max-priority")]
+    if type == "stream" {
+      refused += [("message_ttl", "x-message-ttl"), ("queue.single_active_consumer", "x-single-active-consumer")]
+    }
+    return refused.compactMap { setting, argument in
+      guard let value = arguments[argument], value != .bool(false) else { return nil }
+      let isSetting = values[setting].flatMap { sent($0, as: argument) } != nil
+      let advice = type == "stream" && argument == "x-message-ttl" ? "; queue.arguments.x-max-age bounds a stream" : ""
+      return ConfigurationProblem(
+        path: isSetting ? setting : "queue.arguments.\(argument)",
+        message: "a \(type == "stream" ? "stream" : "quorum queue") does not take it\(advice)")
+    }
+  }
+
   private static func streamOffset(_ values: [String: SettingValue]) -> [ConfigurationProblem] {
     guard case .table(let table) = values["consumer.arguments"], let offset = table["x-stream-offset"],
       StreamStart(argument: offset) == nil
@@ -51,7 +71,9 @@ enum ConfigurationRules {
     return [
       ConfigurationProblem(
         path: "consumer.arguments.x-stream-offset",
-        message: "must be a string or an offset of 0 or more; consumer.stream_offset says it more plainly")
+        message:
+          "must be a string that the broker reads or an offset of 0 or more; consumer.stream_offset says it more plainly"
+      )
     ]
   }
 

@@ -36,6 +36,8 @@ enum ConfigurationWording {
 
   static let missing = "is required"
   static let nul = "contains a NUL character"
+  static let lineBreak =
+    "contains a line break, which the broker leaves out of names: write it in one line (YAML's | and > add one at the end)"
   static let credentials =
     "must not hold credentials (an address with a user and a password, a token, PEM text): they have settings of their own"
 
@@ -66,11 +68,7 @@ enum ConfigurationWording {
     for scalar in text.unicodeScalars {
       switch scalar {
       case "\"", "\\": result += "\\\(scalar)"
-      case "\n": result += "\\n"
-      case "\t": result += "\\t"
-      case _ where scalar.properties.generalCategory == .control || scalar.properties.generalCategory == .format:
-        result += "\\u{" + String(scalar.value, radix: 16) + "}"
-      default: result.unicodeScalars.append(scalar)
+      default: PrintableText.append(scalar, to: &result)
       }
     }
     return result

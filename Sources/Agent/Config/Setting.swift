@@ -59,6 +59,8 @@ struct TextRule: Sendable, Equatable {
   /// In bytes of UTF-8.
   let bytes: ClosedRange<Int>
   let form: Form
+  /// No line feed and no carriage return: RabbitMQ leaves them out of names when it declares, and not when it consumes or binds.
+  var isOneLine = false
 
   enum Form: Sendable, Equatable {
     /// What the broker takes, but for what looks like credentials: these are names, and shown.
@@ -72,11 +74,11 @@ struct TextRule: Sendable, Equatable {
   }
 
   /// An AMQP short string: at most 255 bytes.
-  static let shortString = TextRule(bytes: 0...255, form: .any)
+  static let shortString = TextRule(bytes: 0...255, form: .any, isOneLine: true)
   /// An AMQP short string that may be an address of any kind.
-  static let routingKey = TextRule(bytes: 0...255, form: .free)
+  static let routingKey = TextRule(bytes: 0...255, form: .free, isOneLine: true)
   /// An AMQP short string that names something.
-  static let name = TextRule(bytes: 1...255, form: .any)
+  static let name = TextRule(bytes: 1...255, form: .any, isOneLine: true)
   /// A DNS name has at most 253 bytes, an address with a zone fits as well.
   static let host = TextRule(bytes: 1...255, form: .host(.host))
   /// The same for a name in a certificate.

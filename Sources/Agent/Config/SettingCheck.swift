@@ -18,6 +18,9 @@ enum SettingCheck {
       return refuse(ConfigurationWording.wrongType(value, expected: "a string", hint: hint, hidden: hidden))
     }
     if text.unicodeScalars.contains("\0") { return refuse(ConfigurationWording.nul) }
+    if rule.isOneLine, text.utf8.contains(where: { $0 == 0x0A || $0 == 0x0D }) {
+      return refuse(ConfigurationWording.lineBreak)
+    }
     let count = text.utf8.count
     if count < rule.bytes.lowerBound { return refuse("must not be empty") }
     let limit = longest(of: text, rule)
@@ -147,13 +150,31 @@ enum SettingCheck {
 
   /// Deepest nesting of tables and arrays in arguments: the encoder recurses, and no broker argument needs more.
   static let deepest = 16
+  /// Most bytes of a table: a method and all its arguments go in one frame, of 128 KiB as brokers are set up.
+  static let largest = 64 << 10
 
   static func table(_ value: JSONValue, hidden: Bool) -> Result<SettingValue, SettingRefusal> {
     guard case .object(let object) = value else {
       return refuse(ConfigurationWording.wrongType(value, expected: "an object", hidden: hidden))
     }
     if let refusal = refusal(of: value, at: "", depth: 0, hidden: hidden) { return .failure(refusal) }
+    let bytes = encodedSize(of: value)
+    guard bytes <= largest else {
+      return refuse("takes \(bytes) bytes, which is more than \(largest): it has to fit a frame")
+    }
     return .success(.table(object))
+  }
+
+  /// Bytes of a field value (AMQP 0-9-1, 4.2.5.1, with RabbitMQ's types), its type included.
+  private static func encodedSize(of value: JSONValue) -> Int {
+    switch value {
+    case .null: 1
+    case .bool: 2
+    case .number: 9
+    case .string(let text): 5 + text.utf8.count
+    case .array(let elements): elements.reduce(5) { $0 + encodedSize(of: $1) }
+    case .object(let object): object.members.reduce(5) { $0 + 1 + $1.key.utf8.count + encodedSize(of: $1.value) }
+    }
   }
 
   /// The first thing in an AMQP argument that cannot be sent.

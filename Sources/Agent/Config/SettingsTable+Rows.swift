@@ -234,7 +234,9 @@ extension SettingsTable {
           Choice(value: "fail", title: "Fail", description: "You stop the capture with an error."),
           Choice(
             value: "reject", title: "Reject",
-            description: "You reject the message without requeue, so that a dead-letter exchange gets it."),
+            description:
+              "You reject the message without requeue, so that a dead-letter exchange gets it; in a stream, which has none, you go past it."
+          ),
           Choice(value: "truncate", title: "Truncate", description: "You capture the message with a shortened body."),
         ]), .value(.string("fail")), "What you do with a message whose document would be larger."),
     ])

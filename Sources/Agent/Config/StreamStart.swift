@@ -26,7 +26,9 @@ enum StreamStart: Equatable, Sendable {
       if !digits.isEmpty, digits.count == text.utf8.count {
         guard let offset = Int64(text) else { return nil }
         self = .offset(offset)
-      } else if !digits.isEmpty, text.utf8.count == digits.count + 1, let unit = text.last, "YMDhms".contains(unit) {
+      } else if Self.isInterval(text) {
+        // Of none, or of more than a billion, the broker makes no time.
+        guard let count = Int(text.dropLast()), (1...1_000_000_000).contains(count) else { return nil }
         self = .interval(text)
       } else if let seconds = Self.seconds(text) {
         self = .instant(seconds)
@@ -40,12 +42,26 @@ enum StreamStart: Equatable, Sendable {
   /// an offset.
   init?(argument: JSONValue) {
     switch argument {
-    case .string(let text): self = StreamStart(text: text) ?? .interval(text)
+    case .string(let text):
+      if let start = StreamStart(text: text) {
+        self = start
+      } else if Self.isInterval(text) {
+        return nil
+      } else {
+        self = .interval(text)
+      }
     case .number(let text):
       guard let offset = Int64(text), offset >= 0 else { return nil }
       self = .offset(offset)
     case .null, .bool, .array, .object: return nil
     }
+  }
+
+  /// Whether the text is a number and a unit of time.
+  private static func isInterval(_ text: String) -> Bool {
+    let digits = text.utf8.prefix { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }
+    guard !digits.isEmpty, text.utf8.count == digits.count + 1, let unit = text.last else { return false }
+    return "YMDhms".contains(unit)
   }
 
   /// As the value of the consume argument, in JSON.

@@ -5,7 +5,10 @@ enum BodyMediaType {
   private static let binaryWords = [
     "protobuf", "avro", "msgpack", "messagepack", "bson", "cbor", "thrift", "flatbuffers", "octet-stream",
     "java-serialized-object", "x-java-serialized", "gzip", "zip", "x-tar", "pdf", "x-erlang-binary", "parquet",
+    "proto", "arrow",
   ]
+  /// What may follow on such a name: `vnd.apache.avro+binary`, `vnd.apache.thrift.binary`, `vnd.apache.arrow.stream`.
+  private static let binaryEndings = ["+binary", ".binary", "-binary", ".stream", ".file"]
   private static let binaryTypes = ["image", "audio", "video", "font"]
 
   /// Whether the media type names a format of bytes, parameters aside.
@@ -18,7 +21,9 @@ enum BodyMediaType {
     if parts[0] == "text" { return false }
     if binaryTypes.contains(String(parts[0])) { return true }
     // The subtype, and each of its words between dots, hyphens and plus signs: vnd.google.protobuf.
-    let subtype = String(parts[1])
+    var subtype = String(parts[1])
+    if subtype == "grpc" { return true }
+    if let ending = binaryEndings.first(where: subtype.hasSuffix) { subtype.removeLast(ending.utf8.count) }
     return binaryWords.contains { word in
       subtype == word || subtype.hasSuffix(".\(word)") || subtype.hasSuffix("-\(word)") || subtype.hasSuffix("+\(word)")
         || [".", "+", "-"].contains { subtype.hasPrefix("\(word)\($0)") } || subtype.hasPrefix("x-\(word)")

@@ -1,5 +1,3 @@
-internal import Glibc
-
 /// Decides what a message's body becomes in its document.
 ///
 /// - A body that is exactly one JSON object or array is parsed: it goes into the document byte for byte, except that
@@ -8,7 +6,7 @@ internal import Glibc
 /// - A JSON scalar (string, number, literal) is parsed only where `content_type` says JSON. `123` and `true` are text
 ///   far more often than they are JSON.
 /// - Any other UTF-8 without NUL is a string; so is what ``JSONChecker`` refuses, among it an object with a key that occurs
-///   twice. The empty body is the empty string.
+///   twice, and JSON with the escape `\u0000`, which databases refuse. The empty body is the empty string.
 /// - Any other bytes are base64; so are those that `content_type` declares binary (``BodyMediaType``).
 ///
 /// Before that the codings of `content_encoding` are undone (``Coding``), and a text in another encoding becomes UTF-8
@@ -58,9 +56,11 @@ struct BodyRules {
     var index = 0
     JSONScanner.skipWhitespace(body, &index)
     if parses, index < body.count, saysJSON || body[index] == UInt8(ascii: "{") || body[index] == UInt8(ascii: "[") {
-      if let value = try? checker.check(body) { return .json(value.range, compact: value.hasLineBreaks) }
+      if let value = try? checker.check(body), !JSONScanner.hasEscapedNUL(body, value.range) {
+        return .json(value.range, compact: value.hasLineBreaks)
+      }
     }
-    return JSONScanner.isUTF8(body) && !Self.hasNUL(body) ? .text : .base64
+    return JSONScanner.isText(body) ? .text : .base64
   }
 
   /// Whether a media type is `application/json`, `text/json` or one with the suffix `+json`, parameters aside.
@@ -112,14 +112,6 @@ struct BodyRules {
       return true
     } catch {
       return false
-    }
-  }
-
-  private static func hasNUL(_ bytes: Span<UInt8>) -> Bool {
-    // The pointer is read only during the call.
-    unsafe bytes.withUnsafeBytes { bytes in
-      guard let base = bytes.baseAddress else { return false }
-      return unsafe memchr(base, 0, bytes.count) != nil
     }
   }
 

@@ -40,7 +40,7 @@ enum DocumentSchema {
         },
         "properties": {
           "type": "object",
-          "description": "Properties of the message, without those that it lacks. A string that is not UTF-8 is its base64, and '_base64' lists its name.",
+          "description": "Properties of the message, without those that it lacks. A string that is not UTF-8, or has a NUL, is its base64, and '_base64' lists its name.",
           "properties": {
             "content_type": {"type": "string", "description": "MIME type of the body."},
             "content_encoding": {"type": "string", "description": "MIME content encoding of the body; gzip and deflate were undone unless 'body' is base64 of such data."},
@@ -57,7 +57,7 @@ enum DocumentSchema {
             "user_id": {"type": "string", "description": "The publishing user, validated by the broker."},
             "app_id": {"type": "string", "description": "The publishing application."},
             "cluster_id": {"type": "string", "description": "Deprecated property of the protocol."},
-            "_base64": {"type": "array", "items": {"type": "string"}, "description": "Names of the properties above that are base64, since they are not UTF-8."}
+            "_base64": {"type": "array", "items": {"type": "string"}, "description": "Names of the properties above that are base64, since they are no text."}
           }
         },
         "delivery": {
@@ -69,7 +69,7 @@ enum DocumentSchema {
             "redelivered": {"type": "boolean", "description": "True where the broker may have delivered it before."},
             "exchange": {"type": "string", "description": "The exchange it was published to, empty for the default one."},
             "routing_key": {"type": "string", "description": "The routing key it was published with."},
-            "_base64": {"type": "array", "items": {"type": "string"}, "description": "Which of exchange and routing_key is base64, since it is not UTF-8."}
+            "_base64": {"type": "array", "items": {"type": "string"}, "description": "Which of exchange and routing_key is base64, since it is no text."}
           }
         },
         "queue": {"type": "string", "description": "The queue it was consumed from."},

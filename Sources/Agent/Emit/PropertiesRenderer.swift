@@ -173,7 +173,7 @@ struct PropertiesRenderer {
     out.append(UInt8(ascii: "}"))
   }
 
-  /// Whether a table is well-formed on its own level, and its keys are UTF-8 and all different.
+  /// Whether a table is well-formed on its own level, and its keys are text and all different.
   private mutating func isPlain(_ range: Range<Int>, _ block: Span<UInt8>) -> Bool {
     let mark = keys.mark
     var isText = true
@@ -181,7 +181,7 @@ struct PropertiesRenderer {
       var table = FieldTable(range, of: block)
       while let field = try table.next(block) {
         keys.append(field.key, in: block)
-        if !JSONScanner.isUTF8(block.extracting(field.key)) { isText = false }
+        if !JSONScanner.isText(block.extracting(field.key)) { isText = false }
       }
     } catch {
       isText = false
@@ -204,7 +204,7 @@ struct PropertiesRenderer {
       while out.count <= limit, let field = try table.next(block) {
         var key: [UInt8] = []
         key.append(copying: block.extracting(field.key))
-        guard JSONScanner.isUTF8(key.span), seen.insert(key).inserted else {
+        guard JSONScanner.isText(key.span), seen.insert(key).inserted else {
           others.append(field)
           continue
         }
@@ -285,18 +285,18 @@ struct PropertiesRenderer {
 }
 
 extension PropertiesRenderer {
-  /// Appends a string, or `{"base64":"…"}` where it is not UTF-8.
+  /// Appends a string, or `{"base64":"…"}` where it is not UTF-8 or has a NUL.
   static func appendString<Output: TextOutput & ~Copyable>(_ bytes: Span<UInt8>, to out: inout Output) {
-    if JSONScanner.isUTF8(bytes) {
+    if JSONScanner.isText(bytes) {
       appendJSONString(bytes, to: &out)
     } else {
       appendBytes(bytes, to: &out)
     }
   }
 
-  /// Appends a string, or its base64 as a string where it is not UTF-8; then false.
+  /// Appends a string, or its base64 as a string where it is not UTF-8 or has a NUL; then false.
   static func appendShortString<Output: TextOutput & ~Copyable>(_ bytes: Span<UInt8>, to out: inout Output) -> Bool {
-    if JSONScanner.isUTF8(bytes) {
+    if JSONScanner.isText(bytes) {
       appendJSONString(bytes, to: &out)
       return true
     }

@@ -1,4 +1,5 @@
 internal import CVector
+internal import Glibc
 
 /// Bytes looked at eight or sixteen at a time: each function finds bytes that are not plain.
 ///
@@ -122,6 +123,32 @@ extension JSONScanner {
       return left >= 4 && continues(1, second) && continues(2) && continues(3) ? 4 : 0
     default:
       return 0
+    }
+  }
+
+  /// Whether all of `bytes` are UTF-8, and none is NUL: text that goes into a document. PostgreSQL, BigQuery and others refuse
+  /// U+0000 even as an escape. https://www.postgresql.org/docs/current/datatype-json.html
+  static func isText(_ bytes: Span<UInt8>) -> Bool { isUTF8(bytes) && find(0, bytes, from: 0) == nil }
+
+  /// Whether the valid JSON at `range` says U+0000 in a key or a string.
+  static func hasEscapedNUL(_ bytes: Span<UInt8>, _ range: Range<Int>) -> Bool {
+    let json = bytes.extracting(range)
+    var index = 0
+    // Backslashes stand in strings only, each at the beginning of an escape.
+    while let escape = find(UInt8(ascii: "\\"), json, from: index) {
+      if matches("\\u0000", json, escape) { return true }
+      index = escape + 2
+    }
+    return false
+  }
+
+  /// Where `byte` comes first from `start` on; nil where it does not.
+  private static func find(_ byte: UInt8, _ bytes: Span<UInt8>, from start: Int) -> Int? {
+    guard start < bytes.count else { return nil }
+    // The pointer is read only during the call, inside of the span.
+    return unsafe bytes.withUnsafeBytes { bytes in
+      guard let base = bytes.baseAddress else { return nil }
+      return unsafe memchr(base + start, Int32(byte), bytes.count - start).map { unsafe UnsafeRawPointer($0) - base }
     }
   }
 

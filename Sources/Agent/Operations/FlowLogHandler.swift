@@ -4,7 +4,7 @@ import Logging
 import Synchronization
 
 /// Logs as the Flow runtime reads them: one JSON object a line on stderr, with `ts`, `level`, `message` and `fields`.
-/// On a terminal the same in plain words. What has the shape of credentials is hidden, whoever wrote the message.
+/// On a terminal the same in plain words, one line each, in which nothing moves the cursor (``PrintableText``). What has the shape of credentials is hidden, whoever wrote the message.
 /// https://github.com/estuary/flow/blob/master/crates/ops/src/decode.rs
 struct FlowLogHandler: LogHandler {
   enum Style: Sendable { case json, plain }
@@ -42,7 +42,7 @@ struct FlowLogHandler: LogHandler {
       line.append(contentsOf: "}\n".utf8)
     case .plain:
       let fields = merged.sorted { $0.key < $1.key }.map { " \($0.key)=\($0.value)" }.joined()
-      let words = Disclosure.text("\(event.message)\(fields)")
+      let words = PrintableText.escaped(Disclosure.text("\(event.message)\(fields)"))
       line.append(contentsOf: "\(Self.name(event.level)): \(words)\n".utf8)
     }
     write(line)

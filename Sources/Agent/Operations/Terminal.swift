@@ -27,7 +27,7 @@ enum Terminal {
   /// empty one takes it away.
   static func show(_ text: String) {
     status.withLock { status in
-      status = Array(text.utf8)
+      status = Array(PrintableText.escaped(text).utf8)
       put(erase + status)
     }
   }
