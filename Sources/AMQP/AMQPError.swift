@@ -30,6 +30,8 @@ public struct AMQPError: Error, Equatable, Sendable, CustomStringConvertible {
     case everyNode([AMQPError])
     /// An argument of ours that cannot be encoded.
     case unencodable(text: String)
+    /// ``ConnectionSettings/isAbandoned`` has said that nobody waits for this any more.
+    case abandoned
   }
 
   /// What went wrong; decides between reconnecting, retrying and stopping.
@@ -51,6 +53,7 @@ public struct AMQPError: Error, Equatable, Sendable, CustomStringConvertible {
     case .nameNotResolved(let text): "the host name could not be resolved: \(text)"
     case .notConnected(let text): "no connection: \(text)"
     case .timedOut: "no answer in time"
+    case .abandoned: "given up before an answer came"
     case .tls(let text): "TLS: \(text)"
     case .notAMQP(let hint): "the peer does not speak AMQP 0-9-1: \(hint)"
     case .mechanismNotOffered(let wanted, let offered):

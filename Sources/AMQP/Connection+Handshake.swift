@@ -34,7 +34,7 @@ extension Connection {
     // 0 from the broker is no wish of its own; 0 of ours is off.
     heartbeatSeconds = tune.heartbeat == 0 ? settings.heartbeatSeconds : min(settings.heartbeatSeconds, tune.heartbeat)
     // One for the consumer, and one to ask for its queue; 0 from the broker is no limit.
-    allowsProbe = tune.channels != 1
+    allowsProbe = tune.channels != 1 && settings.usesSecondChannel
     try send(
       .tuneOk(channelMax: allowsProbe ? 2 : 1, frameMax: frameMax, heartbeatSeconds: heartbeatSeconds), channel: 0)
     try send(.open(virtualHost: settings.virtualHost), channel: 0)

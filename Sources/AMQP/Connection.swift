@@ -51,13 +51,17 @@ public final class Connection {
   private var consumerTag: String?
   private var notices = NoticeLimit()
   private var probe = QueueProbe()
-  /// How many questions of ``askBehind(for:)`` have no answer yet, and the newest one's answer.
-  private var questions = 0
+  /// Questions for the queue on the consumer's channel that have no answer yet, in order: by whom they were asked.
+  private var questions: [Question] = []
+  private enum Question { case behind, aside }
+  /// The answer to the newest question of ``askBehind(for:)``.
   private var answerBehind: QueueStatus?
   /// The broker allows a second channel.
   var allowsProbe = false
   /// Nobody takes deliveries any more.
   private var isClosing = false
+  /// A consumer was made, so what is called from now on is waited for.
+  private var hasConsumed = false
 
   static let channel: UInt16 = 1
 
@@ -87,47 +91,13 @@ public final class Connection {
     over socket: Socket, _ settings: ConnectionSettings, _ node: BrokerNode, deadline: Double
   ) throws(AMQPError) -> any ByteStream {
     guard let tls = settings.tls else { return socket }
-    return try TLSStream(socket, tls, node: node, deadline: deadline)
+    return try TLSStream(socket, tls, node: node, deadline: deadline, isAbandoned: settings.isAbandoned)
   }
 }
 
-// MARK: - Topology and consuming
+// MARK: - Consuming
 
 extension Connection {
-  /// Declares the queue, or with `passive` only asks for it. Idempotent.
-  ///
-  /// - Throws: `.channelClosed` with 404 (passive: no such queue), 405 (another connection's exclusive queue), 406 (it
-  ///   exists with other properties) or 403.
-  public func declareQueue(_ queue: QueueDeclaration, passive: Bool = false) throws(AMQPError) -> QueueStatus {
-    let operation = passive ? "looking for queue \"\(queue.name)\"" : "declaring queue \"\(queue.name)\""
-    return try call(.queueDeclare(queue, passive: passive), during: operation) {
-      if case .queueDeclareOk(let status) = $0 { status } else { nil }
-    }
-  }
-
-  /// Binds the queue to an exchange that exists. Idempotent.
-  ///
-  /// - Throws: `.channelClosed` with 404 (no such exchange or queue) or 403.
-  public func bind(queue: String, _ binding: Binding) throws(AMQPError) {
-    let operation =
-      "binding queue \"\(queue)\" to exchange \"\(binding.exchange)\" with routing key \"\(binding.routingKey)\""
-    try call(.queueBind(queue: queue, binding), during: operation) { $0 == .queueBindOk ? true : nil }
-  }
-
-  /// Makes sure that an exchange is there.
-  ///
-  /// - Throws: `.channelClosed` with 404 (no such exchange) or 403.
-  public func requireExchange(_ exchange: String) throws(AMQPError) {
-    try call(.exchangeDeclarePassive(exchange: exchange), during: "looking for exchange \"\(exchange)\"") {
-      $0 == .exchangeDeclareOk ? true : nil
-    }
-  }
-
-  /// Bounds the deliveries that are not acknowledged yet; 0 is no bound.
-  public func setPrefetch(_ count: UInt16) throws(AMQPError) {
-    try call(.qos(prefetchCount: count), during: "setting the prefetch count to \(count)") { $0 == .qosOk ? true : nil }
-  }
-
   /// Begins to consume. Deliveries may already be in ``batch`` when it returns.
   ///
   /// - Parameter tag: A tag that was never used before on this queue; some brokers mix up reused ones.
@@ -138,6 +108,7 @@ extension Connection {
       $0 == .consumeOk(tag: tag) ? true : nil
     }
     assembler.consumerStarted()
+    hasConsumed = true
   }
 
   /// Ends the consumer. What the broker had sent before it knew is in ``batch`` when this returns.
@@ -159,14 +130,31 @@ extension Connection {
   }
 
   /// Asks for a queue without waiting, on a channel of its own; ``takeAnswer()`` has what comes of it. Nothing happens
-  /// while an earlier question has no answer, or where the broker allows one channel only.
+  /// while an earlier question has no answer. Where only one channel is allowed, it is asked on the consumer's.
   public func ask(for queue: String) throws(AMQPError) {
-    guard allowsProbe, let method = probe.ask(queue) else { return }
-    try send(method, channel: QueueProbe.channel)
+    if allowsProbe {
+      guard let method = probe.ask(queue) else { return }
+      try send(method, channel: QueueProbe.channel)
+    } else {
+      guard !questions.contains(.aside) else { return }
+      try send(.queueDeclare(QueueDeclaration(name: queue), passive: true), channel: Self.channel)
+      questions.append(.aside)
+    }
     try flush()
   }
 
-  /// What a question of ``ask(for:)`` led to, once.
+  /// Binds the queue without waiting, on the channel of ``ask(for:)``; ``takeAnswer()`` has what comes of it. To be called after an
+  /// answer to that.
+  ///
+  /// - Returns: False where there is no such channel; nothing happens then.
+  public func bindAside(queue: String, _ bindings: [Binding]) throws(AMQPError) -> Bool {
+    let methods = probe.bind(queue, bindings)
+    for method in methods { try send(method, channel: QueueProbe.channel) }
+    try flush()
+    return !methods.isEmpty
+  }
+
+  /// What a question of ``ask(for:)`` or a binding of ``bindAside(queue:_:)`` led to, once.
   public func takeAnswer() -> QueueAnswer? { probe.takeAnswer() }
 
   /// Asks for a queue on the consumer's own channel, without waiting: the queue's process gets the question behind everything
@@ -175,7 +163,7 @@ extension Connection {
   public func askBehind(for queue: String) throws(AMQPError) {
     try send(.queueDeclare(QueueDeclaration(name: queue), passive: true), channel: Self.channel)
     try flush()
-    questions += 1
+    questions.append(.behind)
   }
 
   /// The answer to the newest question of ``askBehind(for:)``, once.
@@ -186,7 +174,7 @@ extension Connection {
     guard channelIsClosed else { return }
     assembler = DeliveryAssembler()
     consumerTag = nil
-    questions = 0
+    questions.removeAll()
     try call(.channelOpen, during: "opening a channel") { $0 == .channelOpenOk ? true : nil }
     channelIsClosed = false
   }
@@ -360,10 +348,12 @@ extension Connection {
       try note(.consumerCancelled(tag: tag))
     case .blocked(let reason): try note(.blocked(reason: reason))
     case .unblocked: try note(.unblocked)
-    case .queueDeclareOk(let status) where questions > 0:
-      questions -= 1
+    case .queueDeclareOk(let status) where !questions.isEmpty:
+      switch questions.removeFirst() {
+      case .aside: probe.answered(status)
       // An older question was in front of what the newest one is behind.
-      if questions == 0 { answerBehind = status }
+      case .behind: if !questions.contains(.behind) { answerBehind = status }
+      }
     default: return method
     }
     return nil
@@ -407,7 +397,7 @@ extension Connection {
 
   /// Sends `method` and waits for the answer that `accept` takes; deliveries that come meanwhile go to ``batch``.
   @discardableResult
-  private func call<Answer>(
+  func call<Answer>(
     _ method: ClientMethod, channel: UInt16 = Connection.channel, during operation: String, deadline: Double? = nil,
     accept: (ServerMethod) -> Answer?
   ) throws(AMQPError) -> Answer {
@@ -434,10 +424,14 @@ extension Connection {
       // A broker may take its time, and send other things meanwhile: neither ends the heartbeats nor moves the deadline.
       try beat(reading: true)
       try flush()
-      guard SystemClock.now() < deadline else { throw AMQPError(.timedOut, during: "waiting for an answer") }
+      let now = SystemClock.now()
+      guard now < deadline else { throw AMQPError(.timedOut, during: "waiting for an answer") }
+      let canBeAbandoned = !hasConsumed && !isClosing
+      if canBeAbandoned, settings.isAbandoned() { throw AMQPError(.abandoned, during: "waiting for an answer") }
       if try !read() {
         let events = Int16(POLLIN) | (written < output.count ? Int16(POLLOUT) : 0)
-        _ = stream.wait(for: events, until: min(deadline, heartbeat.nextDeadline(listening: true) ?? deadline))
+        let limit = canBeAbandoned ? min(deadline, now + Socket.look) : deadline
+        _ = stream.wait(for: events, until: min(limit, heartbeat.nextDeadline(listening: true) ?? limit))
       }
     }
   }

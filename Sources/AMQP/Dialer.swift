@@ -40,14 +40,15 @@ struct Dialer {
   }
 
   /// - Parameter deadline: On `SystemClock.now()`.
+  /// - Parameter isAbandoned: As ``ConnectionSettings/isAbandoned``; what it ends is a failure.
   /// - Returns: A failure as soon as all addresses have failed, or at the deadline.
-  func dial(deadline: Double) -> Result<Dialled, Failure> {
+  func dial(deadline: Double, isAbandoned: () -> Bool = { false }) -> Result<Dialled, Failure> {
     var plan = DialPlan(addresses: candidates.count, at: SystemClock.now())
     var attempts: [Attempt] = []
     var failures = [String?](repeating: nil, count: candidates.count)
     while true {
       let now = SystemClock.now()
-      if now >= deadline { return .failure(failure(failures)) }
+      if now >= deadline || isAbandoned() { return .failure(failure(failures)) }
       switch plan.next(at: now) {
       case .giveUp: return .failure(failure(failures))
       case .dial(let address):
@@ -61,7 +62,7 @@ struct Dialer {
           attempts.append(Attempt(address: address, socket: socket))
         }
       case .wait(let until):
-        for attempt in poll(attempts, until: min(until, deadline)) {
+        for attempt in poll(attempts, until: min(until, deadline, now + Socket.look)) {
           guard let failure = attempt.socket.connectFailure() else {
             return .success(Dialled(index: candidates[attempt.address].index, socket: attempt.socket.connected()))
           }

@@ -39,7 +39,7 @@ enum Resolver {
   ///
   /// All names are looked up at once.
   static func candidates(
-    for nodes: [BrokerNode], deadline: Double
+    for nodes: [BrokerNode], deadline: Double, isAbandoned: () -> Bool = { false }
   ) -> (found: [Dialer.Candidate], unknown: [Int: AMQPError]) {
     let answers = nodes.map { begin(host: $0.host, port: $0.port) }
     let started = SystemClock.now()
@@ -50,7 +50,7 @@ enum Resolver {
     for index in ready + nodes.indices.filter({ !ready.contains($0) }) {
       let limit = found.isEmpty ? deadline : min(deadline, started + patience)
       do throws(AMQPError) {
-        found[index] = try addresses(of: nodes[index].host, from: answers[index], deadline: limit)
+        found[index] = try addresses(of: nodes[index].host, from: answers[index], deadline: limit, isAbandoned)
       } catch {
         unknown[index] = error
       }
@@ -63,7 +63,7 @@ enum Resolver {
 
   /// The addresses of `host` in the order in which the system wants them tried.
   static func addresses(host: String, port: Int, deadline: Double) throws(AMQPError) -> [SocketAddress] {
-    try addresses(of: host, from: begin(host: host, port: port), deadline: deadline)
+    try addresses(of: host, from: begin(host: host, port: port), deadline: deadline) { false }
   }
 
   /// The look-up runs on a thread of its own, which is abandoned when it is late: nothing can interrupt it.
@@ -78,14 +78,14 @@ enum Resolver {
   }
 
   private static func addresses(
-    of host: String, from answer: Answer, deadline: Double
+    of host: String, from answer: Answer, deadline: Double, _ isAbandoned: () -> Bool
   ) throws(AMQPError) -> [SocketAddress] {
     let operation = "resolving \(host)"
     while answer.outcome.withLock({ $0 == nil }) {
       let left = deadline - SystemClock.now()
-      if left <= 0 { throw AMQPError(.timedOut, during: operation) }
+      if left <= 0 || isAbandoned() { throw AMQPError(.timedOut, during: operation) }
       var descriptor = pollfd(fd: answer.ready.descriptor, events: Int16(POLLIN), revents: 0)
-      _ = unsafe poll(&descriptor, 1, Int32(min(left * 1000 + 1, 60_000)))
+      _ = unsafe poll(&descriptor, 1, Int32(min(left, Socket.look) * 1000 + 1))
     }
     switch answer.outcome.withLock({ $0 }) {
     case .addresses(let addresses) where !addresses.isEmpty: return addresses

@@ -29,6 +29,12 @@ public struct ConnectionSettings: Sendable {
   public var timeout: Duration
   /// Shown by the broker's management as the connection's name.
   public var connectionName: String
+  /// The broker is asked for the queue on a second channel (``Connection/ask(for:)``); else, and where it allows no second one, on
+  /// the consumer's own.
+  public var usesSecondChannel = true
+  /// Asked four times a second while the connection is made and set up, until ``Connection/consume(_:tag:)`` has returned: true
+  /// ends that with `.abandoned`.
+  public var isAbandoned: @Sendable () -> Bool = { false }
 
   /// - Precondition: `nodes` is not empty.
   public init(

@@ -58,6 +58,18 @@ final class Socket {
   /// that a vanished broker is noticed also while we only send.
   func setUserTimeout(milliseconds: Int32) { set(Self.tcp, TCP_USER_TIMEOUT, to: milliseconds) }
 
+  /// Seconds between two looks at whether a wait is still wanted.
+  static let look = 0.25
+
+  /// Waits until one of `events` or an error is there; false at the deadline, and soon after `isAbandoned` has become true.
+  func wait(for events: Int16, until deadline: Double, isAbandoned: () -> Bool) -> Bool {
+    while !isAbandoned() {
+      if wait(for: events, until: min(deadline, SystemClock.now() + Self.look)) { return true }
+      if SystemClock.now() >= deadline { return false }
+    }
+    return false
+  }
+
   /// Waits until one of `events` or an error is there; false at the deadline.
   func wait(for events: Int16, until deadline: Double) -> Bool {
     while true {

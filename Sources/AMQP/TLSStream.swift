@@ -41,9 +41,14 @@ internal import Glibc
   ///
   /// - Parameter node: Verified by its own name, unless the settings have another one.
   /// - Parameter deadline: On ``SystemClock/now()``.
+  /// - Parameter isAbandoned: As ``ConnectionSettings/isAbandoned``; a handshake that it ends throws `.timedOut`.
   /// - Throws: `.tls` for everything that a setting or a certificate is the cause of, `.timedOut`, `.notAMQP` where the peer
   ///   speaks no TLS, `.endOfStream` and `.socket` where it hung up.
-  init(_ socket: Socket, _ settings: TLSSettings, node: BrokerNode, deadline: Double) throws(AMQPError) {
+  init(
+    _ socket: Socket, _ settings: TLSSettings, node: BrokerNode, deadline: Double, isAbandoned: () -> Bool = { false }
+  )
+    throws(AMQPError)
+  {
     let operation = "connecting to \(node.text)"
     let context = try TLSContext.make(settings, during: operation)
     let transport = TLSTransport(socket)
@@ -54,7 +59,7 @@ internal import Glibc
     presentsCertificate = settings.certificateChain != nil
     unsafe ssl = try context.connection(over: transport, verification, during: operation)
     do throws(AMQPError) {
-      try shakeHands(until: deadline)
+      try shakeHands(until: deadline, isAbandoned)
     } catch {
       broken = true
       if case .tls = error.kind { throw AMQPError(error.kind, during: operation) }
@@ -69,7 +74,7 @@ internal import Glibc
     unsafe SSL_free(ssl)
   }
 
-  private func shakeHands(until deadline: Double) throws(AMQPError) {
+  private func shakeHands(until deadline: Double, _ isAbandoned: () -> Bool) throws(AMQPError) {
     while true {
       ERR_clear_error()
       let status = unsafe SSL_connect(ssl)
@@ -80,7 +85,7 @@ internal import Glibc
       case SSL_ERROR_WANT_WRITE: needs = Int16(POLLOUT)
       case let code: throw failure(code, "the TLS handshake", during: "shaking hands")
       }
-      guard socket.wait(for: needs, until: deadline) else {
+      guard socket.wait(for: needs, until: deadline, isAbandoned: isAbandoned) else {
         throw AMQPError(.timedOut, during: "shaking hands")
       }
     }

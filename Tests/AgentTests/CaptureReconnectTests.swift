@@ -80,6 +80,18 @@ struct CaptureReconnectTests {
     #expect(limited.failed(Self.passing, jitter: 0) == .giveUp(.attemptsExhausted(2)))
   }
 
+  @Test func `refused logins are spread out, up to a minute`() {
+    let refused = CaptureFailure(cause: CaptureFailure.loginRefused, description: "refused", needsUser: true)
+    var machine = ReconnectMachine(delay: 2, limit: nil)
+    machine.consuming()
+    let waits = (0..<8).map { _ in machine.failed(refused, jitter: 0) }
+    #expect(waits == [2, 4, 8, 16, 32, 60, 60, 60].map { .wait(seconds: $0) })
+    #expect(machine.failed(Self.passing, jitter: 0) == .wait(seconds: 2))
+    var slow = ReconnectMachine(delay: 300, limit: nil)
+    slow.consuming()
+    #expect(slow.failed(refused, jitter: 0) == .wait(seconds: 300))
+  }
+
   @Test(arguments: [(-1.0, 4.5), (0, 5), (1, 5.5)])
   func `jitter moves the delay by a tenth`(jitter: Double, seconds: Double) {
     var machine = ReconnectMachine(delay: 5, limit: nil)
@@ -99,7 +111,25 @@ struct CaptureReconnectTests {
       (.connectionClosed(code: 320, text: "x"), "connection_closed_320", false),
       (.connectionClosed(code: 403, text: "x"), "connection_closed_403", true),
       (.connectionClosed(code: 501, text: "x"), "connection_closed_501", false),
-      (.connectionClosed(code: 530, text: "x"), "connection_closed_530", true),
+      (.connectionClosed(code: 530, text: "x"), "connection_closed_530", true), (.abandoned, "abandoned", false),
+      (
+        .connectionClosed(
+          code: 530, text: "NOT_ALLOWED - Connection refused for user 'u': user connection limit (1) is reached"),
+        "connection_limit", false
+      ),
+      (
+        .connectionClosed(
+          code: 530,
+          text: "NOT_ALLOWED - access to vhost '/' refused for user 'u': connection limit (1) is reached"),
+        "connection_limit", false
+      ),
+      (
+        .connectionClosed(
+          code: 530,
+          text: "NOT_ALLOWED - number of channels opened for user 'u' has reached the maximum allowed user limit of (1)"
+        ),
+        "channel_limit", false
+      ),
       (.connectionClosed(code: 540, text: "x"), "connection_closed_540", true),
       (.connectionClosed(code: 541, text: "x"), "connection_closed_541", false),
       (

@@ -63,6 +63,50 @@ struct StandstillTests {
     #expect(machine.turned(.nothing, hasRoom: true, at: now + 60) == .ask)
   }
 
+  @Test func `a queue that is fine is bound again, and an exchange that is missing is told until it is there`() {
+    var machine = StandstillMachine(binds: true)
+    machine.sessionStarted(.quorum, messages: 0, offset: nil, at: 0)
+    func ask(at now: Double) {
+      #expect(machine.turned(.nothing, hasRoom: true, at: now) == .ask)
+      #expect(machine.answered(Self.answer(0), offset: nil, at: now) == .bind)
+    }
+    ask(at: 60)
+    #expect(machine.answered(.bound, offset: nil, at: 61) == .boundAgain)
+    // Whether it was needed is not known, so it is not told each minute.
+    ask(at: 121)
+    #expect(machine.answered(.bound, offset: nil, at: 122) == .none)
+    ask(at: 182)
+    let missing = StandstillMachine.Finding.unbound("404 NOT_FOUND")
+    #expect(machine.answered(.refused(code: 404, text: "NOT_FOUND"), offset: nil, at: 183) == .report(missing))
+    ask(at: 193)
+    #expect(machine.answered(.refused(code: 404, text: "NOT_FOUND"), offset: nil, at: 193) == .none)
+    ask(at: 203)
+    #expect(machine.answered(.bound, offset: nil, at: 203) == .recovered)
+    // An answer that does not come is told, and one that comes after a message is none.
+    ask(at: 263)
+    #expect(machine.turned(.nothing, hasRoom: true, at: 278) == .report(.noAnswer))
+    #expect(machine.turned(.new, hasRoom: true, at: 279) == .recovered)
+    #expect(machine.answered(.refused(code: 404, text: "NOT_FOUND"), offset: nil, at: 280) == .none)
+  }
+
+  @Test func `one that stands by is no fault unless messages wait and do not get fewer`() {
+    var machine = StandstillMachine(isSingleActive: true)
+    machine.sessionStarted(.quorum, messages: 0, offset: nil, at: 0)
+    func look(_ messages: UInt32, at now: Double) -> StandstillMachine.Action {
+      #expect(machine.turned(.nothing, hasRoom: true, at: now) == .ask)
+      return machine.answered(Self.answer(messages, consumers: 2), offset: nil, at: now)
+    }
+    #expect(look(0, at: 60) == .report(.standsBy(messages: 0, isStuck: false)))
+    #expect(look(9, at: 120) == .report(.standsBy(messages: 9, isStuck: true)))
+    #expect(look(9, at: 180) == .none)
+    #expect(look(8, at: 240) == .report(.standsBy(messages: 8, isStuck: false)))
+    #expect(look(0, at: 300) == .none)
+    // The other one is gone: what it held comes first, as redelivered.
+    #expect(machine.turned(.old, hasRoom: true, at: 310) == .recovered)
+    // Now it is the active one, and another stands by.
+    #expect(look(3, at: 370) == .consumeAnew(.holds(messages: 3, consumers: 2)))
+  }
+
   @Test func `a queue that others have emptied is fine again`() {
     var machine = Self.machine(.quorum)
     for now in [60.0, 180] {

@@ -81,7 +81,8 @@ final class Capture: Sendable {
     let connection = ConnectionLoop(
       topology: Topology(
         configuration: plan.configuration, connectionName: plan.connectionName, sessionID: plan.sessionID,
-        prefetch: plan.redelivery?.prefetch, stream: plan.stream),
+        prefetch: plan.redelivery?.prefetch, stream: plan.stream,
+        isAbandoned: { [mailbox] in mailbox.isStopping }),
       mailbox: mailbox, inbox: inbox, status: status, log: log, policy: plan.policy,
       keepsConsumer: (plan.redelivery?.anchor ?? 0) > 0,
       random: { Double.random(in: 0...1) })

@@ -37,9 +37,23 @@ extension ConnectionLoop {
         return finding
       case .report(let finding):
         let text = text(of: finding, machine)
+        if case .standsBy(_, isStuck: false) = finding {
+          status.changed(to: .standby(reason: text))
+          continue
+        }
         log.warning("\(text)", metadata: ["cause": .string(finding.cause)])
         status.changed(to: .reconnecting(cause: finding.cause, reason: text))
       case .recovered: status.changed(to: .consuming)
+      case .bind:
+        if try !connection.bindAside(queue: name, try topology.bindings()) {
+          _ = machine.answered(.bound, offset: turn.offset, at: now)
+        }
+      case .boundAgain:
+        log.info(
+          """
+          nothing came for a minute, so queue "\(name)" was bound again as bindings say, in case an exchange was deleted and made \
+          again
+          """)
       }
     }
     return nil

@@ -46,7 +46,11 @@ struct ConnectionLoop {
     let configuration = topology.configuration
     var machine = ReconnectMachine(
       delay: configuration.reconnectDelay.inSeconds, limit: configuration.maxReconnectAttempts)
-    var standstill = StandstillMachine()
+    var standstill = StandstillMachine(
+      binds: configuration.queue.declaration == .active && !configuration.bindings.isEmpty,
+      isSingleActive: configuration.queue.arguments["x-single-active-consumer"] == .bool(true))
+    // A user who may have one channel is cut off at a second one.
+    var usesSecondChannel = true
     var action = machine.started()
     var generation = 0
     var told: QueueNature.Kind?
@@ -69,7 +73,9 @@ struct ConnectionLoop {
         action = mailbox.isStopping ? .stop : .connect
       case .connect:
         generation += 1
-        switch session(generation, &standstill, &told, &takenBack, consuming: { machine.consuming() }) {
+        var topology = topology
+        topology.usesSecondChannel = usesSecondChannel
+        switch session(generation, topology, &standstill, &told, &takenBack, consuming: { machine.consuming() }) {
         case .stopped: return nil
         case .startOver(.anotherStream):
           status.changed(to: .reconnecting(cause: "another_stream", reason: "the stream was made anew"))
@@ -100,7 +106,9 @@ struct ConnectionLoop {
             status.changed(to: .reconnecting(cause: finding.cause, reason: text(of: finding, standstill)))
           }
           action = .connect
+        case .failed(let failure) where failure.cause == CaptureFailure.abandoned: return nil
         case .failed(let failure):
+          if failure.cause == CaptureFailure.channelLimit { usesSecondChannel = false }
           lastFailure = failure
           action = machine.failed(failure, jitter: random() * 2 - 1)
           report(failure, action)
@@ -129,7 +137,7 @@ struct ConnectionLoop {
 
   /// One connection from open to end.
   private func session(
-    _ generation: Int, _ standstill: inout StandstillMachine, _ told: inout QueueNature.Kind?,
+    _ generation: Int, _ topology: Topology, _ standstill: inout StandstillMachine, _ told: inout QueueNature.Kind?,
     _ takenBack: inout TakenBack, consuming: () -> Void
   ) -> End {
     do throws(CaptureFailure) {

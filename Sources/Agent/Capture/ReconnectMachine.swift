@@ -31,6 +31,9 @@ struct ReconnectMachine {
     case stopped
   }
 
+  /// Seconds at the most between logins that are refused one after the other; they begin with the delay.
+  static let longestLoginDelay = 60.0
+
   /// Seconds between attempts.
   let delay: Double
   /// Attempts in a row before giving up; nil never gives up.
@@ -73,7 +76,12 @@ struct ReconnectMachine {
       return .giveUp(.attemptsExhausted(failedBefore))
     }
     state = .down(failed: failedBefore)
-    return .wait(seconds: delay * (1 + 0.1 * jitter))
+    var wait = delay
+    if failure.cause == CaptureFailure.loginRefused {
+      // Each of them costs the broker, or a directory behind it, and may lock the user out.
+      wait = max(delay, min(max(delay, 1) * Double(1 << min(failedBefore, 6)), Self.longestLoginDelay))
+    }
+    return .wait(seconds: wait * (1 + 0.1 * jitter))
   }
 
   /// The capture is to end.
@@ -89,6 +97,13 @@ struct CaptureFailure: Error, Equatable, CustomStringConvertible {
   /// Trying again cannot help before a user changes something.
   var needsUser: Bool
 
+  /// The cause of a failure that the capture itself has asked for.
+  static let abandoned = "abandoned"
+  /// As many channels as a user or a node may have.
+  static let channelLimit = "channel_limit"
+  /// The cause of a login that was refused.
+  static let loginRefused = "connection_closed_403"
+
   init(cause: String, description: String, needsUser: Bool) {
     self.cause = cause
     self.description = Disclosure.text(description)
@@ -102,6 +117,7 @@ struct CaptureFailure: Error, Equatable, CustomStringConvertible {
     case .nameNotResolved: (cause, needsUser) = ("name_not_resolved", false)
     case .notConnected: (cause, needsUser) = ("not_connected", false)
     case .timedOut: (cause, needsUser) = ("timed_out", false)
+    case .abandoned: (cause, needsUser) = (Self.abandoned, false)
     case .tls: (cause, needsUser) = ("tls", true)
     case .notAMQP: (cause, needsUser) = ("not_amqp", true)
     case .mechanismNotOffered: (cause, needsUser) = ("mechanism_not_offered", true)
@@ -112,8 +128,10 @@ struct CaptureFailure: Error, Equatable, CustomStringConvertible {
     case .everyNode(let failures):
       // One node that may come good makes it worth trying again, unless another one refused the login for them all.
       let judged = failures.map { CaptureFailure($0) }
-      let decisive = judged.first { $0.cause == "connection_closed_403" } ?? judged.first { !$0.needsUser } ?? judged[0]
+      let decisive = judged.first { $0.cause == Self.loginRefused } ?? judged.first { !$0.needsUser } ?? judged[0]
       (cause, needsUser) = (decisive.cause, decisive.needsUser)
+    case .connectionClosed(530, let text) where BrokerLimit(text) != nil:
+      (cause, needsUser) = (BrokerLimit(text)?.isOfChannels == true ? Self.channelLimit : "connection_limit", false)
     case .connectionClosed(let code, _):
       cause = "connection_closed_\(code)"
       // 403 ACCESS_REFUSED (credentials), 530 NOT_ALLOWED (virtual host), 540 NOT_IMPLEMENTED (no_ack on a stream); 320

@@ -14,6 +14,12 @@ import AMQP
 ///   - A stream tells how many offsets it has, delivered or not. They grow with the offsets that we get; or else some of
 ///     them were not delivered to us. A node without a leader's numbers says 0, which tells nothing.
 ///
+/// A queue that is fine may have lost its bindings: who deletes an exchange and makes it again takes them away without a word to
+/// the queue's consumers. So it is bound again, which changes nothing where they are there.
+///
+/// Of the consumers of a queue with a single active one, all but that one get nothing, and nothing tells them. One that got nothing
+/// since it began, on a queue with several, stands by, most likely. That is no fault, unless messages wait and do not get fewer.
+///
 /// A value without clock and I/O. It outlives its sessions, so that a new one does not begin to hope anew.
 struct StandstillMachine {
   enum Action: Equatable {
@@ -26,6 +32,10 @@ struct StandstillMachine {
     case report(Finding)
     /// What was reported has passed.
     case recovered
+    /// Bind the queue again, on a channel of its own.
+    case bind
+    /// That was done, and it may have been needed.
+    case boundAgain
   }
 
   /// Why nothing comes.
@@ -40,6 +50,10 @@ struct StandstillMachine {
     case undelivered
     /// The broker refused to tell.
     case refused(String)
+    /// The broker refused to bind the queue again.
+    case unbound(String)
+    /// Another consumer is the single active one. `isStuck`: messages wait, and are no fewer than a while ago.
+    case standsBy(messages: UInt32, isStuck: Bool)
   }
 
   /// What has come since the last turn.
@@ -55,6 +69,8 @@ struct StandstillMachine {
     case watching(since: Double)
     /// The queue was asked then. Leaves by its answer, or by an arrival.
     case asking(since: Double, isReported: Bool)
+    /// The queue is being bound since then. Leaves by the answer, or by an arrival.
+    case binding(since: Double, isReported: Bool)
   }
 
   /// How many offsets a stream had when its newest one that we had was this.
@@ -73,15 +89,31 @@ struct StandstillMachine {
   private static let growthLimit = 5
   /// How often a queue may say that it does not know us, before it is consumed anew.
   private static let strangeLimit = 3
+  /// Seconds between two times at which it is told that a queue was bound again: nothing shows whether it was needed.
+  private static let boundAgainPause = 3600.0
 
+  /// The settings name bindings that are made at each connection.
+  let binds: Bool
+  /// The queue is declared with a single active consumer.
+  let isSingleActive: Bool
   private var state = State.watching(since: 0)
   private var kind = QueueNature.Kind.unknown
   private var known: Count?
   /// How often the queue was consumed anew since something new came.
   private(set) var attempts = 0
   private var strange = 0
+  /// Something came in this session.
+  private var isActive = false
+  /// How many messages waited at the last look of one that stands by.
+  private var waiting: UInt32?
+  private var toldBound: Double?
   /// What a user was told, and is still so.
   private(set) var finding: Finding?
+
+  init(binds: Bool = false, isSingleActive: Bool = false) {
+    self.binds = binds
+    self.isSingleActive = isSingleActive
+  }
 
   /// A consumer has begun.
   ///
@@ -89,6 +121,9 @@ struct StandstillMachine {
   mutating func sessionStarted(_ kind: QueueNature.Kind, messages: UInt32?, offset: Int64?, at now: Double) {
     self.kind = kind
     strange = 0
+    isActive = false
+    waiting = nil
+    if case .standsBy = finding { finding = nil }
     state = .watching(since: now)
     // A stream from which nothing was captured yet begins where it ends, perhaps: what is there now needs no explanation.
     if known == nil, offset == nil, let messages { known = Count(messages: messages, offset: nil) }
@@ -100,8 +135,12 @@ struct StandstillMachine {
   mutating func turned(_ arrival: Arrival, hasRoom: Bool, at now: Double) -> Action {
     switch arrival {
     case .nothing: break
-    case .old: state = .watching(since: now)
+    case .old:
+      isActive = true
+      state = .watching(since: now)
+      if case .standsBy = finding { return recover() }
     case .new:
+      isActive = true
       state = .watching(since: now)
       attempts = 0
       strange = 0
@@ -119,26 +158,36 @@ struct StandstillMachine {
     case .asking(let since, let isReported):
       guard !isReported, now - since >= Self.patience else { return .none }
       state = .asking(since: since, isReported: true)
-      finding = .noAnswer
-      return .report(.noAnswer)
+      return report(.noAnswer)
+    case .binding(let since, let isReported):
+      guard !isReported, now - since >= Self.patience else { return .none }
+      state = .binding(since: since, isReported: true)
+      return report(.noAnswer)
     }
   }
 
   /// The queue's answer, and the newest offset that we have of it.
   mutating func answered(_ answer: QueueAnswer, offset: Int64?, at now: Double) -> Action {
+    switch (state, answer) {
+    case (.asking, .status), (.asking, .refused): break
+    case (.binding, .bound): return bound(at: now)
+    case (.binding, .refused(let code, let text)): return unbound("\(code) \(text)", at: now)
     // What came meanwhile says more.
-    guard case .asking = state else { return .none }
+    case (.watching, _), (.asking, .bound), (.binding, .status): return .none
+    }
     state = .watching(since: now)
     switch answer {
+    case .bound: return .none
     case .refused(let code, let text): return consumeAnew(.refused("\(code) \(text)"))
     case .status(let status):
       switch kind {
-      case .stream: return judge(Count(messages: status.messages, offset: offset))
+      case .stream: return judge(Count(messages: status.messages, offset: offset), at: now)
       case .classic, .quorum, .unknown:
+        if isSingleActive, !isActive, status.consumers > 1 { return standsBy(status.messages) }
         if status.messages > 0 {
           return consumeAnew(.holds(messages: status.messages, consumers: status.consumers))
         }
-        if status.consumers > 0 || kind == .unknown { return fine() }
+        if status.consumers > 0 || kind == .unknown { return fine(at: now) }
         return unknownConsumer(at: now)
       }
     }
@@ -148,23 +197,51 @@ struct StandstillMachine {
     strange += 1
     guard strange < Self.strangeLimit else { return consumeAnew(.noConsumer) }
     state = .watching(since: now - interval + Self.pause)
-    finding = .noConsumer
-    return .report(.noConsumer)
+    return report(.noConsumer)
   }
 
-  private mutating func judge(_ count: Count) -> Action {
+  private mutating func standsBy(_ messages: UInt32) -> Action {
+    let isStuck = messages > 0 && waiting.map { messages >= $0 } ?? false
+    waiting = messages
+    let before = finding
+    finding = .standsBy(messages: messages, isStuck: isStuck)
+    // Numbers that only move are no news.
+    if case .standsBy(_, isStuck) = before { return .none }
+    return .report(.standsBy(messages: messages, isStuck: isStuck))
+  }
+
+  private mutating func bound(at now: Double) -> Action {
+    state = .watching(since: now)
+    if finding != nil { return recover() }
+    if let toldBound, now - toldBound < Self.boundAgainPause { return .none }
+    toldBound = now
+    return .boundAgain
+  }
+
+  private mutating func unbound(_ text: String, at now: Double) -> Action {
+    state = .watching(since: now - interval + Self.pause)
+    let isNews = finding != .unbound(text)
+    return isNews ? report(.unbound(text)) : .none
+  }
+
+  private mutating func report(_ finding: Finding) -> Action {
+    self.finding = finding
+    return .report(finding)
+  }
+
+  private mutating func judge(_ count: Count, at now: Double) -> Action {
     defer { known = count }
     guard let offset = count.offset else {
-      return known == nil || known == count ? fine() : consumeAnew(.undelivered)
+      return known == nil || known == count ? fine(at: now) : consumeAnew(.undelivered)
     }
     // A stream from which we have something is not empty, so this number is none.
     if count.messages == 0 { return consumeAnew(.undelivered) }
     // All that it ever had, up to the offset that we have.
-    if Int64(count.messages) == offset.addingReportingOverflow(1).partialValue { return fine() }
+    if Int64(count.messages) == offset.addingReportingOverflow(1).partialValue { return fine(at: now) }
     guard let known, let before = known.offset,
       Int64(count.messages) - Int64(known.messages) == offset.subtractingReportingOverflow(before).partialValue
     else { return consumeAnew(.undelivered) }
-    return fine()
+    return fine(at: now)
   }
 
   private mutating func consumeAnew(_ finding: Finding) -> Action {
@@ -175,10 +252,12 @@ struct StandstillMachine {
     return .consumeAnew(finding)
   }
 
-  private mutating func fine() -> Action {
+  private mutating func fine(at now: Double) -> Action {
     attempts = 0
     strange = 0
-    return recover()
+    guard binds else { return recover() }
+    state = .binding(since: now, isReported: false)
+    return .bind
   }
 
   private mutating func recover() -> Action { finding.take() == nil ? .none : .recovered }
@@ -192,6 +271,8 @@ extension StandstillMachine.Finding {
     switch self {
     case .noAnswer, .noConsumer: "queue_silent"
     case .holds, .undelivered, .refused: "consumer_stands_still"
+    case .unbound: "unbound"
+    case .standsBy: "stands_by"
     }
   }
 
@@ -204,6 +285,18 @@ extension StandstillMachine.Finding {
     case .undelivered:
       return "stream \"\(queue)\" may have messages that it does not deliver"
     case .refused(let text): return "the broker does not tell about queue \"\(queue)\": \(text)"
+    case .unbound(let text):
+      return
+        "queue \"\(queue)\" can't be bound again as bindings say, so it may get nothing: \(text). Once the exchange is there again, "
+        + "the queue is bound to it"
+    case .standsBy(let messages, let isStuck):
+      var text =
+        "another consumer of queue \"\(queue)\" is the single active one; this one stands by, and gets what comes after it"
+      if isStuck {
+        text +=
+          ". \(messages) message\(messages == 1 ? " waits" : "s wait"), and they do not get fewer: does the other one stand still?"
+      }
+      return text
     case .holds(let messages, let consumers):
       var text =
         "queue \"\(queue)\" has \(messages) message\(messages == 1 ? "" : "s") and delivers none, though there is room"

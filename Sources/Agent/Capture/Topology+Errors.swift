@@ -20,6 +20,7 @@ extension Topology {
     case .mechanismNotOffered where configuration.authType == .external:
       "Enable the broker's plugin rabbitmq_auth_mechanism_ssl and its auth_mechanisms EXTERNAL, or change auth_type"
     case .connectionClosed(403, _): "Check username, password and auth_type"
+    case .connectionClosed(530, let text) where BrokerLimit(text) != nil: BrokerLimit(text)?.advice
     case .connectionClosed(530, _) where configuration.virtualHostIsEncoded:
       "Set virtual_host: / for the default virtual host: the setting is taken literally, and %2F stands for / only in an "
         + "amqp:// address"

@@ -12,11 +12,16 @@ struct Topology: Sendable {
   let prefetch: Int?
   /// Where to go on if the queue is a stream; nil where it certainly is none.
   let stream: StreamResumption?
+  /// As ``ConnectionSettings/usesSecondChannel``.
+  var usesSecondChannel = true
+  /// As ``ConnectionSettings/isAbandoned``.
+  let isAbandoned: @Sendable () -> Bool
 
   init(
     configuration: EndpointConfiguration, connectionName: String, sessionID: String, prefetch: Int? = nil,
-    stream: StreamResumption? = nil
+    stream: StreamResumption? = nil, isAbandoned: @escaping @Sendable () -> Bool = { false }
   ) {
+    self.isAbandoned = isAbandoned
     self.stream = stream
     self.configuration = configuration
     self.prefetch = prefetch
@@ -224,10 +229,13 @@ struct Topology: Sendable {
       case .external: .external
       }
     // Shuffled, so that the agents of a cluster spread over its nodes, and a node that is ill is not the first of all.
-    return ConnectionSettings(
+    var settings = ConnectionSettings(
       nodes: nodes.shuffled(), virtualHost: configuration.virtualHost, credentials: credentials, tls: try tlsSettings(),
       heartbeatSeconds: UInt16(configuration.heartbeatSeconds),
       timeout: configuration.connectionTimeout, connectionName: connectionName)
+    settings.usesSecondChannel = usesSecondChannel
+    settings.isAbandoned = isAbandoned
+    return settings
   }
 
   /// Arguments as they were written: an integer goes out as an integer, tables and arrays nest.

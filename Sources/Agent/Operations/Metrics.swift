@@ -32,7 +32,11 @@ struct OperationsSnapshot: Sendable {
 
   /// Whether messages flow from the broker into the journal and out of it; else, why not.
   var health: (isHealthy: Bool, reason: String) {
-    state == .consuming ? (true, "consuming") : (false, state.message)
+    switch state {
+    case .consuming: (true, "consuming")
+    case .standby(let reason): (true, "standing by: \(reason)")
+    case .starting, .connecting, .reconnecting, .paused, .stopping: (false, state.message)
+    }
   }
 
   /// Whether the capture has begun its work: it has consumed, and is not asked to end.

@@ -14,6 +14,8 @@ final class StatusBoard: Sendable {
     case starting
     case connecting
     case consuming
+    /// Consuming, and another consumer is preferred.
+    case standby(reason: String)
     /// Not consuming, and coming back.
     case reconnecting(cause: String, reason: String)
     /// Consuming, but a part of the capture waits, for a reason that passes.
@@ -26,6 +28,7 @@ final class StatusBoard: Sendable {
       case .starting: "Starting the capture"
       case .connecting: "Connecting to the broker"
       case .consuming: "Capture started"
+      case .standby(let reason): "Standing by: \(reason)"
       case .reconnecting(_, let reason): "Not consuming, trying again: \(reason)"
       case .paused(.intake, let reason): "Intake is paused: \(reason)"
       case .paused(.output, let reason): "Documents wait in the journal: \(reason)"
@@ -39,6 +42,7 @@ final class StatusBoard: Sendable {
       case .starting: "starting"
       case .connecting: "connecting"
       case .consuming: "consuming"
+      case .standby: "standby"
       case .reconnecting: "reconnecting"
       case .paused: "paused"
       case .stopping: "stopping"
@@ -46,7 +50,7 @@ final class StatusBoard: Sendable {
     }
 
     /// Every name that there is, in the order of a capture's life.
-    static let names = ["starting", "connecting", "consuming", "paused", "reconnecting", "stopping"]
+    static let names = ["starting", "connecting", "consuming", "standby", "paused", "reconnecting", "stopping"]
   }
 
   /// What can be paused by itself.
@@ -114,7 +118,7 @@ final class StatusBoard: Sendable {
       switch state {
       case .consuming: board.counters.consumersStarted += 1
       case .reconnecting(let cause, _): board.counters.reconnects[cause, default: 0] += 1
-      case .starting, .connecting, .paused, .stopping: break
+      case .starting, .connecting, .standby, .paused, .stopping: break
       }
       board.connection = state
     }
