@@ -19,6 +19,13 @@ extension Journal {
   /// name any of the last thousand reconnections.
   private static let retainedConsumers = 1_000
 
+  /// The newest session's `base`: what is behind it was captured since. Nil where there is none.
+  public func newestSessionBase() throws(JournalError) -> Position? {
+    try database.first("SELECT base FROM session ORDER BY number DESC LIMIT 1", "look for the newest session") {
+      Position(rawValue: $0.integer(0))
+    }
+  }
+
   /// Begins a session: one start of the connector on one queue.
   ///
   /// - Parameters:

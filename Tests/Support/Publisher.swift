@@ -61,6 +61,9 @@ public final class Publisher: Sendable {
     }
   }
 
+  /// Publishes a message over AMQP 1.0 that RabbitMQ 4 cannot send over 0-9-1; only to one queue for each publisher.
+  public func publishUndeliverable(to queue: String) throws { try call("undeliverable", ["queue": .string(queue)]) }
+
   public func declare(
     _ queue: String, durable: Bool = true, exclusive: Bool = false, autoDelete: Bool = false, arguments: JSON = [:]
   ) throws {

@@ -15,6 +15,7 @@ command works on a fresh channel, and where need be on a fresh connection.
                                                               → {"routed": how many the broker could route}
   {"op": "publish_many", "exchange": "", "routing_key": …, "count": …, "kind": "mixed", "simple", "few", …, "seed": 1,
    "prefix": "m", "start": 1, "size": 200, "expiration": …}   → the same; ids PREFIX-NNNNNNN from `start` on
+  {"op": "undeliverable", "queue": …}                         publishes, over AMQP 1.0, what RabbitMQ 4 can't send over 0-9-1
   {"op": "get", "queue": …, "count": 1, "settle": "ack", "requeue", "reject" or "hold"}  → {"messages": [{…}]}
   {"op": "close"}                                             ends the connection (held messages go back)
 """
@@ -197,12 +198,11 @@ class Publisher:
         routed += self.send("", queue, batch)["routed"] if batch else 0
         return {"routed": routed}
 
-    def send_later(self, queue, message):
-        """Publishes one message over AMQP 1.0, and waits until the broker has it. https://www.rabbitmq.com/docs/amqp"""
+    def connect_later(self, queue):
+        """Opens a connection and a sender over AMQP 1.0, once. https://www.rabbitmq.com/docs/amqp"""
         # Debian's package; it is not among those of the virtual environment.
         if "/usr/lib/python3/dist-packages" not in sys.path:
             sys.path.append("/usr/lib/python3/dist-packages")
-        from proton import Message
         from proton.utils import BlockingConnection
         if self.later is None:
             environ = os.environ
@@ -211,6 +211,18 @@ class Publisher:
                 f"{environ['SOURCE_AMQP_TEST_HOST']}:{environ['SOURCE_AMQP_TEST_PORT']}",
                 allowed_mechs="PLAIN", heartbeat=0)
             self.sender = self.later.create_sender(f"/queues/{queue}")
+
+    def undeliverable(self, queue):
+        """Publishes a message over AMQP 1.0 that RabbitMQ 4 can't send over 0-9-1: it has a decimal."""
+        self.connect_later(queue)
+        from proton import Message, decimal32
+        self.sender.send(Message(body=b"odd", durable=True, inferred=True, properties={"d": decimal32(5)}))
+        return {}
+
+    def send_later(self, queue, message):
+        """Publishes one message over AMQP 1.0, and waits until the broker has it."""
+        self.connect_later(queue)
+        from proton import Message
         properties = message.properties
         self.sender.send(Message(
             body=message.body, inferred=True, durable=True, id=properties["message_id"],
@@ -254,7 +266,7 @@ class Publisher:
 
 COMMANDS = {
     "declare", "queue_info", "exchange_declare", "exchange_delete", "bind", "unbind", "purge", "delete", "publish",
-    "publish_many", "get", "close",
+    "publish_many", "undeliverable", "get", "close",
 }
 
 

@@ -61,16 +61,29 @@ struct CaptureSetup {
   }
 
   /// Begins the session and makes the capture's plan.
-  func plan(start: Position, connectionName: String, outputName: String, idle: Bool) throws(JournalError)
-    -> Capture.Plan
-  {
+  ///
+  /// - Parameter hasCommitted: The runtime has committed a checkpoint of this capture before.
+  func plan(
+    start: Position, connectionName: String, outputName: String, idle: Bool, hasCommitted: Bool = false
+  ) throws(JournalError) -> Capture.Plan {
+    let isInDoubt = try isInDoubt(hasCommitted: hasCommitted)
     try journal.beginSession(
       id: sessionID, queue: configuration.queue.name, virtualHost: configuration.virtualHost,
       startedAt: SystemClock.wallMicroseconds())
     return Capture.Plan(
       configuration: configuration, connectionName: connectionName, journal: journal, start: start, mode: choice.mode,
       outputName: outputName, sessionID: sessionID, policy: policy, redelivery: redelivery, stream: stream,
-      idle: idle)
+      idle: idle, isInDoubt: isInDoubt)
+  }
+
+  /// Whether earlier processes may have ended, again and again, before anything was acknowledged (``PrefetchGuard``): nothing was
+  /// captured before, or nothing since the last start.
+  private func isInDoubt(hasCommitted: Bool) throws(JournalError) -> Bool {
+    guard keepsJournal else { return !hasCommitted }
+    let positions = journal.positions
+    let reached = choice.mode == .journaled ? positions.last : positions.committedThrough
+    guard let base = try journal.newestSessionBase() else { return reached == .origin }
+    return reached <= base
   }
 
   private static var temporaryDirectory: String { Process.environment("TMPDIR") ?? "/tmp" }

@@ -31,6 +31,8 @@ final class Capture: Sendable {
     var stream: StreamResumption?
     /// Nothing is consumed, and nothing emitted: the capture has no binding, or another shard has it.
     var idle = false
+    /// Earlier processes may have ended before they got anything through.
+    var isInDoubt = false
   }
 
   /// How a capture ends.
@@ -81,10 +83,10 @@ final class Capture: Sendable {
     let connection = ConnectionLoop(
       topology: Topology(
         configuration: plan.configuration, connectionName: plan.connectionName, sessionID: plan.sessionID,
-        prefetch: plan.redelivery?.prefetch, stream: plan.stream,
-        isAbandoned: { [mailbox] in mailbox.isStopping }),
+        prefetch: plan.redelivery?.prefetch, stream: plan.stream),
       mailbox: mailbox, inbox: inbox, status: status, log: log, policy: plan.policy,
       keepsConsumer: (plan.redelivery?.anchor ?? 0) > 0,
+      beginsNarrow: plan.isInDoubt,
       random: { Double.random(in: 0...1) })
     // What the runtime has committed before this session is committed for the journal too.
     inbox.update { inbox in

@@ -12,6 +12,8 @@ extension ConnectionLoop {
     var queue: QueueNature
     /// The newest captured offset of a stream at the turn before.
     var offset: Int64?
+    /// The channel's prefetch count; 0 is no limit.
+    var prefetch: Int
   }
 
   /// One turn of the watch.
@@ -67,9 +69,7 @@ extension ConnectionLoop {
   }
 
   private func hasRoom(_ turn: Turn) -> Bool {
-    let consumer = topology.configuration.consumer
-    let prefetch = topology.prefetch ?? consumer.prefetchCount
-    return consumer.noAck || prefetch == 0 || turn.unacknowledged < UInt64(prefetch)
+    topology.configuration.consumer.noAck || turn.prefetch == 0 || turn.unacknowledged < UInt64(turn.prefetch)
   }
 
   private func arrival(_ turn: inout Turn, on connection: Connection) -> StandstillMachine.Arrival {

@@ -1,5 +1,6 @@
 import AMQP
 import Glibc
+import Journal
 import Logging
 
 /// The connection thread: connects, consumes, hands batches to the journal, acknowledges what it is told to, and comes
@@ -27,8 +28,36 @@ struct ConnectionLoop {
   /// to the next one, while what the old one has not acknowledged stays with its channel until that closes: it would come
   /// back behind newer messages, where redeliveries are not recognised.
   let keepsConsumer: Bool
+  /// The first channel is narrow if the queue is a quorum queue: nothing shows that earlier processes got anything through.
+  let beginsNarrow: Bool
   /// 0…1, a new one at each call.
   let random: @Sendable () -> Double
+
+  /// What outlives a session.
+  struct Course {
+    var standstill: StandstillMachine
+    var takenBack = TakenBack()
+    /// The type of queue that was told about.
+    var told: QueueNature.Kind?
+    /// A user who may have one channel is cut off at a second one.
+    var usesSecondChannel = true
+    /// How many deliveries the channels are allowed.
+    var prefetch = PrefetchGuard()
+    /// The same for the first channel, if its queue turns out to be a quorum queue.
+    var first: PrefetchGuard?
+    /// What the settings allow, 0 for all; and the present channel.
+    let configured: Int
+    var width = PrefetchGuard.Width.configured
+    var kind = QueueNature.Kind.unknown
+    /// The present channel has a consumer, and something was acknowledged on it.
+    var hasConsumed = false
+    var hasAcknowledged = false
+    /// The journal's newest position when the present channel began.
+    var position = Position.origin
+  }
+
+  /// Seconds that a queue may take to be consumed before that is told.
+  private static let queuePatience = 5.0
 
   private enum End: Equatable {
     case stopped
@@ -46,16 +75,10 @@ struct ConnectionLoop {
     let configuration = topology.configuration
     var machine = ReconnectMachine(
       delay: configuration.reconnectDelay.inSeconds, limit: configuration.maxReconnectAttempts)
-    var standstill = StandstillMachine(
-      binds: configuration.queue.declaration == .active && !configuration.bindings.isEmpty,
-      isSingleActive: configuration.queue.arguments["x-single-active-consumer"] == .bool(true))
-    // A user who may have one channel is cut off at a second one.
-    var usesSecondChannel = true
+    var course = Course(topology, beginsNarrow: beginsNarrow)
     var action = machine.started()
     var generation = 0
-    var told: QueueNature.Kind?
     var end = StreamEnd()
-    var takenBack = TakenBack()
     var lastFailure: CaptureFailure?
     while true {
       switch action {
@@ -73,9 +96,7 @@ struct ConnectionLoop {
         action = mailbox.isStopping ? .stop : .connect
       case .connect:
         generation += 1
-        var topology = topology
-        topology.usesSecondChannel = usesSecondChannel
-        switch session(generation, topology, &standstill, &told, &takenBack, consuming: { machine.consuming() }) {
+        switch session(generation, &course, consuming: { machine.consuming() }) {
         case .stopped: return nil
         case .startOver(.anotherStream):
           status.changed(to: .reconnecting(cause: "another_stream", reason: "the stream was made anew"))
@@ -88,7 +109,8 @@ struct ConnectionLoop {
             """)
           status.changed(
             to: .reconnecting(cause: "taken_back", reason: "the queue delivers again what it had delivered"))
-          action = .wait(seconds: takenBack.pause(at: SystemClock.now()))
+          action = .wait(seconds: course.takenBack.pause(at: SystemClock.now()))
+        case .startOver(.widens): action = .connect
         case .startOver(.silent):
           log.warning(
             """
@@ -97,21 +119,22 @@ struct ConnectionLoop {
             """)
           status.changed(
             to: .reconnecting(cause: "taken_back", reason: "nothing of what the queue took back comes again"))
-          action = .wait(seconds: takenBack.pause(at: SystemClock.now()))
+          action = .wait(seconds: course.takenBack.pause(at: SystemClock.now()))
         case .looksAtEnd:
           look(at: &end)
           action = mailbox.isStopping ? .stop : .connect
         case .standsStill(let finding):
           if finding != .undelivered {
-            status.changed(to: .reconnecting(cause: finding.cause, reason: text(of: finding, standstill)))
+            status.changed(to: .reconnecting(cause: finding.cause, reason: text(of: finding, course.standstill)))
           }
           action = .connect
         case .failed(let failure) where failure.cause == CaptureFailure.abandoned: return nil
         case .failed(let failure):
-          if failure.cause == CaptureFailure.channelLimit { usesSecondChannel = false }
-          lastFailure = failure
-          action = machine.failed(failure, jitter: random() * 2 - 1)
-          report(failure, action)
+          if failure.cause == CaptureFailure.channelLimit { course.usesSecondChannel = false }
+          let told = narrow(after: failure, &course)
+          lastFailure = told
+          action = hasten(machine.failed(told, jitter: random() * 2 - 1), course)
+          report(told, action)
         }
       }
     }
@@ -137,17 +160,30 @@ struct ConnectionLoop {
 
   /// One connection from open to end.
   private func session(
-    _ generation: Int, _ topology: Topology, _ standstill: inout StandstillMachine, _ told: inout QueueNature.Kind?,
-    _ takenBack: inout TakenBack, consuming: () -> Void
+    _ generation: Int, _ course: inout Course, consuming: () -> Void
   ) -> End {
     do throws(CaptureFailure) {
       status.changed(to: .connecting)
+      var topology = topology
+      topology.usesSecondChannel = course.usesSecondChannel
+      prepareWidth(&topology, &course)
+      let (connected, name) = (Monitor<Double?>(nil), topology.configuration.queue.name)
+      topology.isAbandoned = { [mailbox, status] in
+        if let began = connected.read({ $0 }), SystemClock.now() - began > Self.queuePatience {
+          status.changed(to: .awaitingQueue(name))
+        }
+        return mailbox.isStopping
+      }
       let connection = try topology.connect()
+      connected.update { $0 = SystemClock.now() }
       let tag = topology.consumerTag(generation)
       let (queue, nature) = try topology.consume(on: connection, tag: tag)
       consuming()
-      tell(of: nature, &told)
-      let channel = Consuming(generation: generation, consumerTag: tag, queue: nature)
+      tell(of: nature, &course.told)
+      course.began(nature.kind)
+      let channel = Consuming(
+        generation: generation, consumerTag: tag, queue: nature,
+        narrowPrefetch: course.width == .configured ? nil : course.limit)
       inbox.update { $0.consuming = channel }
       defer { inbox.update { $0.consuming = nil } }
       log.info(
@@ -157,16 +193,16 @@ struct ConnectionLoop {
           "messages_ready": .stringConvertible(queue?.messages ?? 0),
           "other_consumers": .stringConvertible(queue?.consumers ?? 0),
           "heartbeat_seconds": .stringConvertible(connection.heartbeatSeconds),
-        ])
-      standstill.sessionStarted(
+        ].merging(channel.narrowPrefetch.map { ["prefetch_count": .stringConvertible($0)] } ?? [:]) { $1 })
+      course.standstill.sessionStarted(
         nature.kind, messages: queue?.messages, offset: topology.stream?.offset, at: SystemClock.now())
-      if let finding = standstill.finding {
-        status.changed(to: .reconnecting(cause: finding.cause, reason: text(of: finding, standstill)))
+      if let finding = course.standstill.finding {
+        status.changed(to: .reconnecting(cause: finding.cause, reason: text(of: finding, course.standstill)))
       } else {
         status.changed(to: .consuming)
       }
       do throws(AMQPError) {
-        return try consume(on: connection, channel, &standstill, &takenBack)
+        return try consume(on: connection, channel, &course)
       } catch {
         throw topology.explained(error)
       }
@@ -183,8 +219,7 @@ struct ConnectionLoop {
   }
 
   private func consume(
-    on connection: Connection, _ channel: Consuming, _ standstill: inout StandstillMachine,
-    _ takenBack: inout TakenBack
+    on connection: Connection, _ channel: Consuming, _ course: inout Course
   ) throws(AMQPError) -> End {
     let (generation, queue) = (channel.generation, channel.queue)
     topology.stream?.sessionStarted()
@@ -192,13 +227,29 @@ struct ConnectionLoop {
     var spare = DeliveryBatch()
     var acknowledgedTag: UInt64 = 0
     var newestTag: UInt64 = 0
-    var turn = Turn(fresh: 0, unacknowledged: 0, queue: queue, offset: topology.stream?.offset)
-    let consumer = topology.configuration.consumer
-    var gathering = Gathering(prefetch: consumer.noAck ? 0 : topology.prefetch ?? consumer.prefetchCount)
+    var turn = Turn(
+      fresh: 0, unacknowledged: 0, queue: queue, offset: topology.stream?.offset, prefetch: course.limit)
+    var gathering = Gathering(prefetch: topology.configuration.consumer.noAck ? 0 : course.limit)
+    // A wider channel is to follow: nothing more is handed over, and all that was is acknowledged first.
+    var widens = false
+    var handedTag: UInt64 = 0
+    var firstFresh: UInt64?
+    var isCancelled = false
     while true {
       var commands = mailbox.take()
       if let returned = commands.spare.take() { spare = returned }
       try obey(commands, on: connection, generation, &acknowledgedTag)
+      if let first = commands.fresh, first.generation == generation { firstFresh = firstFresh ?? first.tag }
+      widens = course.acknowledged(acknowledgedTag, fresh: firstFresh) || widens
+      if commands.cleared == generation, !isCancelled {
+        // Before the acknowledgements that make room. A standby takes over, to which nothing of it comes.
+        try connection.cancel(tag: channel.consumerTag)
+        isCancelled = true
+      }
+      if widens || isCancelled && handedTag > 0 && connection.batch.isEmpty, acknowledgedTag >= handedTag {
+        try? connection.close()
+        return .startOver(.widens)
+      }
       if commands.stop { return try stop(connection, channel, &spare, &acknowledgedTag) }
       if let startOver = commands.startOver, startOver.generation == generation {
         // What is lost by a close that fails comes again all the same.
@@ -216,15 +267,14 @@ struct ConnectionLoop {
         try? connection.close()
         return .looksAtEnd
       }
-      if newestTag > 0 || fresh > 0 { takenBack.cameAgain() }
-      if takenBack.isMissing(since: began, at: SystemClock.now()) {
+      if newestTag > 0 || fresh > 0 { course.takenBack.cameAgain() }
+      if course.takenBack.isMissing(since: began, at: SystemClock.now()) {
         try? connection.close()
         return .startOver(.silent)
       }
       if let answer = connection.takeAnswerBehind() { passOn(answer, of: channel, connection) }
       newestTag = connection.batch.deliveries.last?.tag ?? newestTag
-      (turn.fresh, turn.unacknowledged) = (fresh, newestTag - min(newestTag, acknowledgedTag))
-      if let finding = try watch(&standstill, &turn, on: connection) {
+      if let finding = try watch(&course.standstill, &turn, on: connection) {
         try? connection.close()
         return .standsStill(finding)
       }
@@ -246,8 +296,10 @@ struct ConnectionLoop {
       let isEnough = gathering.read(
         fresh: fresh, waiting: connection.batch.deliveries.count, bytes: connection.batch.byteCount,
         unacknowledged: newest - acknowledgedTag, at: SystemClock.now())
-      if !connection.batch.isEmpty && (received == .full || isEnough) {
+      if !widens, !connection.batch.isEmpty && (received == .full || isEnough) {
+        let last = connection.batch.deliveries.last?.tag ?? handedTag
         handOver(connection, channel, &spare)
+        if connection.batch.isEmpty { handedTag = last }
         if connection.batch.isEmpty { gathering.handedOver() }
       }
       switch received {

@@ -1,4 +1,5 @@
 import AMQP
+import Journal
 import Synchronization
 
 /// How other threads reach the connection thread, which waits in `poll` and for nothing else.
@@ -24,6 +25,9 @@ final class ConnectionMailbox: Sendable {
 
   /// True once it was told to stop.
   var isStopping: Bool { commands.withLock { $0.stop } }
+
+  /// Takes the answer to ``JournalInbox/asksForReturning``, if it is there, and leaves all else.
+  func takeReturning() -> (PrefetchGuard.Returning, Position)? { commands.withLock { $0.returning.take() } }
 
   /// Takes what there is to do; `stop` and `settled` stay set.
   func take() -> ConnectionCommands {

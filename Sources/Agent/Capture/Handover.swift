@@ -25,6 +25,8 @@ struct JournalInbox: Sendable {
   var consuming: Consuming?
   /// What a question behind an acknowledgement led to.
   var answer: SettlingAnswer?
+  /// The connection asks what may come again, once all that it has handed over is decided about.
+  var asksForReturning = false
   /// The capture is to end: whoever waits for better times stops waiting.
   var stopping = false
   /// The capture ends by a failure, and may be killed any moment: the anchor stays, as in a crash.
@@ -45,6 +47,8 @@ struct Consuming: Equatable, Sendable {
   var consumerTag: String
   /// What kind of queue it is of.
   var queue: QueueNature
+  /// The prefetch count, where it is smaller than usual (``PrefetchGuard``).
+  var narrowPrefetch: Int?
 }
 
 /// What the broker says of the queue, on the channel of this generation and behind all acknowledgements before.
@@ -93,6 +97,8 @@ struct StartOver: Equatable, Sendable {
   enum Reason: Equatable, Sendable {
     /// Its queue delivers again what it holds.
     case takenBack
+    /// More deliveries can be on their way than the channel allows.
+    case widens
     /// It took back what it had delivered, and nothing comes again on the new channel (``TakenBack``).
     case silent
     /// The stream is not the one that was captured before: it is read from its beginning.
@@ -106,6 +112,12 @@ struct StartOver: Equatable, Sendable {
 /// What the connection thread is asked to do.
 struct ConnectionCommands: Sendable {
   var acknowledgement: Acknowledgement?
+  /// The first delivery of a channel that was captured and never delivered before.
+  var fresh: Acknowledgement?
+  /// All that comes back on the narrow channel of this generation has come.
+  var cleared: Int?
+  /// The answer to ``JournalInbox/asksForReturning``, and the newest position of the journal.
+  var returning: (PrefetchGuard.Returning, Position)?
   /// The channel of this generation is to be asked for the queue, behind all acknowledgements.
   var question: Int?
   var rejected: [Acknowledgement] = []

@@ -122,6 +122,8 @@ struct Intake {
 
     /// How many messages are to be appended.
     var count: Int { items.count }
+    /// The tag of the first of them that was never delivered before.
+    var firstFresh: UInt64? { items.first { !$0.redelivered }?.tag }
     /// Messages of earlier batches are among them.
     var hasHeld: Bool { !held.items.isEmpty }
     /// ``Intake/forEachTag(of:known:_:)`` of this plan.
@@ -210,11 +212,11 @@ struct Intake {
   }
 
   /// A new consumer on a new channel: what waits of the old one will come again.
-  mutating func sessionStarted(_ trust: RedeliveryMachine.Trust, on queue: QueueNature) {
+  mutating func sessionStarted(_ trust: RedeliveryMachine.Trust, on queue: QueueNature, prefetch: Int? = nil) {
     held = Held()
     // What was decided about and not written comes again.
     place = queue.kind == .stream ? stream?.place : nil
-    redelivery?.sessionStarted(trust, on: queue)
+    redelivery?.sessionStarted(trust, on: queue, prefetch: prefetch)
   }
 
   /// Decides about the deliveries in order. Stops in front of a message that must end the capture.

@@ -57,6 +57,7 @@ extension JournalLoop {
 
   /// True where the broker may be waiting for acknowledgements: as much is unacknowledged as half the prefetch count.
   func isShort(_ writer: Writer) -> Bool {
-    prefetch > 0 && (writer.machine?.waiting ?? 0) * 2 >= prefetch
+    let prefetch = writer.channel?.narrowPrefetch ?? prefetch
+    return prefetch > 0 && (writer.machine?.waiting ?? 0) * 2 >= prefetch
   }
 }

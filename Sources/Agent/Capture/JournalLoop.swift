@@ -45,6 +45,8 @@ struct JournalLoop {
     case batch(Handover)
     /// The broker's answer to a question behind an acknowledgement.
     case answer(SettlingAnswer)
+    /// The connection asks what may come again.
+    case returning
     case bookkeeping
     /// A channel consumes on which nothing has come yet.
     case channel(Consuming)
@@ -91,6 +93,9 @@ struct JournalLoop {
         switch nextWork(writer) {
         case .batch(let handover): try take(handover, &writer)
         case .answer(let answer): try take(answer, &writer)
+        case .returning:
+          let comesBack = writer.intake.redelivery?.comesBack ?? PrefetchGuard.Returning(count: 0, isCertain: false)
+          mailbox.post { [last = journal.positions.last] in $0.returning = (comesBack, last) }
         case .channel(let channel): try begin(channel, &writer)
         case .bookkeeping:
           try bookkeep(&writer)
@@ -134,9 +139,13 @@ struct JournalLoop {
     var abandoned: Int?
     /// When the last batch was written, on `SystemClock`.
     var lastBatch = SystemClock.now()
+    /// The channel on which a message was captured that was never delivered before.
+    var fresh: Int?
     /// The channel of which it was told that messages come near the delivery limit.
     var warned: Int?
     var ended = false
+    /// The newest one that something was to be decided about on.
+    var channel: Consuming?
 
     /// When the loop has something to do although nothing comes; nil where it has not.
     var idleDeadline: Double? {
@@ -150,6 +159,10 @@ struct JournalLoop {
     func urgent(_ inbox: inout JournalInbox) -> Work? {
       if let handover = inbox.handover.take() { return .batch(handover) }
       if let answer = inbox.answer.take() { return .answer(answer) }
+      if inbox.asksForReturning {
+        inbox.asksForReturning = false
+        return .returning
+      }
       if inbox.intakeEnded && !writer.ended { return .intakeEnded }
       if inbox.closing { return .close }
       return nil
@@ -208,9 +221,11 @@ struct JournalLoop {
     let record = try retrying { try journal.beginConsumer(tag: channel.consumerTag) }
     writer.consumer = (channel.generation, record)
     let isAlone = redelivery?.trust == .exclusive && channel.queue.kind == .classic
-    writer.settling.channelOpened(isAlone: isAlone, at: SystemClock.now())
+    writer.settling.channelOpened(
+      isAlone: isAlone, isNarrow: channel.narrowPrefetch != nil, at: SystemClock.now())
+    writer.channel = channel
     writer.machine?.channelOpened(generation: channel.generation)
-    writer.intake.sessionStarted(redelivery?.trust ?? .none, on: channel.queue)
+    writer.intake.sessionStarted(redelivery?.trust ?? .none, on: channel.queue, prefetch: channel.narrowPrefetch)
     if writer.intake.redelivery?.isAmbiguous == true { warnOfAlike() }
   }
 
@@ -258,6 +273,15 @@ struct JournalLoop {
       $0.recognised += plan.recognised.count + plan.knownByID
       $0.committed += writer.written.committed - written.committed
       $0.commits.observe(seconds)
+    }
+    if let generation = writer.consumer?.generation, writer.fresh != generation, let first = plan.firstFresh {
+      writer.fresh = generation
+      mailbox.post { $0.fresh = Acknowledgement(generation: generation, tag: first) }
+    }
+    if let channel = writer.channel, channel.narrowPrefetch ?? 0 > 1, plan.count == 0,
+      writer.intake.redelivery?.canSettle == true
+    {
+      mailbox.post { $0.cleared = channel.generation }
     }
     acknowledge(&writer)
     publish(plan, of: batch, consumer: writer.consumer!.record)

@@ -9,19 +9,21 @@ struct Topology: Sendable {
   let sessionID: String
 
   /// The prefetch count to consume with, where it is another than the configuration's.
-  let prefetch: Int?
+  var prefetch: Int?
+  /// The same for a quorum queue, where it is another one.
+  var quorumPrefetch: Int?
   /// Where to go on if the queue is a stream; nil where it certainly is none.
   let stream: StreamResumption?
   /// As ``ConnectionSettings/usesSecondChannel``.
   var usesSecondChannel = true
   /// As ``ConnectionSettings/isAbandoned``.
-  let isAbandoned: @Sendable () -> Bool
+  var isAbandoned: @Sendable () -> Bool
 
   init(
     configuration: EndpointConfiguration, connectionName: String, sessionID: String, prefetch: Int? = nil,
-    stream: StreamResumption? = nil, isAbandoned: @escaping @Sendable () -> Bool = { false }
+    stream: StreamResumption? = nil
   ) {
-    self.isAbandoned = isAbandoned
+    isAbandoned = { false }
     self.stream = stream
     self.configuration = configuration
     self.prefetch = prefetch
@@ -102,7 +104,8 @@ struct Topology: Sendable {
 
   /// - Parameter type: The queue's type; nil where that is not known, and it may be a stream.
   private func consume(on connection: Connection, tag: String, from type: String?) throws(AMQPError) {
-    try connection.setPrefetch(UInt16(prefetch ?? configuration.consumer.prefetchCount))
+    let wished = type == "quorum" ? quorumPrefetch ?? prefetch : prefetch
+    try connection.setPrefetch(UInt16(wished ?? configuration.consumer.prefetchCount))
     var arguments = try Self.table(configuration.consumer.arguments)
     if type == nil || type == Self.stream {
       arguments.append(StreamResumption.key, stream?.argument ?? .string("first"))

@@ -166,7 +166,8 @@ extension FlowDriver {
       let start =
         idle == nil ? try resume(setup, carried) : setup.journal.positions.committedThrough
       let plan = try setup.plan(
-        start: start, connectionName: "source-amqp \(request.name)", outputName: "flow", idle: idle != nil)
+        start: start, connectionName: "source-amqp \(request.name)", outputName: "flow", idle: idle != nil,
+        hasCommitted: (try? carried.mark()) ?? nil != nil)
       capture = Capture(plan, log: log)
       try write(FlowResponse.opened)
       try capture.start(

@@ -35,7 +35,7 @@ struct OperationsSnapshot: Sendable {
     switch state {
     case .consuming: (true, "consuming")
     case .standby(let reason): (true, "standing by: \(reason)")
-    case .starting, .connecting, .reconnecting, .paused, .stopping: (false, state.message)
+    case .starting, .connecting, .awaitingQueue, .reconnecting, .paused, .stopping: (false, state.message)
     }
   }
 

@@ -13,6 +13,8 @@ final class StatusBoard: Sendable {
   enum State: Equatable, Sendable {
     case starting
     case connecting
+    /// Logged in, and the queue of this name does not answer.
+    case awaitingQueue(String)
     case consuming
     /// Consuming, and another consumer is preferred.
     case standby(reason: String)
@@ -27,6 +29,7 @@ final class StatusBoard: Sendable {
       switch self {
       case .starting: "Starting the capture"
       case .connecting: "Connecting to the broker"
+      case .awaitingQueue(let name): "Logged in, and waiting for queue \"\(name)\" to answer: it may have no leader"
       case .consuming: "Capture started"
       case .standby(let reason): "Standing by: \(reason)"
       case .reconnecting(_, let reason): "Not consuming, trying again: \(reason)"
@@ -40,7 +43,7 @@ final class StatusBoard: Sendable {
     var name: String {
       switch self {
       case .starting: "starting"
-      case .connecting: "connecting"
+      case .connecting, .awaitingQueue: "connecting"
       case .consuming: "consuming"
       case .standby: "standby"
       case .reconnecting: "reconnecting"
@@ -118,7 +121,7 @@ final class StatusBoard: Sendable {
       switch state {
       case .consuming: board.counters.consumersStarted += 1
       case .reconnecting(let cause, _): board.counters.reconnects[cause, default: 0] += 1
-      case .starting, .connecting, .standby, .paused, .stopping: break
+      case .starting, .connecting, .awaitingQueue, .standby, .paused, .stopping: break
       }
       board.connection = state
     }

@@ -112,6 +112,8 @@ struct RedeliveryMachine {
     var expected = 0
     /// Whether they must come; else they were acknowledged, and the broker may not have heard of it.
     var isCertain = false
+    /// How many deliveries can wait, where the channel is narrower than others.
+    var prefetch: Int?
     /// What was unacknowledged when it began does not tell its messages apart.
     var isAmbiguous = false
   }
@@ -180,6 +182,11 @@ struct RedeliveryMachine {
     unacknowledged > 0 ? unacknowledged : Int(captured - max(settled, lineStart))
   }
 
+  /// What comes again on the next channel, as far as it can be recognised.
+  var comesBack: PrefetchGuard.Returning {
+    PrefetchGuard.Returning(count: ledger == nil ? returning : 0, isCertain: unacknowledged > 0)
+  }
+
   /// True where everything captured can be acknowledged: messages flow, and an anchor is kept.
   var canSettle: Bool {
     switch state {
@@ -206,10 +213,12 @@ struct RedeliveryMachine {
   }
 
   /// A new consumer on a new channel. What waited of the old one will come again.
-  mutating func sessionStarted(_ trust: Trust, on queue: QueueNature) {
+  ///
+  /// - Parameter prefetch: How many deliveries can wait, where it is another number than otherwise; no fewer than come back.
+  mutating func sessionStarted(_ trust: Trust, on queue: QueueNature, prefetch: Int? = nil) {
     // Only classic queues enforce exclusive consumption: else others may consume as well. A stream goes by offsets.
     let trust = queue.kind == .stream || trust == .exclusive && queue.kind != .classic ? Trust.none : trust
-    session = Session(trust: trust, queue: queue)
+    session = Session(trust: trust, queue: queue, prefetch: prefetch)
     state = .flowing
     guard returning > 0, ledger == nil else { return }
     session.isCertain = unacknowledged > 0
@@ -291,7 +300,7 @@ struct RedeliveryMachine {
       let open = remaining.filter { $0 + length < window.count }
       if open.isEmpty { return fail(held, delivery) }
       var old = (count: 0, newest: Int64(0))
-      if length >= prefetch {
+      if length >= session.prefetch ?? prefetch {
         old = beginning(of: length, remaining)
         // Nothing more would come, and nothing could be said.
         if old.count == 0 { return fail(held, delivery) }

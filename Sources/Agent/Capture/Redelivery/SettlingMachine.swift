@@ -58,6 +58,8 @@ struct SettlingMachine: Hashable, Sendable {
   private var isActive = false
   /// Something new came on the channel.
   private var hasCaptured = false
+  /// The channel is narrow (``PrefetchGuard``): the broker sends nothing more before everything is acknowledged.
+  private var isNarrow = false
   /// The rest that the next settling takes.
   private var rest = SettlingMachine.rest.least
   /// When the newest settling began, if nothing new came since.
@@ -68,8 +70,9 @@ struct SettlingMachine: Hashable, Sendable {
   /// A new channel: an answer on the old one means nothing.
   ///
   /// - Parameter isAlone: The broker lets nobody else consume, and so nobody else hold a message.
-  mutating func channelOpened(isAlone: Bool, at now: Double) {
+  mutating func channelOpened(isAlone: Bool, isNarrow: Bool = false, at now: Double) {
     isActive = isAlone
+    self.isNarrow = isNarrow
     hasCaptured = false
     state = .resting(since: now)
   }
@@ -80,7 +83,7 @@ struct SettlingMachine: Hashable, Sendable {
     isActive = true
     guard captured > 0 else { return }
     hasCaptured = true
-    if let at = settledAt.take() {
+    if let at = settledAt.take(), !isNarrow {
       rest = now - at < Self.trickle ? min(rest * 2, Self.rest.most) : Self.rest.least
     }
   }
@@ -94,7 +97,7 @@ struct SettlingMachine: Hashable, Sendable {
     case .releasing, .asking: return nil
     }
     if redelivery.canSettle, redelivery.keepsAnchorOnly {
-      return since + (hasCaptured ? rest : Self.restOfRecovered)
+      return since + (hasCaptured && !isNarrow ? rest : Self.restOfRecovered)
     }
     return redelivery.awaitsSettled && isActive ? since : nil
   }

@@ -1,0 +1,92 @@
+/// How many deliveries may be unacknowledged on the next channel, so that a message that ends each channel takes no others along.
+///
+/// There are messages that a broker cannot send: RabbitMQ 4 closes the connection with 541 when an AMQP 1.0 message does not
+/// translate. Each such end counts as a failed delivery of everything that was on its way with that message, and a quorum queue of
+/// RabbitMQ 4 drops or dead-letters what failed twenty times. With a window of a hundred that is a hundred messages for one.
+///
+/// So if the broker ends a channel by an error of its own, the next ones are narrow:
+///
+///   1. *Clearing*: what was captured and not acknowledged comes back first. The channel is as wide as that, and its consumer is
+///      cancelled as soon as it is there, so that nothing comes beside it. All of it is acknowledged, and the channel closed.
+///   2. *Stepping*: one delivery at a time. If its channel ends as well, only that message counts a failed delivery, until the queue's
+///      delivery limit takes it out.
+///
+/// A quorum queue keeps what was taken back apart, in a queue of its own in front of all else, and puts what is taken back once more
+/// at that queue's end. So as long as anything of it is left, more than one delivery at a time could come back out of order, and what
+/// comes would be captured twice. The first message that was never delivered before shows that nothing is left: then all are let
+/// through again.
+///
+/// A process that may not be the first to end before it has acknowledged anything begins with one delivery, too, if nothing can
+/// come back: kills in series cost that message alone.
+///
+/// A value without I/O.
+struct PrefetchGuard: Equatable, Sendable {
+  /// What was captured, and may come again on the next channel.
+  struct Returning: Equatable, Sendable {
+    var count: Int
+    /// It was not acknowledged, so it must come; else it was, and the broker may not know.
+    var isCertain: Bool
+  }
+
+  enum Width: Equatable, Sendable {
+    /// What the settings say.
+    case configured
+    /// So many come back, and nothing else is to come.
+    case clearing(Int)
+    /// One.
+    case stepping
+
+    /// The prefetch count, where the settings say `configured`.
+    func count(_ configured: Int) -> Int {
+      switch self {
+      case .configured: configured
+      case .clearing(let count): configured == 0 ? count : min(count, configured)
+      case .stepping: 1
+      }
+    }
+  }
+
+  /// The next channels are narrow. Begins with an error of the broker's own, ends with a success.
+  private(set) var isNarrow = false
+  private var width = Width.configured
+  /// How many channels in a row the broker ended with one message alone.
+  private(set) var steps = 0
+
+  /// The capture's first channel is to be narrow, if nothing can come back.
+  mutating func beginNarrow() { isNarrow = true }
+
+  /// A channel ended by a failure.
+  ///
+  /// - Parameters:
+  ///   - isInternalError: The broker ended it by an error of its own (541).
+  ///   - hasAcknowledged: Something was acknowledged on it.
+  mutating func failed(isInternalError: Bool, hasAcknowledged: Bool) {
+    guard isInternalError else { return }
+    if width == .stepping { steps = hasAcknowledged ? 1 : steps + 1 }
+    isNarrow = true
+  }
+
+  /// How wide the next channel is.
+  mutating func next(_ returning: Returning) -> Width {
+    if !isNarrow {
+      width = .configured
+    } else if returning.isCertain, returning.count > 1 {
+      width = .clearing(returning.count)
+    } else {
+      // What was acknowledged was handled by a broker that tried the next message: there was no room before.
+      width = .stepping
+    }
+    return width
+  }
+
+  /// A message that was never delivered before was captured and acknowledged: nothing of what was taken back is left.
+  ///
+  /// - Returns: True where a wide channel is to be tried now.
+  mutating func succeeded() -> Bool {
+    defer {
+      isNarrow = false
+      steps = 0
+    }
+    return isNarrow
+  }
+}
