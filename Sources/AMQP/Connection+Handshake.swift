@@ -59,6 +59,12 @@ extension Connection {
     let first = Array(input.unread.prefix(8))
     if first.starts(with: Array("AMQP".utf8)) {
       let version = first.dropFirst(4).map(String.init).joined(separator: ".")
+      if first.count == 8, first[5] == 1 {
+        return .notAMQP(
+          hint:
+            "it speaks AMQP 1.0, as Azure Service Bus, Event Hubs, ActiveMQ and Artemis do, and source-amqp speaks AMQP 0-9-1"
+        )
+      }
       return .notAMQP(hint: "it answered with protocol header \(version); AMQP 0-9-1 is 0.0.9.1")
     }
     if first.starts(with: Array("HTTP".utf8)) {

@@ -1,5 +1,8 @@
 /// What tells deliveries of one message apart, or their order wrong.
 public struct DeliveryMarks: Equatable, Sendable {
+  /// What a number of the broker's can be; another one is none. Sums and differences of a few never overflow.
+  public static let numbers: ClosedRange<Int64> = 0...(1 << 61)
+
   /// The message's priority; nil where it has none.
   public var priority: UInt8?
   /// The header `x-delivery-count`: how often a quorum queue has delivered the message and not been rid of it, if the
@@ -35,7 +38,8 @@ public struct DeliveryMarks: Equatable, Sendable {
       // All of them begin alike, and hardly any other does.
       guard field.key.count >= 15, block[field.key.lowerBound] == UInt8(ascii: "x") else { continue }
       let key = block.extracting(field.key)
-      let count: Int64? = if case .integer(let count) = field.value { count } else { nil }
+      let count: Int64? =
+        if case .integer(let count) = field.value, Self.numbers.contains(count) { count } else { nil }
       // The broker puts its own in place of the first, and leaves what a publisher has put behind it.
       func take(_ name: StaticString, _ seen: inout Bool, _ value: inout Int64?) {
         guard !seen, Self.isEqual(key, name) else { return }

@@ -11,12 +11,20 @@ package enum OSThread {
     }
   }
 
-  /// Runs `body` on a new, detached thread.
+  /// Runs `body` on a new, detached thread. Where the system has none, as with a limit of processes that is reached, the process
+  /// ends: without its threads it can do nothing that it exists for, and nothing was acknowledged yet.
+  package static func start(_ name: String, stackBytes: Int = 1 << 20, _ body: @escaping @Sendable () -> Void) {
+    let status = tryToStart(name, stackBytes: stackBytes, body)
+    precondition(status == 0, "no thread \(name): \(systemText(status))")
+  }
+
+  /// The same, for what can be done without.
   ///
   /// - Parameters:
   ///   - name: Shown by `ps -L` and debuggers; at most 15 bytes are.
   ///   - stackBytes: A multiple of the page size. Memory is used only as deep as the stack really gets.
-  package static func start(_ name: String, stackBytes: Int = 1 << 20, _ body: @escaping @Sendable () -> Void) {
+  /// - Returns: 0, or the errno for which there is no thread.
+  static func tryToStart(_ name: String, stackBytes: Int = 1 << 20, _ body: @escaping @Sendable () -> Void) -> Int32 {
     let work = unsafe Unmanaged.passRetained(Work(name: name, body: body))
     var attributes = pthread_attr_t()
     unsafe pthread_attr_init(&attributes)
@@ -33,8 +41,8 @@ package enum OSThread {
         work.body()
         return nil
       }, work.toOpaque())
-    // Without its threads the process can do nothing that it exists for, and nothing was acknowledged yet.
-    precondition(status == 0, "no thread \(name): \(systemText(status))")
+    if status != 0 { unsafe work.release() }
+    return status
   }
 
   /// Where `pthread_setname_np` would do the same, if Glibc's module had it.

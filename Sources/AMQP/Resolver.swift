@@ -69,11 +69,13 @@ enum Resolver {
   /// The look-up runs on a thread of its own, which is abandoned when it is late: nothing can interrupt it.
   private static func begin(host: String, port: Int) -> Answer {
     let answer = Answer()
-    OSThread.start("resolver") {
+    let status = OSThread.tryToStart("resolver") {
       let outcome = resolve(host: host, port: port)
       answer.outcome.withLock { $0 = outcome }
       answer.ready.signal()
     }
+    // It is tried again with the next attempt to connect.
+    if status != 0 { answer.outcome.withLock { $0 = .failure("no thread to look it up: \(systemText(status))") } }
     return answer
   }
 

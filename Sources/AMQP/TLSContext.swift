@@ -109,7 +109,8 @@ internal import COpenSSL
       }
       defer { unsafe BIO_free_all(bio) }
       ERR_clear_error()
-      while let certificate = unsafe PEM_read_bio_X509(bio, nil, nil, nil) {
+      // OpenSSL's own form (TRUSTED CERTIFICATE) is read as well.
+      while let certificate = unsafe PEM_read_bio_X509_AUX(bio, nil, nil, nil) {
         count += 1
         guard unsafe use(certificate) else {
           return TLSProblem("\(setting): certificate \(count) is refused: \(TLSLibraryError.take().text)")

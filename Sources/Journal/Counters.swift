@@ -39,7 +39,8 @@ struct Counters: Equatable {
     }
     guard let row else { throw Self.damaged("the counters are missing", database.path) }
     (last, emitted, committed, bytes) = row
-    guard 0 <= committed, committed <= emitted, emitted <= last, bytes >= 0 else {
+    let most = Statement.numbers.upperBound
+    guard 0 <= committed, committed <= emitted, emitted <= last, last < most, (0..<most).contains(bytes) else {
       throw Self.damaged("positions \(committed), \(emitted), \(last) are out of order", database.path)
     }
     let first = try database.integer("SELECT coalesce(min(position), 0) FROM message", "find the oldest message")

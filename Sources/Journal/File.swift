@@ -167,6 +167,14 @@ enum File {
     case 0x0102_1997: "9P"
     case 0x00c3_6400: "Ceph"
     case 0x5346_414f, 0x6b41_4653: "AFS"
+    // Not in linux/magic.h, but in the sources of each: folders that a virtual machine shares with its host, and file systems of
+    // clusters. FAT has neither journal nor permissions.
+    case 0x786f_4256: "VirtualBox shared folders (vboxsf)"
+    case 0xbacb_acbc: "VMware shared folders (vmhgfs)"
+    case 0x1983_0326: "BeeGFS"
+    case 0x0bd0_0bd0: "Lustre"
+    case 0x4750_4653: "GPFS"
+    case 0x4d44, 0x2011_bab0: "FAT"
     default: nil
     }
   }

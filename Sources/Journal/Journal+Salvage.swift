@@ -78,6 +78,8 @@ struct Salvager {
   private static let batchRows = 1_000
   /// Positions looked up one by one behind unreadable pages, in all. They cost microseconds each.
   private static let maxProbes: Int64 = 20_000_000
+  /// No position, and no sum of bytes, comes to this.
+  private static let most = Statement.numbers.upperBound / 2
 
   private let source: Database
   private(set) var report: SalvageReport
@@ -199,7 +201,8 @@ struct Salvager {
       ) { ($0.string(0), $0.integer(1), $0.integer(2), $0.integer(3), $0.integer(4), $0.integer(5), $0.integer(6)) }
     }
     if let (identifier, createdAt, epoch, last, emitted, committed, bytes) = found ?? nil,
-      0 <= committed, committed <= emitted, emitted <= last, bytes >= 0, epoch >= 0,
+      0 <= committed, committed <= emitted, emitted <= last, last < Self.most, (0..<Self.most).contains(bytes),
+      (0..<Self.most).contains(epoch),
       identifier.utf8.count == 36, identifier.utf8.allSatisfy({ $0 == 0x2d || isHexDigit($0) })
     {
       (self.identifier, self.createdAt, self.epoch) = (identifier, createdAt, epoch)
@@ -210,14 +213,17 @@ struct Salvager {
     identifier = Journal.uuid()
     createdAt = Journal.now()
     func ask(_ sql: String) -> Int64 {
-      reading { () throws(JournalError) in try source.integer(sql, "look for positions") } ?? 0
+      let found = reading { () throws(JournalError) in try source.integer(sql, "look for positions") } ?? 0
+      return (0..<Self.most).contains(found) ? found : 0
     }
-    let first = ask("SELECT min(position) FROM message")
-    let newest = ask("SELECT max(position) FROM message")
+    let isPosition = "position BETWEEN 1 AND \(Self.most - 1)"
+    let first = ask("SELECT min(position) FROM message WHERE \(isPosition)")
+    let newest = ask("SELECT max(position) FROM message WHERE \(isPosition)")
     let others = try target.integer(
       """
-      SELECT max(coalesce((SELECT max(last) FROM digest), 0), coalesce((SELECT max(base) FROM session), 0),
-        coalesce((SELECT releasable FROM redelivery), 0))
+      SELECT max(coalesce((SELECT max(last) FROM digest WHERE last < \(Self.most)), 0),
+        coalesce((SELECT max(base) FROM session WHERE base < \(Self.most)), 0),
+        coalesce((SELECT releasable FROM redelivery WHERE releasable < \(Self.most)), 0))
       """, "look for positions")
     counters.last = max(newest, others)
     counters.committed = first > 0 ? first - 1 : newest > 0 ? 0 : counters.last
@@ -302,7 +308,9 @@ struct Salvager {
 
   /// Whether a row's values fit together: SQLite has no checksum over content.
   private static func isWhole(_ row: Statement) -> Bool {
-    guard row.integer(0) > 0, row.isText(9), row.integer(12) != 0, Int64(row.bytes(11).count) == row.integer(5) else {
+    guard (1..<most).contains(row.integer(0)), (0..<most).contains(row.integer(6)), row.isText(9), row.integer(12) != 0,
+      Int64(row.bytes(11).count) == row.integer(5)
+    else {
       return false
     }
     for column: Int32 in [7, 8, 9, 11] where row.isText(column) {

@@ -85,7 +85,7 @@ public final class JournalReader: @unchecked Sendable {
       count += 1
       let row = Row(
         position: Position(rawValue: position), consumer: messages.integer(1),
-        deliveryTag: UInt64(bitPattern: messages.integer(2)), redelivered: messages.integer(3) != 0,
+        deliveryTag: messages.bits(2), redelivered: messages.integer(3) != 0,
         receivedAt: messages.integer(4), exchange: messages.bytes(5), routingKey: messages.bytes(6),
         properties: messages.bytes(7), body: messages.bytes(8), bodyIsText: messages.isText(8))
       guard try body(row) else { break }

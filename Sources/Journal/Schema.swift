@@ -36,6 +36,10 @@ struct Schema {
 
   /// Throws `.newerSchema` where this version does not know what it would read.
   func refuseNewer(_ found: Int, _ path: String) throws(JournalError) {
+    guard found >= 0 else {
+      throw JournalError(
+        kind: .corrupt("its schema has the version \(found)"), operation: "read the schema's version", object: path)
+    }
     guard found > version else { return }
     throw JournalError(
       kind: .newerSchema(found: found, supported: version), operation: "read the schema's version", object: path)

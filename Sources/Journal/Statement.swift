@@ -91,7 +91,17 @@ internal import CSQLite
   /// Ends the statement's read transaction.
   func reset() { unsafe _ = sqlite3_reset(raw) }
 
-  func integer(_ column: Int32) -> Int64 { unsafe sqlite3_column_int64(raw, column) }
+  /// What a number read from a file can be: sums and differences of a few never overflow.
+  static let numbers: ClosedRange<Int64> = -(1 << 61)...(1 << 61)
+
+  /// A number, or the nearest in ``numbers``: no journal counts that far, and whatever a damaged one says must not end the process.
+  func integer(_ column: Int32) -> Int64 {
+    let value = unsafe sqlite3_column_int64(raw, column)
+    return min(max(value, Self.numbers.lowerBound), Self.numbers.upperBound)
+  }
+
+  /// The 64 bits of an unsigned number.
+  func bits(_ column: Int32) -> UInt64 { UInt64(bitPattern: unsafe sqlite3_column_int64(raw, column)) }
 
   func isText(_ column: Int32) -> Bool { unsafe sqlite3_column_type(raw, column) == SQLITE_TEXT }
 

@@ -39,7 +39,10 @@ import Testing
   }
 
   @Test(arguments: [
-    (Array("AMQP".utf8) + [3, 1, 0, 0], "it answered with protocol header 3.1.0.0; AMQP 0-9-1 is 0.0.9.1"),
+    (
+      Array("AMQP".utf8) + [3, 1, 0, 0],
+      "it speaks AMQP 1.0, as Azure Service Bus, Event Hubs, ActiveMQ and Artemis do, and source-amqp speaks AMQP 0-9-1"
+    ),
     (Array("AMQP".utf8) + [0, 0, 9, 0], "it answered with protocol header 0.0.9.0; AMQP 0-9-1 is 0.0.9.1"),
     (Array("HTTP/1.1 400 Bad Request\r\n\r\n".utf8), "it answered with HTTP; is this the management port?"),
     ([0x15, 3, 3, 0, 2, 2, 0x46], "it answered with a TLS alert; set tls.enabled"),

@@ -107,6 +107,14 @@ struct CaptureTopologyTests {
         + "hosts")
   }
 
+  @Test(arguments: [("mq.example", "guest", true), ("127.0.0.1", "guest", false), ("mq.example", "shop", false)])
+  func `guest on another machine gets a hint`(host: String, user: String, hints: Bool) throws {
+    let text = #"{"host":"\#(host)","username":"\#(user)","queue":{"name":"q"}}"#
+    let topology = Topology(try ConfigSupport.parse(text), name: "test")
+    let error = AMQPError(.connectionClosed(code: 403, text: "ACCESS_REFUSED - Login was refused"), during: "x")
+    #expect(topology.explained(error).description.contains("the user guest in from its own machine only") == hints)
+  }
+
   @Test func `a virtual host as an address has it gets a hint`() throws {
     let configuration = try ConfigSupport.parse(#"{"virtual_host":"%2f","queue":{"name":"q"}}"#)
     #expect(

@@ -96,6 +96,25 @@ struct SettlingMachineTests {
     #expect(machine.deadline(redelivery) == (isAlone ? 5 : nil))
   }
 
+  /// A broker's `consumer_timeout` may be a minute.
+  @Test func `nothing waits much longer than ten seconds, however the messages trickle`() {
+    var machine = Self.machine()
+    let resting = Self.redelivery(20, releasable: 12)
+    var (now, held, longest) = (0.0, 0.0, 0.0)
+    for number in 0..<400 {
+      let next = now + [0.6, 3, 6, 9, 9.9, 0.1][number % 6]
+      if let deadline = machine.deadline(resting), deadline <= next {
+        #expect(machine.due(resting, at: deadline) == .release)
+        longest = max(longest, deadline - held)
+        held = next
+      }
+      now = next
+      machine.moved(captured: 1, at: now)
+    }
+    #expect(longest > 5)
+    #expect(longest <= 20.5, "the message that is settled last came less than ten seconds after the oldest")
+  }
+
   @Test func `a trickle is settled ever more rarely, down to every ten seconds`() {
     var machine = Self.machine()
     let resting = Self.redelivery(20, releasable: 12)

@@ -72,14 +72,16 @@ import Testing
             ]
           ],
         ]))
-    runtime.policy.holdCommits = true
     try runtime.startConsuming()
+    try publisher.publish("first", routingKey: queue)
+    try runtime.waitUntil(committedCount: 1)
+    runtime.policy.holdCommits = true
     try publisher.publishMany(20, .simple(bytes: 100), routingKey: queue)
     // Without a commit none of them is acknowledged.
-    try runtime.waitUntil(documentsRead: 20)
+    try runtime.waitUntil(documentsRead: 21)
     try runtime.kill()
     try runtime.start()
-    try runtime.waitUntil(documentsRead: 40)
+    try runtime.waitUntil(documentsRead: 41)
     try runtime.kill()
     try publisher.waitForReady(dead) { $0 == 20 }
     try publisher.delete(queue)

@@ -47,7 +47,23 @@ import Testing
         client.drain()
       }
     ])
+    // A queue that delivers all the time is not asked at all: this one would not answer.
+    let sent = Monitor(UInt64(0))
+    let busy = try ScriptedBroker([
+      { client in
+        client.greet()
+        let tag = client.startConsumer()
+        for number in UInt64(1)... {
+          Thread.sleep(forTimeInterval: 2)
+          guard client.send(Wire.delivery(.init(tag: number, body: [0x7B, 0x7D]), consumer: tag).flatMap(\.self)) else {
+            return
+          }
+          sent.update { $0 = number }
+        }
+      }
+    ])
     let (first, second) = (try Self.agent(silent), try Self.agent(leaderless))
+    let third = try Self.agent(busy)
     try silent.wait(connections: 2)
     let text = #"queue \"q\" has 5 messages and delivers none, though there is room"#
     try first.wait("the finding") { $0.log.contains { $0.contains(text) } }
@@ -56,7 +72,10 @@ import Testing
         line.contains("connectorStatus") && line.contains(#"queue \"q\" does not answer: no leader?"#)
       }
     }
-    for agent in [first, second] {
+    // In as many seconds as the others needed to be asked and to be missed.
+    #expect(sent.wait(atMost: generousLimit) { $0 >= 40 ? true : nil } == true)
+    #expect(!third.written.log.contains { $0.contains("does not answer") || $0.contains("delivers none") })
+    for agent in [first, second, third] {
       agent.child.signal(SIGTERM)
       #expect(try agent.end().exit == .exited(0))
     }

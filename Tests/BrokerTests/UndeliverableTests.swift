@@ -4,11 +4,13 @@ import Testing
 /// A message that the broker itself cannot send takes no others along (SPEC §1, `PrefetchGuard`).
 @Suite(.serialized, .timeLimit(.minutes(10))) struct UndeliverableTests {
   /// RabbitMQ 4 takes such messages over AMQP 1.0; before that, nothing is known that does it.
-  private static let queues = (try? TestBroker().release >= .v40) == true ? ["journaled", "committed"] : []
+  private static func isKnown() throws -> Bool { try TestBroker().release >= .v40 }
 
-  @Test(arguments: queues)
+  @Test(
+    .enabled("RabbitMQ 4 is needed, see scripts/test --release") { try isKnown() },
+    arguments: ["journaled", "committed"], [0, 12])
   func `one is dead-lettered by the broker, and no other, though the first twenty starts were killed`(
-    mode: String
+    mode: String, alike: Int
   ) throws {
     let dead = TestBroker.uniqueName("dead")
     let arguments: JSON = [
@@ -18,7 +20,10 @@ import Testing
     let bench = try Bench(arguments: arguments)
     try bench.publisher.declare(dead)
     _ = try bench.publisher.publishMany(60, .simple(bytes: 100), prefix: "a", routingKey: bench.queue)
+    // What looks like a captured message is none: these are counted.
+    if alike > 0 { _ = try bench.publisher.publish("alike", routingKey: bench.queue, count: alike) }
     try bench.publisher.publishUndeliverable(to: bench.queue)
+    if alike > 0 { _ = try bench.publisher.publish("alike", routingKey: bench.queue, count: alike) }
     _ = try bench.publisher.publishMany(60, .simple(bytes: 100), prefix: "b", routingKey: bench.queue)
     let journal: JSON = mode == "journaled" ? ["path": .string("\(try temporaryDirectory())/journal.db")] : [:]
     let options: JSON = ["queue": ["arguments": arguments], "reconnect_delay": .number("0.1"), "journal": journal]
@@ -30,13 +35,16 @@ import Testing
     }
     runtime.policy.holdCommits = false
     try runtime.start()
-    try runtime.waitUntil(committedCount: 120)
+    func ids() -> [String] {
+      runtime.committed.compactMap { $0.json[path: "properties", "message_id"]?.string }
+    }
+    func isComplete() -> Bool { Set(ids()).count == 120 && runtime.bodies.count { $0 == "alike" } >= 2 * alike }
+    while !isComplete() { try runtime.waitUntil(committedCount: runtime.committed.count + 1) }
     try bench.publisher.waitForReady(dead) { $0 > 0 }
     try runtime.waitUntilSettled()
     #expect(try runtime.terminate() == .exited(0))
-    let ids = runtime.committed.compactMap { $0.json[path: "properties", "message_id"]?.string }
-    #expect(ids.count == 120, "\(runtime.log.compactMap { $0.text }.joined(separator: "\n"))")
-    #expect(Set(ids).count == 120)
+    // Where messages that are all alike stand in between, nothing tells those apart that come again: they may come twice.
+    if alike == 0 { #expect(ids().count == 120) }
     #expect(runtime.log.contains { $0.message?.contains("the broker cannot send the message at the front") == true })
     #expect(try bench.publisher.queueInfo(dead)?.ready == 1)
     try bench.publisher.delete(bench.queue)

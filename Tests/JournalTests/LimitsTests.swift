@@ -178,7 +178,9 @@ struct LimitsTests {
   @Test(
     arguments: [
       (0x6969, "NFS"), (0xff53_4d42, "CIFS"), (0x6573_5546, "FUSE"), (0xfe53_4d42, "SMB"), (0x0102_1997, "9P"),
-      (0xef53, nil), (0x5846_5342, nil), (0x9123_683e, nil), (0x0102_1994, nil), (0x794c_7630, nil),
+      (0x786f_4256, "VirtualBox shared folders (vboxsf)"), (0xbacb_acbc, "VMware shared folders (vmhgfs)"),
+      (0x1983_0326, "BeeGFS"), (0x0bd0_0bd0, "Lustre"), (0x4750_4653, "GPFS"), (0x4d44, "FAT"), (0xef53, nil),
+      (0x5846_5342, nil), (0x9123_683e, nil), (0x0102_1994, nil), (0x794c_7630, nil),
     ] as [(Int64, String?)])
   func `network and user-space file systems are refused, local ones are not`(magic: Int64, name: String?) {
     #expect(File.unsupportedFileSystem(magic) == name)

@@ -278,6 +278,70 @@ struct SalvageTests {
     try journal.append([Message()], journal.start())
   }
 
+  /// Numbers that no journal counts to, in each place that holds one; `M` is the largest there is, `-M` the smallest.
+  static let numbers = [
+    "redelivery SET prefetch = M", "redelivery SET prefetch = -M", "redelivery SET releasable = M",
+    "redelivery SET releasable = -M", "redelivery SET settled = M", "redelivery SET settled = -M",
+    "redelivery SET priority_since = M", "redelivery SET priority_since = -M", "redelivery SET stream_offset = M",
+    "redelivery SET priority = M", "digest SET last = M", "digest SET last = -M", "digest SET priority_since = M",
+    "digest SET priority_since = -M", "digest SET priority = -M", "journal SET last = M",
+    "journal SET last = M, committed = -2", "journal SET emitted = M, last = M", "journal SET bytes = M",
+    "journal SET bytes = -M", "journal SET epoch = M", "journal SET created_at = -M", "session SET base = M",
+    "session SET base = -M", "session SET started_at = -M", "output SET file = M", "output SET length = M",
+    "output SET started_at = -M", "message SET position = M WHERE position = 300",
+    "message SET position = -M WHERE position = 51", "message SET received_at = -M", "message SET received_at = M",
+    "message SET bytes_before = M", "message SET bytes_before = -M", "message SET size = M",
+    "message SET delivery_tag = -M", "message SET consumer = M", "consumer SET id = M", "gap SET last = M",
+    "gap SET first = -M",
+  ]
+
+  @Test(arguments: numbers)
+  func `no number in a journal ends the process, nor the tools that mend one`(change: String) throws {
+    try makeJournal()
+    var random = Seeded(UInt64(change.utf8.reduce(7) { $0 &* 31 &+ Int($1) }.magnitude))
+    for isTorn in [false, true] {
+      let directory = scratch.file("torn-\(isTorn)")
+      try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: false)
+      let path = directory + "/j.sqlite"
+      try scratch.bytes(scratch.journal).write(to: URL(fileURLWithPath: path))
+      let values = change.replacing("-M", with: "-9223372036854775807 - 1").replacing("M", with: "9223372036854775807")
+      let torn = isTorn ? "DELETE FROM message WHERE position = \(Int.random(in: 51...300, using: &random));" : ""
+      _ = try scratch.shell(
+        """
+        PRAGMA foreign_keys = OFF; INSERT INTO gap VALUES (301, 400); INSERT INTO output VALUES ('o', 1, 2, 3);
+        UPDATE OR REPLACE \(values); \(torn)
+        """, at: path)
+      if let reader = try? JournalReader(path: path) {
+        _ = try? reader.status()
+        _ = try? reader.verify()
+        _ = try? reader.all()
+        try? reader.close()
+      }
+      if let journal = try? Journal.open(JournalSettings(path: path)) {
+        _ = try? journal.redelivery()
+        _ = try? journal.newestDigests(limit: 65_536)
+        _ = try? journal.lineStart()
+        _ = try? journal.newestSessionBase()
+        if let consumer = try? journal.start("c") { _ = try? journal.append(messages(1...3), consumer) }
+        try journal.close()
+      }
+      let report = try? Journal.salvage(JournalSettings(path: path), acceptLoss: true)
+      if report?.setAside != nil {
+        let journal = try Journal.open(JournalSettings(path: path))
+        #expect(try JournalReader(path: path).verify() == [])
+        try journal.append([Message()], journal.start("d"))
+        try journal.close()
+      }
+    }
+  }
+
+  @Test func `a version below the first is damage`() throws {
+    try makeJournal()
+    _ = try scratch.shell("PRAGMA user_version = -5")
+    #expect(failure { _ = try Journal.open(settings) } == .corrupt("its schema has the version -5"))
+    #expect(failure { _ = try JournalReader(path: scratch.journal) } == .corrupt("its schema has the version -5"))
+  }
+
   @Test func `random damage ends in a sound journal and an exact report, or in a refusal that changed nothing`() throws
   {
     try makeJournal()

@@ -149,7 +149,7 @@ extension JournalCommand {
     func run() throws {
       try JournalCommand.reading(arguments.journal) { reader in
         let positions = try reader.status().positions
-        var after = max((from ?? 1) - 1, pending ? positions.committedThrough.rawValue : 0)
+        var after = max(max(from ?? 1, 1) - 1, pending ? positions.committedThrough.rawValue : 0)
         let last = to ?? .max
         var renderer = DocumentRenderer(
           options: DocumentOptions(bodyRaw: bodyRaw, maxBytes: .max / 4, oversize: .fail))

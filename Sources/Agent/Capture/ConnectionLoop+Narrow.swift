@@ -10,8 +10,9 @@ extension ConnectionLoop.Course {
       binds: configuration.queue.declaration == .active && !configuration.bindings.isEmpty,
       isSingleActive: configuration.queue.arguments["x-single-active-consumer"] == .bool(true))
     configured = topology.prefetch ?? configuration.consumer.prefetchCount
+    canNarrow = !configuration.queue.exclusive && !configuration.queue.autoDelete
     // What waits for an acknowledgement of a slow runtime may expire.
-    if beginsNarrow, configuration.queue.arguments["x-message-ttl"] == nil {
+    if beginsNarrow, canNarrow, configuration.queue.arguments["x-message-ttl"] == nil {
       var guarded = prefetch
       guarded.beginNarrow()
       first = guarded
@@ -22,27 +23,57 @@ extension ConnectionLoop.Course {
   var limit: Int { width.count(configured) }
 
   /// The present channel consumes from a queue of this kind.
-  mutating func began(_ kind: QueueNature.Kind) {
+  mutating func began(_ kind: QueueNature.Kind, _ status: QueueStatus?) {
     self.kind = kind
+    isDoubtful = false
     if let first = first.take() {
-      if kind == .quorum { prefetch = first } else { width = .configured }
+      if kind == .quorum, Topology.isBacklogOfOurs(status) {
+        prefetch = first
+        isDoubtful = true
+      } else {
+        width = .configured
+      }
     }
     hasConsumed = true
   }
+}
 
-  /// So far everything was acknowledged; `fresh` is the first delivery of the channel that was captured and never delivered before.
-  ///
-  /// - Returns: True where a wide channel is to follow.
-  mutating func acknowledged(_ tag: UInt64, fresh: UInt64?) -> Bool {
-    hasAcknowledged = hasAcknowledged || tag > 0
-    guard let fresh, tag >= fresh, prefetch.isNarrow, kind != .stream else { return false }
-    return prefetch.succeeded()
+/// What has come to pass on a channel that is narrow.
+///
+/// A value without I/O.
+struct NarrowChannel: Equatable, Sendable {
+  let isNarrow: Bool
+  /// The consumer is cancelled, and nothing more comes.
+  var isCancelled = false
+  /// A message was captured by which the narrow channels end.
+  private(set) var hasSucceeded = false
+  private var acknowledged: UInt64 = 0
+  /// Tags above `acknowledged` that were rejected, which no acknowledgement covers if they are the last.
+  private var rejected: [UInt64] = []
+
+  init(isNarrow: Bool) { self.isNarrow = isNarrow }
+
+  /// Whether the consumer is to be cancelled before these commands are obeyed.
+  func mustCancel(_ commands: ConnectionCommands, _ generation: Int) -> Bool {
+    isNarrow && !isCancelled && (commands.cleared == generation || commands.fresh == generation)
+  }
+
+  /// The commands were obeyed, and everything up to the tag is acknowledged.
+  mutating func heard(_ commands: ConnectionCommands, _ generation: Int, acknowledged tag: UInt64) {
+    guard isNarrow else { return }
+    if commands.fresh == generation { hasSucceeded = true }
+    acknowledged = tag
+    rejected += commands.rejected.filter { $0.generation == generation }.map(\.tag)
+    rejected.removeAll { $0 <= tag }
+  }
+
+  /// Whether all deliveries up to `newest` were acknowledged or rejected, and there were any.
+  func isAllAcknowledged(upTo newest: UInt64) -> Bool {
+    newest > 0 && acknowledged + UInt64(rejected.count { $0 <= newest }) >= newest
   }
 }
 
 extension ConnectionLoop {
-  /// Seconds that the journal thread may take to decide about what it has.
-  private static let decisionPatience = 10.0
   /// Attempts on a message that the broker cannot send that follow in a second: as many as RabbitMQ 4 counts by default, and some.
   private static let quickSteps = 30
 
@@ -51,12 +82,10 @@ extension ConnectionLoop {
     course.width = .configured
     course.hasConsumed = false
     course.hasAcknowledged = false
+    course.isAllAcknowledged = false
     guard !topology.configuration.consumer.noAck, course.prefetch.isNarrow || course.first != nil,
       let returning = returning(&course)
-    else {
-      course.first = nil
-      return
-    }
+    else { return }
     if var first = course.first {
       // More than one that comes back would lose its order by another kill.
       guard returning.count == 0 else {
@@ -65,44 +94,64 @@ extension ConnectionLoop {
       }
       course.width = first.next(returning)
       course.first = first
-      topology.quorumPrefetch = course.limit
+      topology.doubtfulPrefetch = course.limit
     } else {
       course.width = course.prefetch.next(returning)
       topology.prefetch = course.limit
     }
   }
 
-  /// What may come again, once the journal thread has decided about all that was handed over; nil where it does not get to it.
+  /// What may come again, once the journal thread has decided about all that was handed over: it may wait for space. Nil if the
+  /// capture is to stop.
   private func returning(_ course: inout Course) -> PrefetchGuard.Returning? {
     inbox.update { $0.asksForReturning = true }
-    let deadline = SystemClock.now() + Self.decisionPatience
-    while SystemClock.now() < deadline, !mailbox.isStopping {
+    while !mailbox.isStopping {
       if let (returning, position) = mailbox.takeReturning() {
         course.position = position
         return returning
       }
-      mailbox.wakeup.wait(until: deadline)
+      mailbox.wakeup.wait(until: SystemClock.now() + 1)
     }
     return nil
   }
 
+  /// Ends a narrow channel on which everything is acknowledged.
+  func end(_ narrow: NarrowChannel, _ generation: Int, _ connection: Connection, _ course: inout Course) -> End {
+    // The broker's goodbye shows that it has handled all that was sent before, so none of it comes again.
+    if (try? connection.close()) != nil { inbox.update { $0.settledGeneration = generation } }
+    if narrow.hasSucceeded { course.prefetch.succeeded() } else { course.prefetch.cleared() }
+    return .startOver(.widens)
+  }
+
   /// Takes a failure into account, and says more of one that a message is to blame for.
-  func narrow(after failure: CaptureFailure, _ course: inout Course) -> CaptureFailure {
-    guard course.hasConsumed, course.kind != .stream else { return failure }
+  func narrow(after failure: CaptureFailure, _ generation: Int, _ course: inout Course) -> CaptureFailure {
+    guard course.hasConsumed, course.canNarrow, course.kind != .stream else { return failure }
     let isInternalError = failure.cause == "connection_closed_541" || failure.cause == "channel_closed_541"
-    course.prefetch.failed(isInternalError: isInternalError, hasAcknowledged: course.hasAcknowledged)
+    if isInternalError, course.width == .stepping, course.isAllAcknowledged {
+      // It has tried the next message because there was room, so it has handled what made it.
+      inbox.update { $0.settledGeneration = generation }
+    }
+    let hasAcknowledged = course.hasAcknowledged
+    course.prefetch.failed(isInternalError: isInternalError, hasAcknowledged: hasAcknowledged)
     guard isInternalError, course.prefetch.steps > 0 else { return failure }
     let queue = topology.configuration.queue.name
+    let place = hasAcknowledged ? "" : ", behind position \(course.position) of the journal"
     let limit =
-      course.kind == .quorum
-      ? "A quorum queue drops or dead-letters it after its delivery limit (20 by default from RabbitMQ 4.0 on; else set the policy "
-        + "delivery-limit)"
-      : "Queues of this type never give it up: take it out of the queue with a client that speaks the protocol it was published by"
+      switch course.kind {
+      case .quorum:
+        "A quorum queue drops or dead-letters it after its delivery limit (20 by default from RabbitMQ 4.0 on; else set the policy "
+          + "delivery-limit)"
+      case .unknown:
+        "If the queue has a delivery limit it drops or dead-letters it then; else take it out with a client that speaks the protocol "
+          + "it was published by"
+      case .classic, .stream:
+        "Queues of this type never give it up: take it out of the queue with a client that speaks the protocol it was published by"
+      }
     return CaptureFailure(
       cause: "undeliverable",
       description:
-        "the broker cannot send the message at the front of queue \"\(queue)\", behind position \(course.position) of the journal "
-        + "(attempt \(course.prefetch.steps) with this message alone): \(failure). \(limit)", needsUser: false)
+        "the broker cannot send the message at the front of queue \"\(queue)\"\(place) (attempt \(course.prefetch.steps) with this "
+        + "message alone): \(failure). \(limit)", needsUser: false)
   }
 
   /// Where only one message is tried, the queue's delivery limit is come to soon.

@@ -47,8 +47,10 @@ extension ConnectionLoop {
         status.changed(to: .reconnecting(cause: finding.cause, reason: text))
       case .recovered: status.changed(to: .consuming)
       case .bind:
-        if try !connection.bindAside(queue: name, try topology.bindings()) {
-          _ = machine.answered(.bound, offset: turn.offset, at: now)
+        if try !connection.bindAside(queue: name, try topology.bindings()),
+          machine.answered(.bound, offset: turn.offset, at: now) == .recovered
+        {
+          status.changed(to: .consuming)
         }
       case .boundAgain:
         log.info(

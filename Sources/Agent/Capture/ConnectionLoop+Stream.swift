@@ -12,6 +12,8 @@ extension ConnectionLoop {
     guard let stream = topology.stream else { return }
     let last: StreamEnd.Message?
     do {
+      var topology = topology
+      topology.isAbandoned = { [mailbox] in mailbox.isStopping }
       let connection = try topology.connect()
       last = try self.last(on: connection)
       try? connection.close()

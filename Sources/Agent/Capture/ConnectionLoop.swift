@@ -24,7 +24,7 @@ struct ConnectionLoop {
   let log: Logger
   /// What is promised about redeliveries, which may depend on the queue's type.
   let policy: DeduplicationPolicy
-  /// The consumer is not cancelled before the connection closes. A queue goes on delivering once a consumer is cancelled,
+  /// The consumer is not cancelled before the connection closes, but for narrow channels (``PrefetchGuard``). A queue goes on delivering once a consumer is cancelled,
   /// to the next one, while what the old one has not acknowledged stays with its channel until that closes: it would come
   /// back behind newer messages, where redeliveries are not recognised.
   let keepsConsumer: Bool
@@ -49,9 +49,14 @@ struct ConnectionLoop {
     let configured: Int
     var width = PrefetchGuard.Width.configured
     var kind = QueueNature.Kind.unknown
-    /// The present channel has a consumer, and something was acknowledged on it.
+    /// The present channel has a consumer, something was acknowledged on it, and all of it.
     var hasConsumed = false
     var hasAcknowledged = false
+    var isAllAcknowledged = false
+    /// It is narrow only since earlier processes may have failed: any message that gets through ends that.
+    var isDoubtful = false
+    /// What a channel that is closed would delete is not to be lost for a message that cannot be sent.
+    let canNarrow: Bool
     /// The journal's newest position when the present channel began.
     var position = Position.origin
   }
@@ -59,7 +64,7 @@ struct ConnectionLoop {
   /// Seconds that a queue may take to be consumed before that is told.
   private static let queuePatience = 5.0
 
-  private enum End: Equatable {
+  enum End: Equatable {
     case stopped
     /// A new channel is to begin at once.
     case startOver(StartOver.Reason)
@@ -130,8 +135,8 @@ struct ConnectionLoop {
           action = .connect
         case .failed(let failure) where failure.cause == CaptureFailure.abandoned: return nil
         case .failed(let failure):
-          if failure.cause == CaptureFailure.channelLimit { course.usesSecondChannel = false }
-          let told = narrow(after: failure, &course)
+          if failure.cause == CaptureFailure.channelLimit, course.hasConsumed { course.usesSecondChannel = false }
+          let told = narrow(after: failure, generation, &course)
           lastFailure = told
           action = hasten(machine.failed(told, jitter: random() * 2 - 1), course)
           report(told, action)
@@ -180,10 +185,10 @@ struct ConnectionLoop {
       let (queue, nature) = try topology.consume(on: connection, tag: tag)
       consuming()
       tell(of: nature, &course.told)
-      course.began(nature.kind)
+      course.began(nature.kind, queue)
       let channel = Consuming(
         generation: generation, consumerTag: tag, queue: nature,
-        narrowPrefetch: course.width == .configured ? nil : course.limit)
+        narrowPrefetch: course.width == .configured ? nil : course.limit, isDoubtful: course.isDoubtful)
       inbox.update { $0.consuming = channel }
       defer { inbox.update { $0.consuming = nil } }
       log.info(
@@ -230,25 +235,21 @@ struct ConnectionLoop {
     var turn = Turn(
       fresh: 0, unacknowledged: 0, queue: queue, offset: topology.stream?.offset, prefetch: course.limit)
     var gathering = Gathering(prefetch: topology.configuration.consumer.noAck ? 0 : course.limit)
-    // A wider channel is to follow: nothing more is handed over, and all that was is acknowledged first.
-    var widens = false
-    var handedTag: UInt64 = 0
-    var firstFresh: UInt64?
-    var isCancelled = false
+    var narrow = NarrowChannel(isNarrow: channel.narrowPrefetch != nil)
+    defer { course.isAllAcknowledged = narrow.isAllAcknowledged(upTo: newestTag) }
     while true {
       var commands = mailbox.take()
       if let returned = commands.spare.take() { spare = returned }
-      try obey(commands, on: connection, generation, &acknowledgedTag)
-      if let first = commands.fresh, first.generation == generation { firstFresh = firstFresh ?? first.tag }
-      widens = course.acknowledged(acknowledgedTag, fresh: firstFresh) || widens
-      if commands.cleared == generation, !isCancelled {
-        // Before the acknowledgements that make room. A standby takes over, to which nothing of it comes.
+      if narrow.mustCancel(commands, generation) {
+        // Before the acknowledgements that make room: nothing more is to come. What a standby gets now is behind it.
         try connection.cancel(tag: channel.consumerTag)
-        isCancelled = true
+        narrow.isCancelled = true
       }
-      if widens || isCancelled && handedTag > 0 && connection.batch.isEmpty, acknowledgedTag >= handedTag {
-        try? connection.close()
-        return .startOver(.widens)
+      try obey(commands, on: connection, generation, &acknowledgedTag)
+      narrow.heard(commands, generation, acknowledged: acknowledgedTag)
+      if acknowledgedTag > 0 { course.hasAcknowledged = true }
+      if narrow.isCancelled, connection.batch.isEmpty, narrow.isAllAcknowledged(upTo: newestTag) {
+        return end(narrow, generation, connection, &course)
       }
       if commands.stop { return try stop(connection, channel, &spare, &acknowledgedTag) }
       if let startOver = commands.startOver, startOver.generation == generation {
@@ -274,7 +275,8 @@ struct ConnectionLoop {
       }
       if let answer = connection.takeAnswerBehind() { passOn(answer, of: channel, connection) }
       newestTag = connection.batch.deliveries.last?.tag ?? newestTag
-      if let finding = try watch(&course.standstill, &turn, on: connection) {
+      (turn.fresh, turn.unacknowledged) = (fresh, newestTag - min(newestTag, acknowledgedTag))
+      if !narrow.isCancelled, let finding = try watch(&course.standstill, &turn, on: connection) {
         try? connection.close()
         return .standsStill(finding)
       }
@@ -296,10 +298,8 @@ struct ConnectionLoop {
       let isEnough = gathering.read(
         fresh: fresh, waiting: connection.batch.deliveries.count, bytes: connection.batch.byteCount,
         unacknowledged: newest - acknowledgedTag, at: SystemClock.now())
-      if !widens, !connection.batch.isEmpty && (received == .full || isEnough) {
-        let last = connection.batch.deliveries.last?.tag ?? handedTag
+      if !connection.batch.isEmpty && (received == .full || isEnough) {
         handOver(connection, channel, &spare)
-        if connection.batch.isEmpty { handedTag = last }
         if connection.batch.isEmpty { gathering.handedOver() }
       }
       switch received {

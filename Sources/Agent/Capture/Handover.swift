@@ -27,6 +27,8 @@ struct JournalInbox: Sendable {
   var answer: SettlingAnswer?
   /// The connection asks what may come again, once all that it has handed over is decided about.
   var asksForReturning = false
+  /// The newest channel of which the broker has shown that it has all acknowledgements.
+  var settledGeneration: Int?
   /// The capture is to end: whoever waits for better times stops waiting.
   var stopping = false
   /// The capture ends by a failure, and may be killed any moment: the anchor stays, as in a crash.
@@ -49,6 +51,8 @@ struct Consuming: Equatable, Sendable {
   var queue: QueueNature
   /// The prefetch count, where it is smaller than usual (``PrefetchGuard``).
   var narrowPrefetch: Int?
+  /// It is narrow only since earlier processes may have failed: any message that gets through ends that.
+  var isDoubtful = false
 }
 
 /// What the broker says of the queue, on the channel of this generation and behind all acknowledgements before.
@@ -112,9 +116,9 @@ struct StartOver: Equatable, Sendable {
 /// What the connection thread is asked to do.
 struct ConnectionCommands: Sendable {
   var acknowledgement: Acknowledgement?
-  /// The first delivery of a channel that was captured and never delivered before.
-  var fresh: Acknowledgement?
-  /// All that comes back on the narrow channel of this generation has come.
+  /// On the narrow channel of this generation a message was captured that shows that nothing more comes back.
+  var fresh: Int?
+  /// All that comes back on the narrow channel of this generation has come, or something else has.
   var cleared: Int?
   /// The answer to ``JournalInbox/asksForReturning``, and the newest position of the journal.
   var returning: (PrefetchGuard.Returning, Position)?

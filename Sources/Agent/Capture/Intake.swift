@@ -122,8 +122,8 @@ struct Intake {
 
     /// How many messages are to be appended.
     var count: Int { items.count }
-    /// The tag of the first of them that was never delivered before.
-    var firstFresh: UInt64? { items.first { !$0.redelivered }?.tag }
+    /// One of them was never delivered before.
+    var hasFresh: Bool { items.contains { !$0.redelivered } }
     /// Messages of earlier batches are among them.
     var hasHeld: Bool { !held.items.isEmpty }
     /// ``Intake/forEachTag(of:known:_:)`` of this plan.

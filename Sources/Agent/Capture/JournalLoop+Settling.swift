@@ -55,6 +55,24 @@ extension JournalLoop {
     try retrying { try journal.write { (tx) in try writeRedelivery(intake, to: tx) } }
   }
 
+  /// The broker has shown, otherwise than by an answer, that it has all acknowledgements of the newest channel.
+  func takeSettled(_ writer: inout Writer) {
+    guard let generation = inbox.read({ $0.settledGeneration }), generation == writer.consumer?.generation else {
+      return
+    }
+    writer.intake.redelivery?.confirmSettled()
+  }
+
+  /// Tells the connection what matters to it of a plan on a narrow channel, before anything of it is acknowledged.
+  func tell(_ plan: Intake.Plan, _ writer: Writer) {
+    guard let channel = writer.channel, let prefetch = channel.narrowPrefetch,
+      writer.intake.redelivery?.isHolding != true
+    else { return }
+    if channel.isDoubtful ? plan.count > 0 : plan.hasFresh { mailbox.post { $0.fresh = channel.generation } }
+    // Also where something else came: more of it at a time could come back out of order.
+    if prefetch > 1, plan.count > 0 || !plan.recognised.isEmpty { mailbox.post { $0.cleared = channel.generation } }
+  }
+
   /// True where the broker may be waiting for acknowledgements: as much is unacknowledged as half the prefetch count.
   func isShort(_ writer: Writer) -> Bool {
     let prefetch = writer.channel?.narrowPrefetch ?? prefetch

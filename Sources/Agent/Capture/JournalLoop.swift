@@ -94,7 +94,8 @@ struct JournalLoop {
         case .batch(let handover): try take(handover, &writer)
         case .answer(let answer): try take(answer, &writer)
         case .returning:
-          let comesBack = writer.intake.redelivery?.comesBack ?? PrefetchGuard.Returning(count: 0, isCertain: false)
+          takeSettled(&writer)
+          let comesBack = writer.intake.redelivery?.comesBack ?? PrefetchGuard.Returning(count: 0)
           mailbox.post { [last = journal.positions.last] in $0.returning = (comesBack, last) }
         case .channel(let channel): try begin(channel, &writer)
         case .bookkeeping:
@@ -139,8 +140,6 @@ struct JournalLoop {
     var abandoned: Int?
     /// When the last batch was written, on `SystemClock`.
     var lastBatch = SystemClock.now()
-    /// The channel on which a message was captured that was never delivered before.
-    var fresh: Int?
     /// The channel of which it was told that messages come near the delivery limit.
     var warned: Int?
     var ended = false
@@ -218,6 +217,7 @@ struct JournalLoop {
 
   /// The first of a channel.
   private func begin(_ channel: Consuming, _ writer: inout Writer) throws {
+    takeSettled(&writer)
     let record = try retrying { try journal.beginConsumer(tag: channel.consumerTag) }
     writer.consumer = (channel.generation, record)
     let isAlone = redelivery?.trust == .exclusive && channel.queue.kind == .classic
@@ -274,15 +274,7 @@ struct JournalLoop {
       $0.committed += writer.written.committed - written.committed
       $0.commits.observe(seconds)
     }
-    if let generation = writer.consumer?.generation, writer.fresh != generation, let first = plan.firstFresh {
-      writer.fresh = generation
-      mailbox.post { $0.fresh = Acknowledgement(generation: generation, tag: first) }
-    }
-    if let channel = writer.channel, channel.narrowPrefetch ?? 0 > 1, plan.count == 0,
-      writer.intake.redelivery?.canSettle == true
-    {
-      mailbox.post { $0.cleared = channel.generation }
-    }
+    tell(plan, writer)
     acknowledge(&writer)
     publish(plan, of: batch, consumer: writer.consumer!.record)
     writer.lastBatch = SystemClock.now()

@@ -7,25 +7,24 @@
 /// So if the broker ends a channel by an error of its own, the next ones are narrow:
 ///
 ///   1. *Clearing*: what was captured and not acknowledged comes back first. The channel is as wide as that, and its consumer is
-///      cancelled as soon as it is there, so that nothing comes beside it. All of it is acknowledged, and the channel closed.
+///      cancelled as soon as it is there, before the acknowledgements make room. Then the channel is closed.
 ///   2. *Stepping*: one delivery at a time. If its channel ends as well, only that message counts a failed delivery, until the queue's
 ///      delivery limit takes it out.
 ///
 /// A quorum queue keeps what was taken back apart, in a queue of its own in front of all else, and puts what is taken back once more
 /// at that queue's end. So as long as anything of it is left, more than one delivery at a time could come back out of order, and what
 /// comes would be captured twice. The first message that was never delivered before shows that nothing is left: then all are let
-/// through again.
+/// through again, once it is acknowledged behind a cancelled consumer as well. What a channel has been closed behind, with all of it
+/// acknowledged, is settled: the broker has said goodbye, and nothing that looks like it is taken for it.
 ///
 /// A process that may not be the first to end before it has acknowledged anything begins with one delivery, too, if nothing can
 /// come back: kills in series cost that message alone.
 ///
 /// A value without I/O.
 struct PrefetchGuard: Equatable, Sendable {
-  /// What was captured, and may come again on the next channel.
+  /// How many captured messages may come again on the next channel: what was not acknowledged, or was, and the broker may not know.
   struct Returning: Equatable, Sendable {
     var count: Int
-    /// It was not acknowledged, so it must come; else it was, and the broker may not know.
-    var isCertain: Bool
   }
 
   enum Width: Equatable, Sendable {
@@ -46,9 +45,14 @@ struct PrefetchGuard: Equatable, Sendable {
     }
   }
 
+  /// Channels on which what comes back was to be acknowledged, and was not, before one message at a time is tried all the same.
+  private static let clearings = 2
+
   /// The next channels are narrow. Begins with an error of the broker's own, ends with a success.
   private(set) var isNarrow = false
   private var width = Width.configured
+  /// How many clearing channels in a row have failed.
+  private var uncleared = 0
   /// How many channels in a row the broker ended with one message alone.
   private(set) var steps = 0
 
@@ -62,7 +66,11 @@ struct PrefetchGuard: Equatable, Sendable {
   ///   - hasAcknowledged: Something was acknowledged on it.
   mutating func failed(isInternalError: Bool, hasAcknowledged: Bool) {
     guard isInternalError else { return }
-    if width == .stepping { steps = hasAcknowledged ? 1 : steps + 1 }
+    switch width {
+    case .configured: break
+    case .clearing: uncleared = hasAcknowledged ? 0 : uncleared + 1
+    case .stepping: steps = hasAcknowledged ? 1 : steps + 1
+    }
     isNarrow = true
   }
 
@@ -70,23 +78,21 @@ struct PrefetchGuard: Equatable, Sendable {
   mutating func next(_ returning: Returning) -> Width {
     if !isNarrow {
       width = .configured
-    } else if returning.isCertain, returning.count > 1 {
+    } else if returning.count > 1, uncleared < Self.clearings {
       width = .clearing(returning.count)
     } else {
-      // What was acknowledged was handled by a broker that tried the next message: there was no room before.
       width = .stepping
     }
     return width
   }
 
-  /// A message that was never delivered before was captured and acknowledged: nothing of what was taken back is left.
-  ///
-  /// - Returns: True where a wide channel is to be tried now.
-  mutating func succeeded() -> Bool {
-    defer {
-      isNarrow = false
-      steps = 0
-    }
-    return isNarrow
+  /// What came back was acknowledged.
+  mutating func cleared() { uncleared = 0 }
+
+  /// A message was captured and acknowledged that was never delivered before: nothing of what was taken back is left.
+  mutating func succeeded() {
+    isNarrow = false
+    uncleared = 0
+    steps = 0
   }
 }

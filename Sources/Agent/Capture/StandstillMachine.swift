@@ -172,8 +172,12 @@ struct StandstillMachine {
     case (.asking, .status), (.asking, .refused): break
     case (.binding, .bound): return bound(at: now)
     case (.binding, .refused(let code, let text)): return unbound("\(code) \(text)", at: now)
+    // A late answer to the one before: nothing was asked yet.
+    case (.asking, .bound):
+      state = .watching(since: now - interval)
+      return .none
     // What came meanwhile says more.
-    case (.watching, _), (.asking, .bound), (.binding, .status): return .none
+    case (.watching, _), (.binding, .status): return .none
     }
     state = .watching(since: now)
     switch answer {

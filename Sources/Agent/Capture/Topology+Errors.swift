@@ -19,6 +19,8 @@ extension Topology {
       "The broker takes the user name from the certificate in tls.client_cert, and must have such a user"
     case .mechanismNotOffered where configuration.authType == .external:
       "Enable the broker's plugin rabbitmq_auth_mechanism_ssl and its auth_mechanisms EXTERNAL, or change auth_type"
+    case .connectionClosed(403, _) where configuration.username == "guest" && !isLocal:
+      "Check username, password and auth_type: RabbitMQ lets the user guest in from its own machine only, so make a user for the capture"
     case .connectionClosed(403, _): "Check username, password and auth_type"
     case .connectionClosed(530, let text) where BrokerLimit(text) != nil: BrokerLimit(text)?.advice
     case .connectionClosed(530, _) where configuration.virtualHostIsEncoded:
@@ -41,8 +43,11 @@ extension Topology {
     case .channelClosed(405, _): "Another connection holds the queue exclusively"
     // https://www.rabbitmq.com/docs/consumers#acknowledgement-timeout
     case .channelClosed(406, let text) where text.contains("acknowledgement") && text.contains("timed out"):
-      "A message waited for its acknowledgement longer than the broker's consumer_timeout: raise that, let the runtime "
-        + "commit more often, or set journal.acknowledge: journaled with a journal.path that outlives the process"
+      configuration.journal.path == nil
+        ? "A message waited for its acknowledgement longer than the broker's consumer_timeout: raise that, let the runtime "
+          + "commit more often, or set journal.acknowledge: journaled with a journal.path that outlives the process"
+        : "A message waited for its acknowledgement longer than the broker's consumer_timeout: raise that, to a minute at least, and see "
+          + "whether the journal's disk keeps up; if journal.acknowledge is committed, let the runtime commit more often"
     case .channelClosed(406, let text) where Self.hasNoReplica(text):
       "The stream is there, and its replica on this node of the broker is down or still starting"
     case .channelClosed(406, let text): Self.mismatch(text)?.advice ?? Self.refusal(text)
@@ -57,6 +62,11 @@ extension Topology {
     case .nameNotResolved: "Check host"
     default: nil
     }
+  }
+
+  /// The broker is on this machine, as far as `host` tells.
+  private var isLocal: Bool {
+    nodes.allSatisfy { ["localhost", "::1"].contains($0.host) || $0.host.hasPrefix("127.") }
   }
 
   /// Whether a 403 means an exclusive consumer, which may be the one that we have just lost, and not a permission. The

@@ -25,7 +25,7 @@ extension PEMSource {
   ///   for a path, so the path of a key is shown only where it cannot be one.
   func read(for setting: String) throws(CaptureFailure) -> String {
     switch self {
-    case .text(let text): return text.value
+    case .text(let text): return PEMText.normalised(text.value)
     case .file(let path):
       let named = Self.mayBeShown(path, setting) ? "\"\(path)\"" : "the file that it names"
       func failure(_ reason: String) -> CaptureFailure {
@@ -46,7 +46,7 @@ extension PEMSource {
         bytes += chunk[0..<count]
         guard bytes.count <= Self.largestFile else { throw failure("it is larger than \(Self.largestFile) bytes") }
       }
-      return String(decoding: bytes, as: UTF8.self)
+      return PEMText.normalised(String(decoding: bytes, as: UTF8.self))
     }
   }
 

@@ -10,8 +10,8 @@ struct Topology: Sendable {
 
   /// The prefetch count to consume with, where it is another than the configuration's.
   var prefetch: Int?
-  /// The same for a quorum queue, where it is another one.
-  var quorumPrefetch: Int?
+  /// The same for a quorum queue with a backlog that nobody else consumes, where it is another one.
+  var doubtfulPrefetch: Int?
   /// Where to go on if the queue is a stream; nil where it certainly is none.
   let stream: StreamResumption?
   /// As ``ConnectionSettings/usesSecondChannel``.
@@ -74,7 +74,7 @@ struct Topology: Sendable {
       let status = try declare(on: connection)
       var type = try type(on: connection)
       do throws(AMQPError) {
-        try consume(on: connection, tag: tag, from: type)
+        try consume(on: connection, tag: tag, from: type, status)
         // Only a stream takes an offset.
         type = type ?? Self.stream
       } catch {
@@ -84,7 +84,7 @@ struct Topology: Sendable {
         }
         type = Self.type(in: text) ?? ""
         try connection.reopenChannel()
-        try consume(on: connection, tag: tag, from: type)
+        try consume(on: connection, tag: tag, from: type, status)
       }
       let arguments = configuration.queue.arguments
       // Of a queue that was not declared here, the settings may not say all.
@@ -103,8 +103,10 @@ struct Topology: Sendable {
   }
 
   /// - Parameter type: The queue's type; nil where that is not known, and it may be a stream.
-  private func consume(on connection: Connection, tag: String, from type: String?) throws(AMQPError) {
-    let wished = type == "quorum" ? quorumPrefetch ?? prefetch : prefetch
+  private func consume(
+    on connection: Connection, tag: String, from type: String?, _ status: QueueStatus?
+  ) throws(AMQPError) {
+    let wished = doubtfulPrefetch.flatMap { type == "quorum" && Self.isBacklogOfOurs(status) ? $0 : nil } ?? prefetch
     try connection.setPrefetch(UInt16(wished ?? configuration.consumer.prefetchCount))
     var arguments = try Self.table(configuration.consumer.arguments)
     if type == nil || type == Self.stream {
@@ -121,6 +123,11 @@ struct Topology: Sendable {
         queue: configuration.queue.name, noAck: configuration.consumer.noAck,
         exclusive: configuration.consumer.exclusive, arguments: arguments),
       tag: tag)
+  }
+
+  /// Whether messages wait for which nobody else stands in line: to give up a consumer for another one is no loss of its place.
+  static func isBacklogOfOurs(_ status: QueueStatus?) -> Bool {
+    status.map { $0.messages > 0 && $0.consumers == 0 } ?? false
   }
 
   /// The consume argument by which a mirrored queue cancels its consumers at a failover.

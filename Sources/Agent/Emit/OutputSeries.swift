@@ -46,7 +46,8 @@ struct OutputSeries: Equatable, Sendable {
     guard digits.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }),
       digits.count == 6 || digits.first != 48
     else { return nil }
-    return Int64(String(decoding: digits, as: UTF8.self))
+    // Files are counted on from the newest.
+    return Int64(String(decoding: digits, as: UTF8.self)).flatMap { $0 < 1 << 61 ? $0 : nil }
   }
 
   /// Makes this process the only one that writes the series, for as long as the result lives, however it ends.

@@ -47,7 +47,7 @@ struct FlowState: Equatable, Sendable {
   func mark() throws(FlowProtocolError) -> ResumeDecision.Mark? {
     guard let mine = mine ?? before else { return nil }
     guard let journal = mine.objectValue?["journal"]?.stringValue,
-      let position = mine.objectValue?["position"]?.int64Value, position >= 0
+      let position = mine.objectValue?["position"]?.int64Value, (0..<1 << 61).contains(position)
     else {
       throw FlowProtocolError(
         "the state under bindingStateV1 / \(former ?? stateKey) was not written by this connector")

@@ -100,10 +100,13 @@ final class StatusBoard: Sendable {
 
     /// What a user should hear first.
     var state: State {
-      guard connection == .consuming else { return connection }
+      switch connection {
+      case .consuming, .standby: break
+      case .starting, .connecting, .awaitingQueue, .reconnecting, .paused, .stopping: return connection
+      }
       if let intake { return .paused(.intake, reason: intake) }
       if let output { return .paused(.output, reason: output) }
-      return .consuming
+      return connection
     }
   }
 

@@ -160,11 +160,11 @@ struct RedeliveryMachine {
     self.captured = captured
     let known = captured - Int64(window.count)
     // Without digests nothing can be recognised, and nothing needs to be kept back.
-    self.releasable = max(releasable, known)
+    self.releasable = min(max(releasable, known), captured)
     settledFrom = min(max(settled ?? releasable, known), self.releasable)
     isSettled = settledFrom == self.releasable
     self.window = window
-    self.lineStart = max(lineStart, known)
+    self.lineStart = min(max(lineStart, known), captured)
     self.priority = priority
     self.prioritySince = prioritySince
     if byMessageID { ledger = Set(window) }
@@ -184,7 +184,7 @@ struct RedeliveryMachine {
 
   /// What comes again on the next channel, as far as it can be recognised.
   var comesBack: PrefetchGuard.Returning {
-    PrefetchGuard.Returning(count: ledger == nil ? returning : 0, isCertain: unacknowledged > 0)
+    PrefetchGuard.Returning(count: ledger == nil ? returning : 0)
   }
 
   /// True where everything captured can be acknowledged: messages flow, and an anchor is kept.
@@ -214,7 +214,8 @@ struct RedeliveryMachine {
 
   /// A new consumer on a new channel. What waited of the old one will come again.
   ///
-  /// - Parameter prefetch: How many deliveries can wait, where it is another number than otherwise; no fewer than come back.
+  /// - Parameter prefetch: How many deliveries can wait, where it is another number than otherwise. If it is less than may come back,
+  ///   nothing is recognised: one or two messages that look like captured ones prove nothing.
   mutating func sessionStarted(_ trust: Trust, on queue: QueueNature, prefetch: Int? = nil) {
     // Only classic queues enforce exclusive consumption: else others may consume as well. A stream goes by offsets.
     let trust = queue.kind == .stream || trust == .exclusive && queue.kind != .classic ? Trust.none : trust
@@ -224,7 +225,7 @@ struct RedeliveryMachine {
     session.isCertain = unacknowledged > 0
     let isAmbiguous = trust != .none && !tellsApart
     session.isAmbiguous = isAmbiguous && session.isCertain
-    if trust == .none || isAmbiguous {
+    if trust == .none || isAmbiguous || prefetch ?? .max < max(returning, session.isCertain ? 1 : 2) {
       beginLine()
     } else {
       session.expected = returning

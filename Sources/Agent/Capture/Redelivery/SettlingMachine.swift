@@ -20,7 +20,8 @@
 /// commit something, and a full window looks like silence: that is no rest.
 ///
 /// Each settling costs two commits, of the runtime where checkpoints carry it. So where messages trickle, each settling that
-/// new ones follow soon doubles the rest that the next one takes.
+/// new ones follow soon doubles the rest that the next one takes. But a broker closes a channel on which a message waits longer than
+/// its `consumer_timeout`, which may be set to a minute: so what has waited for ten seconds is settled after the least rest.
 ///
 /// A value without clock and I/O; times are of one monotonic clock, in seconds.
 struct SettlingMachine: Hashable, Sendable {
@@ -62,6 +63,8 @@ struct SettlingMachine: Hashable, Sendable {
   private var isNarrow = false
   /// The rest that the next settling takes.
   private var rest = SettlingMachine.rest.least
+  /// When the oldest message came that no settling has released.
+  private var heldSince: Double?
   /// When the newest settling began, if nothing new came since.
   private var settledAt: Double?
 
@@ -74,6 +77,7 @@ struct SettlingMachine: Hashable, Sendable {
     isActive = isAlone
     self.isNarrow = isNarrow
     hasCaptured = false
+    heldSince = nil
     state = .resting(since: now)
   }
 
@@ -83,6 +87,7 @@ struct SettlingMachine: Hashable, Sendable {
     isActive = true
     guard captured > 0 else { return }
     hasCaptured = true
+    heldSince = heldSince ?? now
     if let at = settledAt.take(), !isNarrow {
       rest = now - at < Self.trickle ? min(rest * 2, Self.rest.most) : Self.rest.least
     }
@@ -97,7 +102,9 @@ struct SettlingMachine: Hashable, Sendable {
     case .releasing, .asking: return nil
     }
     if redelivery.canSettle, redelivery.keepsAnchorOnly {
-      return since + (hasCaptured && !isNarrow ? rest : Self.restOfRecovered)
+      guard hasCaptured, !isNarrow else { return since + Self.restOfRecovered }
+      let held = heldSince.map { $0 + Self.rest.most } ?? .infinity
+      return min(since + rest, max(since + Self.rest.least, held))
     }
     return redelivery.awaitsSettled && isActive ? since : nil
   }
@@ -111,6 +118,7 @@ struct SettlingMachine: Hashable, Sendable {
       return .ask
     }
     state = .releasing
+    heldSince = nil
     settledAt = now
     return .release
   }

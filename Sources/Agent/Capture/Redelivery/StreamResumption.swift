@@ -182,7 +182,9 @@ final class StreamResumption: Sendable {
 
     /// Nil where there is none.
     init?(json: JSONValue?) {
-      guard let queue = json?["queue"]?.stringValue, let offset = json?["offset"]?.int64Value else { return nil }
+      guard let queue = json?["queue"]?.stringValue, let offset = json?["offset"]?.int64Value,
+        DeliveryMarks.numbers.contains(offset)
+      else { return nil }
       let digest = json?["digest"]?.stringValue.flatMap(decodeBase64).map { DeliveryDigest.array($0) }
       self.init(queue: queue, offset: offset, digest: digest?.first)
     }
