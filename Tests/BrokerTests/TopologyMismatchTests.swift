@@ -45,7 +45,7 @@ import Testing
     Mismatch(
       argument: "x-max-priority", wanted: "9", found: "none", setting: "max_priority", settings: ["max_priority": 9]),
     Mismatch(
-      argument: "x-queue-type", wanted: "quorum", found: "classic", setting: "queue.arguments.x-queue-type",
+      argument: "x-queue-type", wanted: "quorum", found: "classic", setting: "queue.type",
       settings: ["queue": ["arguments": ["x-queue-type": "quorum"]]], arguments: ["x-queue-type": "classic"]),
     Mismatch(
       argument: "x-dead-letter-exchange", wanted: "none", found: "''",
@@ -104,14 +104,14 @@ import Testing
   @Test(
     arguments: [
       (
-        ["message_ttl": 5, "queue": ["arguments": ["x-queue-type": "stream"]]],
-        "invalid arg 'x-message-ttl' for queue 'QUEUE' in vhost '/' of queue type rabbit_stream_queue. The broker does not "
-          + "take this value, or not for this type of queue: change message_ttl"
+        ["queue": ["arguments": ["x-queue-type": "stream", "x-dead-letter-exchange": ""]]],
+        "invalid arg 'x-dead-letter-exchange' for queue 'QUEUE' in vhost '/' of queue type rabbit_stream_queue. The broker does not "
+          + "take this value, or not for this type of queue: change queue.arguments.x-dead-letter-exchange"
       ),
       (
         ["queue": ["arguments": ["x-queue-type": "nonsense"]]],
         "invalid arg 'x-queue-type' for queue 'QUEUE' in vhost '/': \"unsupported queue type 'nonsense'\". The broker does "
-          + "not take this value, or not for this type of queue: change queue.arguments.x-queue-type"
+          + "not take this value, or not for this type of queue: change queue.type"
       ),
       (
         ["queue": ["durable": false, "arguments": ["x-queue-type": "quorum"]]],
