@@ -18,9 +18,6 @@ enum SettingCheck {
       return refuse(ConfigurationWording.wrongType(value, expected: "a string", hint: hint, hidden: hidden))
     }
     if text.unicodeScalars.contains("\0") { return refuse(ConfigurationWording.nul) }
-    if rule.isOneLine, text.utf8.contains(where: { $0 == 0x0A || $0 == 0x0D }) {
-      return refuse(ConfigurationWording.lineBreak)
-    }
     let count = text.utf8.count
     if count < rule.bytes.lowerBound { return refuse("must not be empty") }
     let limit = longest(of: text, rule)
@@ -44,6 +41,9 @@ enum SettingCheck {
       if !text.contains(PEMSource.marker), text.contains(where: \.isNewline) {
         return refuse("has line breaks, so it is no file path, but no line with \(PEMSource.marker) either")
       }
+    }
+    if rule.isOneLine, text.utf8.contains(where: { $0 == 0x0A || $0 == 0x0D }) {
+      return refuse(ConfigurationWording.lineBreak)
     }
     return .success(.text(text))
   }
