@@ -142,7 +142,8 @@ extension Journal {
     guard number(68) == Schema.applicationID else {
       throw refuse("a SQLite database of another application (id \(number(68)))")
     }
-    try schema.refuseNewer(Int(number(60)), file)
+    // PRAGMA user_version is signed.
+    try schema.refuseNewer(Int(Int32(truncatingIfNeeded: number(60))), file)
   }
 
   /// Sets what belongs to a connection, and reads back what safety depends on.

@@ -115,8 +115,9 @@ struct Salvager {
   mutating func copy(to target: Database) throws(JournalError) {
     try target.execute("BEGIN IMMEDIATE", "salvage")
     let sessions = "number, id, queue, virtual_host, started_at, base"
-    _ = try copyTable("session", sessions, 6, to: target)
-    _ = try copyTable("consumer", "id, session, tag", 3, to: target)
+    // SQLite gives no number behind the largest there is.
+    _ = try copyTable("session", sessions, 6, where: "number < \(Self.most)", to: target)
+    _ = try copyTable("consumer", "id, session, tag", 3, where: "id < \(Self.most)", to: target)
     _ = try copyTable("output", "name, file, length, started_at", 4, to: target)
     _ = try copyTable("gap", "first, last", 2, to: target)
     let version =
@@ -172,13 +173,15 @@ struct Salvager {
   ///
   /// - Parameter found: What stands for the columns in a file of an older version.
   private func copyTable(
-    _ table: StaticString, _ columns: String, _ count: Int32, of found: String? = nil, to target: Database
+    _ table: StaticString, _ columns: String, _ count: Int32, of found: String? = nil,
+    where condition: String = "true", to target: Database
   ) throws(JournalError) -> Bool {
     let marks = (1...count).map { "?\($0)" }.joined(separator: ", ")
     return try target.with("INSERT OR IGNORE INTO \(table) (\(columns)) VALUES (\(marks))", table) {
       (insert) throws(JournalError) in
       do throws(JournalError) {
-        return try source.with("SELECT \(found ?? columns) FROM \(table)", table) { (rows) throws(JournalError) in
+        return try source.with("SELECT \(found ?? columns) FROM \(table) WHERE \(condition)", table) {
+          (rows) throws(JournalError) in
           while try rows.step() {
             for column in 0..<count { try insert.bind(column + 1, column: column, of: rows) }
             do throws(JournalError) { try insert.run() } catch { throw Self.target(error) }
