@@ -5,57 +5,55 @@ import Testing
 
 /// How narrow a channel is after the broker has ended others.
 struct PrefetchGuardTests {
-  private typealias Returning = PrefetchGuard.Returning
-
   /// What comes back is acknowledged first, then one message alone is tried, until one that is new gets through.
   @Test func `a message that the broker cannot send is tried alone`() {
     var narrow = PrefetchGuard()
-    #expect(narrow.next(Returning(count: 8)) == .configured)
+    #expect(narrow.next(returning: 8) == .configured)
     narrow.failed(isInternalError: true, hasAcknowledged: true)
-    #expect(narrow.next(Returning(count: 8)) == .clearing(8))
+    #expect(narrow.next(returning: 8) == .clearing(8))
     narrow.cleared()
     for attempt in 1...20 {
-      #expect(narrow.next(Returning(count: 0)) == .stepping)
+      #expect(narrow.next(returning: 0) == .stepping)
       narrow.failed(isInternalError: true, hasAcknowledged: false)
       #expect(narrow.steps == attempt)
     }
     // Others get through in between, and it comes again behind them.
-    #expect(narrow.next(Returning(count: 1)) == .stepping)
+    #expect(narrow.next(returning: 1) == .stepping)
     narrow.failed(isInternalError: true, hasAcknowledged: true)
     #expect(narrow.steps == 1)
     narrow.succeeded()
     #expect(narrow.steps == 0)
-    #expect(narrow.next(Returning(count: 1)) == .configured)
+    #expect(narrow.next(returning: 1) == .configured)
   }
 
   @Test func `what does not come back is waited for twice`() {
     var narrow = PrefetchGuard()
     narrow.failed(isInternalError: true, hasAcknowledged: false)
     for _ in 0..<2 {
-      #expect(narrow.next(Returning(count: 8)) == .clearing(8))
+      #expect(narrow.next(returning: 8) == .clearing(8))
       narrow.failed(isInternalError: true, hasAcknowledged: false)
     }
-    #expect(narrow.next(Returning(count: 8)) == .stepping)
+    #expect(narrow.next(returning: 8) == .stepping)
   }
 
   @Test func `a network that breaks is no reason, and no success`() {
     var narrow = PrefetchGuard()
     for _ in 0..<9 { narrow.failed(isInternalError: false, hasAcknowledged: false) }
-    #expect(narrow.next(Returning(count: 8)) == .configured)
+    #expect(narrow.next(returning: 8) == .configured)
     narrow.failed(isInternalError: true, hasAcknowledged: false)
-    _ = narrow.next(Returning(count: 0))
+    _ = narrow.next(returning: 0)
     narrow.failed(isInternalError: true, hasAcknowledged: false)
     narrow.failed(isInternalError: false, hasAcknowledged: false)
-    #expect(narrow.next(Returning(count: 0)) == .stepping)
+    #expect(narrow.next(returning: 0) == .stepping)
     #expect(narrow.steps == 1)
   }
 
   @Test func `a first channel is as narrow`() {
     var narrow = PrefetchGuard()
     narrow.beginNarrow()
-    #expect(narrow.next(Returning(count: 0)) == .stepping)
+    #expect(narrow.next(returning: 0) == .stepping)
     narrow.succeeded()
-    #expect(narrow.next(Returning(count: 0)) == .configured)
+    #expect(narrow.next(returning: 0) == .configured)
   }
 
   @Test func `a width is never more than the settings say`() {

@@ -54,6 +54,7 @@ import Testing
         client.greet()
         let tag = client.startConsumer()
         for number in UInt64(1)... {
+          // The rhythm of a publisher: what is tested is time, and nothing but that passes in between.
           Thread.sleep(forTimeInterval: 2)
           guard client.send(Wire.delivery(.init(tag: number, body: [0x7B, 0x7D]), consumer: tag).flatMap(\.self)) else {
             return

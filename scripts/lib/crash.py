@@ -16,8 +16,7 @@ once, combines checkpoints, holds commits or loses acknowledgements, as drawn. A
 
 With --shapes messages come in every shape in turn: without properties, without headers, with empty ones, with the broker's
 own header names once and twice, with priorities, alike, from no byte to several frames, on RabbitMQ 4 over AMQP 1.0 too.
-(With --rhythms the only message since a rest may be one of those that are alike, and then nothing tells what comes again: what is
-captured twice in a start whose log says so is counted apart.)
+(Of those that are alike some may come twice with --rhythms: the only message since a rest may be one of them.)
 With --rhythms messages also come in a trickle, in bursts or not at all, so that the queue rests and is settled, and the runtime's
 commits take up to two seconds; with --aim each kill falls on a step of a settling (rhythm.py).
 
@@ -505,9 +504,10 @@ class Crash:
             if excused == counts["duplicated"]:
                 failed.remove("duplicated")
         if "duplicated" in failed and options.rhythms and options.payload == "shapes":
-            # In a trickle the anchor may be nothing but such a message, which tells nothing: what comes is captured again, and said.
-            counts["of them in starts that said so"] = said = self.said()
-            if said == counts["duplicated"]:
+            # In a trickle the anchor may be nothing but such a message, which tells nothing: it is captured again, and said.
+            captured = sum(record.identity == messages.ALIKE for record in records)
+            counts["of them alike"] = alike = max(0, captured - identities.count(messages.ALIKE))
+            if alike == counts["duplicated"]:
                 failed.remove("duplicated")
         failures = [f"{counts[name]} {name}" for name in failed if counts.get(name)] + problems[:5]
         if options.deduplicate == "off" and options.queue != "stream" and not counts["duplicated"]:
@@ -526,21 +526,6 @@ class Crash:
                 last_lost = index
             first.setdefault(record.identity, index)
         return excused
-
-    def said(self):
-        """How many repeated ones come from a start whose log says that what was captured last cannot be told apart."""
-        starts, said = 0, set()
-        with open(f"{os.environ['WORK_DIRECTORY']}/log", encoding="utf-8") as log:
-            for line in log:
-                starts += "acknowledgement mode " in line
-                if "cannot be told apart" in line:
-                    said.add(starts)
-        left = collections.Counter(self.identities(self.sent))
-        repeated = 0
-        for record in self.runtime.committed:
-            left[record.identity] -= 1
-            repeated += left[record.identity] < 0 and record.run in said
-        return repeated
 
     def missing(self):
         """Which ones are lost, for whoever looks for the cause."""

@@ -88,22 +88,22 @@ extension ConnectionLoop {
     else { return }
     if var first = course.first {
       // More than one that comes back would lose its order by another kill.
-      guard returning.count == 0 else {
+      guard returning == 0 else {
         course.first = nil
         return
       }
-      course.width = first.next(returning)
+      course.width = first.next(returning: returning)
       course.first = first
       topology.doubtfulPrefetch = course.limit
     } else {
-      course.width = course.prefetch.next(returning)
+      course.width = course.prefetch.next(returning: returning)
       topology.prefetch = course.limit
     }
   }
 
-  /// What may come again, once the journal thread has decided about all that was handed over: it may wait for space. Nil if the
+  /// How many messages may come again, once the journal thread has decided about all that was handed over: it may wait for space. Nil if the
   /// capture is to stop.
-  private func returning(_ course: inout Course) -> PrefetchGuard.Returning? {
+  private func returning(_ course: inout Course) -> Int? {
     inbox.update { $0.asksForReturning = true }
     while !mailbox.isStopping {
       if let (returning, position) = mailbox.takeReturning() {

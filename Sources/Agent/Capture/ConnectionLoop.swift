@@ -24,9 +24,9 @@ struct ConnectionLoop {
   let log: Logger
   /// What is promised about redeliveries, which may depend on the queue's type.
   let policy: DeduplicationPolicy
-  /// The consumer is not cancelled before the connection closes, but for narrow channels (``PrefetchGuard``). A queue goes on delivering once a consumer is cancelled,
-  /// to the next one, while what the old one has not acknowledged stays with its channel until that closes: it would come
-  /// back behind newer messages, where redeliveries are not recognised.
+  /// The consumer is not cancelled before the connection closes, but for narrow channels (``PrefetchGuard``). A queue goes on
+  /// delivering once a consumer is cancelled, to the next one, while what the old one has not acknowledged stays with its
+  /// channel until that closes: it would come back behind newer messages, where redeliveries are not recognised.
   let keepsConsumer: Bool
   /// The first channel is narrow if the queue is a quorum queue: nothing shows that earlier processes got anything through.
   let beginsNarrow: Bool
@@ -45,7 +45,7 @@ struct ConnectionLoop {
     var prefetch = PrefetchGuard()
     /// The same for the first channel, if its queue turns out to be a quorum queue.
     var first: PrefetchGuard?
-    /// What the settings allow, 0 for all; and the present channel.
+    /// What the settings allow, 0 for all; and how wide the present channel is.
     let configured: Int
     var width = PrefetchGuard.Width.configured
     var kind = QueueNature.Kind.unknown

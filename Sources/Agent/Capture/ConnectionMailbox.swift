@@ -27,7 +27,7 @@ final class ConnectionMailbox: Sendable {
   var isStopping: Bool { commands.withLock { $0.stop } }
 
   /// Takes the answer to ``JournalInbox/asksForReturning``, if it is there, and leaves all else.
-  func takeReturning() -> (PrefetchGuard.Returning, Position)? { commands.withLock { $0.returning.take() } }
+  func takeReturning() -> (Int, Position)? { commands.withLock { $0.returning.take() } }
 
   /// Takes what there is to do; `stop` and `settled` stay set.
   func take() -> ConnectionCommands {

@@ -101,7 +101,7 @@ struct StartOver: Equatable, Sendable {
   enum Reason: Equatable, Sendable {
     /// Its queue delivers again what it holds.
     case takenBack
-    /// More deliveries can be on their way than the channel allows.
+    /// It was narrow, and everything on it is acknowledged (``PrefetchGuard``).
     case widens
     /// It took back what it had delivered, and nothing comes again on the new channel (``TakenBack``).
     case silent
@@ -121,7 +121,7 @@ struct ConnectionCommands: Sendable {
   /// All that comes back on the narrow channel of this generation has come, or something else has.
   var cleared: Int?
   /// The answer to ``JournalInbox/asksForReturning``, and the newest position of the journal.
-  var returning: (PrefetchGuard.Returning, Position)?
+  var returning: (Int, Position)?
   /// The channel of this generation is to be asked for the queue, behind all acknowledgements.
   var question: Int?
   var rejected: [Acknowledgement] = []

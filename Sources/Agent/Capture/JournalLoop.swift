@@ -95,7 +95,7 @@ struct JournalLoop {
         case .answer(let answer): try take(answer, &writer)
         case .returning:
           takeSettled(&writer)
-          let comesBack = writer.intake.redelivery?.comesBack ?? PrefetchGuard.Returning(count: 0)
+          let comesBack = writer.intake.redelivery?.comesBack ?? 0
           mailbox.post { [last = journal.positions.last] in $0.returning = (comesBack, last) }
         case .channel(let channel): try begin(channel, &writer)
         case .bookkeeping:

@@ -22,11 +22,6 @@
 ///
 /// A value without I/O.
 struct PrefetchGuard: Equatable, Sendable {
-  /// How many captured messages may come again on the next channel: what was not acknowledged, or was, and the broker may not know.
-  struct Returning: Equatable, Sendable {
-    var count: Int
-  }
-
   enum Width: Equatable, Sendable {
     /// What the settings say.
     case configured
@@ -75,11 +70,14 @@ struct PrefetchGuard: Equatable, Sendable {
   }
 
   /// How wide the next channel is.
-  mutating func next(_ returning: Returning) -> Width {
+  ///
+  /// - Parameter returning: How many captured messages may come again on it: what was not acknowledged, or was, and the broker may
+  ///   not know.
+  mutating func next(returning: Int) -> Width {
     if !isNarrow {
       width = .configured
-    } else if returning.count > 1, uncleared < Self.clearings {
-      width = .clearing(returning.count)
+    } else if returning > 1, uncleared < Self.clearings {
+      width = .clearing(returning)
     } else {
       width = .stepping
     }

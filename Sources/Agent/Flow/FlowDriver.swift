@@ -167,7 +167,7 @@ extension FlowDriver {
         idle == nil ? try resume(setup, carried) : setup.journal.positions.committedThrough
       let plan = try setup.plan(
         start: start, connectionName: "source-amqp \(request.name)", outputName: "flow", idle: idle != nil,
-        hasCommitted: (try? carried.mark()) ?? nil != nil)
+        hasCommitted: !carried.isNew)
       capture = Capture(plan, log: log)
       try write(FlowResponse.opened)
       try capture.start(

@@ -41,6 +41,9 @@ struct FlowState: Equatable, Sendable {
     return others.max { parts($0.key)!.version < parts($1.key)!.version }?.key
   }
 
+  /// The runtime has never committed anything of this binding.
+  var isNew: Bool { mine == Optional.none && before == Optional.none }
+
   /// What the state says about a journal; nil where there is none.
   ///
   /// - Throws: If there is one that this version does not understand.

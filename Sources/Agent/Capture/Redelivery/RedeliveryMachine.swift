@@ -182,10 +182,8 @@ struct RedeliveryMachine {
     unacknowledged > 0 ? unacknowledged : Int(captured - max(settled, lineStart))
   }
 
-  /// What comes again on the next channel, as far as it can be recognised.
-  var comesBack: PrefetchGuard.Returning {
-    PrefetchGuard.Returning(count: ledger == nil ? returning : 0)
-  }
+  /// How many messages may come again on the next channel, as far as their place can tell them.
+  var comesBack: Int { ledger == nil ? returning : 0 }
 
   /// True where everything captured can be acknowledged: messages flow, and an anchor is kept.
   var canSettle: Bool {
