@@ -74,6 +74,8 @@ struct ModelSetup: Hashable {
   var byMessageID = false
   /// The queue may be found idle, and the anchor be acknowledged.
   var settles = false
+  /// Messages that look like captured ones may come while a settling is under way, too.
+  var publishesWhileSettling = false
   var mutant: ModelMutant?
 
   /// No two messages are alike.
@@ -494,6 +496,8 @@ struct ModelAgent {
     key.append(byte(Int(machine.releasable)))
     key.append(byte(Int(machine.lineStart)))
     key.append(byte(Int(machine.settled)))
+    key.append(byte(machine.session.expected))
+    key.append(byte(machine.session.possibleEnd ?? 0))
     key.append((settling.deadline(machine) == nil ? 1 : 0) | (machine.awaitsSettled ? 2 : 0))
     key.append(byte(question ?? 0))
     key.append(byte(answer ?? 0))

@@ -63,7 +63,6 @@ struct RedeliveryModelTests {
   ) {
     let total = Total(400, payloads) { deployment.setup($0, settles: true) }
     #expect(total.score.lost == 0)
-    // Behind a settling the anchor is as short as what has come since, and a single message may be in the window twice.
     if payloads == .distinct { #expect(total.score.duplicated == 0) }
   }
 
@@ -203,6 +202,17 @@ struct RedeliveryModelTests {
     #expect(result.worst.lost == 0)
     if Set(small.payloads).count == small.payloads.count { #expect(result.worst.duplicated == 0) }
     #expect(result.states > 1_000, "the search ends early")
+  }
+
+  /// Behind a settling the anchor is as short as what has come since, and a single message may be in the window twice. That one may
+  /// be captured again, and takes no others along whose acknowledgements were lost.
+  @Test(arguments: Deployment.all)
+  func `an alike message that comes during a settling is all that may be captured twice`(deployment: Deployment) {
+    var setup = deployment.setup([0, 1, 0], settles: true)
+    (setup.anchor, setup.prefetch, setup.matchingPrefetch, setup.publishesWhileSettling) = (2, 8, 8, true)
+    let result = ModelSearch(setup: setup, published: 0, faults: ModelWorld.Fault.usual, faultLimit: 1).run()
+    #expect(result.worst.lost == 0)
+    #expect(result.worst.duplicatedUnlike == 0)
   }
 
   private func search(_ small: SmallCase) -> ModelSearch.Result {

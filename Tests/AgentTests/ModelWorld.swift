@@ -113,7 +113,7 @@ struct ModelWorld {
     // ambiguity that the three steps leave, and it is not asked about here. But no settling is under way for ever, unless a
     // quorum queue has nothing to deliver.
     let isOver = !isSettling || setup.kind == .classic && steps.isEmpty
-    if broker.published < setup.payloads.count, setup.areDistinct || isOver {
+    if broker.published < setup.payloads.count, setup.areDistinct || setup.publishesWhileSettling || isOver {
       steps.append(.publish)
     }
     return steps
@@ -218,14 +218,19 @@ struct ModelWorld {
   struct Score: Hashable {
     var lost = 0
     var duplicated = 0
+    /// Those of `duplicated` that look like no other.
+    var duplicatedUnlike = 0
 
     static func + (left: Score, right: Score) -> Score {
-      Score(lost: left.lost + right.lost, duplicated: left.duplicated + right.duplicated)
+      Score(
+        lost: left.lost + right.lost, duplicated: left.duplicated + right.duplicated,
+        duplicatedUnlike: left.duplicatedUnlike + right.duplicatedUnlike)
     }
 
     mutating func raise(to other: Score) {
       lost = max(lost, other.lost)
       duplicated = max(duplicated, other.duplicated)
+      duplicatedUnlike = max(duplicatedUnlike, other.duplicatedUnlike)
     }
   }
 
@@ -236,9 +241,12 @@ struct ModelWorld {
     for message in setup.mode == .journaled ? rows : runtime.committed {
       balance[setup.payloads[message], default: 0] += 1
     }
-    return balance.values.reduce(into: Score()) { score, count in
+    let alike = Dictionary(grouping: setup.payloads.prefix(broker.published)) { $0 }
+    return balance.reduce(into: Score()) { score, entry in
+      let (payload, count) = entry
       score.lost += max(0, -count)
       score.duplicated += max(0, count)
+      if alike[payload]?.count == 1 { score.duplicatedUnlike += max(0, count) }
     }
   }
 

@@ -49,12 +49,12 @@ extension JournalLoop {
     }
   }
 
-  /// Tells that nothing is recognised, since the messages are too much alike.
+  /// Tells that what comes again may not be recognised, since the messages are too much alike.
   func warnOfAlike() {
     log.warning(
       """
       the last captured messages cannot be told apart (they are alike, or the same ones were captured before in the same order), \
-      so what the broker delivers again is captured again, marked redelivered, rather than taken for old. Publishers that give \
+      so if the broker delivers them again they are captured again, marked redelivered, rather than taken for old. Publishers that give \
       each message a message_id, or a body of its own, prevent it
       """)
   }

@@ -20,8 +20,13 @@ import AMQP
 /// All of that takes the old messages to come back. They do not if they expire, or somebody purges the queue; and then
 /// new messages that look like the old ones, and that somebody else has had and given back, must not be taken for them. So
 /// an anchor must tell its messages apart: where its digests equal themselves when shifted, or stand in the window a second
-/// time, publishers are known to repeat themselves, nothing is recognised, and what comes is captured. What no client can tell
-/// remains: a queue purged, and the very messages of the anchor published again, byte for byte, and given back once.
+/// time, publishers are known to repeat themselves, and it is looked for together with the few messages in front of it with
+/// which it does tell. They come back too if their acknowledgements were lost. If they do not come, or there are none, nothing
+/// is recognised, and what comes is captured. What no client can tell remains: a queue purged, and the very messages of the
+/// anchor published again, byte for byte, and given back once.
+///
+/// Behind an anchor with messages in front of it, the sequence may have ended before it was long enough to tell, and what made
+/// it longer may be new. So that has to make up an anchor by itself before all of it is taken for old.
 ///
 /// A queue that rests is settled: the anchor is acknowledged too, in three steps (``SettlingMachine``). An acknowledgement has no
 /// answer, so after the first step, which allows it, the messages may still come back: all that were acknowledged last, or
@@ -109,7 +114,12 @@ struct RedeliveryMachine {
     var sawFresh = false
     /// How many captured messages were unacknowledged when it began: so many come again, whatever was committed since. After a
     /// settling, how many come if any does.
+    var least = 0
+    /// How many of the newest captured messages are to come before they are recognised: more than those if they do not tell
+    /// themselves apart.
     var expected = 0
+    /// How many deliveries came when all that came could be all that comes again, but was too short to tell.
+    var possibleEnd: Int?
     /// Whether they must come; else they were acknowledged, and the broker may not have heard of it.
     var isCertain = false
     /// How many deliveries can wait, where the channel is narrower than others.
@@ -178,7 +188,7 @@ struct RedeliveryMachine {
   var settled: Int64 { isSettled ? releasable : settledFrom }
 
   /// How many captured messages come again if any does: what is unacknowledged, or what the newest settling acknowledged.
-  private var returning: Int {
+  var returning: Int {
     unacknowledged > 0 ? unacknowledged : Int(captured - max(settled, lineStart))
   }
 
@@ -221,29 +231,17 @@ struct RedeliveryMachine {
     state = .flowing
     guard returning > 0, ledger == nil else { return }
     session.isCertain = unacknowledged > 0
-    let isAmbiguous = trust != .none && !tellsApart
-    session.isAmbiguous = isAmbiguous && session.isCertain
-    if trust == .none || isAmbiguous || prefetch ?? .max < max(returning, session.isCertain ? 1 : 2) {
-      beginLine()
-    } else {
-      session.expected = returning
-      state = .matching(trust, held: [], candidates: Array(window.indices.suffix(Int(captured - lineStart))))
-    }
+    guard trust != .none else { return beginLine() }
+    let telling = tellingLength
+    session.isAmbiguous = session.isCertain && telling != returning
+    guard let telling, prefetch ?? self.prefetch >= max(telling, session.isCertain ? 1 : 2) else { return beginLine() }
+    (session.least, session.expected) = (returning, telling)
+    state = .matching(trust, held: [], candidates: Array(window.indices.suffix(Int(captured - lineStart))))
   }
 
-  /// True where this session recognises nothing, since the messages that were unacknowledged when it began, or sequences of
-  /// them, are all alike.
+  /// True where this session does not recognise the messages that were unacknowledged when it began by themselves, since they,
+  /// or sequences of them, are all alike.
   var isAmbiguous: Bool { session.isAmbiguous }
-
-  /// Whether what may come again can be found by its looks: see above.
-  private var tellsApart: Bool {
-    let sequence = DigestSequence(window.suffix(returning))
-    return tellsApart(sequence, of: returning) && !sequence.isContained(in: window.dropLast())
-  }
-
-  /// Whether a sequence of `count` digests does not equal itself when it is shifted. By as many messages as the anchor has, or
-  /// more, it may: to be misled then takes as many equal messages as the limit that remains anyway.
-  private func tellsApart(_ sequence: DigestSequence, of count: Int) -> Bool { sequence.period >= min(count, anchor) }
 
   /// True while redeliveries are looked at more closely: their ``Delivery/otherDigests`` matter.
   var comparesDigests: Bool {
@@ -270,7 +268,7 @@ struct RedeliveryMachine {
       if isTakenBack(delivery, returns) {
         // What a settling has acknowledged is looked for too, until the broker has answered for it: after that, messages that look
         // like it are new. Another channel tells nothing more of messages that are alike.
-        if returning > 0, tellsApart, startsOver() { return .startOver }
+        if returning > 0, tellingLength != nil, startsOver() { return .startOver }
         beginLine()
       }
       // Only what is new ends: what is captured once more could go on for ever.
@@ -292,9 +290,12 @@ struct RedeliveryMachine {
       let remaining = candidates.filter {
         $0 + length <= window.count && delivery.matches(window[$0 + length - 1])
       }
-      if length >= session.expected, remaining.last == window.count - length, hasOnePriority(last: length) {
-        state = .flowing
-        return .recognised(count: length)
+      if length >= session.least, remaining.last == window.count - length, hasOnePriority(last: length) {
+        if isTold(length) {
+          state = .flowing
+          return .recognised(count: length)
+        }
+        if length < session.expected { session.possibleEnd = length }
       }
       let open = remaining.filter { $0 + length < window.count }
       if open.isEmpty { return fail(held, delivery) }
@@ -336,7 +337,7 @@ struct RedeliveryMachine {
   ///
   /// - Parameter candidates: Where in the window they may stand.
   private func beginning(of length: Int, _ candidates: [Int]) -> (count: Int, newest: Int64) {
-    guard candidates.count == 1, let place = candidates.first else { return (0, 0) }
+    guard candidates.count == 1, let place = candidates.first, session.possibleEnd == nil else { return (0, 0) }
     let sequence = DigestSequence(window[place..<place + length])
     guard tellsApart(sequence, of: length), !sequence.isContained(in: window[..<(place + length - 1)]) else {
       return (0, 0)
