@@ -140,6 +140,7 @@ struct TakenBackTests {
     var machine = TakenBack()
     #expect(machine.pause(at: 100) == 0)
     #expect(machine.pause(at: 101) == 0.5)
+    #expect((2...7).map { machine.pause(at: 100 + Double($0) * 4) } == [1, 2, 4, 8, 8, 8])
     #expect(machine.pause(at: 200) == 0)
   }
 

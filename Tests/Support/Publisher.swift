@@ -61,6 +61,30 @@ public final class Publisher: Sendable {
     }
   }
 
+  /// A chunk of a stream, as a client of the stream protocol publishes it.
+  public enum Chunk: Sendable {
+    /// Entries of a message each.
+    case batch([String])
+    /// One entry of several messages.
+    case packed([String])
+    case compressed([String])
+  }
+
+  /// Publishes to a stream by its own protocol; a body that begins with "raw" is no AMQP message then. The broker is one with
+  /// `streams`.
+  public func publish(_ chunks: [Chunk], to stream: String) throws {
+    let entries = chunks.map { chunk -> JSON in
+      let (kind, bodies) =
+        switch chunk {
+        case .batch(let bodies): ("batch", bodies)
+        case .packed(let bodies): ("packed", bodies)
+        case .compressed(let bodies): ("compressed", bodies)
+        }
+      return [.string(kind), .array(bodies.map { .string($0) })]
+    }
+    try call("publish_entries", ["stream": .string(stream), "entries": .array(entries)])
+  }
+
   /// Publishes a message over AMQP 1.0 that RabbitMQ 4 cannot send over 0-9-1; only to one queue for each publisher.
   public func publishUndeliverable(to queue: String) throws { try call("undeliverable", ["queue": .string(queue)]) }
 

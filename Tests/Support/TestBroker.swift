@@ -29,6 +29,8 @@ public struct TestBroker: Sendable {
   /// What `scripts/broker` knows the broker by.
   public let directory: String
   public let release: BrokerRelease
+  /// Where it speaks the stream protocol; empty where it does not.
+  private let streamPort: String
 
   /// Reads the variables that scripts/test exports.
   ///
@@ -38,10 +40,12 @@ public struct TestBroker: Sendable {
   /// A broker of the test's own, started below a new directory, for tests that stop, kill or reconfigure it.
   ///
   /// Takes some seconds to start; `remove` ends it.
-  public static func own() throws -> TestBroker {
+  ///
+  /// - Parameter streams: It speaks the stream protocol, too.
+  public static func own(streams: Bool = false) throws -> TestBroker {
     let beside = try TestBroker().directory.split(separator: "/").dropLast().joined(separator: "/")
     let directory = "/\(beside)/own-\(getpid())-\(UInt32.random(in: 0...UInt32.max))"
-    _ = try script(["start", directory])
+    _ = try script(["start", directory] + (streams ? ["--streams"] : []))
     var variables: [String: String] = [:]
     for line in try script(["env", directory]).split(separator: "\n") {
       let pair = line.dropFirst("export ".count).split(separator: "=", maxSplits: 1)
@@ -70,6 +74,7 @@ public struct TestBroker: Sendable {
     tlsUser = try value("TLS_USER")
     directory = try value("BROKER_DIR")
     let numbers = try value("RELEASE").split(separator: ".").compactMap { Int($0) }
+    streamPort = variables["SOURCE_AMQP_TEST_STREAM_PORT"] ?? ""
     guard numbers.count == 2 else { throw SupportError("SOURCE_AMQP_TEST_RELEASE is no release") }
     release = BrokerRelease(major: numbers[0], minor: numbers[1])
   }
@@ -79,6 +84,7 @@ public struct TestBroker: Sendable {
     [
       "SOURCE_AMQP_TEST_HOST": host, "SOURCE_AMQP_TEST_PORT": String(port), "SOURCE_AMQP_TEST_USER": user,
       "SOURCE_AMQP_TEST_PASSWORD": password, "SOURCE_AMQP_TEST_VHOST": virtualHost,
+      "SOURCE_AMQP_TEST_STREAM_PORT": streamPort,
     ]
   }
 

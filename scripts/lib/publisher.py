@@ -16,6 +16,7 @@ command works on a fresh channel, and where need be on a fresh connection.
   {"op": "publish_many", "exchange": "", "routing_key": …, "count": …, "kind": "mixed", "simple", "few", …, "seed": 1,
    "prefix": "m", "start": 1, "size": 200, "expiration": …}   → the same; ids PREFIX-NNNNNNN from `start` on
   {"op": "undeliverable", "queue": …}                         publishes, over AMQP 1.0, what RabbitMQ 4 can't send over 0-9-1
+  {"op": "publish_entries", "stream": …, "entries": […]}      publishes by the stream protocol: see streams.py
   {"op": "get", "queue": …, "count": 1, "settle": "ack", "requeue", "reject" or "hold"}  → {"messages": [{…}]}
   {"op": "close"}                                             ends the connection (held messages go back)
 """
@@ -219,6 +220,11 @@ class Publisher:
         self.sender.send(Message(body=b"odd", durable=True, inferred=True, properties={"d": decimal32(5)}))
         return {}
 
+    def publish_entries(self, stream, entries):
+        import streams  # Only where it is asked for: few need what it needs.
+        streams.publish(stream, entries)
+        return {}
+
     def send_later(self, queue, message):
         """Publishes one message over AMQP 1.0, and waits until the broker has it."""
         self.connect_later(queue)
@@ -266,7 +272,7 @@ class Publisher:
 
 COMMANDS = {
     "declare", "queue_info", "exchange_declare", "exchange_delete", "bind", "unbind", "purge", "delete", "publish",
-    "publish_many", "undeliverable", "get", "close",
+    "publish_many", "undeliverable", "publish_entries", "get", "close",
 }
 
 

@@ -83,6 +83,12 @@ extension ConnectionLoop {
     course.hasConsumed = false
     course.hasAcknowledged = false
     course.isAllAcknowledged = false
+    course.offsets.channelBegins(behind: topology.stream?.offset)
+    if let width = course.offsets.width {
+      course.width = .few(width)
+      topology.prefetch = width
+      return
+    }
     guard !topology.configuration.consumer.noAck, course.prefetch.isNarrow || course.first != nil,
       let returning = returning(&course)
     else { return }
@@ -103,7 +109,7 @@ extension ConnectionLoop {
 
   /// How many messages may come again, once the journal thread has decided about all that was handed over: it may wait for space. Nil if the
   /// capture is to stop.
-  private func returning(_ course: inout Course) -> Int? {
+  func returning(_ course: inout Course) -> Int? {
     inbox.update { $0.asksForReturning = true }
     while !mailbox.isStopping {
       if let (returning, position) = mailbox.takeReturning() {
@@ -125,8 +131,11 @@ extension ConnectionLoop {
 
   /// Takes a failure into account, and says more of one that a message is to blame for.
   func narrow(after failure: CaptureFailure, _ generation: Int, _ course: inout Course) -> CaptureFailure {
-    guard course.hasConsumed, course.canNarrow, course.kind != .stream else { return failure }
     let isInternalError = failure.cause == "connection_closed_541" || failure.cause == "channel_closed_541"
+    if course.kind == .stream, let stream = topology.stream {
+      return narrow(stream, after: failure, isInternalError: isInternalError && course.hasConsumed, &course)
+    }
+    guard course.hasConsumed, course.canNarrow else { return failure }
     if isInternalError, course.width == .stepping, course.isAllAcknowledged {
       // It has tried the next message because there was room, so it has handled what made it.
       inbox.update { $0.settledGeneration = generation }
@@ -154,9 +163,12 @@ extension ConnectionLoop {
         + "message alone): \(failure). \(limit)", needsUser: false)
   }
 
-  /// Where only one message is tried, the queue's delivery limit is come to soon.
+  /// Where only one message is tried, the queue's delivery limit is come to soon; and what a stream cannot send is found at once.
   func hasten(_ action: ReconnectMachine.Action, _ course: Course) -> ReconnectMachine.Action {
-    guard case .wait(let seconds) = action, (1...Self.quickSteps).contains(course.prefetch.steps) else { return action }
+    guard case .wait(let seconds) = action else { return action }
+    let skips = topology.configuration.consumer.undeliverable == .skip && course.offsets.blocked != nil
+    if course.offsets.goesOnAtOnce || skips { return .connect }
+    guard (1...Self.quickSteps).contains(course.prefetch.steps) else { return action }
     return .wait(seconds: min(seconds, 1))
   }
 }

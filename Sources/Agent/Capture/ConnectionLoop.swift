@@ -57,6 +57,8 @@ struct ConnectionLoop {
     var isDoubtful = false
     /// What a channel that is closed would delete is not to be lost for a message that cannot be sent.
     let canNarrow: Bool
+    /// What a stream's broker cannot send.
+    var offsets = UndeliverableOffsets()
     /// The journal's newest position when the present channel began.
     var position = Position.origin
   }
@@ -100,6 +102,12 @@ struct ConnectionLoop {
         if rest(seconds) { machine.stopRequested() }
         action = mailbox.isStopping ? .stop : .connect
       case .connect:
+        if let failure = seek(&course) {
+          lastFailure = failure
+          action = machine.failed(failure, jitter: random() * 2 - 1)
+          report(failure, action)
+          continue
+        }
         generation += 1
         switch session(generation, &course, consuming: { machine.consuming() }) {
         case .stopped: return nil
@@ -129,6 +137,7 @@ struct ConnectionLoop {
           look(at: &end)
           action = mailbox.isStopping ? .stop : .connect
         case .standsStill(let finding):
+          forgetOffsets(&course)
           if finding != .undelivered {
             status.changed(to: .reconnecting(cause: finding.cause, reason: text(of: finding, course.standstill)))
           }
@@ -188,7 +197,8 @@ struct ConnectionLoop {
       course.began(nature.kind, queue)
       let channel = Consuming(
         generation: generation, consumerTag: tag, queue: nature,
-        narrowPrefetch: course.width == .configured ? nil : course.limit, isDoubtful: course.isDoubtful)
+        narrowPrefetch: course.width == .configured || nature.kind == .stream ? nil : course.limit,
+        isDoubtful: course.isDoubtful)
       inbox.update { $0.consuming = channel }
       defer { inbox.update { $0.consuming = nil } }
       log.info(
@@ -252,6 +262,10 @@ struct ConnectionLoop {
         return end(narrow, generation, connection, &course)
       }
       if commands.stop { return try stop(connection, channel, &spare, &acknowledgedTag) }
+      if course.offsets.widens(at: topology.stream?.offset) {
+        try? connection.close()
+        return .startOver(.widens)
+      }
       if let startOver = commands.startOver, startOver.generation == generation {
         // What is lost by a close that fails comes again all the same.
         try? connection.close()

@@ -109,8 +109,9 @@ struct Intake {
     var startsOver: StartOver.Reason?
     /// Offsets of a stream that its retention has dropped before they were captured.
     var gap: ClosedRange<Int64>?
-    /// How many offsets in the middle of a stream were none of a message.
+    /// How many offsets in the middle of a stream were none of a message, and the newest that stand beside each other.
     var jumped: Int64 = 0
+    var jump: ClosedRange<Int64>?
     /// How often the queue has taken back the message of which it has most often; 0 for none.
     var returns: Int64 = 0
     /// The capture must end before this message: `document.oversize: fail`.
@@ -237,7 +238,9 @@ struct Intake {
         switch place!.delivered(offset, digest) {
         case .capture: break
         case .captureAfterGap(let missing): plan.gap = missing
-        case .captureAfterJump(let offsets): plan.jumped += offsets
+        case .captureAfterJump(let offsets):
+          plan.jumped += offsets
+          plan.jump = offset - offsets...offset - 1
         case .pass:
           plan.known.append((delivery.tag, plan.items.count))
           continue

@@ -27,6 +27,20 @@ extension JournalLoop {
     status.count { $0.streamGap += Int(count) }
   }
 
+  /// Tells that a stream has offsets without a message, the first time on a channel; all are counted.
+  func report(jump: ClosedRange<Int64>) {
+    log.warning(
+      """
+      stream "\(stream?.queue.queue ?? "")" goes on at offset \(jump.upperBound + 1), and offsets \(jump.lowerBound) to \
+      \(jump.upperBound) (\(jump.count)) are of no message that the broker sends over AMQP 0-9-1: what clients of the stream protocol have \
+      compressed, which RabbitMQ 4 leaves out without a word, or what the broker keeps there of its own. More are counted in \
+      source_amqp_stream_jumped_offsets_total
+      """,
+      metadata: [
+        "first_offset": .stringConvertible(jump.lowerBound), "last_offset": .stringConvertible(jump.upperBound),
+      ])
+  }
+
   /// Tells what `document.oversize: reject` did not capture.
   func reportRefused(_ plan: Intake.Plan) {
     status.count { $0.rejected += plan.rejected.count + plan.oversizeOffsets.count }

@@ -142,6 +142,8 @@ struct JournalLoop {
     var lastBatch = SystemClock.now()
     /// The channel of which it was told that messages come near the delivery limit.
     var warned: Int?
+    /// The channel of which it was told that offsets are of no message.
+    var toldOfJump: Int?
     var ended = false
     /// The newest one that something was to be decided about on.
     var channel: Consuming?
@@ -201,6 +203,10 @@ struct JournalLoop {
     }
     try write(plan, of: handover.batch, &writer)
     if let gap = plan.gap { report(gap: gap) }
+    if let jump = plan.jump, writer.toldOfJump != channel.generation {
+      writer.toldOfJump = channel.generation
+      report(jump: jump)
+    }
     if channel.queue.isNearLimit(returns: plan.returns), writer.warned != channel.generation {
       writer.warned = channel.generation
       warn(returns: plan.returns, limit: channel.queue.deliveryLimit ?? 0)

@@ -29,6 +29,8 @@ struct PrefetchGuard: Equatable, Sendable {
     case clearing(Int)
     /// One.
     case stepping
+    /// So many of a stream (``UndeliverableOffsets``).
+    case few(Int)
 
     /// The prefetch count, where the settings say `configured`.
     func count(_ configured: Int) -> Int {
@@ -36,6 +38,7 @@ struct PrefetchGuard: Equatable, Sendable {
       case .configured: configured
       case .clearing(let count): configured == 0 ? count : min(count, configured)
       case .stepping: 1
+      case .few(let count): count
       }
     }
   }
@@ -62,7 +65,7 @@ struct PrefetchGuard: Equatable, Sendable {
   mutating func failed(isInternalError: Bool, hasAcknowledged: Bool) {
     guard isInternalError else { return }
     switch width {
-    case .configured: break
+    case .configured, .few: break
     case .clearing: uncleared = hasAcknowledged ? 0 : uncleared + 1
     case .stepping: steps = hasAcknowledged ? 1 : steps + 1
     }

@@ -1,6 +1,7 @@
 /// What follows when a queue has taken back what the channel held, and a new channel is to bring it again.
 ///
-/// While the nodes of a cluster lose each other again and again, a queue does so at each time; then there is a pause. And what
+/// While the nodes of a cluster lose each other, a queue does so again and again; then there are pauses, each twice as long as the
+/// one before, so that the few channels that there are (``RedeliveryMachine``) outlast it. And what
 /// the queue's leader sends to the new channel may be lost between nodes: the channel notices that at the next message only, so
 /// where nothing comes it is given up for another (seen on RabbitMQ 4.0.5).
 ///
@@ -9,11 +10,12 @@ struct TakenBack: Equatable, Sendable {
   /// Seconds without a delivery after which another channel is tried, and how often.
   static let patience = 5.0
   static let limit = 3
-  /// Seconds between two channels, if they follow soon on one another.
-  static let pause = 0.5
+  /// Seconds between two channels, if they follow soon on one another: at first, and at the most.
+  static let pauses = (least: 0.5, most: 8.0)
 
-  /// When a channel was given up.
+  /// When a channel was given up, and for how long none was tried then.
   private var last: Double?
+  private var newest = 0.0
   /// How many channels may yet be given up because nothing comes.
   private var attempts = 0
   /// The newest channel was given up because nothing came.
@@ -23,9 +25,10 @@ struct TakenBack: Equatable, Sendable {
   mutating func pause(at now: Double) -> Double {
     if !wasMissing { attempts = Self.limit }
     wasMissing = false
-    defer { last = now }
-    guard let last, now - last < Self.patience * 2 else { return 0 }
-    return Self.pause
+    let isSoon = last.map { now - $0 < newest + Self.patience * 2 } ?? false
+    newest = isSoon ? min(max(Self.pauses.least, newest * 2), Self.pauses.most) : 0
+    last = now
+    return newest
   }
 
   /// Something is delivered.

@@ -83,6 +83,7 @@ struct ConsumerSettings: Sendable, Equatable {
   let expectsStream: Bool
   let deduplicate: DeduplicationMode
   let deduplicateBy: DeduplicationKey
+  let undeliverable: UndeliverablePolicy
 
   init(_ values: CheckedValues, arguments: JSONObject) {
     prefetchCount = values.integer("consumer.prefetch_count")
@@ -98,7 +99,16 @@ struct ConsumerSettings: Sendable, Equatable {
     self.arguments = arguments
     deduplicate = values.choice("consumer.deduplicate")
     deduplicateBy = values.choice("consumer.deduplicate_by")
+    undeliverable = values.choice("consumer.undeliverable")
   }
+}
+
+/// What becomes of an offset of a stream that the broker cannot send (`consumer.undeliverable`).
+enum UndeliverablePolicy: String, Sendable, Equatable, CaseIterable {
+  /// It is tried again, and nothing behind it is captured before.
+  case wait
+  /// What stands behind it is captured.
+  case skip
 }
 
 /// Whether redeliveries are recognised (`consumer.deduplicate`).

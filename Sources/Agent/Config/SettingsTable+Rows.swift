@@ -155,6 +155,15 @@ extension SettingsTable {
             value: "message_id", title: "Message ID",
             description: "You rely on message ids, which your publishers must make unique."),
         ]), .value(.string("position")), "What you recognise redelivered messages by.", advanced: true),
+      row(
+        "undeliverable", "Undeliverable",
+        .choice([
+          Choice(
+            value: "wait", title: "Wait",
+            description: "You try again from time to time, and report what stands in the way."),
+          Choice(value: "skip", title: "Skip", description: "You go past it, with a warning."),
+        ]), .value(.string("wait")),
+        "What you do at an offset of a stream that the broker cannot send over AMQP 0-9-1.", advanced: true),
     ])
 
   private static let limits: [SettingNode] = [

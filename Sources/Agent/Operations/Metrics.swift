@@ -76,6 +76,9 @@ extension OperationsSnapshot {
     counter(
       "stream_jumped_offsets_total", "Offsets in the middle of a stream that were none of a message.",
       counters.streamJumps)
+    counter(
+      "stream_undeliverable_offsets_total", "Offsets of a stream gone past since the broker cannot send them.",
+      counters.undeliverable)
     counter("consumers_started_total", "How often the broker confirmed a consumer.", counters.consumersStarted)
     family(
       "reconnects_total", "counter", "How often consuming was lost or could not begin, by cause.",

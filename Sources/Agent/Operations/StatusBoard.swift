@@ -85,6 +85,8 @@ final class StatusBoard: Sendable {
     var streamGap = 0
     /// Offsets in the middle of a stream that were none of a message.
     var streamJumps = 0
+    /// Offsets of a stream gone past since the broker cannot send them.
+    var undeliverable = 0
     var consumersStarted = 0
     /// How often consuming was lost or could not begin, by cause.
     var reconnects: [String: Int] = [:]

@@ -34,10 +34,15 @@ struct StreamPlace: Equatable, Sendable {
   }
 
   private var state: State
+  /// What stands up to here cannot be sent, and is gone past: the session begins behind it.
+  private let passed: Int64?
 
-  /// - Parameter digest: Of the message at `offset`; nil where it is not known, and then not compared.
-  init(offset: Int64? = nil, digest: DeliveryDigest? = nil) {
+  /// - Parameters:
+  ///   - digest: Of the message at `offset`; nil where it is not known, and then not compared.
+  ///   - passed: The last of the offsets behind `offset` that are gone past.
+  init(offset: Int64? = nil, digest: DeliveryDigest? = nil, passed: Int64? = nil) {
     state = offset.map { .looking(offset: $0, digest: digest) } ?? .fresh
+    self.passed = passed
   }
 
   /// True until the newest captured message has come again in this session.
@@ -66,6 +71,7 @@ struct StreamPlace: Equatable, Sendable {
 
   /// The next delivery of the session.
   mutating func delivered(_ offset: Int64, _ digest: DeliveryDigest) -> Verdict {
+    if let passed, offset <= passed { return .pass }
     switch state {
     case .fresh:
       state = .following(offset: offset, digest: digest)
@@ -81,7 +87,8 @@ struct StreamPlace: Equatable, Sendable {
         return .pass
       }
       state = .following(offset: offset, digest: digest)
-      return offset - 1 > last ? .captureAfterGap(missing: last + 1...offset - 1) : .capture
+      let expected = max(last, passed ?? last) + 1
+      return offset > expected ? .captureAfterGap(missing: expected...offset - 1) : .capture
     case .following(let last, _):
       guard offset > last else { return .pass }
       state = .following(offset: offset, digest: digest)

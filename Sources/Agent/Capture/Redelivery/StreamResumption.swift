@@ -25,6 +25,8 @@ final class StreamResumption: Sendable {
     var digest: DeliveryDigest?
     /// Digests of the newest captured messages, the newest last.
     var known: [DeliveryDigest] = []
+    /// Offsets up to this one are gone past: the next session begins behind them.
+    var passed: Int64?
     /// The message at `offset` has not been seen in this session yet.
     var isUnconfirmed = true
     var runs: [Run] = []
@@ -82,10 +84,14 @@ final class StreamResumption: Sendable {
   var offset: Int64? { shared.withLock { $0.offset } }
 
   /// Where the capture stands, for the start of a session.
-  var place: StreamPlace { shared.withLock { StreamPlace(offset: $0.offset, digest: $0.digest) } }
+  var place: StreamPlace {
+    shared.withLock { StreamPlace(offset: $0.offset, digest: $0.digest, passed: $0.passed) }
+  }
 
-  /// The value of the consume argument: the newest captured message, which is compared, or where the configuration begins.
+  /// The value of the consume argument: the newest captured message, which is compared, or where the configuration begins; the
+  /// offset behind those that are gone past.
   var argument: Argument {
+    if let passed = shared.withLock({ $0.passed }) { return .integer(passed + 1) }
     if let offset = offset { return .integer(offset) }
     switch start {
     case .first: return .string("first")
@@ -103,6 +109,7 @@ final class StreamResumption: Sendable {
     shared.withLock { shared in
       shared.offset = newest
       shared.digest = digests.last
+      shared.passed = nil
       shared.known += digests
       // Now and then: removing from the front moves everything.
       if shared.known.count >= 2 * Self.window { shared.known.removeFirst(shared.known.count - Self.window) }
@@ -121,13 +128,27 @@ final class StreamResumption: Sendable {
   }
 
   /// A new consumer: the newest captured message has to come first.
-  func sessionStarted() { shared.withLock { $0.isUnconfirmed = true } }
+  func sessionStarted() { shared.withLock { $0.isUnconfirmed = $0.passed == nil } }
 
   /// The newest captured message has come again, or a later one.
   func confirmed() { shared.withLock { $0.isUnconfirmed = false } }
 
   /// True if messages were captured, and the newest one has not come again in this session.
   var isUnconfirmed: Bool { shared.withLock { $0.isUnconfirmed && $0.offset != nil } }
+
+  /// The first offset that is not captured yet: what the next channel is to bring first, or behind. Nil where none can be named.
+  var next: Int64? {
+    let (offset, passed) = shared.withLock { ($0.offset, $0.passed) }
+    if let known = passed ?? offset { return known < .max ? known + 1 : nil }
+    return switch start {
+    case .first: 0
+    case .offset(let offset): offset
+    case .last, .next, .instant, .interval: nil
+    }
+  }
+
+  /// The next session begins behind `offset`, since what stands up to there cannot be sent; nil takes that back.
+  func pass(through offset: Int64?) { shared.withLock { $0.passed = offset } }
 
   /// Whether the stream is another one, by what stands at its end.
   func isAnother(_ last: StreamEnd.Message?, _ end: inout StreamEnd) -> Bool {
@@ -140,6 +161,7 @@ final class StreamResumption: Sendable {
   func forget() {
     shared.withLock { shared in
       shared.offset = nil
+      shared.passed = nil
       shared.digest = nil
       shared.known = []
     }

@@ -1,0 +1,154 @@
+import Support
+import Testing
+
+@testable import Agent
+
+/// What a stream's broker cannot send is found, and nothing else is gone past (`UndeliverableOffsets`).
+@Suite struct UndeliverableOffsetsTests {
+  /// A stream as the three releases were seen to send it.
+  private struct Stream {
+    enum Entry { case message, raw, compressed }
+
+    var chunks: [[Entry]]
+    /// 3.10 decodes a chunk as a whole, and cannot send what is compressed.
+    let isOld: Bool
+
+    var entries: [Entry] { chunks.flatMap { $0 } }
+
+    /// What a channel brings that begins with `offset` and lets `width` deliveries through, each acknowledged at once.
+    func channel(from offset: Int64, width: Int) -> (sent: [Int64], fails: Bool) {
+      var sent: [Int64] = []
+      var start: Int64 = 0
+      var fails = false
+      chunks: for chunk in chunks {
+        defer { start += Int64(chunk.count) }
+        let places = chunk.indices.filter { start + Int64($0) >= offset }
+        func isFatal(_ place: Int) -> Bool {
+          // A compressed entry is looked at by its first offset.
+          chunk[place] == .raw
+            || isOld && chunk[place] == .compressed && (place == 0 || chunk[place - 1] != .compressed)
+        }
+        if isOld, places.contains(where: isFatal) {
+          fails = true
+          break
+        }
+        for place in places {
+          if isFatal(place) {
+            fails = true
+            break chunks
+          }
+          if chunk[place] == .message { sent.append(start + Int64(place)) }
+        }
+      }
+      // What was on its way when the connection broke is lost; there was room for `width`.
+      if fails { sent.removeLast(min(sent.count, width - 1)) }
+      return (sent, fails)
+    }
+
+    /// Every message that some channel can bring.
+    var sendable: [Int64] {
+      entries.indices.map(Int64.init).filter { channel(from: $0, width: 1).sent.first == $0 }
+    }
+  }
+
+  /// Captures as `ConnectionLoop` does, with `skip`.
+  ///
+  /// - Parameter error: True where a channel fails though nothing is wrong with what it reads.
+  private func capture(_ stream: Stream, prefetch: Int, _ error: () -> Bool) -> (
+    captured: [Int64], passed: [ClosedRange<Int64>]
+  ) {
+    var (offsets, captured, passed) = (UndeliverableOffsets(), [Int64](), [ClosedRange<Int64>]())
+    var isPassed = false
+    func next() -> Int64 { max(captured.last.map { $0 + 1 } ?? 0, isPassed ? passed.last!.upperBound + 1 : 0) }
+    sessions: for _ in 0..<10_000 {
+      while let offset = offsets.probed {
+        let channel = error() ? (sent: [], fails: true) : stream.channel(from: offset, width: 1)
+        let outcome: UndeliverableOffsets.Outcome =
+          channel.sent.first.map { .sends($0) } ?? (channel.fails ? .fails : .isQuiet)
+        switch offsets.saw(outcome) {
+        case .probe: break
+        case .goOn, .tryLater: continue sessions
+        case .pass(let range):
+          passed.append(range)
+          isPassed = true
+        }
+      }
+      offsets.channelBegins(behind: captured.last)
+      // A session begins at the newest captured message, or behind what was gone past.
+      let start = isPassed ? next() : captured.last ?? 0
+      var channel = stream.channel(from: start, width: offsets.width ?? prefetch)
+      if error() { channel = (Array(channel.sent.prefix(1)), true) }
+      for offset in channel.sent where offset >= next() {
+        captured.append(offset)
+        isPassed = false
+        if offsets.widens(at: offset) { continue sessions }
+      }
+      guard channel.fails else { return (captured, passed) }
+      offsets.failed(newest: captured.last, next: next(), configured: prefetch)
+    }
+    Issue.record("it comes to no end: \(stream)")
+    return (captured, passed)
+  }
+
+  /// An error that passes may come at any time: for a while everything fails.
+  @Test(arguments: [true, false], [false, true])
+  func `everything that can be sent is captured once and in order, and the rest is gone past`(isOld: Bool, errs: Bool) {
+    for seed in 0..<400 {
+      var random = Seeded(UInt64(seed))
+      let chunks = (0..<Int.random(in: 1...12, using: &random)).map { _ in
+        let kind = Int.random(in: 0..<4, using: &random)
+        return (0..<Int.random(in: 1...6, using: &random)).map { _ -> Stream.Entry in
+          switch kind {
+          case 0: .raw
+          case 1: .compressed
+          case 2: Bool.random(using: &random) ? .raw : .message
+          default: .message
+          }
+        }
+      }
+      let stream = Stream(chunks: chunks, isOld: isOld)
+      let start = Int.random(in: 0..<60, using: &random)
+      let trouble = errs ? start..<start + Int.random(in: 1...20, using: &random) : 0..<0
+      var channels = 0
+      let (captured, passed) = capture(stream, prefetch: [1, 3, 10, 100].randomElement(using: &random)!) {
+        channels += 1
+        return trouble.contains(channels)
+      }
+      #expect(captured == stream.sendable, "seed \(seed), \(chunks)")
+      for range in passed { #expect(!captured.contains(where: range.contains), "seed \(seed), \(chunks)") }
+    }
+  }
+
+  @Test func `channels narrow down by four, and go on at once until one message alone fails`() {
+    var offsets = UndeliverableOffsets()
+    var widths: [Int?] = []
+    repeat {
+      offsets.channelBegins(behind: 7)
+      offsets.failed(newest: 7, next: 8, configured: 100)
+      widths.append(offsets.width)
+    } while offsets.goesOnAtOnce
+    #expect(widths == [25, 6, 1, 1])
+    #expect(offsets.blocked == 8 && offsets.probed == 8)
+  }
+
+  @Test func `an offset that cannot be named is not looked for`() {
+    var offsets = UndeliverableOffsets()
+    for _ in 0..<4 {
+      offsets.channelBegins(behind: nil)
+      offsets.failed(newest: nil, next: nil, configured: 2)
+    }
+    #expect(offsets.isBlocked && offsets.probed == nil && !offsets.goesOnAtOnce && offsets.width == 1)
+    // One that is captured ends it.
+    offsets.failed(newest: 0, next: 1, configured: 2)
+    #expect(!offsets.isBlocked)
+  }
+
+  @Test func `offsets may be as large as numbers get`() {
+    var offsets = UndeliverableOffsets()
+    for _ in 0..<3 {
+      offsets.channelBegins(behind: .max - 1)
+      offsets.failed(newest: .max - 1, next: .max, configured: 1)
+    }
+    #expect(offsets.saw(.fails) == .probe && offsets.probed == .max)
+  }
+}
