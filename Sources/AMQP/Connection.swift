@@ -36,7 +36,7 @@ public final class Connection {
   var input = FrameBuffer()
   var output: [UInt8] = []
   var written = 0
-  private var assembler = DeliveryAssembler()
+  private var assembler: DeliveryAssembler
   var heartbeat = Heartbeat(intervalSeconds: 0, at: SystemClock.now())
   private var events: [ConnectionEvent] = []
   private var received: Int64 = 0
@@ -79,6 +79,7 @@ public final class Connection {
   init(
     _ settings: ConnectionSettings, over stream: any ByteStream, to node: BrokerNode, deadline: Double
   ) throws(AMQPError) {
+    assembler = DeliveryAssembler(limit: settings.bodyLimit)
     self.settings = settings
     self.node = node
     self.stream = stream
@@ -172,7 +173,7 @@ extension Connection {
   /// Opens the channel again after `.channelClosed`; nothing happens where it is open.
   public func reopenChannel() throws(AMQPError) {
     guard channelIsClosed else { return }
-    assembler = DeliveryAssembler()
+    assembler = DeliveryAssembler(limit: settings.bodyLimit)
     consumerTag = nil
     questions.removeAll()
     try call(.channelOpen, during: "opening a channel") { $0 == .channelOpenOk ? true : nil }

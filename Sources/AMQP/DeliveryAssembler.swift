@@ -29,7 +29,10 @@ struct DeliveryAssembler {
     case header(DeliveryBatch.Delivery)
     /// Header seen, `missing` bytes of the body (at least 1) still to come. Leaves by the last of them.
     case body(DeliveryBatch.Delivery, missing: UInt64)
+    /// The same of a body that is cut.
+    case cutBody(DeliveryBatch.Delivery, missing: UInt64, BodyDigests)
   }
+  private let limit: BodyLimit
   private var state = State.idle
   private var consumer = Consumer.none
   /// The newest delivery's tag.
@@ -44,7 +47,8 @@ struct DeliveryAssembler {
   private static let emptyFrameLimit = 1000
 
   /// A channel that has just been opened, or one on which a consumer runs and had deliveries up to `newestTag`.
-  init(consumer tag: String? = nil, newestTag: UInt64 = 0) {
+  init(consumer tag: String? = nil, newestTag: UInt64 = 0, limit: BodyLimit = .none) {
+    self.limit = limit
     if let tag { consumer = .running(tag: Array(tag.utf8)) }
     self.newestTag = newestTag
   }
@@ -56,7 +60,7 @@ struct DeliveryAssembler {
   var isInside: Bool {
     switch state {
     case .idle: false
-    case .header, .body: true
+    case .header, .body, .cutBody: true
     }
   }
 
@@ -91,7 +95,7 @@ struct DeliveryAssembler {
     state = .header(
       DeliveryBatch.Delivery(
         tag: tag, redelivered: redelivered, receivedAt: 0, start: start, exchangeCount: exchange.count,
-        routingKeyCount: routingKey.count, propertiesCount: 0, bodyCount: 0))
+        routingKeyCount: routingKey.count, propertiesCount: 0, bodyCount: 0, bodySize: 0))
   }
 
   /// A content header frame: class, weight, body size, property block.
@@ -109,7 +113,10 @@ struct DeliveryAssembler {
     let properties = reader.offset..<payload.count
     batch.arena.append(payload, properties)
     delivery.propertiesCount = properties.count
-    if size == 0 {
+    delivery.bodySize = Int(size)
+    if size > limit.largest {
+      state = .cutBody(delivery, missing: size, BodyDigests(delivery, of: batch))
+    } else if size == 0 {
       finish(delivery, at: now, in: &batch)
     } else {
       // In one step for ordinary bodies; a large one grows with what really arrives.
@@ -120,16 +127,27 @@ struct DeliveryAssembler {
 
   /// A body frame.
   mutating func body(_ payload: Span<UInt8>, at now: Int64, into batch: inout DeliveryBatch) throws(AMQPError) {
-    guard case .body(var delivery, let missing) = state else { throw Self.malformed("a body frame without a header") }
+    let (missing, digests): (UInt64, BodyDigests?)
+    var delivery: DeliveryBatch.Delivery
+    switch state {
+    case .body(let begun, let rest): (delivery, missing, digests) = (begun, rest, nil)
+    case .cutBody(let begun, let rest, let hashes): (delivery, missing, digests) = (begun, rest, hashes)
+    case .idle, .header: throw Self.malformed("a body frame without a header")
+    }
     guard UInt64(payload.count) <= missing else { throw Self.malformed("more body than its header announced") }
     if payload.isEmpty {
       emptyFrames += 1
       guard emptyFrames <= Self.emptyFrameLimit else { throw Self.malformed("an endless row of empty body frames") }
     }
-    batch.arena.append(payload, 0..<payload.count)
-    delivery.bodyCount += payload.count
+    let kept = digests == nil ? payload.count : min(payload.count, max(0, limit.kept - delivery.bodyCount))
+    batch.arena.append(payload, 0..<kept)
+    delivery.bodyCount += kept
+    digests?.update(payload)
     if UInt64(payload.count) == missing {
+      if let digests { batch.cutDigests[delivery.tag] = digests.finish() }
       finish(delivery, at: now, in: &batch)
+    } else if let digests {
+      state = .cutBody(delivery, missing: missing - UInt64(payload.count), digests)
     } else {
       state = .body(delivery, missing: missing - UInt64(payload.count))
     }
@@ -159,6 +177,9 @@ struct DeliveryAssembler {
     case .body(var delivery, let missing):
       delivery.start -= offset
       state = .body(delivery, missing: missing)
+    case .cutBody(var delivery, let missing, let digests):
+      delivery.start -= offset
+      state = .cutBody(delivery, missing: missing, digests)
     }
   }
 

@@ -17,6 +17,8 @@ public struct DeliveryBatch: Sendable {
     var routingKeyCount: Int
     var propertiesCount: Int
     var bodyCount: Int
+    /// How many bytes the body has; more than ``body`` where it is cut (``BodyLimit``).
+    public var bodySize: Int
 
     /// The exchange's name in the arena.
     public var exchange: Range<Int> { start..<start + exchangeCount }
@@ -24,14 +26,18 @@ public struct DeliveryBatch: Sendable {
     public var routingKey: Range<Int> { exchange.upperBound..<exchange.upperBound + routingKeyCount }
     /// The property block in the arena, as it stood in the content header: flags, then fields.
     public var properties: Range<Int> { routingKey.upperBound..<routingKey.upperBound + propertiesCount }
-    /// The body in the arena.
+    /// The body in the arena, or the beginning of one that is cut.
     public var body: Range<Int> { properties.upperBound..<properties.upperBound + bodyCount }
+    /// The body was not kept whole.
+    public var isCut: Bool { bodySize > bodyCount }
   }
 
   /// The whole deliveries.
   public internal(set) var deliveries: [Delivery] = []
   /// The bytes that the deliveries point into.
   public internal(set) var arena: [UInt8] = []
+  /// Digests of those whose bodies are cut, by their tags.
+  var cutDigests: [UInt64: [DigestForm: DeliveryDigest]] = [:]
   /// Bytes of the arena that belong to whole deliveries.
   var completeBytes = 0
 
@@ -46,6 +52,7 @@ public struct DeliveryBatch: Sendable {
   /// Forgets everything but the memory, of which at most `keeping` bytes are kept.
   public mutating func removeAll(keeping limit: Int) {
     deliveries.removeAll(keepingCapacity: true)
+    cutDigests = [:]
     completeBytes = 0
     if arena.capacity > limit { arena = [] } else { arena.removeAll(keepingCapacity: true) }
   }
@@ -55,6 +62,7 @@ public struct DeliveryBatch: Sendable {
     var next = replacement
     next.deliveries.removeAll(keepingCapacity: true)
     next.arena.removeAll(keepingCapacity: true)
+    next.cutDigests = [:]
     next.completeBytes = 0
     next.arena.append(contentsOf: arena[completeBytes...])
     arena.removeLast(arena.count - completeBytes)

@@ -1,5 +1,3 @@
-internal import COpenSSL
-
 /// What a message looks like, in 128 bits: equal for every delivery of the same message, and for messages that are
 /// alike. It says "equal", never "the same".
 public struct DeliveryDigest: Hashable, Sendable {
@@ -13,7 +11,7 @@ public struct DeliveryDigest: Hashable, Sendable {
 }
 
 /// Which headers a digest covers.
-public enum DigestForm: Sendable {
+public enum DigestForm: Sendable, CaseIterable {
   /// All of them: for queues that add none, where a header with the name of a broker's is the publisher's.
   case complete
   /// All but `x-delivery-count`, `x-acquired-count` and `x-stream-offset`, which the broker sets or replaces when it
@@ -36,8 +34,8 @@ public enum DigestForm: Sendable {
 /// A digest that changes between two deliveries of one message costs a duplicate, never a loss. What cannot be decoded is
 /// taken as it stands.
 ///
-/// Belongs to one thread. Safe: the context is private, made and freed here.
-@safe public final class DigestMaker {
+/// Belongs to one thread.
+public final class DigestMaker {
   private static let version: UInt8 = 1
   /// Headers that differ between deliveries of one message.
   private static let volatileHeaders: [[UInt8]] = ["x-delivery-count", "x-acquired-count", "x-stream-offset"]
@@ -45,22 +43,10 @@ public enum DigestForm: Sendable {
   /// Tables nested deeper than this are taken as they stand.
   private static let depth = 32
 
-  private let context: OpaquePointer
-  private let algorithm: OpaquePointer
+  private let hash = DigestHash()
   private var kept: [FieldTable.Field] = []
 
-  public init() {
-    guard let context = unsafe EVP_MD_CTX_new(), let algorithm = unsafe EVP_MD_fetch(nil, "SHA256", nil) else {
-      fatalError("OpenSSL has no SHA-256")
-    }
-    unsafe self.context = context
-    unsafe self.algorithm = algorithm
-  }
-
-  deinit {
-    unsafe EVP_MD_CTX_free(context)
-    unsafe EVP_MD_free(algorithm)
-  }
+  public init() {}
 
   /// The digest of one delivery of `batch`.
   ///
@@ -69,28 +55,24 @@ public enum DigestForm: Sendable {
     _ delivery: DeliveryBatch.Delivery, of batch: borrowing DeliveryBatch, properties: BasicProperties?,
     form: DigestForm = .withoutBrokers
   ) -> DeliveryDigest {
+    // A body that was not kept has been hashed on its way.
+    if delivery.isCut, let digest = batch.cutDigests[delivery.tag]?[form] { return digest }
+    begin(hash, delivery, of: batch, properties: properties, form: form)
+    hash.update(batch.arena.span.extracting(delivery.body))
+    return hash.end()
+  }
+
+  /// Lets `hash` begin with all but the body.
+  func begin(
+    _ hash: DigestHash, _ delivery: DeliveryBatch.Delivery, of batch: borrowing DeliveryBatch,
+    properties: BasicProperties?,
+    form: DigestForm
+  ) {
     unsafe withUnsafeTemporaryAllocation(byteCount: ScratchBytes.stackBytes, alignment: 16) { scratch in
       var canonical = unsafe ScratchBytes(scratch)
       encode(delivery, of: batch, properties: properties, form: form, to: &canonical)
-      return hash(canonical, batch.arena.span.extracting(delivery.body))
+      hash.begin(canonical)
     }
-  }
-
-  private func hash(_ canonical: borrowing ScratchBytes, _ body: Span<UInt8>) -> DeliveryDigest {
-    var hash: InlineArray<32, UInt8> = InlineArray(repeating: 0)
-    var written: UInt32 = 0
-    var span = hash.mutableSpan
-    let encoded = unsafe canonical.bytes
-    let done = unsafe body.withUnsafeBytes { body in
-      unsafe span.withUnsafeMutableBufferPointer { hash in
-        unsafe EVP_DigestInit_ex2(context, algorithm, nil) == 1
-          && EVP_DigestUpdate(context, encoded.baseAddress, encoded.count) == 1
-          && EVP_DigestUpdate(context, body.baseAddress, body.count) == 1
-          && EVP_DigestFinal_ex(context, hash.baseAddress, &written) == 1
-      }
-    }
-    precondition(done, "OpenSSL could not compute SHA-256")
-    return DeliveryDigest(high: hash.span.bigEndian(at: 0), low: hash.span.bigEndian(at: 8))
   }
 
   /// Appends all of a message that its digest is made of, but for the body, which follows untouched.
@@ -103,7 +85,7 @@ public enum DigestForm: Sendable {
     canonical.append(counted: bytes, delivery.exchange)
     canonical.append(counted: bytes, delivery.routingKey)
     append(properties, bytes.extracting(delivery.properties), form, to: &canonical)
-    canonical.append(count: delivery.body.count)
+    canonical.append(count: delivery.bodySize)
   }
 
   /// The same digest, with the property block decoded here.
@@ -170,12 +152,15 @@ public enum DigestForm: Sendable {
     do throws(FieldError) {
       while let field = try table.next(block) {
         if skipping && Self.isVolatile(block, field.key) { continue }
+        if fields.count == Self.few {
+          return appendMany(range, of: block, depth: depth, skipping: skipping, to: &canonical)
+        }
         fields.append(field)
       }
     } catch {
       return canonical.append(counted: block, range)
     }
-    if fields.count <= 16 { Self.sortFew(&fields, block) } else { Self.sortMany(&fields, block) }
+    Self.sort(&fields, block)
     canonical.append(count: fields.count)
     for field in fields {
       canonical.append(counted: block, field.key)
@@ -183,8 +168,42 @@ public enum DigestForm: Sendable {
     }
   }
 
+  /// Fields up to this count are kept while they are sorted.
+  private static let few = 16
+
+  /// The same for a table of more fields. There may be millions, so of each only its place is kept.
+  private func appendMany(
+    _ range: Range<Int>, of block: Span<UInt8>, depth: Int, skipping: Bool, to canonical: inout ScratchBytes
+  ) {
+    // A property block is in one frame, whose size is a number of 32 bits.
+    var places: [UInt32] = []
+    var table = FieldTable(range, of: block)
+    do throws(FieldError) {
+      while let field = try table.next(block) {
+        if skipping && Self.isVolatile(block, field.key) { continue }
+        // In front of the key is its length.
+        places.append(UInt32(truncatingIfNeeded: field.key.lowerBound - 1))
+      }
+    } catch {
+      return canonical.append(counted: block, range)
+    }
+    func key(_ place: UInt32) -> Range<Int> {
+      let start = Int(place) + 1
+      return start..<start + Int(block[Int(place)])
+    }
+    places.sort { Self.precedes(block, key($0), key($1)) ?? ($0 < $1) }
+    canonical.append(count: places.count)
+    for place in places {
+      var one = FieldTable(Int(place)..<range.upperBound, of: block)
+      // It was read just now.
+      guard let field = try? one.next(block) else { continue }
+      canonical.append(counted: block, field.key)
+      append(field.value, of: block, depth: depth, to: &canonical)
+    }
+  }
+
   /// By insertion, which leaves equal keys in their order and allocates nothing.
-  private static func sortFew(_ fields: inout [FieldTable.Field], _ block: Span<UInt8>) {
+  private static func sort(_ fields: inout [FieldTable.Field], _ block: Span<UInt8>) {
     var sorted = 1
     while sorted < fields.count {
       var index = sorted
@@ -194,13 +213,6 @@ public enum DigestForm: Sendable {
       }
       sorted += 1
     }
-  }
-
-  private static func sortMany(_ fields: inout [FieldTable.Field], _ block: Span<UInt8>) {
-    let order = fields.indices.sorted { left, right in
-      precedes(block, fields[left].key, fields[right].key) ?? (left < right)
-    }
-    fields = order.map { fields[$0] }
   }
 
   private func append(

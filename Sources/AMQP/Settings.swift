@@ -32,6 +32,8 @@ public struct ConnectionSettings: Sendable {
   /// The broker is asked for the queue on a second channel (``Connection/ask(for:)``); else, and where it allows no second one, on
   /// the consumer's own.
   public var usesSecondChannel = true
+  /// Which bodies are not kept whole.
+  public var bodyLimit = BodyLimit.none
   /// Asked four times a second while the connection is made and set up, until ``Connection/consume(_:tag:)`` has returned: true
   /// ends that with `.abandoned`.
   public var isAbandoned: @Sendable () -> Bool = { false }

@@ -40,7 +40,7 @@ public final class JournalReader: @unchecked Sendable {
       identifier = try database.text("SELECT identifier FROM journal", "read the identifier")
       messages = try database.prepare(
         """
-        SELECT position, consumer, delivery_tag, redelivered, received_at, exchange, routing_key, properties, body
+        SELECT position, consumer, delivery_tag, redelivered, received_at, exchange, routing_key, properties, body, size
         FROM message WHERE position > ?1 ORDER BY position LIMIT ?2
         """, "read messages")
       consumers = try database.prepare(
@@ -87,7 +87,8 @@ public final class JournalReader: @unchecked Sendable {
         position: Position(rawValue: position), consumer: messages.integer(1),
         deliveryTag: messages.bits(2), redelivered: messages.integer(3) != 0,
         receivedAt: messages.integer(4), exchange: messages.bytes(5), routingKey: messages.bytes(6),
-        properties: messages.bytes(7), body: messages.bytes(8), bodyIsText: messages.isText(8))
+        properties: messages.bytes(7), body: messages.bytes(8), bodyIsText: messages.isText(8),
+        bodySize: Int(messages.integer(9)))
       guard try body(row) else { break }
     }
     return count

@@ -43,15 +43,20 @@ public struct Row: ~Escapable {
   public var routingKey: Span<UInt8>
   /// The properties, a JSON object as rendered at intake.
   public var properties: Span<UInt8>
-  /// The body as received.
+  /// The body as received, or the beginning of one that was not kept whole.
   public var body: Span<UInt8>
+  /// How many bytes the body has; at least as many as ``body``.
+  public var bodySize: Int
+  /// The body was not kept whole.
+  public var isCut: Bool { bodySize > body.count }
   /// True where the body is known to be UTF-8 (it is stored as TEXT).
   public var bodyIsText: Bool
 
   @_lifetime(copy exchange, copy routingKey, copy properties, copy body)
   public init(
     position: Position, consumer: Int64, deliveryTag: UInt64, redelivered: Bool, receivedAt: Int64,
-    exchange: Span<UInt8>, routingKey: Span<UInt8>, properties: Span<UInt8>, body: Span<UInt8>, bodyIsText: Bool
+    exchange: Span<UInt8>, routingKey: Span<UInt8>, properties: Span<UInt8>, body: Span<UInt8>, bodyIsText: Bool,
+    bodySize: Int? = nil
   ) {
     self.position = position
     self.consumer = consumer
@@ -62,6 +67,7 @@ public struct Row: ~Escapable {
     self.routingKey = routingKey
     self.properties = properties
     self.body = body
+    self.bodySize = max(bodySize ?? 0, body.count)
     self.bodyIsText = bodyIsText
   }
 }

@@ -17,12 +17,14 @@ public struct WriteTransaction: ~Copyable {
   ///     without NUL, else as BLOB.
   ///   - properties: A JSON object in UTF-8.
   ///   - rawProperties: The property block as received, where the JSON cannot hold all of it; else empty.
+  ///   - bodySize: How many bytes the body has, where `body` is only its beginning.
   /// - Returns: The message's position.
   /// - Throws: `.full`; `.invalid` for a foreign consumer or more bytes than SQLite stores (1,000,000,000 a row).
   @discardableResult
   public borrowing func append(
     consumer: Int64, deliveryTag: UInt64, redelivered: Bool, receivedAt: Int64, exchange: Span<UInt8>,
-    routingKey: Span<UInt8>, properties: Span<UInt8>, rawProperties: Span<UInt8>, body: Span<UInt8>
+    routingKey: Span<UInt8>, properties: Span<UInt8>, rawProperties: Span<UInt8>, body: Span<UInt8>,
+    bodySize: Int? = nil
   ) throws(JournalError) -> Position {
     try noting { () throws(JournalError) in
       guard journal.consumers?.contains(consumer) == true else {
@@ -37,7 +39,8 @@ public struct WriteTransaction: ~Copyable {
       try insert.bind(3, Int64(bitPattern: deliveryTag))
       try insert.bind(4, receivedAt)
       try insert.bind(5, redelivered ? 1 : 0)
-      try insert.bind(6, Int64(body.count))
+      let size = Int64(bodySize ?? body.count)
+      try insert.bind(6, size)
       try insert.bind(7, working.bytes)
       try journal.statements.exchange.bind(exchange)
       try journal.statements.routingKey.bind(routingKey)
@@ -46,7 +49,7 @@ public struct WriteTransaction: ~Copyable {
       try insert.bind(12, textOrBlob: body)
       try insert.run()
       working.last = position
-      working.bytes += Int64(body.count)
+      working.bytes += size
       journal.working = working
       return Position(rawValue: position)
     }

@@ -54,6 +54,37 @@ struct DeliveryTests {
     .init(tag: 6, exchange: String(repeating: "x", count: 255), properties: [0x80, 0, 1, 0x61], body: body(1000)),
   ]
 
+  /// Bodies above the limit, in frames of 100 bytes: what is kept, and that nothing else changes.
+  @Test(arguments: [0, 1, 100, 250, 500], [1, 64, 100_000])
+  func `a body that is too large is cut, and has the digests of the whole one`(kept: Int, size: Int) throws {
+    let frames = Self.messages.flatMap { Wire.delivery($0, frameBody: 100).flatMap(\.self) }
+    var (whole, cut) = (Receiver(), Receiver())
+    cut.assembler = DeliveryAssembler(consumer: "tag", limit: BodyLimit(largest: 500, kept: kept))
+    var (wholes, cuts) = (DeliveryBatch(), [DeliveryBatch]())
+    try whole.feed(frames[...])
+    wholes = whole.takeBatch()
+    for start in stride(from: 0, to: frames.count, by: size) {
+      try cut.feed(frames[start..<min(start + size, frames.count)])
+      cuts.append(cut.takeBatch())
+    }
+    let maker = DigestMaker()
+    var index = 0
+    for batch in cuts {
+      for delivery in batch.deliveries {
+        let other = wholes.deliveries[index]
+        let body = Array(wholes.arena[other.body])
+        #expect(delivery.bodySize == body.count && delivery.isCut == (body.count > 500))
+        #expect(Array(batch.arena[delivery.body]) == (body.count > 500 ? Array(body.prefix(kept)) : body))
+        #expect(Array(batch.arena[delivery.properties]) == Array(wholes.arena[other.properties]))
+        for form in DigestForm.allCases {
+          #expect(maker.digest(delivery, of: batch, form: form) == maker.digest(other, of: wholes, form: form))
+        }
+        index += 1
+      }
+    }
+    #expect(index == Self.messages.count)
+  }
+
   @Test(arguments: [1, 2, 7, 8, 64, 1000, 1 << 20])
   func `deliveries are the same in pieces of any size`(size: Int) throws {
     let frames = Self.messages.flatMap { Wire.delivery($0, frameBody: 100) }

@@ -90,6 +90,34 @@ import Testing
     },
   ]
 
+  /// Messages that are right, and larger than anybody wants: bodies of a quarter of a gibibyte, and header frames of 4 MB, with as
+  /// many fields as fit, under different keys and under one.
+  private static let messages: [Play] = [
+    Play("320 BODY") { client in
+      client.greet()
+      client.send(header(client.startConsumer(), size: 1 << 28))
+      client.flood(Wire.frame(3, [UInt8](repeating: 0x78, count: 1 << 16)), atMost: 1 << 28 + 1)
+      client.send(Wire.close(320, "BODY"))
+      client.drain()
+    },
+    .consuming("320 FIELDS") {
+      fields($0, { [3] + Wire.integer($0, 3) + Array("V".utf8) }) + Wire.close(320, "FIELDS")
+    },
+    .consuming("320 EQUAL FIELDS") { fields($0, { _ in [0] + Array("V".utf8) }) + Wire.close(320, "EQUAL FIELDS") },
+  ]
+
+  private static func fields(_ consumer: String, _ field: (Int) -> [UInt8]) -> [UInt8] {
+    var table: [UInt8] = []
+    table.reserveCapacity(4_000_000)
+    for number in 0... {
+      let next = field(number)
+      guard table.count + next.count <= 3_900_000 else { break }
+      table += next
+    }
+    return Wire.delivery(.init(tag: 1, properties: [0x20, 0] + Wire.long(table), body: [1]), consumer: consumer)
+      .flatMap(\.self)
+  }
+
   private static let handshakes: [Play] = [
     Play("a flood of connection.blocked") { client in
       client.skip(header: true)
@@ -140,7 +168,7 @@ import Testing
     },
   ]
 
-  @Test(arguments: [("tags", tags), ("frames", frames), ("handshakes", handshakes)])
+  @Test(arguments: [("tags", tags), ("frames", frames), ("handshakes", handshakes), ("messages", messages)])
   private func `each break of the protocol is named, and the next connection comes, in bounded memory`(
     _ name: String, plays: [Play]
   ) throws {
@@ -161,6 +189,7 @@ import Testing
     let config: JSON = [
       "host": "127.0.0.1", "port": JSON(broker.port), "reconnect_delay": .number("0.01"), "connection_timeout": 1,
       "queue": ["name": "q", "declare": "none", "type": "classic"],
+      "document": ["max_bytes": 2_097_152, "oversize": "truncate"],
     ]
     try config.text.write(toFile: directory + "/c.yaml", atomically: true, encoding: .utf8)
     let agent = try Command(["run", directory + "/c.yaml", "--output", directory + "/out"])

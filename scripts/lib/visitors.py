@@ -22,7 +22,7 @@ VISITS = {
 class Visitors:
     """Visits the journal until the end, and counts what it did and what it saw.
 
-    - journal: a pattern of paths; what matches first is visited.
+    - journal: a pattern of paths; the newest that matches is visited.
     """
 
     def __init__(self, journal, directory, seed):
@@ -49,7 +49,11 @@ class Visitors:
             self.pid = process.pid if process else None
 
     def path(self):
-        return next(iter(glob.glob(self.pattern)), None)
+        """The newest that matches: an agent that was killed leaves a temporary journal behind."""
+        try:
+            return max(glob.glob(self.pattern), key=os.path.getmtime, default=None)
+        except FileNotFoundError:
+            return None
 
     def visit(self):
         while not self.over.wait(self.rng.random() * 0.15):
@@ -67,14 +71,19 @@ class Visitors:
                 os.remove(copy)
             self.visits[name] += 1
 
+    def inode(self):
+        """Of the agent's own journal, if it is where it should be: an agent that was killed leaves a temporary one behind."""
+        descriptors = f"/proc/{self.pid}/fd"
+        opened = {os.stat(f"{descriptors}/{name}").st_ino for name in os.listdir(descriptors)}
+        return next((inode for path in glob.glob(self.pattern) if (inode := os.stat(path).st_ino) in opened), None)
+
     def watch(self):
         while not self.over.wait(0.002):
             with self.lock:
-                path = self.path() if self.pid else None
-                if path is None:
-                    continue
                 try:
-                    inode = os.stat(path).st_ino
+                    inode = self.inode() if self.pid else None
+                    if inode is None:
+                        continue
                     with open("/proc/locks", encoding="ascii") as file:
                         held = any(line.split()[4] == str(self.pid) and line.split()[5].endswith(f":{inode}")
                                    for line in file if "->" not in line)

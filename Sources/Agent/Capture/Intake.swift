@@ -20,6 +20,8 @@ struct Intake {
     fileprivate var exchange: Range<Int>
     fileprivate var routingKey: Range<Int>
     fileprivate var body: Range<Int>
+    /// How many bytes the body has: more than `body` where it was not kept whole.
+    fileprivate var bodySize: Int
     /// The property block where the JSON cannot hold all of it, else empty.
     fileprivate var rawProperties: Range<Int>
     /// In ``Plan/rendered``, or among the held bytes.
@@ -39,7 +41,8 @@ struct Intake {
       Row(
         position: position, consumer: consumer, deliveryTag: tag, redelivered: redelivered, receivedAt: receivedAt,
         exchange: arena.extracting(exchange), routingKey: arena.extracting(routingKey),
-        properties: rendered.extracting(properties), body: arena.extracting(body), bodyIsText: false)
+        properties: rendered.extracting(properties), body: arena.extracting(body), bodyIsText: false, bodySize: bodySize
+      )
     }
   }
 
@@ -329,7 +332,7 @@ struct Intake {
         consumer: consumer, deliveryTag: item.tag, redelivered: item.redelivered, receivedAt: item.receivedAt,
         exchange: bytes.extracting(item.exchange), routingKey: bytes.extracting(item.routingKey),
         properties: properties.extracting(item.properties), rawProperties: bytes.extracting(item.rawProperties),
-        body: bytes.extracting(item.body))
+        body: bytes.extracting(item.body), bodySize: item.bodySize)
     }
   }
 }
@@ -346,7 +349,7 @@ extension Intake {
     let fidelity = propertiesRenderer.render(properties, of: block, into: &rendered)
     return Item(
       tag: delivery.tag, redelivered: delivery.redelivered, receivedAt: delivery.receivedAt,
-      exchange: delivery.exchange, routingKey: delivery.routingKey, body: delivery.body,
+      exchange: delivery.exchange, routingKey: delivery.routingKey, body: delivery.body, bodySize: delivery.bodySize,
       rawProperties: fidelity == .exact ? 0..<0 : delivery.properties, properties: start..<rendered.count)
   }
 
@@ -380,7 +383,7 @@ extension Intake {
     let routingKey = String(decoding: batch.arena[item.routingKey], as: UTF8.self)
     return CaptureFailure(
       cause: "oversize",
-      description: "a message of \(item.body.count) bytes (exchange \"\(exchange)\", routing key \"\(routingKey)\", "
+      description: "a message of \(item.bodySize) bytes (exchange \"\(exchange)\", routing key \"\(routingKey)\", "
         + "delivery tag \(item.tag)) would make a document of \(size) bytes, and document.max_bytes is "
         + "\(options.maxBytes). It was not acknowledged. Raise document.max_bytes, or set document.oversize to reject "
         + "or truncate", needsUser: true)

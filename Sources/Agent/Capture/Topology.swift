@@ -243,6 +243,7 @@ struct Topology: Sendable {
       nodes: nodes.shuffled(), virtualHost: configuration.virtualHost, credentials: credentials, tls: try tlsSettings(),
       heartbeatSeconds: UInt16(configuration.heartbeatSeconds),
       timeout: configuration.connectionTimeout, connectionName: connectionName)
+    settings.bodyLimit = DocumentOptions(configuration.document).bodyLimit
     settings.usesSecondChannel = usesSecondChannel
     settings.isAbandoned = isAbandoned
     return settings

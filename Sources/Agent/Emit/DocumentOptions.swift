@@ -1,3 +1,5 @@
+import AMQP
+
 /// How documents are made, the settings under `document`.
 struct DocumentOptions: Equatable, Sendable {
   /// Smallest `document.max_bytes`: room for the largest properties (``PropertiesRenderer/maxCount``) and all else
@@ -9,6 +11,14 @@ struct DocumentOptions: Equatable, Sendable {
   /// Bytes of the largest document, without the line feed behind it.
   var maxBytes = 16 << 20
   var oversize = OversizePolicy.fail
+
+  /// Which bodies intake does not keep whole. Nothing makes a document smaller than half of its body but a compression that makes
+  /// larger what it compresses; UTF-16 comes near. So what is cut is too large, and its beginning is all that a truncated document
+  /// can show.
+  var bodyLimit: BodyLimit {
+    let largest = 2 * min(maxBytes, .max / 4) + 1024
+    return BodyLimit(largest: largest, kept: oversize == .truncate ? maxBytes : 0)
+  }
 
   init(
     body: BodyPolicy = .auto, bodyRaw: BodyRawPolicy = .always, maxBytes: Int = 16 << 20,

@@ -56,6 +56,7 @@ struct DocumentRenderer {
     guard isObject(properties) else { return .damaged }
     let headers = DocumentProperties(properties)
     let received = row.body
+    if row.isCut { return appendCut(headers, row, common, to: &out) }
     if !headers.codings.isEmpty, appendDecoded(received, headers, row, common, to: &out) { return .appended }
     let outcome = withText(of: received, headers) { (renderer, body, content) -> Outcome in
       var body = body
@@ -108,6 +109,7 @@ struct DocumentRenderer {
   /// bodies are measured, not rendered. `row.position` does not matter: the largest sequence is assumed.
   mutating func oversize(_ row: Row, consumer: ConsumerRecord) -> Int? {
     if options.oversize == .truncate { return nil }
+    if row.isCut { return row.bodySize }
     let common = prepare(consumer)
     let received = row.body
     if upperBound(bodyCount: received.count, row, common) <= options.maxBytes { return nil }
@@ -258,6 +260,23 @@ struct DocumentRenderer {
     return .truncated
   }
 
+  /// Appends the document of a message of which intake has kept the beginning only: as text if it is some up to where it was cut.
+  private mutating func appendCut(
+    _ headers: DocumentProperties, _ row: Row, _ common: DocumentConsumer, to out: inout [UInt8]
+  ) -> Outcome {
+    let received = row.body
+    // The last character may have lost some of its up to four bytes.
+    for lost in 0..<min(4, received.count) {
+      let outcome = withText(of: received.extracting(first: received.count - lost), headers) {
+        (renderer, body, content) -> Outcome? in
+        if body.form == .base64 { return nil }
+        return renderer.appendTruncated(body, content, row, common, size: row.bodySize, to: &out)
+      }
+      if let outcome { return outcome }
+    }
+    return appendTruncated(Body(form: .base64), received, row, common, size: row.bodySize, to: &out)
+  }
+
   private func appendStart(_ row: Row, to out: inout [UInt8]) {
     out.append(addingCapacity: 64) { output in
       output.append(text: #"{"received_at":""#)
@@ -305,7 +324,7 @@ struct DocumentRenderer {
     // Room for the constants and two numbers.
     out.append(addingCapacity: properties.count + beforeTag.count + 128) { output in
       output.append(text: #","body_size":"#)
-      output.append(decimal: row.body.count)
+      output.append(decimal: row.bodySize)
       output.append(text: #","properties":"#)
       if properties.isEmpty { output.append(text: "{}") } else { output.append(copying: properties) }
       output.append(copying: beforeTag.span)

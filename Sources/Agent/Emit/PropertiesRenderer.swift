@@ -179,7 +179,14 @@ struct PropertiesRenderer {
     var isText = true
     do {
       var table = FieldTable(range, of: block)
+      var count = 0
       while let field = try table.next(block) {
+        count += 1
+        // Each takes five bytes of text, so that is too large already; there may be millions.
+        guard count <= Self.maxCount / 5 else {
+          _ = keys.close(from: mark, in: block)
+          return false
+        }
         keys.append(field.key, in: block)
         if !JSONScanner.isText(block.extracting(field.key)) { isText = false }
       }
@@ -206,6 +213,8 @@ struct PropertiesRenderer {
         key.append(copying: block.extracting(field.key))
         guard JSONScanner.isText(key.span), seen.insert(key).inserted else {
           others.append(field)
+          // Each takes nine bytes of text, and there may be millions.
+          if others.count > limit / 9 { break }
           continue
         }
         object.separate(to: &out)
