@@ -126,7 +126,7 @@ import Testing
       offsets.channelBegins(behind: 7)
       offsets.failed(newest: 7, next: 8, configured: 100)
       widths.append(offsets.width)
-    } while offsets.goesOnAtOnce
+    } while offsets.goesOnAtOnce(skips: false)
     #expect(widths == [25, 6, 1, 1])
     #expect(offsets.blocked == 8 && offsets.probed == 8)
   }
@@ -137,10 +137,56 @@ import Testing
       offsets.channelBegins(behind: nil)
       offsets.failed(newest: nil, next: nil, configured: 2)
     }
-    #expect(offsets.isBlocked && offsets.probed == nil && !offsets.goesOnAtOnce && offsets.width == 1)
+    #expect(offsets.isBlocked && offsets.probed == nil && !offsets.goesOnAtOnce(skips: true) && offsets.width == 1)
     // One that is captured ends it.
     offsets.failed(newest: 0, next: 1, configured: 2)
     #expect(!offsets.isBlocked)
+  }
+
+  /// Where a probe brings what no session brings, that is noticed.
+  @Test func `searches for nothing are not repeated without a rest`() {
+    var offsets = UndeliverableOffsets()
+    for round in 0..<4 {
+      for _ in 0..<(round == 0 ? 4 : 1) {
+        offsets.channelBegins(behind: 7)
+        offsets.failed(newest: 7, next: 8, configured: 100)
+      }
+      #expect(offsets.probed == 8 && offsets.goesOnAtOnce(skips: true) == (round < 2))
+      #expect(offsets.saw(.sends(8)) == .goOn)
+    }
+    // Something new was captured.
+    offsets.failed(newest: 8, next: 9, configured: 100)
+    #expect(offsets.goesOnAtOnce(skips: true))
+    #expect(offsets.widens(at: 8) && offsets.width == nil)
+  }
+
+  @Test func `what was gone past is not tried anew on another connection, and what is missing is not gone past`() {
+    var offsets = UndeliverableOffsets()
+    func block() {
+      for _ in 0..<4 {
+        offsets.channelBegins(behind: 7)
+        offsets.failed(newest: 7, next: 8, configured: 100)
+      }
+    }
+    block()
+    #expect(offsets.saw(.fails) == .probe && offsets.saw(.isMissing) == .tryLater && offsets.probed == 8)
+    #expect([.fails, .fails, .isQuiet, .fails].map { offsets.saw($0) } == [.probe, .probe, .probe, .probe])
+    #expect(offsets.saw(.fails) == .pass(8...9))
+    offsets.forget()
+    block()
+    #expect(offsets.probed == 10 && offsets.saw(.sends(11)) == .pass(8...10))
+    offsets.forgetAll()
+    block()
+    #expect(offsets.probed == 8)
+  }
+
+  @Test func `what cannot be sent is tried again at growing distances, and other failures begin anew`() {
+    var pacing = UndeliverablePacing()
+    let failure = CaptureFailure(cause: CaptureFailure.undeliverable, description: "", needsUser: false)
+    let waits = (0..<8).map { _ in pacing.next(failure) }
+    #expect(waits == [1, 2, 4, 8, 16, 32, 60, 60].map { .wait(seconds: $0) })
+    #expect(pacing.next(CaptureFailure(cause: "timed_out", description: "", needsUser: false)) == nil)
+    #expect(pacing.next(failure) == .wait(seconds: 1))
   }
 
   @Test func `offsets may be as large as numbers get`() {

@@ -16,14 +16,17 @@ import Testing
     return (chunks, sent)
   }
 
+  /// One that speaks the stream protocol; it goes with the run's own broker.
+  private static let broker = Result { try TestBroker.own(streams: true) }
+
   private struct Setup {
     let broker: TestBroker
     let publisher: Publisher
     let stream = TestBroker.uniqueName("undeliverable")
     let runtime: FlowRuntime
 
-    init(_ policy: String, journaled: Bool) throws {
-      broker = try TestBroker.own(streams: true)
+    init(_ policy: String, journaled: Bool, _ options: JSON = [:]) throws {
+      broker = try UndeliverableStreamTests.broker.get()
       publisher = try Publisher(broker)
       try publisher.declare(stream, arguments: ["x-queue-type": "stream"])
       let journal: JSON = journaled ? ["journal": ["path": .string("\(try temporaryDirectory())/journal.db")]] : [:]
@@ -34,7 +37,7 @@ import Testing
             "reconnect_delay": .number("0.1"), "queue": ["declare": "passive"],
             "consumer": ["undeliverable": .string(policy)],
           ]
-        ).merged(with: journal))
+        ).merged(with: journal).merged(with: options))
     }
 
     var messages: [String] { runtime.log.compactMap(\.message) }
@@ -64,7 +67,7 @@ import Testing
     if setup.broker.release >= .v40 {
       #expect(setup.messages.contains { $0.contains("offsets 11 to 13") && $0.contains("compressed") })
     }
-    try setup.broker.remove()
+    try setup.publisher.delete(setup.stream)
   }
 
   @Test func `wait captures what stands in front, names the offset, and goes on when it may`() throws {
@@ -84,6 +87,36 @@ import Testing
     try setup.runtime.waitUntil(committedCount: 3)
     #expect(setup.runtime.bodies == ["a0", "a1", "a3"])
     #expect(try setup.runtime.terminate() == .exited(0))
-    try setup.broker.remove()
+    try setup.publisher.delete(setup.stream)
+  }
+
+  /// What a search is told is what a session is told: else each would send the other back to where it was.
+  @Test func `skip goes past what cannot be sent behind a message that is too large`() throws {
+    let setup = try Setup("skip", journaled: false, ["document": ["max_bytes": 2_097_152, "oversize": "reject"]])
+    try setup.publisher.publish("a0", routingKey: setup.stream)
+    try setup.publisher.publish([UInt8](repeating: 0x78, count: 3 << 20), routingKey: setup.stream)
+    try setup.publisher.publish([.batch(["raw 2"]), .batch(["a3"])], to: setup.stream)
+    try setup.runtime.start()
+    try setup.runtime.waitUntil(committedCount: 2)
+    #expect(setup.runtime.bodies == ["a0", "a3"])
+    #expect(try setup.runtime.terminate() == .exited(0))
+    #expect(setup.messages.contains { $0.contains("skip): offset 2") })
+    #expect(setup.messages.count { $0.contains("gone past in stream") && $0.contains("larger") } < 10)
+    try setup.publisher.delete(setup.stream)
+  }
+
+  /// Another stream of the same name has other messages where this one has what cannot be sent.
+  @Test func `a stream that is made anew while an offset is waited at is captured from its beginning`() throws {
+    let setup = try Setup("wait", journaled: true)
+    try setup.publisher.publish([.batch(["a0", "a1"]), .batch(["raw 2"])], to: setup.stream)
+    try setup.runtime.start()
+    try setup.runtime.waitForLog("the offset") { $0.message?.contains("stands at offset 2") == true }
+    try setup.publisher.delete(setup.stream)
+    try setup.publisher.declare(setup.stream, arguments: ["x-queue-type": "stream"])
+    for body in ["b0", "b1", "b2", "b3"] { try setup.publisher.publish(body, routingKey: setup.stream) }
+    try setup.runtime.waitUntil(committedCount: 6)
+    #expect(setup.runtime.bodies == ["a0", "a1", "b0", "b1", "b2", "b3"])
+    #expect(try setup.runtime.terminate() == .exited(0))
+    try setup.publisher.delete(setup.stream)
   }
 }

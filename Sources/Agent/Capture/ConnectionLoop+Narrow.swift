@@ -19,6 +19,12 @@ extension ConnectionLoop.Course {
     }
   }
 
+  /// The stream is another one.
+  mutating func forgetStream() {
+    offsets.forgetAll()
+    passed = nil
+  }
+
   /// The present channel's prefetch count; 0 is no limit.
   var limit: Int { width.count(configured) }
 
@@ -83,7 +89,7 @@ extension ConnectionLoop {
     course.hasConsumed = false
     course.hasAcknowledged = false
     course.isAllAcknowledged = false
-    course.offsets.channelBegins(behind: topology.stream?.offset)
+    course.offsets.channelBegins(behind: topology.stream?.newest)
     if let width = course.offsets.width {
       course.width = .few(width)
       topology.prefetch = width
@@ -131,7 +137,7 @@ extension ConnectionLoop {
 
   /// Takes a failure into account, and says more of one that a message is to blame for.
   func narrow(after failure: CaptureFailure, _ generation: Int, _ course: inout Course) -> CaptureFailure {
-    let isInternalError = failure.cause == "connection_closed_541" || failure.cause == "channel_closed_541"
+    let isInternalError = Self.isInternalError(failure)
     if course.kind == .stream, let stream = topology.stream {
       return narrow(stream, after: failure, isInternalError: isInternalError && course.hasConsumed, &course)
     }
@@ -157,7 +163,7 @@ extension ConnectionLoop {
         "Queues of this type never give it up: take it out of the queue with a client that speaks the protocol it was published by"
       }
     return CaptureFailure(
-      cause: "undeliverable",
+      cause: CaptureFailure.undeliverable,
       description:
         "the broker cannot send the message at the front of queue \"\(queue)\"\(place) (attempt \(course.prefetch.steps) with this "
         + "message alone): \(failure). \(limit)", needsUser: false)
@@ -166,8 +172,7 @@ extension ConnectionLoop {
   /// Where only one message is tried, the queue's delivery limit is come to soon; and what a stream cannot send is found at once.
   func hasten(_ action: ReconnectMachine.Action, _ course: Course) -> ReconnectMachine.Action {
     guard case .wait(let seconds) = action else { return action }
-    let skips = topology.configuration.consumer.undeliverable == .skip && course.offsets.blocked != nil
-    if course.offsets.goesOnAtOnce || skips { return .connect }
+    if course.offsets.goesOnAtOnce(skips: topology.configuration.consumer.undeliverable == .skip) { return .connect }
     guard (1...Self.quickSteps).contains(course.prefetch.steps) else { return action }
     return .wait(seconds: min(seconds, 1))
   }

@@ -6,10 +6,11 @@ extension ConnectionLoop {
   /// Seconds that the last message may take.
   private static let endSeconds = 10.0
 
-  /// Reads what stands at the stream's end, on a connection of its own, and forgets the place if it is another stream. What fails
-  /// here fails again in the next session, which reports it.
-  func look(at end: inout StreamEnd) {
-    guard let stream = topology.stream else { return }
+  /// Reads what stands at the stream's end, on a connection of its own, and forgets the place if it is another stream.
+  ///
+  /// - Returns: That the broker cannot send it. All else that fails here fails again in the next session, which reports it.
+  func look(at end: inout StreamEnd, _ course: inout Course) -> CaptureFailure? {
+    guard let stream = topology.stream else { return nil }
     let last: StreamEnd.Message?
     do {
       var topology = topology
@@ -18,41 +19,60 @@ extension ConnectionLoop {
       last = try self.last(on: connection)
       try? connection.close()
     } catch {
-      return
+      let failure = (error as? AMQPError).map { topology.explained($0) }
+      guard let failure, Self.isInternalError(failure) else { return nil }
+      return CaptureFailure(
+        cause: CaptureFailure.undeliverable,
+        description:
+          "nothing comes from offset \(stream.offset ?? 0) of stream \"\(stream.queue.queue)\", which was captured, and the broker "
+          + "cannot send what stands at the stream's end (\(failure)), so nothing shows whether the stream was made anew. If it was, "
+          + "capture it anew (a backfill in Flow; another journal and output for source-amqp run)", needsUser: false)
     }
-    guard stream.isAnother(last, &end) else { return }
+    guard stream.isAnother(last, &end) else { return nil }
     log.warning(
       """
       stream "\(stream.queue.queue)" ends at offset \(last?.offset ?? 0), before \(stream.offset ?? 0), which was captured, so it \
       was deleted and made anew; it is read from consumer.stream_offset on
       """)
     stream.forget()
+    course.forgetStream()
     status.changed(to: .reconnecting(cause: "another_stream", reason: "the stream was made anew"))
+    return nil
+  }
+
+  /// The broker has ended the channel, or the connection, by an error of its own.
+  static func isInternalError(_ failure: CaptureFailure) -> Bool {
+    failure.cause == "connection_closed_541" || failure.cause == "channel_closed_541"
   }
 
   /// The last message of the stream; nil where none comes.
   private func last(on connection: Connection) throws(AMQPError) -> StreamEnd.Message? {
     // A consumer gets the last chunk whole, and its last message is the stream's.
-    let first = try read(from: .string("last"), prefetch: .max, within: Self.endSeconds, on: connection)
+    let first = try read(
+      from: .string("last"), ArgumentTable(), prefetch: .max, within: Self.endSeconds, on: connection)
     guard !first.isEmpty else { return nil }
     // The channel sends a chunk in one go: its answer to this comes behind it.
     _ = try connection.declareQueue(QueueDeclaration(name: topology.configuration.queue.name), passive: true)
     let rest = connection.takeBatch(refilling: DeliveryBatch())
     let batch = rest.isEmpty ? first : rest
-    guard let delivery = batch.deliveries.last else { return nil }
+    return batch.deliveries.last.flatMap { Self.message($0, batch) }
+  }
+
+  private static func message(_ delivery: DeliveryBatch.Delivery, _ batch: DeliveryBatch) -> StreamEnd.Message? {
     let block = batch.arena.span.extracting(delivery.properties)
     let properties = try? BasicProperties(block: block)
-    guard let offset = Self.offset(of: delivery, batch) else { return nil }
+    guard let offset = DeliveryMarks(properties, of: block).streamOffset else { return nil }
     return StreamEnd.Message(
       offset: offset, digest: DigestMaker().digest(delivery, of: batch, properties: properties))
   }
 
   /// What comes first on a channel that reads the stream from somewhere; empty where nothing comes for so many seconds.
   private func read(
-    from start: Argument, prefetch: UInt16, within seconds: Double, on connection: Connection
+    from start: Argument, _ arguments: ArgumentTable, prefetch: UInt16, within seconds: Double,
+    on connection: Connection
   ) throws(AMQPError) -> DeliveryBatch {
     try connection.setPrefetch(prefetch)
-    var arguments = ArgumentTable()
+    var arguments = arguments
     arguments.append(StreamResumption.key, start)
     try connection.consume(
       Consumption(queue: topology.configuration.queue.name, noAck: false, exclusive: false, arguments: arguments),
@@ -67,11 +87,6 @@ extension ConnectionLoop {
     return connection.takeBatch(refilling: DeliveryBatch())
   }
 
-  private static func offset(of delivery: DeliveryBatch.Delivery, _ batch: DeliveryBatch) -> Int64? {
-    let block = batch.arena.span.extracting(delivery.properties)
-    return DeliveryMarks(try? BasicProperties(block: block), of: block).streamOffset
-  }
-
   // MARK: - What the broker cannot send
 
   /// Takes a failure of a stream's channel into account, and says more of one that an offset is to blame for.
@@ -79,6 +94,8 @@ extension ConnectionLoop {
     _ stream: StreamResumption, after failure: CaptureFailure, isInternalError: Bool, _ course: inout Course
   ) -> CaptureFailure {
     guard isInternalError else {
+      // A session that began behind what was gone past has to be decided about as such.
+      if stream.isPassing { _ = returning(&course) }
       forgetOffsets(&course)
       return failure
     }
@@ -86,7 +103,7 @@ extension ConnectionLoop {
     guard returning(&course) != nil else { return failure }
     // Where the newest captured message itself does not come, nothing shows that the stream is the one that was captured.
     let next = stream.isUnconfirmed ? nil : stream.next
-    course.offsets.failed(newest: stream.offset, next: next, configured: course.configured)
+    course.offsets.failed(newest: stream.newest, next: next, configured: course.configured)
     guard course.offsets.isBlocked else {
       log.info(
         "the broker ended the channel by an error of its own; finding out at which offset, with fewer deliveries at a time",
@@ -112,11 +129,12 @@ extension ConnectionLoop {
       ?? "where consumer.stream_offset begins"
     let advice =
       offset == nil
-      ? "Set consumer.stream_offset to an offset behind it, or read it with a client of the stream protocol"
+      ? "Nothing names an offset that could be gone past: capture the stream anew, with consumer.stream_offset set to an offset "
+        + "behind it; or read it with a client of the stream protocol"
       : "consumer.undeliverable: skip goes past it; with wait it is tried again. To have it, read it with a client of the stream "
         + "protocol"
     return CaptureFailure(
-      cause: "undeliverable",
+      cause: CaptureFailure.undeliverable,
       description:
         "the broker cannot send what stands \(place) of stream \"\(stream.queue.queue)\": \(failure). A client of the stream "
         + "protocol wrote it as bytes that are no AMQP message, or compressed (RabbitMQ 3). \(advice)", needsUser: false
@@ -128,55 +146,138 @@ extension ConnectionLoop {
   /// - Returns: What stands in the way; nil if nothing does, or the capture is to stop.
   func seek(_ course: inout Course) -> CaptureFailure? {
     guard let stream = topology.stream, let first = course.offsets.blocked else { return nil }
-    let cannot = "it ends the channel by an internal error (541)"
-    while let offset = course.offsets.probed, !mailbox.isStopping {
-      let outcome: UndeliverableOffsets.Outcome
-      do throws(CaptureFailure) {
-        outcome = try probe(offset)
-      } catch {
-        return error.cause == CaptureFailure.abandoned ? nil : error
-      }
-      guard topology.configuration.consumer.undeliverable == .skip else {
-        course.offsets.sawAgain(outcome)
-        return outcome == .fails ? undeliverable(first, of: stream, cannot) : nil
-      }
-      switch course.offsets.saw(outcome) {
-      case .probe: break
-      case .goOn: return nil
-      case .tryLater: return undeliverable(first, of: stream, cannot)
-      case .pass(let range):
-        stream.pass(through: range.upperBound)
-        let count = range.upperBound - range.lowerBound + 1
-        status.count { $0.undeliverable += Int(count) }
-        log.warning(
-          """
-          gone past in stream "\(stream.queue.queue)", since the broker cannot send them over AMQP 0-9-1 (consumer.undeliverable: \
-          skip): \(range.lowerBound == range.upperBound ? "offset \(range.lowerBound)" : "offsets \(range.lowerBound) to \(range.upperBound)")
-          """,
-          metadata: [
-            "first_offset": .stringConvertible(range.lowerBound), "last_offset": .stringConvertible(range.upperBound),
-            "count": .stringConvertible(count),
-          ])
-        return nil
-      }
+    let failure = undeliverable(first, of: stream, "it ends the channel by an internal error (541)")
+    let skips = topology.configuration.consumer.undeliverable == .skip
+    if skips {
+      log.warning("\(failure). Looking for the next offset that it can send")
+      status.changed(to: .reconnecting(cause: failure.cause, reason: failure.description))
     }
-    return nil
+    do throws(CaptureFailure) {
+      return try search(stream, first, skips: skips, &course) ? nil : failure
+    } catch {
+      return error.cause == CaptureFailure.abandoned ? nil : error
+    }
   }
 
-  /// What a channel brings that begins with `offset`; nothing of it is captured.
-  private func probe(_ offset: Int64) throws(CaptureFailure) -> UndeliverableOffsets.Outcome {
+  /// Tries offsets from the first that could not be sent on.
+  ///
+  /// - Returns: Whether a session may begin.
+  private func search(
+    _ stream: StreamResumption, _ first: Int64, skips: Bool, _ course: inout Course
+  ) throws(CaptureFailure) -> Bool {
+    var told = SystemClock.now()
+    var failures = 0
+    while let offset = course.offsets.probed, !mailbox.isStopping {
+      var outcome = try probe(.integer(offset), onEveryNode: course.offsets.isConfirming)
+      guard skips else {
+        course.offsets.sawAgain(outcome)
+        return outcome != .fails
+      }
+      if outcome == .fails {
+        failures += 1
+        // A broker that fails where nothing is read is not asked about offsets.
+        if failures % Self.sanity == 0, try probe(.string("next")) == .fails {
+          course.offsets.doubt()
+          return false
+        }
+      }
+      if outcome == .isQuiet, case .sends(let last) = try probe(.string("last")), last < first { outcome = .isMissing }
+      switch course.offsets.saw(outcome) {
+      case .probe: break
+      case .goOn: return true
+      case .tryLater: return false
+      case .pass(let range):
+        switch stream.isStill(
+          try stream.offset.map { (offset) throws(CaptureFailure) in try message(at: offset) } ?? nil)
+        {
+        case true?:
+          pass(range, of: stream, &course)
+          return true
+        case false?:
+          log.warning(
+            "stream \"\(stream.queue.queue)\" was made anew: another message stands at offset \(stream.offset ?? 0)")
+          stream.forget()
+          course.forgetStream()
+          return true
+        case nil:
+          // What was captured is gone, and nothing shows that it is the same stream.
+          course.offsets.doubt()
+          return false
+        }
+      }
+      if SystemClock.now() - told > 10 {
+        told = SystemClock.now()
+        log.info(
+          "still looking for an offset that the broker can send",
+          metadata: ["first_offset": .stringConvertible(first), "offset": .stringConvertible(offset)])
+      }
+    }
+    return true
+  }
+
+  /// After so many failures in a row it is asked whether the broker can send anything at all.
+  private static let sanity = 100
+
+  private func pass(_ range: ClosedRange<Int64>, of stream: StreamResumption, _ course: inout Course) {
+    stream.pass(through: range.upperBound)
+    let uncounted = max(range.lowerBound, course.passed.map { $0 < .max ? $0 + 1 : $0 } ?? 0)
+    guard uncounted <= range.upperBound else { return }
+    course.passed = range.upperBound
+    let count = range.upperBound - uncounted + 1
+    status.count { $0.undeliverable += Int(count) }
+    let offsets =
+      range.lowerBound == range.upperBound
+      ? "offset \(range.lowerBound)" : "offsets \(range.lowerBound) to \(range.upperBound)"
+    log.warning(
+      """
+      gone past in stream "\(stream.queue.queue)", since the broker cannot send them over AMQP 0-9-1 (consumer.undeliverable: \
+      skip): \(offsets)
+      """,
+      metadata: [
+        "first_offset": .stringConvertible(range.lowerBound), "last_offset": .stringConvertible(range.upperBound),
+        "count": .stringConvertible(range.upperBound - range.lowerBound + 1),
+      ])
+  }
+
+  /// What a channel brings that begins there; nothing of it is captured.
+  ///
+  /// - Parameter onEveryNode: It fails only where it does on each node of the settings: another one may have a copy that is whole.
+  private func probe(_ start: Argument, onEveryNode: Bool = false) throws(CaptureFailure)
+    -> UndeliverableOffsets.Outcome
+  {
+    for node in 0..<(onEveryNode ? topology.nodes.count : 1) {
+      do throws(CaptureFailure) {
+        guard let message = try message(from: start, node: onEveryNode ? node : nil) else { return .isQuiet }
+        return .sends(message.offset)
+      } catch {
+        guard Self.isInternalError(error) else { throw error }
+      }
+    }
+    return .fails
+  }
+
+  private func message(at offset: Int64) throws(CaptureFailure) -> StreamEnd.Message? {
+    do throws(CaptureFailure) {
+      return try message(from: .integer(offset), node: nil)
+    } catch {
+      if Self.isInternalError(error) { return nil }
+      throw error
+    }
+  }
+
+  private func message(from start: Argument, node: Int?) throws(CaptureFailure) -> StreamEnd.Message? {
     var topology = topology
     topology.isAbandoned = { [mailbox] in mailbox.isStopping }
+    topology.firstNode = node
     let connection = try topology.connect()
     do throws(AMQPError) {
-      let batch = try read(from: .integer(offset), prefetch: 1, within: StreamEnd.patience, on: connection)
+      // As a session consumes, or it would be told of other messages.
+      let arguments = try Topology.table(topology.configuration.consumer.arguments)
+      let batch = try read(from: start, arguments, prefetch: 1, within: StreamEnd.patience, on: connection)
       try? connection.close()
-      guard let delivery = batch.deliveries.first else { return .isQuiet }
-      return .sends(Self.offset(of: delivery, batch) ?? offset)
+      return batch.deliveries.first.flatMap { Self.message($0, batch) }
     } catch {
-      let failure = topology.explained(error)
-      if failure.cause == "connection_closed_541" || failure.cause == "channel_closed_541" { return .fails }
-      throw failure
+      throw topology.explained(error)
     }
   }
 }

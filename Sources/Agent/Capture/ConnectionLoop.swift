@@ -59,6 +59,9 @@ struct ConnectionLoop {
     let canNarrow: Bool
     /// What a stream's broker cannot send.
     var offsets = UndeliverableOffsets()
+    var pacing = UndeliverablePacing()
+    /// The largest offset of a stream that was gone past, and counted.
+    var passed: Int64?
     /// The journal's newest position when the present channel began.
     var position = Position.origin
   }
@@ -104,7 +107,7 @@ struct ConnectionLoop {
       case .connect:
         if let failure = seek(&course) {
           lastFailure = failure
-          action = machine.failed(failure, jitter: random() * 2 - 1)
+          action = course.pacing.next(failure) ?? machine.failed(failure, jitter: random() * 2 - 1)
           report(failure, action)
           continue
         }
@@ -112,6 +115,7 @@ struct ConnectionLoop {
         switch session(generation, &course, consuming: { machine.consuming() }) {
         case .stopped: return nil
         case .startOver(.anotherStream):
+          course.forgetStream()
           status.changed(to: .reconnecting(cause: "another_stream", reason: "the stream was made anew"))
           action = .connect
         case .startOver(.takenBack):
@@ -134,8 +138,13 @@ struct ConnectionLoop {
             to: .reconnecting(cause: "taken_back", reason: "nothing of what the queue took back comes again"))
           action = .wait(seconds: course.takenBack.pause(at: SystemClock.now()))
         case .looksAtEnd:
-          look(at: &end)
-          action = mailbox.isStopping ? .stop : .connect
+          if let failure = look(at: &end, &course) {
+            lastFailure = failure
+            action = course.pacing.next(failure) ?? machine.failed(failure, jitter: random() * 2 - 1)
+            report(failure, action)
+          } else {
+            action = mailbox.isStopping ? .stop : .connect
+          }
         case .standsStill(let finding):
           forgetOffsets(&course)
           if finding != .undelivered {
@@ -262,7 +271,7 @@ struct ConnectionLoop {
         return end(narrow, generation, connection, &course)
       }
       if commands.stop { return try stop(connection, channel, &spare, &acknowledgedTag) }
-      if course.offsets.widens(at: topology.stream?.offset) {
+      if course.offsets.widens(at: topology.stream?.newest) {
         try? connection.close()
         return .startOver(.widens)
       }

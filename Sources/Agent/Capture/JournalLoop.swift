@@ -203,7 +203,8 @@ struct JournalLoop {
     }
     try write(plan, of: handover.batch, &writer)
     if let gap = plan.gap { report(gap: gap) }
-    if let jump = plan.jump, writer.toldOfJump != channel.generation {
+    if let refused = plan.oversizeOffsets.last { stream?.refused(refused) }
+    if let jump = plan.jump, stream?.isFiltered == false, writer.toldOfJump != channel.generation {
       writer.toldOfJump = channel.generation
       report(jump: jump)
     }
@@ -275,7 +276,7 @@ struct JournalLoop {
     status.count {
       $0.journaled += plan.count
       $0.redelivered += plan.redelivered
-      $0.streamJumps += Int(plan.jumped)
+      if stream?.isFiltered == false { $0.streamJumps += Int(plan.jumped) }
       $0.recognised += plan.recognised.count + plan.knownByID
       $0.committed += writer.written.committed - written.committed
       $0.commits.observe(seconds)

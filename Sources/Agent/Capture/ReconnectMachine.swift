@@ -101,6 +101,8 @@ struct CaptureFailure: Error, Equatable, CustomStringConvertible {
   static let abandoned = "abandoned"
   /// As many channels as a user or a node may have.
   static let channelLimit = "channel_limit"
+  /// The cause of a message that the broker cannot send.
+  static let undeliverable = "undeliverable"
   /// The cause of a login that was refused.
   static let loginRefused = "connection_closed_403"
 

@@ -14,6 +14,8 @@ struct Topology: Sendable {
   var doubtfulPrefetch: Int?
   /// Where to go on if the queue is a stream; nil where it certainly is none.
   let stream: StreamResumption?
+  /// Which of ``nodes`` is tried first; nil for any.
+  var firstNode: Int?
   /// As ``ConnectionSettings/usesSecondChannel``.
   var usesSecondChannel = true
   /// As ``ConnectionSettings/isAbandoned``.
@@ -240,7 +242,8 @@ struct Topology: Sendable {
       }
     // Shuffled, so that the agents of a cluster spread over its nodes, and a node that is ill is not the first of all.
     var settings = ConnectionSettings(
-      nodes: nodes.shuffled(), virtualHost: configuration.virtualHost, credentials: credentials, tls: try tlsSettings(),
+      nodes: firstNode.map { Array(nodes[$0...] + nodes[..<$0]) } ?? nodes.shuffled(),
+      virtualHost: configuration.virtualHost, credentials: credentials, tls: try tlsSettings(),
       heartbeatSeconds: UInt16(configuration.heartbeatSeconds),
       timeout: configuration.connectionTimeout, connectionName: connectionName)
     settings.bodyLimit = DocumentOptions(configuration.document).bodyLimit
@@ -250,7 +253,7 @@ struct Topology: Sendable {
   }
 
   /// Arguments as they were written: an integer goes out as an integer, tables and arrays nest.
-  private static func table(_ object: JSONObject) throws(AMQPError) -> ArgumentTable {
+  static func table(_ object: JSONObject) throws(AMQPError) -> ArgumentTable {
     var table = ArgumentTable()
     for member in object.members { table.append(member.key, try argument(member.value)) }
     return table

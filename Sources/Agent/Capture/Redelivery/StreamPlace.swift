@@ -87,8 +87,11 @@ struct StreamPlace: Equatable, Sendable {
         return .pass
       }
       state = .following(offset: offset, digest: digest)
-      let expected = max(last, passed ?? last) + 1
-      return offset > expected ? .captureAfterGap(missing: expected...offset - 1) : .capture
+      if let passed {
+        // The session began right behind them.
+        return offset - 1 > passed ? .captureAfterJump(offsets: offset - 1 - passed) : .capture
+      }
+      return offset - 1 > last ? .captureAfterGap(missing: last + 1...offset - 1) : .capture
     case .following(let last, _):
       guard offset > last else { return .pass }
       state = .following(offset: offset, digest: digest)

@@ -27,6 +27,8 @@ final class StreamResumption: Sendable {
     var known: [DeliveryDigest] = []
     /// Offsets up to this one are gone past: the next session begins behind them.
     var passed: Int64?
+    /// The newest offset that was decided about: captured, or too large for a document.
+    var newest: Int64?
     /// The message at `offset` has not been seen in this session yet.
     var isUnconfirmed = true
     var runs: [Run] = []
@@ -39,6 +41,8 @@ final class StreamResumption: Sendable {
   /// Under which the runtime keeps the state; another one in the journal means that the stream is to be read again.
   private let stateKey: String?
   private let start: StreamStart
+  /// The broker leaves messages out by a filter, so offsets jump.
+  let isFiltered: Bool
   private let shared: Mutex<Shared>
 
   /// - Parameters:
@@ -55,6 +59,7 @@ final class StreamResumption: Sendable {
     isCarriedByCheckpoints = isCarried
     self.stateKey = stateKey
     start = configuration.consumer.streamStart
+    isFiltered = configuration.consumer.arguments["x-stream-filter"] != nil
     var found = Shared()
     if let record = try journal.redelivery(), queue.matches(record.queue), let offset = record.streamOffset {
       let former = QueueIdentity.stateKey(in: record.queue)
@@ -138,14 +143,35 @@ final class StreamResumption: Sendable {
 
   /// The first offset that is not captured yet: what the next channel is to bring first, or behind. Nil where none can be named.
   var next: Int64? {
-    let (offset, passed) = shared.withLock { ($0.offset, $0.passed) }
-    if let known = passed ?? offset { return known < .max ? known + 1 : nil }
+    let (newest, passed) = (newest, shared.withLock { $0.passed })
+    if let known = passed ?? newest { return known < .max ? known + 1 : nil }
     return switch start {
     case .first: 0
     case .offset(let offset): offset
     case .last, .next, .instant, .interval: nil
     }
   }
+
+  /// The newest offset that was captured, or gone past since it was too large; nil before the first.
+  var newest: Int64? {
+    let (newest, captured) = shared.withLock { ($0.newest, $0.offset) }
+    return newest.map { max($0, captured ?? $0) } ?? captured
+  }
+
+  /// A message that is too large for a document was gone past (`document.oversize: reject`).
+  func refused(_ offset: Int64) { shared.withLock { $0.newest = max($0.newest ?? 0, offset) } }
+
+  /// Whether the stream still has the newest captured message where it was, by what a channel brings that begins there; nil where that
+  /// does not tell.
+  func isStill(_ message: StreamEnd.Message?) -> Bool? {
+    let (offset, digest) = shared.withLock { ($0.offset, $0.digest) }
+    guard let offset else { return true }
+    guard let message, message.offset <= offset else { return nil }
+    return message.offset == offset && (digest == nil || digest == message.digest)
+  }
+
+  /// The session begins behind what is gone past.
+  var isPassing: Bool { shared.withLock { $0.passed != nil } }
 
   /// The next session begins behind `offset`, since what stands up to there cannot be sent; nil takes that back.
   func pass(through offset: Int64?) { shared.withLock { $0.passed = offset } }
@@ -162,6 +188,7 @@ final class StreamResumption: Sendable {
     shared.withLock { shared in
       shared.offset = nil
       shared.passed = nil
+      shared.newest = nil
       shared.digest = nil
       shared.known = []
     }

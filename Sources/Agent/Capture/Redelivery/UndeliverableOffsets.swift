@@ -21,8 +21,10 @@ struct UndeliverableOffsets: Equatable, Sendable {
     case fails
     /// The first delivery has this offset.
     case sends(Int64)
-    /// Nothing came for a while.
+    /// Nothing came for a while, as at the stream's end.
     case isQuiet
+    /// Nothing came, and the stream ends in front of what is looked for.
+    case isMissing
   }
 
   /// What follows from an outcome.
@@ -52,6 +54,12 @@ struct UndeliverableOffsets: Equatable, Sendable {
   /// The first offset that cannot be sent, where it can be named.
   private(set) var blocked: Int64?
   private var search: Search?
+  /// What was gone past last: after another connection it need not be tried anew.
+  private var passed: ClosedRange<Int64>?
+  /// How often a search was for nothing since something new was captured.
+  private var doubts = 0
+  /// The offset with which the next channel begins is known.
+  private var isNamed = true
   /// The newest captured offset when the newest channel began; nil before the first.
   private var newest: Int64?
   /// Captured up to here, the channels are as wide as the settings say.
@@ -72,18 +80,34 @@ struct UndeliverableOffsets: Equatable, Sendable {
     let current = width ?? limit
     if newest != self.newest {
       isBlocked = false
+      doubts = 0
       width = width ?? max(1, limit / 4)
     } else if current > 1 {
       width = max(1, current / 4)
     } else {
       isBlocked = true
       blocked = next
-      search = next.map { .seeking(next: $0) }
+      search = next.map { .seeking(next: passed?.lowerBound == $0 ? Self.sum(passed!.upperBound, 1) : $0) }
     }
+    isNamed = next != nil
   }
 
-  /// True after a failure that tells nothing yet: another channel, with fewer deliveries, tells more at once.
-  var goesOnAtOnce: Bool { width != nil && !isBlocked }
+  /// True after a failure that tells nothing yet, where another channel, with fewer deliveries, tells more at once; or a search does.
+  ///
+  /// - Parameter skips: What cannot be sent is gone past.
+  func goesOnAtOnce(skips: Bool) -> Bool {
+    // Where the next channel cannot begin where this one was to, each of them may lose something: that is no matter of haste.
+    guard width != nil, isNamed, doubts < Self.quickDoubts else { return false }
+    return !isBlocked || skips
+  }
+
+  /// Searches for nothing that may follow on each other without a rest.
+  private static let quickDoubts = 2
+
+  /// Each offset is tried for the second time.
+  var isConfirming: Bool {
+    if case .confirming = search { true } else { false }
+  }
 
   /// The next offset to be tried; nil where there is nothing to look for.
   var probed: Int64? {
@@ -102,8 +126,10 @@ struct UndeliverableOffsets: Equatable, Sendable {
       return .probe
     case (.seeking(let next), .sends), (.seeking(let next), .isQuiet):
       guard next > first else { return end(.goOn) }
+      let start = passed?.lowerBound == first ? Self.sum(passed!.upperBound, 1) : first
       let sent = if case .sends(let offset) = outcome { max(offset, next) } else { next }
-      self.search = .confirming(next: first, end: next, sent: sent)
+      if start >= next { return end(.pass(first...sent - 1)) }
+      self.search = .confirming(next: start, end: next, sent: sent)
       return .probe
     case (.confirming(let next, let end, let sent), .fails):
       if next + 1 == end { return self.end(.pass(first...sent - 1)) }
@@ -111,10 +137,18 @@ struct UndeliverableOffsets: Equatable, Sendable {
       return .probe
     case (.confirming(let next, _, _), .sends(let offset)):
       return end(next > first ? .pass(first...max(offset, next) - 1) : .goOn)
-    case (.confirming, .isQuiet):
+    case (.confirming, .isQuiet), (_, .isMissing):
       self.search = .seeking(next: first)
+      doubts += 1
       return .tryLater
     }
+  }
+
+  /// What was seen cannot be relied on: all of it is to be tried again.
+  mutating func doubt() {
+    search = blocked.map { .seeking(next: $0) }
+    passed = nil
+    doubts += 1
   }
 
   /// One channel at the blocked offset has told that it stays so, where nothing is gone past.
@@ -123,13 +157,17 @@ struct UndeliverableOffsets: Equatable, Sendable {
   }
 
   private mutating func end(_ step: Step) -> Step {
+    // The first message from there on shows that the channel may be wide.
+    if let blocked { target = blocked }
+    if case .pass(let range) = step {
+      target = Self.sum(range.upperBound, 1)
+      passed = range
+    } else {
+      doubts += 1
+    }
     isBlocked = false
     blocked = nil
     search = nil
-    if case .pass(let range) = step {
-      // The first message behind them shows that the channel may be wide.
-      target = Self.sum(range.upperBound, 1)
-    }
     return step
   }
 
@@ -140,12 +178,39 @@ struct UndeliverableOffsets: Equatable, Sendable {
     return true
   }
 
-  /// A channel has ended otherwise, and what was known may no longer be so.
-  mutating func forget() { self = UndeliverableOffsets() }
+  /// A channel has ended otherwise, and what was known may no longer be so; but for what was gone past, if it still is there.
+  mutating func forget() {
+    let kept = passed
+    self = UndeliverableOffsets()
+    passed = kept
+  }
+
+  /// The stream is another one.
+  mutating func forgetAll() { self = UndeliverableOffsets() }
 
   /// Offsets may be as large as numbers get.
   private static func sum(_ offset: Int64, _ count: Int64) -> Int64 {
     let (sum, isTooLarge) = offset.addingReportingOverflow(count)
     return isTooLarge ? .max : sum
+  }
+}
+
+/// How long to wait before what a broker could not send is tried again. Connecting works, so it is no failed attempt to connect; but
+/// each try is an error in the broker's log.
+///
+/// A value without I/O.
+struct UndeliverablePacing: Equatable, Sendable {
+  /// Seconds: at first, and at the most.
+  private static let waits = (least: 1.0, most: 60.0)
+  private var wait = Self.waits.least
+
+  /// Nil for other failures, which begin anew.
+  mutating func next(_ failure: CaptureFailure) -> ReconnectMachine.Action? {
+    guard failure.cause == CaptureFailure.undeliverable else {
+      wait = Self.waits.least
+      return nil
+    }
+    defer { wait = min(wait * 2, Self.waits.most) }
+    return .wait(seconds: wait)
   }
 }
