@@ -15,7 +15,11 @@ package enum OSThread {
   /// ends: without its threads it can do nothing that it exists for, and nothing was acknowledged yet.
   package static func start(_ name: String, stackBytes: Int = 1 << 20, _ body: @escaping @Sendable () -> Void) {
     let status = tryToStart(name, stackBytes: stackBytes, body)
-    precondition(status == 0, "no thread \(name): \(systemText(status))")
+    guard status == 0 else {
+      SystemLimit.end(
+        "no thread \(name): \(systemText(status)) (the limit of processes, ulimit -u, of memory, ulimit -v, or of the container)"
+      )
+    }
   }
 
   /// The same, for what can be done without.

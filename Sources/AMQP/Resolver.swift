@@ -29,7 +29,19 @@ enum Resolver {
 
   private final class Answer: Sendable {
     let outcome = Mutex<Outcome?>(nil)
-    let ready = Wakeup()
+    /// Nil where the system has no descriptors for it; then the outcome is there from the beginning.
+    let ready: Wakeup?
+
+    init() {
+      do throws(Wakeup.SystemError) {
+        ready = try Wakeup(orThrow: ())
+      } catch {
+        ready = nil
+        outcome.withLock {
+          $0 = .failure("no socket pair to wait with: \(error.text) (the limit of open files, ulimit -n)")
+        }
+      }
+    }
   }
 
   /// For how many seconds a name may keep the other nodes waiting, once there is an address to dial.
@@ -69,10 +81,11 @@ enum Resolver {
   /// The look-up runs on a thread of its own, which is abandoned when it is late: nothing can interrupt it.
   private static func begin(host: String, port: Int) -> Answer {
     let answer = Answer()
+    guard let ready = answer.ready else { return answer }
     let status = OSThread.tryToStart("resolver") {
       let outcome = resolve(host: host, port: port)
       answer.outcome.withLock { $0 = outcome }
-      answer.ready.signal()
+      ready.signal()
     }
     // It is tried again with the next attempt to connect.
     if status != 0 { answer.outcome.withLock { $0 = .failure("no thread to look it up: \(systemText(status))") } }
@@ -86,7 +99,7 @@ enum Resolver {
     while answer.outcome.withLock({ $0 == nil }) {
       let left = deadline - SystemClock.now()
       if left <= 0 || isAbandoned() { throw AMQPError(.timedOut, during: operation) }
-      var descriptor = pollfd(fd: answer.ready.descriptor, events: Int16(POLLIN), revents: 0)
+      var descriptor = pollfd(fd: answer.ready?.descriptor ?? -1, events: Int16(POLLIN), revents: 0)
       _ = unsafe poll(&descriptor, 1, Int32(min(left, Socket.look) * 1000 + 1))
     }
     switch answer.outcome.withLock({ $0 }) {

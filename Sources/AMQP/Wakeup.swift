@@ -7,13 +7,27 @@ public final class Wakeup: Sendable {
   let descriptor: Int32
   private let writer: Int32
 
-  public init() {
+  /// Ends the process where the system has no descriptors for it: a thread that cannot be woken is of no use.
+  public convenience init() {
+    do throws(SystemError) {
+      try self.init(orThrow: ())
+    } catch {
+      SystemLimit.end("no socket pair to wake threads with: \(error.text) (the limit of open files, ulimit -n)")
+    }
+  }
+
+  /// The same, for what can be tried again.
+  init(orThrow: Void) throws(SystemError) {
     var ends: [Int32] = [0, 0]
     let type = Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue)
-    let status = unsafe socketpair(AF_UNIX, type, 0, &ends)
-    precondition(status == 0, "no socket pair to wake threads with: \(systemText(errno))")
+    guard unsafe socketpair(AF_UNIX, type, 0, &ends) == 0 else { throw SystemError(text: systemText(errno)) }
     descriptor = ends[0]
     writer = ends[1]
+  }
+
+  /// What the system says.
+  struct SystemError: Error {
+    var text: String
   }
 
   deinit {

@@ -7,6 +7,7 @@ import Journal
 /// What can be fuzzed, by name; the folders of `corpus` have the same names.
 let targets: [String: @Sendable ([UInt8]) -> Void] = [
   "frames": frames, "properties": properties, "requests": requests, "state": state, "journal": journal,
+  "broker": broker,
 ]
 
 /// The payloads of a channel's frames, in any order: a kind octet, two octets of length, the payload.
@@ -61,9 +62,35 @@ private func state(_ input: [UInt8]) {
     _ = ResumeDecision.decide(
       state: mark, journal: "j", last: Position(rawValue: 9), committed: Position(rawValue: 3))
   }
-  _ = (state.redelivery, state.stream, state.stale)
+  _ = state.stale
+  if let redelivery = state.redelivery { use(redelivery) }
+  if let stream = state.stream {
+    var place = StreamPlace(offset: stream.offset, digest: stream.digest)
+    for offset in [stream.offset, 0, .max, stream.offset] {
+      _ = place.delivered(offset, DeliveryDigest(high: 0, low: 1))
+    }
+  }
   // What was understood is written again as JSON that is understood again.
   guard (try? JSONValue.parse(value.text)) != nil else { fatalError("not read again: \(value.text)") }
+}
+
+/// A session of messages, old and new, that goes on from the state.
+private func use(_ state: RedeliveryState) {
+  var machine = RedeliveryMachine(
+    anchor: 8, windowLimit: 64, captured: state.captured, releasable: state.releasable, window: state.window ?? [],
+    priority: state.priority, prioritySince: state.prioritySince, prefetch: state.prefetch, lineStart: state.lineStart,
+    settled: state.settled)
+  machine.sessionStarted(.sole, on: QueueNature(kind: .quorum, hasPriorities: false, countsAcquisitions: false))
+  let old = (state.window ?? []).suffix(8).map { RedeliveryMachine.Delivery(digest: $0, redelivered: true) }
+  let new = (0..<20).map {
+    RedeliveryMachine.Delivery(digest: DeliveryDigest(high: 0, low: $0 % 3), redelivered: false)
+  }
+  for delivery in old + new {
+    _ = machine.delivered(delivery)
+    _ = machine.committing()
+  }
+  machine.settling()
+  machine.confirmSettled()
 }
 
 /// A journal's file with changes: four octets of place and one of content each. It is opened, or salvaged, or refused.
