@@ -161,9 +161,13 @@ struct ConfigSettingsTests {
         ["tls.verify_cert", "consumer.no_ack"]
       ),
       (#""consumer":{"prefetch_count":1}"#, []),
+      (#""queue":{"name":"q","type":"quorum"},"consumer":{"undeliverable":"skip"}"#, ["consumer.undeliverable"]),
+      (#""queue":{"name":"q","type":"stream"},"consumer":{"undeliverable":"skip"}"#, []),
+      (#""queue":{"name":"q","type":"classic"},"consumer":{"undeliverable":"wait"}"#, []),
     ])
   func `what costs a guarantee is warned about`(members: String, starts: [String]) throws {
-    let warnings = try ConfigSupport.parse(#"{"queue":{"name":"q"},"# + members + "}").warnings
+    let queue = members.contains("queue") ? "" : #""queue":{"name":"q"},"#
+    let warnings = try ConfigSupport.parse("{" + queue + members + "}").warnings
     #expect(warnings.count == starts.count)
     for (warning, start) in zip(warnings, starts) { #expect(warning.hasPrefix(start)) }
   }

@@ -137,6 +137,14 @@ enum ConfigurationRules {
     if configuration.consumer.prefetchCount == 0, !configuration.consumer.noAck {
       warnings.append("consumer.prefetch_count is 0, so unlimited: messages are captured at least once only.")
     }
+    if configuration.consumer.undeliverable == .skip,
+      case .string(let type)? = configuration.queue.arguments["x-queue-type"],
+      type != "stream"
+    {
+      warnings.append(
+        "consumer.undeliverable: skip has no effect on a \(type) queue: what the broker cannot send is dropped or dead-lettered by its "
+          + "delivery limit, or stays.")
+    }
     if configuration.consumer.noAck {
       warnings.append("consumer.no_ack is true: messages in flight are lost when the connection breaks.")
     }
