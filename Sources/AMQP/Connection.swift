@@ -196,6 +196,9 @@ extension Connection {
 // MARK: - Receiving
 
 extension Connection {
+  /// A delivery has begun to arrive, and is not whole yet.
+  public var isArriving: Bool { assembler.isInside }
+
   /// Reads what the socket has into ``batch``, without waiting, until it is empty or the batch has `deliveries` or
   /// `bytes` in it (the last delivery may go beyond). A broker that sends without end and nothing of use is left after a
   /// while, as if the socket were empty, so that the caller does what else there is to do.

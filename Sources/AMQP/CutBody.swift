@@ -2,15 +2,31 @@
 public struct BodyLimit: Sendable, Equatable {
   /// A body of more bytes is cut.
   public var largest: Int
+  /// The same for one that begins as JSON does, which may be written again without its white space.
+  public var largestJSON: Int
   /// How many of its first bytes are kept: at most `largest`.
   public var kept: Int
 
   /// Every body is kept.
   public static let none = BodyLimit(largest: .max, kept: .max)
 
-  public init(largest: Int, kept: Int) {
+  public init(largest: Int, largestJSON: Int? = nil, kept: Int) {
     self.largest = largest
+    self.largestJSON = max(largest, largestJSON ?? largest)
     self.kept = min(kept, largest)
+  }
+
+  /// Whether a body of `size` bytes that begins with these is cut. What begins neither as JSON nor as text of another encoding than
+  /// UTF-8 does is nothing that gets smaller.
+  func cuts(_ size: UInt64, beginning: Span<UInt8>) -> Bool {
+    if size > largestJSON { return true }
+    guard size > largest else { return false }
+    let blanks: [UInt8] = [0x20, 0x09, 0x0A, 0x0D]
+    for index in beginning.indices where !blanks.contains(beginning[index]) {
+      // {, [, and what stands in front of them in UTF-16 or behind a byte order mark.
+      return ![0x7B, 0x5B, 0x00, 0xEF, 0xFE, 0xFF].contains(beginning[index])
+    }
+    return false
   }
 }
 

@@ -114,7 +114,7 @@ struct DeliveryAssembler {
     batch.arena.append(payload, properties)
     delivery.propertiesCount = properties.count
     delivery.bodySize = Int(size)
-    if size > limit.largest {
+    if size > limit.largestJSON {
       state = .cutBody(delivery, missing: size, BodyDigests(delivery, of: batch))
     } else if size == 0 {
       finish(delivery, at: now, in: &batch)
@@ -130,7 +130,9 @@ struct DeliveryAssembler {
     let (missing, digests): (UInt64, BodyDigests?)
     var delivery: DeliveryBatch.Delivery
     switch state {
-    case .body(let begun, let rest): (delivery, missing, digests) = (begun, rest, nil)
+    case .body(let begun, let rest):
+      let isCut = begun.bodyCount == 0 && limit.cuts(UInt64(begun.bodySize), beginning: payload)
+      (delivery, missing, digests) = (begun, rest, isCut ? BodyDigests(begun, of: batch) : nil)
     case .cutBody(let begun, let rest, let hashes): (delivery, missing, digests) = (begun, rest, hashes)
     case .idle, .header: throw Self.malformed("a body frame without a header")
     }

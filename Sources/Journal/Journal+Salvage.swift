@@ -309,10 +309,15 @@ struct Salvager {
     } ?? false
   }
 
+  /// Of a body that was too large for a document only the beginning is kept.
+  private static func isSize(_ size: Int64, of count: Int) -> Bool {
+    size == Int64(count) || size > Int64(count) && Row.cutSizes.contains(size)
+  }
+
   /// Whether a row's values fit together: SQLite has no checksum over content.
   private static func isWhole(_ row: Statement) -> Bool {
     guard (1..<most).contains(row.integer(0)), (0..<most).contains(row.integer(6)), row.isText(9), row.integer(12) != 0,
-      Int64(row.bytes(11).count) == row.integer(5)
+      isSize(row.integer(5), of: row.bytes(11).count)
     else {
       return false
     }

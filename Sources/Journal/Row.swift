@@ -49,6 +49,10 @@ public struct Row: ~Escapable {
   public var bodySize: Int
   /// The body was not kept whole.
   public var isCut: Bool { bodySize > body.count }
+  /// How large bodies are that are not kept whole: larger than twice the least that a document may be limited to, and at most what
+  /// RabbitMQ takes.
+  static let cutSizes: ClosedRange<Int64> = (4 << 20)...(512 << 20)
+
   /// True where the body is known to be UTF-8 (it is stored as TEXT).
   public var bodyIsText: Bool
 

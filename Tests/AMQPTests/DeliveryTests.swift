@@ -54,6 +54,17 @@ struct DeliveryTests {
     .init(tag: 6, exchange: String(repeating: "x", count: 255), properties: [0x80, 0, 1, 0x61], body: body(1000)),
   ]
 
+  @Test func `what begins as JSON, or in another encoding, is cut later`() {
+    let limit = BodyLimit(largest: 500, largestJSON: 2000, kept: 100)
+    func cuts(_ size: UInt64, _ beginning: [UInt8]) -> Bool { limit.cuts(size, beginning: beginning.span) }
+    for beginning in ["{", "[", " \r\n\t[", "\u{FEFF}{", " "].map({ Array($0.utf8) }) + [[0xFF, 0xFE], [0, 0x7B], []] {
+      #expect(!cuts(2000, beginning) && cuts(2001, beginning), "\(beginning)")
+    }
+    for beginning in ["x", " x", "\"", "1"].map({ Array($0.utf8) }) + [[0x1F, 0x8B]] {
+      #expect(!cuts(500, beginning) && cuts(501, beginning), "\(beginning)")
+    }
+  }
+
   /// Bodies above the limit, in frames of 100 bytes: what is kept, and that nothing else changes.
   @Test(arguments: [0, 1, 100, 250, 500], [1, 64, 100_000])
   func `a body that is too large is cut, and has the digests of the whole one`(kept: Int, size: Int) throws {

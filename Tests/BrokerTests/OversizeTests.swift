@@ -102,6 +102,20 @@ import Testing
     try bench.publisher.delete(bench.queue)
   }
 
+  /// JSON is written without its white space, so what is large may still fit.
+  @Test(arguments: ["fail", "truncate"])
+  func `indented JSON of which most is white space is no large document`(policy: String) throws {
+    let bench = try Bench()
+    let body = "{\"a\":[0" + String(repeating: ",\n" + String(repeating: " ", count: 60) + "1", count: 90_000) + "]}"
+    #expect(body.utf8.count > 5 << 20)
+    try bench.publisher.publish(body, routingKey: bench.queue)
+    let options = Self.options(policy).merged(with: ["document": ["body_raw": "never"]])
+    let document = try JSON(parsing: try #require(try bench.capture(1, options).first))
+    #expect(document["body"]?["a"]?.array?.count == 90_001)
+    #expect(document["body_size"] == JSON(body.utf8.count) && document["body_truncated"] == nil)
+    try bench.publisher.delete(bench.queue)
+  }
+
   /// Recognised by the digest of what was not kept.
   @Test func `a message that was cut comes again after a kill and is captured once`() throws {
     let bench = try Bench()

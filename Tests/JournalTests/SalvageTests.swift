@@ -190,6 +190,30 @@ struct SalvageTests {
     #expect(try scratch.shell("SELECT count(*), count(session_id) FROM pending") == "249|249")
   }
 
+  @Test func `a message of which only the beginning was kept is whole`() throws {
+    let journal = try scratch.open()
+    let consumer = try journal.start("a")
+    try journal.append(messages(1...3), consumer)
+    _ = try journal.write { tx in
+      try tx.append(
+        consumer: consumer.id, deliveryTag: 4, redelivered: false, receivedAt: 1, exchange: Span(), routingKey: Span(),
+        properties: Array("{}".utf8).span, rawProperties: Span(), body: Array("begin".utf8).span, bodySize: 5_000_000)
+    }
+    try journal.close()
+    _ = try scratch.shell("DELETE FROM message WHERE position = 2")
+    let report = try Journal.salvage(settings, acceptLoss: true)
+    #expect(report.lost == [missing(2, 2, "a", 2)])
+    let reader = try JournalReader(path: scratch.journal)
+    var sizes: [Int] = []
+    _ = try reader.read(after: .origin, limit: 10) { row in
+      sizes.append(row.bodySize)
+      return true
+    }
+    #expect(sizes.count == 3 && sizes.last == 5_000_000)
+    #expect(try reader.verify().isEmpty)
+    try reader.close()
+  }
+
   @Test func `values that do not fit together are not believed`() throws {
     try makeJournal()
     _ = try scratch.shell("UPDATE message SET body = CAST(x'ff41' AS TEXT), size = 2 WHERE position = 70")

@@ -29,7 +29,7 @@ enum JournalReport {
       routingKey = String(copying: row.routingKey)
       redelivered = row.redelivered
       isEmitted = row.position <= emitted
-      bodySize = row.body.count
+      bodySize = row.bodySize
       bodyStart = row.bodyIsText ? String(copying: row.body.extracting(first: Self.shownBytes)) : nil
     }
 

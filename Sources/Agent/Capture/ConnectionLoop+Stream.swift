@@ -77,8 +77,9 @@ extension ConnectionLoop {
     try connection.consume(
       Consumption(queue: topology.configuration.queue.name, noAck: false, exclusive: false, arguments: arguments),
       tag: "source-amqp-\(randomUUID())")
-    let deadline = SystemClock.now() + seconds
+    var deadline = SystemClock.now() + seconds
     while connection.batch.isEmpty, SystemClock.now() < deadline, !mailbox.isStopping {
+      if connection.isArriving { deadline = SystemClock.now() + seconds }
       _ = try connection.receive(deliveries: Self.batchDeliveries, bytes: Self.batchBytes)
       if connection.batch.isEmpty {
         try connection.wait(until: min(deadline, SystemClock.now() + 1), wakeup: mailbox.wakeup, reading: true)

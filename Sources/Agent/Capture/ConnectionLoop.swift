@@ -209,7 +209,12 @@ struct ConnectionLoop {
         narrowPrefetch: course.width == .configured || nature.kind == .stream ? nil : course.limit,
         isDoubtful: course.isDoubtful)
       inbox.update { $0.consuming = channel }
-      defer { inbox.update { $0.consuming = nil } }
+      defer {
+        inbox.update { inbox in
+          inbox.consuming = nil
+          inbox.isArriving = false
+        }
+      }
       log.info(
         "consuming from queue \"\(topology.configuration.queue.name)\"",
         metadata: [
@@ -251,6 +256,8 @@ struct ConnectionLoop {
     var spare = DeliveryBatch()
     var acknowledgedTag: UInt64 = 0
     var newestTag: UInt64 = 0
+    // A large message takes its time, in which nothing else can come: that is no silence.
+    var isArriving = false
     var turn = Turn(
       fresh: 0, unacknowledged: 0, queue: queue, offset: topology.stream?.offset, prefetch: course.limit)
     var gathering = Gathering(prefetch: topology.configuration.consumer.noAck ? 0 : course.limit)
@@ -271,7 +278,7 @@ struct ConnectionLoop {
         return end(narrow, generation, connection, &course)
       }
       if commands.stop { return try stop(connection, channel, &spare, &acknowledgedTag) }
-      if course.offsets.widens(at: topology.stream?.newest) {
+      if course.offsets.widens(at: topology.stream?.offset) {
         try? connection.close()
         return .startOver(.widens)
       }
@@ -285,13 +292,18 @@ struct ConnectionLoop {
       let received = try connection.receive(deliveries: Self.batchDeliveries, bytes: Self.batchBytes)
       let fresh = connection.batch.deliveries.count - before
       if fresh > 0 { status.count { $0.received += fresh } }
-      if let stream = topology.stream, queue.kind == .stream, newestTag == 0, fresh == 0, stream.isUnconfirmed,
+      if connection.isArriving != isArriving {
+        isArriving = connection.isArriving
+        inbox.update { [isArriving] in $0.isArriving = isArriving }
+      }
+      if let stream = topology.stream, queue.kind == .stream, newestTag == 0, fresh == 0, !isArriving,
+        stream.isUnconfirmed,
         SystemClock.now() - began >= StreamEnd.patience
       {
         try? connection.close()
         return .looksAtEnd
       }
-      if newestTag > 0 || fresh > 0 { course.takenBack.cameAgain() }
+      if newestTag > 0 || fresh > 0 || isArriving { course.takenBack.cameAgain() }
       if course.takenBack.isMissing(since: began, at: SystemClock.now()) {
         try? connection.close()
         return .startOver(.silent)

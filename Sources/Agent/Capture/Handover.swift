@@ -23,6 +23,8 @@ struct JournalInbox: Sendable {
   /// The channel that consumes now; nil while there is none. Nothing can be acknowledged on another, and silence means something
   /// only on it.
   var consuming: Consuming?
+  /// A delivery has begun to arrive on it, and is not whole yet.
+  var isArriving = false
   /// What a question behind an acknowledgement led to.
   var answer: SettlingAnswer?
   /// The connection asks what may come again, once all that it has handed over is decided about.

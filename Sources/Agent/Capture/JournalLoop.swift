@@ -317,6 +317,10 @@ struct JournalLoop {
   private func idle(_ writer: inout Writer) throws {
     // Without the channel that they came on, what waits and what is unacknowledged will come again.
     guard isConsuming(writer) else { return }
+    if writer.intake.redelivery?.isHolding == true, inbox.read({ $0.isArriving }) {
+      writer.lastBatch = SystemClock.now()
+      return
+    }
     guard let plan = writer.intake.prepareHeld() else { return try goOnSettling(&writer) }
     log.warning("\(plan.count) redelivered messages do not end like the captured ones, and are captured again")
     try write(plan, of: DeliveryBatch(), &writer)

@@ -13,11 +13,11 @@ struct DocumentOptions: Equatable, Sendable {
   var oversize = OversizePolicy.fail
 
   /// Which bodies intake does not keep whole. Nothing makes a document smaller than half of its body but a compression that makes
-  /// larger what it compresses; UTF-16 comes near. So what is cut is too large, and its beginning is all that a truncated document
-  /// can show.
+  /// larger what it compresses, and JSON of which most is white space: UTF-16 comes near. So what is cut is too large; of JSON what is
+  /// more than eight times as large is taken for it.
   var bodyLimit: BodyLimit {
     let largest = 2 * min(maxBytes, .max / 4) + 1024
-    return BodyLimit(largest: largest, kept: oversize == .truncate ? maxBytes : 0)
+    return BodyLimit(largest: largest, largestJSON: 4 * largest, kept: oversize == .truncate ? maxBytes : 0)
   }
 
   init(

@@ -234,7 +234,7 @@ struct RedeliveryMachine {
     guard trust != .none else { return beginLine() }
     let telling = tellingLength
     session.isAmbiguous = session.isCertain && telling != returning
-    guard let telling, prefetch ?? self.prefetch >= max(telling, session.isCertain ? 1 : 2) else { return beginLine() }
+    guard let telling, prefetch ?? .max >= max(telling, session.isCertain ? 1 : 2) else { return beginLine() }
     (session.least, session.expected) = (returning, telling)
     state = .matching(trust, held: [], candidates: Array(window.indices.suffix(Int(captured - lineStart))))
   }

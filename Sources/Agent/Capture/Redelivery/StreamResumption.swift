@@ -27,7 +27,7 @@ final class StreamResumption: Sendable {
     var known: [DeliveryDigest] = []
     /// Offsets up to this one are gone past: the next session begins behind them.
     var passed: Int64?
-    /// The newest offset that was decided about: captured, or too large for a document.
+    /// The newest offset that this session has decided about: captured, or too large for a document.
     var newest: Int64?
     /// The message at `offset` has not been seen in this session yet.
     var isUnconfirmed = true
@@ -133,7 +133,12 @@ final class StreamResumption: Sendable {
   }
 
   /// A new consumer: the newest captured message has to come first.
-  func sessionStarted() { shared.withLock { $0.isUnconfirmed = $0.passed == nil } }
+  func sessionStarted() {
+    shared.withLock { shared in
+      shared.isUnconfirmed = shared.passed == nil
+      shared.newest = nil
+    }
+  }
 
   /// The newest captured message has come again, or a later one.
   func confirmed() { shared.withLock { $0.isUnconfirmed = false } }
@@ -144,7 +149,7 @@ final class StreamResumption: Sendable {
   /// The first offset that is not captured yet: what the next channel is to bring first, or behind. Nil where none can be named.
   var next: Int64? {
     let (newest, passed) = (newest, shared.withLock { $0.passed })
-    if let known = passed ?? newest { return known < .max ? known + 1 : nil }
+    if let known = passed.map({ max($0, newest ?? $0) }) ?? newest { return known < .max ? known + 1 : nil }
     return switch start {
     case .first: 0
     case .offset(let offset): offset
@@ -174,7 +179,12 @@ final class StreamResumption: Sendable {
   var isPassing: Bool { shared.withLock { $0.passed != nil } }
 
   /// The next session begins behind `offset`, since what stands up to there cannot be sent; nil takes that back.
-  func pass(through offset: Int64?) { shared.withLock { $0.passed = offset } }
+  func pass(through offset: Int64?) {
+    shared.withLock { shared in
+      shared.passed = offset
+      shared.newest = nil
+    }
+  }
 
   /// Whether the stream is another one, by what stands at its end.
   func isAnother(_ last: StreamEnd.Message?, _ end: inout StreamEnd) -> Bool {

@@ -137,7 +137,10 @@ struct UndeliverableOffsets: Equatable, Sendable {
       return .probe
     case (.confirming(let next, _, _), .sends(let offset)):
       return end(next > first ? .pass(first...max(offset, next) - 1) : .goOn)
-    case (.confirming, .isQuiet), (_, .isMissing):
+    case (_, .isMissing):
+      // A session shows whether it still is the same stream.
+      return end(.goOn)
+    case (.confirming, .isQuiet):
       self.search = .seeking(next: first)
       doubts += 1
       return .tryLater
