@@ -114,9 +114,7 @@ struct DeliveryAssembler {
     batch.arena.append(payload, properties)
     delivery.propertiesCount = properties.count
     delivery.bodySize = Int(size)
-    if size > limit.largestJSON {
-      state = .cutBody(delivery, missing: size, BodyDigests(delivery, of: batch))
-    } else if size == 0 {
+    if size == 0 {
       finish(delivery, at: now, in: &batch)
     } else {
       // In one step for ordinary bodies; a large one grows with what really arrives.

@@ -37,9 +37,7 @@ enum Resolver {
         ready = try Wakeup(orThrow: ())
       } catch {
         ready = nil
-        outcome.withLock {
-          $0 = .failure("no socket pair to wait with: \(error.text) (the limit of open files, ulimit -n)")
-        }
+        outcome.withLock { $0 = .failure(error.text) }
       }
     }
   }

@@ -12,7 +12,7 @@ public final class Wakeup: Sendable {
     do throws(SystemError) {
       try self.init(orThrow: ())
     } catch {
-      SystemLimit.end("no socket pair to wake threads with: \(error.text) (the limit of open files, ulimit -n)")
+      SystemLimit.end(error.text)
     }
   }
 
@@ -20,12 +20,15 @@ public final class Wakeup: Sendable {
   init(orThrow: Void) throws(SystemError) {
     var ends: [Int32] = [0, 0]
     let type = Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue)
-    guard unsafe socketpair(AF_UNIX, type, 0, &ends) == 0 else { throw SystemError(text: systemText(errno)) }
+    guard unsafe socketpair(AF_UNIX, type, 0, &ends) == 0 else {
+      throw SystemError(
+        text: "no socket pair to wake threads with: \(systemText(errno)) (the limit of open files, ulimit -n)")
+    }
     descriptor = ends[0]
     writer = ends[1]
   }
 
-  /// What the system says.
+  /// What there is too little of.
   struct SystemError: Error {
     var text: String
   }

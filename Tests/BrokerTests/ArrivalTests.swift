@@ -32,6 +32,7 @@ import Testing
         let again = Self.deliveries(tag, redelivered: true)
         client.send(again.dropLast().flatMap(\.self))
         client.send(Array(again[3].prefix(600_000)))
+        // No signal ends this: an agent that goes on waiting does nothing that could be seen, and one that does not is the failure.
         Thread.sleep(forTimeInterval: Self.seconds)
         client.send(Array(again[3].dropFirst(600_000)))
         client.send(Wire.delivery(.init(tag: 5, body: Array("new".utf8)), consumer: tag).flatMap(\.self))

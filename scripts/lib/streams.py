@@ -2,10 +2,8 @@
 
 import asyncio
 import os
-import time
 
 from rstream import AMQPMessage, CompressionType, Producer
-from rstream.exceptions import StreamDoesNotExist
 
 # Seconds for the broker's confirms.
 PATIENCE = 30
@@ -41,11 +39,4 @@ def publish(stream, entries):
     Kinds: `batch`, an entry for each body; `packed` and `compressed`, all in one entry, which only then is compressed. A body that
     begins with "raw" is written as it is, and is no AMQP message then.
     """
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            return asyncio.run(_publish(stream, entries))
-        except StreamDoesNotExist:  # One that has just been declared is not known there at once.
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
+    asyncio.run(_publish(stream, entries))

@@ -90,6 +90,13 @@ struct ConnectionLoop {
     var generation = 0
     var end = StreamEnd()
     var lastFailure: CaptureFailure?
+    /// What follows from what stands in the way of a session, or shows at a stream's end.
+    func waits(_ failure: CaptureFailure) -> ReconnectMachine.Action {
+      lastFailure = failure
+      let action = course.pacing.next(failure) ?? machine.failed(failure, jitter: random() * 2 - 1)
+      report(failure, action)
+      return action
+    }
     while true {
       switch action {
       case .stop: return nil
@@ -106,9 +113,7 @@ struct ConnectionLoop {
         action = mailbox.isStopping ? .stop : .connect
       case .connect:
         if let failure = seek(&course) {
-          lastFailure = failure
-          action = course.pacing.next(failure) ?? machine.failed(failure, jitter: random() * 2 - 1)
-          report(failure, action)
+          action = waits(failure)
           continue
         }
         generation += 1
@@ -139,9 +144,7 @@ struct ConnectionLoop {
           action = .wait(seconds: course.takenBack.pause(at: SystemClock.now()))
         case .looksAtEnd:
           if let failure = look(at: &end, &course) {
-            lastFailure = failure
-            action = course.pacing.next(failure) ?? machine.failed(failure, jitter: random() * 2 - 1)
-            report(failure, action)
+            action = waits(failure)
           } else {
             action = mailbox.isStopping ? .stop : .connect
           }
@@ -278,7 +281,7 @@ struct ConnectionLoop {
         return end(narrow, generation, connection, &course)
       }
       if commands.stop { return try stop(connection, channel, &spare, &acknowledgedTag) }
-      if course.offsets.widens(at: topology.stream?.offset) {
+      if course.offsets.width != nil, course.offsets.widens(at: topology.stream?.offset) {
         try? connection.close()
         return .startOver(.widens)
       }

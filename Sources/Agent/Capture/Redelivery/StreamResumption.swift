@@ -148,8 +148,8 @@ final class StreamResumption: Sendable {
 
   /// The first offset that is not captured yet: what the next channel is to bring first, or behind. Nil where none can be named.
   var next: Int64? {
-    let (newest, passed) = (newest, shared.withLock { $0.passed })
-    if let known = passed.map({ max($0, newest ?? $0) }) ?? newest { return known < .max ? known + 1 : nil }
+    let known = shared.withLock { [$0.passed, $0.newest, $0.offset].compactMap(\.self).max() }
+    if let known { return known < .max ? known + 1 : nil }
     return switch start {
     case .first: 0
     case .offset(let offset): offset
@@ -158,10 +158,7 @@ final class StreamResumption: Sendable {
   }
 
   /// The newest offset that was captured, or gone past since it was too large; nil before the first.
-  var newest: Int64? {
-    let (newest, captured) = shared.withLock { ($0.newest, $0.offset) }
-    return newest.map { max($0, captured ?? $0) } ?? captured
-  }
+  var newest: Int64? { shared.withLock { [$0.newest, $0.offset].compactMap(\.self).max() } }
 
   /// A message that is too large for a document was gone past (`document.oversize: reject`).
   func refused(_ offset: Int64) { shared.withLock { $0.newest = max($0.newest ?? 0, offset) } }

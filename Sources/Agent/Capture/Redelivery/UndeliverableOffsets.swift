@@ -87,7 +87,7 @@ struct UndeliverableOffsets: Equatable, Sendable {
     } else {
       isBlocked = true
       blocked = next
-      search = next.map { .seeking(next: passed?.lowerBound == $0 ? Self.sum(passed!.upperBound, 1) : $0) }
+      search = next.map { .seeking(next: untried(from: $0)) }
     }
     isNamed = next != nil
   }
@@ -126,7 +126,7 @@ struct UndeliverableOffsets: Equatable, Sendable {
       return .probe
     case (.seeking(let next), .sends), (.seeking(let next), .isQuiet):
       guard next > first else { return end(.goOn) }
-      let start = passed?.lowerBound == first ? Self.sum(passed!.upperBound, 1) : first
+      let start = untried(from: first)
       let sent = if case .sends(let offset) = outcome { max(offset, next) } else { next }
       if start >= next { return end(.pass(first...sent - 1)) }
       self.search = .confirming(next: start, end: next, sent: sent)
@@ -145,6 +145,12 @@ struct UndeliverableOffsets: Equatable, Sendable {
       doubts += 1
       return .tryLater
     }
+  }
+
+  /// The first offset from `first` on that was not gone past before.
+  private func untried(from first: Int64) -> Int64 {
+    guard let passed, passed.lowerBound == first else { return first }
+    return Self.sum(passed.upperBound, 1)
   }
 
   /// What was seen cannot be relied on: all of it is to be tried again.
