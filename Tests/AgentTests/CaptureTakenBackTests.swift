@@ -136,6 +136,53 @@ struct CaptureTakenBackTests {
     #expect(machine.awaitsSettled)
   }
 
+  /// As while the nodes of a cluster lose each other again and again: an acknowledgement that the broker has answered for was
+  /// lost with a leader. What is captured twice then does not show that publishers repeat themselves.
+  @Test func `what was captured once more is recognised when the queue takes it back again`() {
+    var machine = Self.flowing(10)
+    machine.settling()
+    machine.confirmSettled()
+    #expect(Self.verdicts(&machine, [Self.old(8, 1), Self.old(9, 1)]) == [.capture, .startOver])
+    machine.sessionStarted(.sole, on: Self.quorum)
+    let again = Self.verdicts(&machine, [8, 9, 10].map { Self.old($0, 2) })
+    #expect(again == [.recognised(count: 1), .capture, .capture])
+    _ = machine.committing()
+    #expect(machine.delivered(Self.old(8, 3)) == .startOver)
+    machine.sessionStarted(.sole, on: Self.quorum)
+    #expect(
+      Self.verdicts(&machine, [Self.old(8, 4), Self.old(9, 4), Self.old(10, 4), Self.new(11)]) == [
+        .hold, .hold, .recognised(count: 3), .capture,
+      ])
+    #expect(machine.captured == 14)
+  }
+
+  @Test func `so it is if it first comes again on a new channel`() {
+    var machine = Self.flowing(10)
+    machine.settling()
+    machine.confirmSettled()
+    machine.sessionStarted(.sole, on: Self.quorum)
+    #expect(Self.verdicts(&machine, [8, 9, 10].map { Self.old($0, 1) }) == [.capture, .capture, .capture])
+    _ = machine.committing()
+    #expect(machine.delivered(Self.old(8, 2)) == .startOver)
+    machine.sessionStarted(.sole, on: Self.quorum)
+    #expect(
+      Self.verdicts(&machine, [8, 9, 10].map { Self.old($0, 3) }) == [.hold, .hold, .recognised(count: 3)])
+  }
+
+  @Test func `publishers that repeat themselves after that are known to`() {
+    var machine = Self.flowing(10)
+    machine.settling()
+    machine.confirmSettled()
+    machine.sessionStarted(.sole, on: Self.quorum)
+    _ = Self.verdicts(&machine, [8, 9, 10].map { Self.old($0, 1) } + [8, 9, 10].map { Self.new($0) })
+    _ = machine.committing()
+    // Twice in one line: three of them tell nothing by themselves.
+    #expect(machine.delivered(Self.old(8, 1)) == .startOver)
+    machine.sessionStarted(.sole, on: Self.quorum)
+    #expect(Self.verdicts(&machine, [8, 9, 10].map { Self.old($0, 2) }) == [.hold, .hold, .hold])
+    #expect(machine.silent() && machine.isAmbiguous)
+  }
+
   // MARK: Counts and priorities
 
   @Test func `on a classic queue counts in the headers are the publisher's`() {

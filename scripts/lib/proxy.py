@@ -1,6 +1,6 @@
 """A TCP proxy that can be made to behave like a bad network.
 
-It forwards every connection to one address, or to the first port of several that takes it. `reset` ends all of them at once,
+It forwards every connection to one address, or to any port of several that takes it. `reset` ends all of them at once,
 as a firewall does that lost its table;
 `tear` lets some more octets through first, so that the end falls inside a frame; while it is `dark`, nothing is
 forwarded and nothing closed: what is sent disappears, and a new connection opens (the kernel does that) and stays silent.
@@ -8,6 +8,7 @@ When the light comes back, connections from before are reset, as they would be b
 `deaf`, what clients send disappears, and what the server sends arrives.
 """
 
+import random
 import selectors
 import socket
 import struct
@@ -39,7 +40,8 @@ class Proxy:
             threading.Thread(target=self.serve, args=(client,), daemon=True).start()
 
     def connect(self):
-        for port in self.ports:
+        # As a client with several hosts does: a node that is ill is not the first one for ever.
+        for port in random.sample(self.ports, len(self.ports)):
             try:
                 server = socket.create_connection((self.host, port), timeout=5)
             except OSError:

@@ -123,7 +123,8 @@ class Publisher:
         finally:
             self.connection.remove_timeout(timer)
         if late and not done():
-            self.connection.close()
+            # Nor may it answer to a close.
+            self.connection = None
             raise TimeoutError("no confirmation within a minute")
         if not self.out.is_open:
             raise self.out._closing_reason or pika.exceptions.ChannelClosed(0, "channel closed")

@@ -25,4 +25,37 @@ extension RedeliveryMachine {
     guard let end = session.possibleEnd else { return true }
     return length - end >= anchor && newestTellApart(length - end)
   }
+
+  /// Takes what looks like `delivery`, which is about to be captured, out of the lines before the present one.
+  ///
+  /// They may be one message, or two that are alike. If publishers are taken not to repeat themselves although they do, what it takes
+  /// to be misled is what it takes anyway: a queue that lost its messages, and the anchor's published again and given back once.
+  mutating func supersede(_ delivery: Delivery) {
+    let reach = max(prefetch, anchor)
+    guard ledger == nil, session.trust != .none, captured - lineStart < Int64(reach) else { return }
+    let earlier = window.dropLast(Int(captured - lineStart)).suffix(reach)
+    for index in earlier.indices where delivery.matches(window[index]) { voidWindow(at: index) }
+  }
+
+  /// True if the queue seems to deliver again what this channel holds. A message that has been delivered before comes in
+  /// front of one that has not, and one that was taken back more often in front of those that were less often; so one
+  /// that is out of this order was taken back since. It looks like one that may be unacknowledged, too.
+  func isTakenBack(_ delivery: Delivery, _ returns: Int64) -> Bool {
+    guard let last = session.returns, session.sawFresh || countsReturns && returns > last else { return false }
+    return mayBeCaptured(delivery)
+  }
+
+  /// True if it was delivered before, and looks like what may be unacknowledged.
+  func mayBeCaptured(_ delivery: Delivery) -> Bool {
+    session.trust != .none && delivery.redelivered
+      && window.suffix(max(prefetch, unacknowledged)).contains { delivery.matches($0) }
+  }
+
+  /// Whether the broker counts in the headers how often it has taken a message back.
+  var countsReturns: Bool {
+    switch session.queue.kind {
+    case .classic, .stream: false
+    case .quorum, .unknown: true
+    }
+  }
 }

@@ -40,6 +40,9 @@ import AMQP
 ///     recognised, a new line begins: the same message is in the capture twice then, and an anchor that reached back over that
 ///     point would wait for more than the queue can give back. What comes is looked for in the line; whether it tells itself
 ///     apart is asked of the whole window.
+///   - What is captured again since it was not recognised, and looks like a message of an earlier line, stands for that one:
+///     the earlier one is void in the window. Else it would seem to show that publishers repeat themselves, the new line's anchor
+///     would tell nothing apart, and a queue that takes back again and again would have it captured each time.
 ///   - A delivery is recognised only by position behind the anchor, never by the broker's redelivered flag; the flag only
 ///     refuses.
 ///
@@ -270,6 +273,9 @@ struct RedeliveryMachine {
         // like it are new. Another channel tells nothing more of messages that are alike.
         if returning > 0, tellingLength != nil, startsOver() { return .startOver }
         beginLine()
+      } else if session.returns == nil, mayBeCaptured(delivery) {
+        // Nothing was to come again.
+        beginLine()
       }
       // Only what is new ends: what is captured once more could go on for ever.
       if !delivery.redelivered { startedOver = 0 }
@@ -313,15 +319,6 @@ struct RedeliveryMachine {
       state = .matching(trust, held: waiting, candidates: open.map { $0 + old.count })
       return old.count > 0 ? .holdBehindOld(count: old.count, newest: old.newest) : .hold
     }
-  }
-
-  /// True if the queue seems to deliver again what this channel holds. A message that has been delivered before comes in
-  /// front of one that has not, and one that was taken back more often in front of those that were less often; so one
-  /// that is out of this order was taken back since. It looks like one that may be unacknowledged, too.
-  private func isTakenBack(_ delivery: Delivery, _ returns: Int64) -> Bool {
-    guard session.trust != .none, delivery.redelivered, let last = session.returns else { return false }
-    guard session.sawFresh || countsReturns && returns > last else { return false }
-    return window.suffix(max(prefetch, unacknowledged)).contains { delivery.matches($0) }
   }
 
   /// Whether another channel is to be tried; not for ever.
@@ -385,14 +382,6 @@ struct RedeliveryMachine {
     state = .flowing
   }
 
-  /// Whether the broker counts in the headers how often it has taken a message back.
-  private var countsReturns: Bool {
-    switch session.queue.kind {
-    case .classic, .stream: false
-    case .quorum, .unknown: true
-    }
-  }
-
   /// Order of the queue, as far as the delivery itself can tell.
   private func fits(_ delivery: Delivery, _ returns: Int64, behind previous: Delivery?, _ trust: Trust) -> Bool {
     // What was never delivered before is not old.
@@ -422,7 +411,11 @@ struct RedeliveryMachine {
     lineStart = captured
   }
 
+  /// Nothing looks like the digest at `index` of the window any more.
+  mutating func voidWindow(at index: Int) { window[index] = DeliveryDigest(high: 0, low: 0) }
+
   private mutating func capture(_ delivery: Delivery) {
+    if delivery.redelivered { supersede(delivery) }
     captured += 1
     if captured == lineStart + 1 || delivery.marks.priority != priority { prioritySince = captured }
     priority = delivery.marks.priority
