@@ -30,6 +30,7 @@ extension Connection {
     }
     // 0 from the broker is no limit.
     let frameMax = tune.frame == 0 ? FrameBuffer.negotiatedFrame : min(tune.frame, FrameBuffer.negotiatedFrame)
+    self.frameMax = frameMax
     largestPayload = min(largestPayload, Int(frameMax) - 8)
     // 0 from the broker is no wish of its own; 0 of ours is off.
     heartbeatSeconds = tune.heartbeat == 0 ? settings.heartbeatSeconds : min(settings.heartbeatSeconds, tune.heartbeat)

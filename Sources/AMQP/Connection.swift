@@ -27,6 +27,8 @@ public final class Connection {
   public internal(set) var server = ServerIdentity()
   /// The heartbeat interval in force, in seconds; 0 is off.
   public internal(set) var heartbeatSeconds: UInt16 = 0
+  /// The largest frame in bytes, as agreed on.
+  public internal(set) var frameMax: UInt32 = 0
   /// The deliveries that have arrived since the last ``takeBatch(refilling:)``.
   public private(set) var batch = DeliveryBatch()
 
@@ -50,12 +52,13 @@ public final class Connection {
   /// The consumer that was asked for last.
   private var consumerTag: String?
   private var notices = NoticeLimit()
-  private var probe = QueueProbe()
+  var probe = QueueProbe()
   /// Questions for the queue on the consumer's channel that have no answer yet, in order: by whom they were asked.
-  private var questions: [Question] = []
-  private enum Question { case behind, aside }
+  var questions: [Question] = []
+  enum Question { case behind, aside, depth }
   /// The answer to the newest question of ``askBehind(for:)``.
-  private var answerBehind: QueueStatus?
+  var answerBehind: QueueStatus?
+  var depth: QueueStatus?
   /// The broker allows a second channel.
   var allowsProbe = false
   /// Nobody takes deliveries any more.
@@ -129,46 +132,6 @@ extension Connection {
     try send(.reject(tag: tag, requeue: false), channel: Self.channel)
     try flush()
   }
-
-  /// Asks for a queue without waiting, on a channel of its own; ``takeAnswer()`` has what comes of it. Nothing happens
-  /// while an earlier question has no answer. Where only one channel is allowed, it is asked on the consumer's.
-  public func ask(for queue: String) throws(AMQPError) {
-    if allowsProbe {
-      guard let method = probe.ask(queue) else { return }
-      try send(method, channel: QueueProbe.channel)
-    } else {
-      guard !questions.contains(.aside) else { return }
-      try send(.queueDeclare(QueueDeclaration(name: queue), passive: true), channel: Self.channel)
-      questions.append(.aside)
-    }
-    try flush()
-  }
-
-  /// Binds the queue without waiting, on the channel of ``ask(for:)``; ``takeAnswer()`` has what comes of it. To be called after an
-  /// answer to that.
-  ///
-  /// - Returns: False where there is no such channel; nothing happens then.
-  public func bindAside(queue: String, _ bindings: [Binding]) throws(AMQPError) -> Bool {
-    let methods = probe.bind(queue, bindings)
-    for method in methods { try send(method, channel: QueueProbe.channel) }
-    try flush()
-    return !methods.isEmpty
-  }
-
-  /// What a question of ``ask(for:)`` or a binding of ``bindAside(queue:_:)`` led to, once.
-  public func takeAnswer() -> QueueAnswer? { probe.takeAnswer() }
-
-  /// Asks for a queue on the consumer's own channel, without waiting: the queue's process gets the question behind everything
-  /// that was sent on this channel before, and its answer comes behind everything that the queue delivered before. Asking
-  /// needs no permission. An error closes the channel.
-  public func askBehind(for queue: String) throws(AMQPError) {
-    try send(.queueDeclare(QueueDeclaration(name: queue), passive: true), channel: Self.channel)
-    try flush()
-    questions.append(.behind)
-  }
-
-  /// The answer to the newest question of ``askBehind(for:)``, once.
-  public func takeAnswerBehind() -> QueueStatus? { answerBehind.take() }
 
   /// Opens the channel again after `.channelClosed`; nothing happens where it is open.
   public func reopenChannel() throws(AMQPError) {
@@ -357,6 +320,7 @@ extension Connection {
       case .aside: probe.answered(status)
       // An older question was in front of what the newest one is behind.
       case .behind: if !questions.contains(.behind) { answerBehind = status }
+      case .depth: depth = status
       }
     default: return method
     }
@@ -379,7 +343,7 @@ extension Connection {
   }
 
   /// Writes as much as the socket takes.
-  private func flush() throws(AMQPError) {
+  func flush() throws(AMQPError) {
     while written < output.count {
       var failure: AMQPError?
       let progress: Socket.Progress = unsafe output.withUnsafeBytes { buffer in

@@ -12,6 +12,7 @@ import Glibc
       logs on stderr. This is how the Flow runtime runs it.
 
       Examples:
+        source-amqp init > capture.yaml
         source-amqp run capture.yaml --output ./captured
         source-amqp check capture.yaml
         source-amqp spec
@@ -25,18 +26,25 @@ import Glibc
       78 wrong configuration.
       """,
     version: Version.text,
-    subcommands: [RunCommand.self, CheckCommand.self, SpecCommand.self, JournalCommand.self])
+    subcommands: [InitCommand.self, RunCommand.self, CheckCommand.self, SpecCommand.self, JournalCommand.self])
 
   static func main() {
     // Beyond the limit for a file's size (`ulimit -f`) a write fails with EFBIG, which is reported, instead of ending the
     // process without a word. https://man7.org/linux/man-pages/man2/getrlimit.2.html
     signal(SIGXFSZ, SIG_IGN)
     let arguments = Array(CommandLine.arguments.dropFirst())
+    if let level = Process.environment("LOG_LEVEL"), FlowLogHandler.level(named: level) == nil {
+      exit(
+        withError: ValidationError(
+          "LOG_LEVEL is \(ConfigurationWording.quote(level)); it must be trace, debug, info, warn or error."))
+    }
     if let mistake = misspeltCommand(arguments) { exit(withError: ValidationError(mistake)) }
     main(arguments)
   }
 
   func run() throws {
+    // Somebody looks for what there is; a runtime has a pipe here.
+    if isatty(STDIN_FILENO) == 1 { throw CleanExit.helpRequest() }
     try FlowDriver(log: Process.log).run()
   }
 

@@ -4,7 +4,8 @@ internal import Glibc
 ///
 /// It is `flock` on a file of its own: closing any descriptor of the database file would drop SQLite's own locks
 /// (https://www.sqlite.org/howtocorrupt.html §2.2). The kernel releases it when the process dies, however it dies,
-/// and `O_CLOEXEC` keeps it from children. Unchecked Sendable: one owner at a time uses it. The text in the file (pid and host) only serves the error message.
+/// and `O_CLOEXEC` keeps it from children. Unchecked Sendable: one owner at a time uses it. The text in the file (pid, host and command)
+/// only serves the error message.
 public final class FileLock: @unchecked Sendable {
   private var descriptor: Int32
 
@@ -16,9 +17,7 @@ public final class FileLock: @unchecked Sendable {
       let number = errno
       // All fields are set, so `deinit` runs and closes the descriptor.
       guard number == EWOULDBLOCK else { throw .system(number, "lock", path) }
-      let text = String(decoding: (try? File.head(path, count: 256)) ?? [], as: UTF8.self)
-      let holder = text.split(separator: "\n").first.map(String.init) ?? "another process"
-      throw JournalError(kind: .locked(holder: holder), operation: "lock", object: path)
+      throw JournalError(kind: .locked(holder: Self.named(in: path)), operation: "lock", object: path)
     }
     var host = [UInt8](repeating: 0, count: 256)
     let named = unsafe host.withUnsafeMutableBytes { buffer in
@@ -26,10 +25,36 @@ public final class FileLock: @unchecked Sendable {
       return unsafe gethostname(base.assumingMemoryBound(to: CChar.self), buffer.count - 1)
     }
     let name = named == 0 ? String(decoding: host.prefix { $0 != 0 }, as: UTF8.self) : "unknown"
-    let text = Array("pid \(getpid()) on host \(name)\n".utf8)
+    let text = Array("pid \(getpid()) on host \(name)\(Self.command)\n".utf8)
     // A failure to write the text costs the error message of the second process its holder, nothing else.
     _ = ftruncate(descriptor, 0)
     unsafe text.withUnsafeBytes { unsafe _ = pwrite(descriptor, $0.baseAddress, $0.count, 0) }
+  }
+
+  /// Who has the lock at `path`; nil if nobody has it, or there is none. It is held shared for an instant.
+  public static func holder(path: String) -> String? {
+    let descriptor = unsafe open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC)
+    guard descriptor >= 0 else { return nil }
+    defer { Glibc.close(descriptor) }
+    return flock(descriptor, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK ? named(in: path) : nil
+  }
+
+  /// What its holder has written into the file.
+  private static func named(in path: String) -> String {
+    let text = String(decoding: (try? File.head(path, count: 512)) ?? [], as: UTF8.self)
+    return text.split(separator: "\n").first.map(String.init) ?? "another process"
+  }
+
+  /// This process's command line, in brackets; empty if it is not known.
+  /// https://man7.org/linux/man-pages/man5/proc_pid_cmdline.5.html
+  private static var command: String {
+    let bytes = (try? File.head("/proc/self/cmdline", count: 200)) ?? []
+    let words = bytes.split(separator: 0).map { word in
+      String(decoding: word.map { $0 < 0x20 || $0 == 0x7F ? UInt8(ascii: "?") : $0 }, as: UTF8.self)
+    }
+    guard let program = words.first else { return "" }
+    let name = program.split(separator: "/").last.map(String.init) ?? program
+    return " (\(([name] + words.dropFirst()).joined(separator: " ")))"
   }
 
   /// Gives the lock back; closing the one descriptor does it. The file stays: removing it would let two processes

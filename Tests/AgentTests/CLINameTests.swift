@@ -46,7 +46,7 @@ struct CLINameTests {
       (["chek", "a.yaml"], "There is no command 'chek'; did you mean 'check'?"),
       (["RUN"], "There is no command 'RUN'; did you mean 'run'?"),
       (["journal", "stauts", "x"], "There is no command 'stauts'; did you mean 'status'?"),
-      (["capture.yaml"], "There is no command 'capture.yaml'; there are: run, check, spec, journal."),
+      (["capture.yaml"], "There is no command 'capture.yaml'; there are: init, run, check, spec, journal."),
       (["journal", "delete"], "There is no command 'delete'; there are: "), ([], nil), (["--version"], nil),
       (["help", "chek"], nil), (["run", "chek", "--output", "x"], nil), (["journal", "status", "stauts"], nil),
       (["journal", "--help"], nil), (["journal"], nil),

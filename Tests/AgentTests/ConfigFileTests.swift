@@ -64,7 +64,29 @@ struct ConfigFileTests {
       ("x: &x {a: 1}\ny:\n  <<: *x\n", "c.yaml:3:3: has a merge key (<<), which is not supported"),
       ("? [a]\n: b\n", "c.yaml:1:3: has a key that is no string"),
       ("a: !custom 5\n", "c.yaml:1:4: has a tag that is not supported"),
-      ("a: *b\n", "c.yaml:1:4: not valid YAML: found undefined alias"),
+      (
+        "a: *b\n",
+        "c.yaml:1:4: not valid YAML: found undefined alias; a value that begins with * has a meaning of its own in YAML: put it in quotes"
+      ),
+      (
+        "bindings:\n  - exchange: e\n    routing_key: *.new\n",
+        "c.yaml:3:19: not valid YAML: while scanning an alias, did not find expected alphabetic or numeric character; a value that "
+          + "begins with * has a meaning of its own in YAML: put it in quotes"
+      ),
+      (
+        "bindings:\n  - exchange: e\n    routing_key: #\n",
+        "c.yaml:3:5: the value begins with #, which begins a comment in YAML: put it in quotes"
+      ),
+      (
+        "queue:\n\tname: q\n",
+        "c.yaml:2:1: not valid YAML: while scanning for the next token, found character that cannot start any token; the line begins "
+          + "with a tab: YAML is indented with blanks"
+      ),
+      (
+        "import: [a.yaml, b.yaml]\n",
+        #"c.yaml: is a Flow catalog file without a capture of its own: it imports "a.yaml", "b.yaml"; give the one that has the capture"#
+      ),
+      ("collections: {}\n", "c.yaml: is a Flow catalog file without a capture of its own"),
       ("host: a\n  port: 1\n", "c.yaml:2:7: not valid YAML: mapping values are not allowed in this context"),
       (
         "a: 1\n---\nb: 2\n",
@@ -114,11 +136,11 @@ struct ConfigFileTests {
     #expect(
       ConfigSupport.problems(file: text) == [
         "c.yaml:1:1: port: 0 is out of range: give a whole number from 1 to 65535",
+        "c.yaml:2:1: tls.client_key: is required where tls.client_cert is given",
         #"c.yaml:3:3: tls.enabled: must be true or false, not the string "yes"; write true"#,
         "c.yaml:5:1: queue.name: is required",
         #"c.yaml:6:3: queue.nmae: unknown key "nmae"; did you mean "name"?"#,
         "c.yaml:9:5: bindings[1].exchange: is required",
-        "c.yaml:2:1: tls.client_key: is required where tls.client_cert is given",
       ])
   }
 
@@ -140,12 +162,21 @@ struct ConfigFileTests {
       ("${env:PW}", "s3cret"), ("x-${env:PW}-y", "x-s3cret-y"), ("${env:PW}${file:pw}", "s3cretfrom file"),
       ("${file:pw}", "from file"), ("${file:crlf}", "crlf"), ("${file:two}", "two\n"), ("${file:/abs}", "absolute"),
       ("${file:e}", ""), ("${env:EMPTY}", ""), ("${env:REF}", "${env:PW}"), ("$${env:PW}", "${env:PW}"),
-      ("a$${file:x}b", "a${file:x}b"), ("$$${env:PW}", "$${env:PW}"), ("$PW", "$PW"), ("${PW}", "${PW}"), ("$", "$"),
-      ("a$$b", "a$$b"), ("${env:PW}$", "s3cret$"), ("${env:PORT}", "5673"), ("${ENV:PW}", "${ENV:PW}"),
+      ("a$${file:x}b", "a${file:x}b"), ("$$${env:PW}", "$${env:PW}"), ("$PW", "$PW"), ("$${PW}", "${PW}"),
+      ("${-}", "${-}"), ("$", "$"),
+      ("a$$b", "a$$b"), ("${env:PW}$", "s3cret$"), ("${env:PORT}", "5673"),
     ])
   func `references stand for variables and files`(text: String, password: String) throws {
     let yaml = "queue: {name: q}\npassword: '\(text)'\n"
     #expect(try load(yaml, name: "conf/c.yaml", inputs: Self.outside).configuration.password.value == password)
+  }
+
+  @Test(arguments: ["${PW}", "x${PW}", "${PW:-none}", "${ENV:PW}"])
+  func `a variable as shells write it is refused, with how to write it`(text: String) {
+    let problems = ConfigSupport.problems(file: "password: \(text)\nqueue: {name: q}\n")
+    #expect(
+      problems.count == 1
+        && problems[0].hasPrefix("c.yaml:1:1: password: has ${PW}, which means nothing here: write ${env:PW}"))
   }
 
   @Test func `references are expanded in every setting, and numbers and booleans read`() throws {
@@ -252,7 +283,7 @@ struct ConfigFileTests {
     #expect(try load(text, capture: "a/two").stream == "q2")
     #expect(
       ConfigSupport.problems(file: text)
-        == [#"c.yaml:2:3: captures: has several captures, so name one of: "a/one", "a/two""#])
+        == [#"c.yaml:2:3: captures: has several captures; choose one with --capture: "a/one", "a/two""#])
     #expect(
       ConfigSupport.problems(file: text, capture: "a/three")
         == [#"c.yaml:2:3: captures: has no capture "a/three", but: "a/one", "a/two""#])

@@ -22,14 +22,18 @@ struct ConfigProblemTests {
     WrongConfiguration("null", "must be an object, not null (leave the key out instead)"),
     WrongConfiguration("{}", "queue.name: is required"),
     WrongConfiguration(#"{"queue":{}}"#, "queue.name: is required"),
-    WrongConfiguration(#"{"queue":"q"}"#, #"queue: must be an object, not the string "q""#),
+    WrongConfiguration(
+      #"{"queue":"q"}"#, #"queue: must be an object, not the string "q"; write the name as queue.name"#),
     WrongConfiguration(#"{"queue":null}"#, "queue.name: is required"),
     WrongConfiguration(#"{"queue":{"name":null}}"#, "queue.name: is required"),
-    WrongConfiguration(#"{Q,"tls":true}"#, "tls: must be an object, not a boolean"),
+    WrongConfiguration(#"{Q,"tls":true}"#, "tls: must be an object, not a boolean; write tls.enabled: true"),
     WrongConfiguration(#"{Q,"tls":"-----BEGIN KEY"}"#, "tls: must be an object, not a string"),
     WrongConfiguration(#"{Q,"consumer":[]}"#, "consumer: must be an object, not an array"),
-    WrongConfiguration(#"{Q,"journal":"/j"}"#, #"journal: must be an object, not the string "/j""#),
-    WrongConfiguration(#"{Q,"bindings":{}}"#, "bindings: must be an array of objects, not an object"),
+    WrongConfiguration(
+      #"{Q,"journal":"/j"}"#, #"journal: must be an object, not the string "/j"; write the file as journal.path"#),
+    WrongConfiguration(
+      #"{Q,"bindings":{}}"#,
+      "bindings: must be an array of objects, not an object; write it as a list: each binding begins with a dash"),
     WrongConfiguration(
       #"{Q,"bindings":["a",{"exchange":"e"},4]}"#, #"bindings[0]: must be an object, not the string "a""#,
       "bindings[2]: must be an object, not the number 4"),
@@ -59,6 +63,66 @@ struct ConfigProblemTests {
     WrongConfiguration(#"{Q,"a\n\u001b[31m":1}"#, #"a\n\u{1b}[31m: unknown key "a\n\u{1b}[31m""#),
     WrongConfiguration(#"{Q,"":1}"#, #"unknown key """#),
   ]
+
+  /// Of RabbitMQ, its clients and other tools: key, and what is said of it.
+  static let foreign = [
+    ("vhost", "virtual_host"), ("user", "username"), ("pass", "password"), ("ssl", "tls.enabled"),
+    ("prefetch", "consumer.prefetch_count"), ("auto_ack", "consumer.no_ack"), ("autoAck", "consumer.no_ack"),
+    ("ack", "journal.acknowledge"), ("queue_name", "queue.name"), ("ca", "tls.ca_cert"), ("cert", "tls.client_cert"),
+    ("routing_key", "bindings[].routing_key"), ("brokers", "hosts"), ("qos", "consumer.prefetch_count"),
+    ("queue.ttl", "message_ttl"), ("tls.key", "tls.client_key"), ("tls.ca_file", "tls.ca_cert"),
+    ("consumer.auto_ack", "consumer.no_ack"), ("bindings[0].key", "bindings[].routing_key"),
+  ]
+
+  @Test(arguments: foreign) func `a word of others has the setting that is meant`(key: String, setting: String) throws {
+    let parts = key.split(separator: ".")
+    let inner = #""\#(parts.last ?? "")":"x""#
+    let text =
+      switch parts.count == 1 ? "" : parts[0] {
+      case "queue": #"{"queue":{"name":"q",\#(inner)}}"#
+      case "tls": #"{"queue":{"name":"q"},"tls":{\#(inner)}}"#
+      case "consumer": #"{"queue":{"name":"q"},"consumer":{\#(inner)}}"#
+      case "bindings[0]": #"{"queue":{"name":"q"},"bindings":[{"exchange":"e",\#(inner)}]}"#
+      default: #"{"queue":{"name":"q"},\#(inner)}"#
+      }
+    let problems = try ConfigSupport.problems(text)
+    #expect(problems.count == 1 && problems[0].hasSuffix("; did you mean \"\(setting)\"?"), "\(problems)")
+  }
+
+  @Test func `an address is to be given in parts, and a declared exchange not at all`() throws {
+    for key in ["url", "uri", "urls", "address"] {
+      let problems = try ConfigSupport.problems(#"{"queue":{"name":"q"},"\#(key)":"amqp://u:p@h"}"#)
+      #expect(problems.count == 1 && problems[0].contains("give its parts by themselves: host, port, virtual_host"))
+      #expect(!problems[0].contains("u:p"))
+    }
+    let problems = try ConfigSupport.problems(#"{"queue":{"name":"q","x-max-length":5},"exchange_type":"topic"}"#)
+    #expect(problems.contains { $0.hasSuffix("put it into queue.arguments") })
+    #expect(problems.contains { $0.contains("declares none") })
+  }
+
+  @Test(arguments: [
+    (#"{Q,"journal":{"max_bytes":"1GB"}}"#, 1 << 30), (#"{Q,"journal":{"max_bytes":"64 MiB"}}"#, 64 << 20),
+    (#"{Q,"journal":{"max_bytes":"20m"}}"#, 20 << 20),
+  ])
+  func `a size may have its unit`(text: String, bytes: Int) throws {
+    let text = text.replacing("Q", with: #""queue":{"name":"q"}"#)
+    #expect(try ConfigSupport.parse(text).journal.maxBytes == bytes)
+  }
+
+  @Test func `a time may have its unit`() throws {
+    let text =
+      #"{"queue":{"name":"q"},"reconnect_delay":"500ms","connection_timeout":"1m","heartbeat":"5s","message_ttl":"1.5h"}"#
+    let configuration = try ConfigSupport.parse(text)
+    #expect(configuration.reconnectDelay == .milliseconds(500) && configuration.connectionTimeout == .seconds(60))
+    #expect(configuration.heartbeatSeconds == 5 && configuration.messageTTL == 5_400_000)
+    let problems = try ConfigSupport.problems(
+      #"{"queue":{"name":"q"},"reconnect_delay":"2d","heartbeat":"500ms","port":"5s","journal":{"max_bytes":"1KB"}}"#)
+    #expect(problems.contains(#"reconnect_delay: "2d" is out of range: it may be from 0 to 86400 seconds"#))
+    #expect(problems.contains { $0.hasPrefix(#"heartbeat: "500ms" is out of range"#) })
+    #expect(problems.contains { $0.hasPrefix("port: must be a whole number") })
+    #expect(problems.contains { $0.hasPrefix(#"journal.max_bytes: "1KB" is out of range"#) })
+    #expect(problems.count == 4)
+  }
 
   static let types = [
     WrongConfiguration(#"{Q,"host":5}"#, "host: must be a string, not the number 5; put it in quotes"),
@@ -303,8 +367,9 @@ struct ConfigProblemTests {
     WrongConfiguration(
       #"{"port":0,"tls":{"client_cert":"/c","verify":1},"nmae":2,"consumer":{"prefetch_count":-1}}"#,
       "port: 0 is out of range: give a whole number from 1 to 65535",
-      #"tls.verify: unknown key "verify""#, "queue.name: is required",
+      "queue.name: is required",
       "consumer.prefetch_count: -1 is out of range: give a whole number from 0 to 65535",
+      #"tls.verify: unknown key "verify"; did you mean "tls.verify_cert"?"#,
       #"nmae: unknown key "nmae""#, "tls.client_key: is required where tls.client_cert is given"),
   ]
 

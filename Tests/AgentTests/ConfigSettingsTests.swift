@@ -1,3 +1,4 @@
+import Foundation
 import Testing
 
 @testable import Agent
@@ -200,7 +201,8 @@ struct ConfigSettingsTests {
     let schema = try #require(properties(SettingsTable.endpointSchema).first { $0.path == path }?.schema)
     guard let standard = schema["default"] else {
       let setting = try #require(SettingsTable.setting(at: path))
-      if case .value = setting.presence { Issue.record("no default in the schema") }
+      // A form would write it into the configuration.
+      if case .value = setting.presence, !setting.secret { Issue.record("no default in the schema") }
       return
     }
     let given = try EndpointConfiguration.parse(ConfigSupport.configuration(with: standard, at: path))
@@ -336,16 +338,43 @@ struct ConfigSettingsTests {
     #expect(values("document.oversize") == OversizePolicy.allCases.map(\.rawValue))
   }
 
-  @Test func `the README's table has a line a row, and four cells a line`() {
-    let lines = SettingsTable.markdown.split(separator: "\n")
-    #expect(lines.count == SettingsTable.rows.count + 2)
-    for line in lines { #expect(line.split(separator: " | ").count == 4 || line.hasPrefix("|--"), "\(line)") }
-    #expect(
-      SettingsTable.markdown.contains(
-        "| `virtual_host` | string | `/` | The virtual host that your queue is in, taken literally. |\n"))
-    #expect(SettingsTable.markdown.contains("| `password` | string, secret | `guest` |"))
-    #expect(SettingsTable.markdown.contains("| integer, 2097152 (2 MiB) to 66060288 (63 MiB) | 16777216 (16 MiB) |"))
-    #expect(SettingsTable.markdown.contains("| `tls.server_name` | string | `host` |"))
+  @Test func `the page of settings has a line a row, and a heading, a type and an example for each`() throws {
+    let page = SettingsTable.markdown
+    #expect(page.contains("| [`virtual_host`](#virtual_host) | string | `/` |\n"))
+    #expect(page.contains("| [`password`](#password) | string, secret | `guest` |"))
+    #expect(page.contains("integer, 2097152 (2 MiB) to 66060288 (63 MiB), or `64MiB` | 16777216 (16 MiB) |"))
+    #expect(page.contains("| [`bindings[].exchange`](#bindingsexchange) | string | required |"))
+    for row in SettingsTable.rows {
+      #expect(page.components(separatedBy: "\n### `\(row.path)`\n\n").count == 2, "\(row.path)")
+    }
+    #expect(!page.contains("null"))
+  }
+
+  @Test(arguments: SettingsTable.rows)
+  func `each setting's example is taken, and is none of its defaults`(row: SettingsTable.Row) throws {
+    let text = SettingsTable.example(of: row.setting, at: row.path)
+    var reader = SettingsReader(hidden: [])
+    reader.read(try SourceText.read(text, file: "example.yaml").value)
+    #expect(reader.problems.filter { $0.path.hasPrefix(row.path.prefix { $0 != "[" }) } == [], "\(text)")
+    if case .value(let standard) = row.setting.presence { #expect(standard != row.setting.example) }
+  }
+
+  @Test(arguments: [false, true])
+  func `what init prints is a valid configuration, and each line of it may be given`(isCatalog: Bool) throws {
+    let text = isCatalog ? SettingsTable.catalogTemplate : SettingsTable.template
+    let file = try ConfigurationFile.load(text: text, name: "init.yaml")
+    #expect(file.configuration.queue.name == "orders" && file.configuration.consumer.exclusive)
+    #expect(text.split(separator: "\n").allSatisfy { $0.utf8.count <= 100 })
+    for row in SettingsTable.rows { #expect(text.contains("\(row.setting.key): "), "\(row.path)") }
+    if !isCatalog {
+      // All at once; what contradicts itself then is a matter of rules, not of lines.
+      let given = text.replacing(/(?m)^( *)#(?! )/) { "\($0.output.1)" }
+        .replacing(/(?m)^( *)#(  (?:routing_key|arguments): )/) { "\($0.output.1)\($0.output.2)" }
+      let node = try SourceText.read(given, file: "init.yaml")
+      var reader = SettingsReader(hidden: [])
+      reader.read(node.value)
+      #expect(reader.problems == [])
+    }
   }
 
   @Test(

@@ -1,4 +1,5 @@
 import Logging
+import Synchronization
 import Testing
 
 @testable import Agent
@@ -93,15 +94,85 @@ struct OperationsTests {
 
   @Test func `the progress line has rate, backlog and age`() {
     var progress = Progress()
-    #expect(progress.line(Self.snapshot(), at: 1) == "starting, 0 messages/s, 0 documents")
-    let later = Self.snapshot(
+    #expect(progress.line(Self.snapshot(), at: 1) == "starting, 0 messages/s, 0 documents in all")
+    var later = Self.snapshot(
       {
         $0.changed(to: .consuming)
-        $0.count { counters in (counters.journaled, counters.emitted) = (5000, 4200) }
+        $0.count { counters in
+          (counters.journaled, counters.emitted, counters.redelivered) = (5000, 4200, 3)
+          for seconds in [0.001, 0.003] { counters.commits.observe(seconds) }
+        }
       }, journal: Self.journal)
+    later.backlog = 77
     #expect(
       progress.line(later, at: 3)
-        == "consuming, 2,500 messages/s, 1,234 pending (5.0 MiB), oldest 7.5 s, 4,200 documents")
+        == "consuming, 2,500 messages/s, 1,234 wait for a commit (5.0 MiB), oldest 7.5 s, 77 in the queue, journal commits of 2.0 ms, "
+        + "3 redelivered, 4,200 documents in all")
+    later.counters.journaled += 1
+    #expect(progress.line(later, at: 5).contains(" 0.5 messages/s, "))
+  }
+
+  @Test func `a look is worth a line if something happened, else each tenth is`() {
+    var progress = Progress()
+    var counters = StatusBoard.Counters()
+    #expect((1...20).map { _ in progress.isNews(counters) }.filter { $0 }.count == 2)
+    counters.received += 1
+    #expect(progress.isNews(counters) && !progress.isNews(counters))
+  }
+
+  @Test func `of an outage each cause is told once, then how long it lasts each ten minutes`() {
+    var outage = OutageLog()
+    #expect(outage.ended(at: 0) == nil)
+    var told: [OutageLog.Telling] = []
+    // An attempt each five seconds for an hour, two causes in turn.
+    for attempt in 0...720 {
+      let telling = outage.failed(
+        cause: attempt.isMultiple(of: 2) ? "timed_out" : "not_connected", at: Double(attempt) * 5)
+      if telling != .nothing { told.append(telling) }
+    }
+    #expect(told.count == 7 && Array(told[..<2]) == [.cause, .cause])
+    #expect(told[2] == .reminder(seconds: 605, attempts: 122))
+    #expect(outage.isOpen)
+    let end = outage.ended(at: 3605)
+    #expect(end?.seconds == 3605 && end?.attempts == 721 && !outage.isOpen)
+    #expect(outage.failed(cause: "timed_out", at: 4000) == .cause)
+  }
+
+  @Test func `statuses of an outage are logged once each, until messages flow again`() {
+    let lines = Mutex<[String]>([])
+    let board = StatusBoard(
+      log: Logger(label: "test") { _ in
+        FlowLogHandler(
+          logLevel: .info, style: .plain,
+          write: { line in lines.withLock { $0.append(String(decoding: line, as: UTF8.self)) } })
+      })
+    func lose(_ cause: String, _ reason: String) { board.changed(to: .reconnecting(cause: cause, reason: reason)) }
+    for attempt in 1...100 {
+      lose("timed_out", "no answer, \(attempt)")
+      lose("not_connected", "refused, \(attempt)")
+    }
+    #expect(lines.withLock { $0.count } == 2)
+    #expect(board.state == .reconnecting(cause: "not_connected", reason: "refused, 100"))
+    board.changed(to: .consuming)
+    lose("timed_out", "no answer")
+    #expect(lines.withLock { $0.count } == 4)
+  }
+
+  @Test func `a window that is full most of a minute is said to bound the throughput, once`() {
+    func findings(unacknowledged: (Int) -> UInt64, acknowledged: Int = 100, prefetch: Int = 100) -> [WindowHint.Finding]
+    {
+      var hint = WindowHint()
+      return (0...200).compactMap { second in
+        hint.turned(
+          unacknowledged: unacknowledged(second), prefetch: prefetch, acknowledged: acknowledged, at: Double(second))
+      }
+    }
+    let full = findings { _ in 100 }
+    #expect(full.count == 1 && full[0].prefetch == 400 && (95...105).contains(full[0].messagesPerSecond))
+    #expect(findings { $0.isMultiple(of: 3) ? 100 : 99 }.isEmpty)
+    // A runtime that commits nothing is another matter.
+    #expect(findings(unacknowledged: { _ in 100 }, acknowledged: 0).isEmpty)
+    #expect(findings(unacknowledged: { _ in 100 }, prefetch: 0).isEmpty)
   }
 
   @Test func `amounts are shown with their units`() {
@@ -121,7 +192,7 @@ struct OperationsTests {
 
   @Test func `bytes and times have units on the command line`() {
     #expect(["1", "64k", "128M", "2G"].map { ByteCount(argument: $0)?.bytes } == [1, 65536, 128 << 20, 2 << 30])
-    #expect(["", "0", "-1", "1T", "k", "99999999999G", "1.5M"].allSatisfy { ByteCount(argument: $0) == nil })
+    #expect(["", "0", "-1", "1X", "k", "99999999999G", "1.5M"].allSatisfy { ByteCount(argument: $0) == nil })
     #expect(["90", "90s", "15m", "1h", "1d"].map { Seconds(argument: $0)?.seconds } == [90, 90, 900, 3600, 86400])
     #expect(["", "0", "-1s", "1w", "s", "99999999999"].allSatisfy { Seconds(argument: $0) == nil })
   }

@@ -192,7 +192,8 @@ import Testing
       "document": ["max_bytes": 2_097_152, "oversize": "truncate"],
     ]
     try config.text.write(toFile: directory + "/c.yaml", atomically: true, encoding: .utf8)
-    let agent = try Command(["run", directory + "/c.yaml", "--output", directory + "/out"])
+    let agent = try Command(
+      ["run", directory + "/c.yaml", "--output", directory + "/out"], environment: ["LOG_LEVEL": "debug"])
     let before = "not consuming: "
     try agent.wait("all plays") { output in output.log.count { $0.contains(before) } > plays.count }
     try broker.wait(connections: plays.count + 2)

@@ -1,7 +1,7 @@
 import Support
 import Testing
 
-/// The rows of the README's table of guarantees that CrashTests, MessageIDTests, StreamTests and SuccessionTests do not show.
+/// The rows of docs/guarantees.md that CrashTests, MessageIDTests, StreamTests and SuccessionTests do not show.
 @Suite(.serialized) struct GuaranteeTests {
   static let count = 300
 

@@ -3,7 +3,7 @@ import Journal
 import Support
 import Testing
 
-/// The questions of the README's section "Looking into the journal", with the commands printed there, asked of a journal
+/// The questions of docs/journal.md, with the commands printed there, asked of a journal
 /// while its writer has it open: the answers must be right.
 struct ReadmeTests {
   let scratch = Scratch()
@@ -37,7 +37,7 @@ struct ReadmeTests {
       exchange: Array((key == "q" ? "" : "shop").utf8), routingKey: Array(key.utf8), properties: properties, body: body)
   }
 
-  @Test func `each question to the journal is answered as the README says`() throws {
+  @Test func `each question to the journal is answered as docs/journal.md says`() throws {
     let path = scratch.file("journal.db")
     let journal = try Journal.open(JournalSettings(path: path))
     func order(_ number: Int64, _ total: Int, _ headers: String = "") -> Message {
@@ -59,7 +59,7 @@ struct ReadmeTests {
     }
 
     let shell = try DocumentedShell(in: scratch.path)
-    let commands = try DocumentedCommand.all(in: "README.md").filter { $0.section == "Looking into the journal" }
+    let commands = try DocumentedCommand.all(in: "docs/journal.md").filter { $0.section == "Looking into it" }
     let asked = commands.filter { $0.question != nil }
     #expect(Set(asked.compactMap(\.question)) == Set(Self.answers.keys))
     #expect(asked.count >= 10)
@@ -109,10 +109,10 @@ struct ReadmeTests {
     #expect(try shell(asked[0].text.replacingOccurrences(of: " -box ", with: " -list ")).hasPrefix("6|5270|"))
   }
 
-  @Test func `the columns of pending are those of the README's table`() throws {
+  @Test func `the columns of pending are those of the page's table`() throws {
     let journal = try scratch.open()
     let columns = try scratch.shell("SELECT group_concat(name) FROM pragma_table_info('pending')").split(separator: ",")
-    let text = try String(contentsOfFile: repository + "/README.md", encoding: .utf8)
+    let text = try String(contentsOfFile: repository + "/docs/journal.md", encoding: .utf8)
     let table = text.components(separatedBy: "| column of `pending` | is |\n").last?.components(separatedBy: "\n\n")
       .first
     let named = (table ?? "").split(separator: "\n").dropFirst().flatMap { line in

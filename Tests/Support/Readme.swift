@@ -4,7 +4,7 @@ public struct DocumentedCommand: Sendable {
   public let section: String
   /// The number of its block on the page, from 0.
   public let block: Int
-  /// Without the comment behind it.
+  /// Without the comment behind it; of one that goes on behind `> `, in one line.
   public let text: String
   /// The line `$ # …` before it.
   public let question: String?
@@ -34,6 +34,12 @@ public struct DocumentedCommand: Sendable {
         section = String(line.drop { $0 == "#" || $0 == " " })
       } else if isConsole, line.hasPrefix("$ # ") {
         question = String(line.dropFirst(4))
+      } else if isConsole, line.hasPrefix("> "), let last = found.popLast() {
+        let rest = command(String(line.drop { $0 == ">" || $0 == " " }))
+        let begin = last.text.hasSuffix(" \\") ? String(last.text.dropLast(2)) : last.text
+        found.append(
+          DocumentedCommand(
+            section: last.section, block: last.block, text: "\(begin) \(rest)", question: last.question, output: []))
       } else if isConsole, line.hasPrefix("$ ") {
         let text = command(String(line.dropFirst(2)))
         found.append(

@@ -62,21 +62,23 @@ need_packages() {
   ((status == 0)) || die "could not install: ${missing[*]} (see the messages above)"
 }
 
-# need_python: a virtual environment with pika, prometheus-client, jsonschema, PyYAML and rstream (https://pypi.org), in
-# .build-venv; sets $python.
+# need_python: a virtual environment with pika, prometheus-client, jsonschema, PyYAML, rstream and duckdb-cli
+# (https://pypi.org), in .build-venv; sets $python.
 need_python() {
   python="$root/.build-venv/bin/python"
-  "$python" -c 'import jsonschema, pika, prometheus_client, rstream, yaml' 2>/dev/null && return
+  local modules='import jsonschema, pika, prometheus_client, rstream, yaml'
+  [[ -x $root/.build-venv/bin/duckdb ]] && "$python" -c "$modules" 2>/dev/null && return
   need_packages python3 python3-venv
   # Under a lock: two scripts may be started at once on a new machine.
   (
     flock 9
-    "$python" -c 'import jsonschema, pika, prometheus_client, rstream, yaml' 2>/dev/null && exit
+    [[ -x $root/.build-venv/bin/duckdb ]] && "$python" -c "$modules" 2>/dev/null && exit
     # Debian's own interpreter: another python3 in front of it in PATH may lack ensurepip.
     /usr/bin/python3 -m venv --clear "$root/.build-venv" || exit
     "$root/.build-venv/bin/pip" install --quiet --disable-pip-version-check \
-      'jsonschema==4.17.3' 'pika==1.3.2' 'prometheus-client==0.21.1' 'PyYAML==6.0.2' 'rstream==1.1.1' </dev/null || exit
-    say "jsonschema, pika, prometheus-client, PyYAML and rstream installed in .build-venv"
+      'jsonschema==4.17.3' 'pika==1.3.2' 'prometheus-client==0.21.1' 'PyYAML==6.0.2' 'rstream==1.1.1' \
+      'duckdb-cli==1.5.6' </dev/null || exit
+    say "jsonschema, pika, prometheus-client, PyYAML, rstream and duckdb-cli installed in .build-venv"
   ) 9<"$root" || die "could not install Python packages into .build-venv"
 }
 

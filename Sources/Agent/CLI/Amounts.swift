@@ -5,14 +5,8 @@ struct ByteCount: Equatable, Sendable, ExpressibleByArgument {
   var bytes: Int64
 
   init?(argument: String) {
-    let units: [Character: Int64] = [
-      "k": 1 << 10, "K": 1 << 10, "m": 1 << 20, "M": 1 << 20, "g": 1 << 30, "G": 1 << 30,
-    ]
-    let unit = argument.last.flatMap { units[$0] }
-    guard let number = Int64(unit == nil ? argument[...] : argument.dropLast()), number > 0 else { return nil }
-    let (bytes, overflow) = number.multipliedReportingOverflow(by: unit ?? 1)
-    guard !overflow else { return nil }
-    self.bytes = bytes
+    guard let bytes = Amount.bytes(argument), bytes > 0 else { return nil }
+    self.bytes = Int64(bytes)
   }
 }
 
@@ -21,11 +15,7 @@ struct Seconds: Equatable, Sendable, ExpressibleByArgument {
   var seconds: Double
 
   init?(argument: String) {
-    let units: [Character: Int] = ["s": 1, "m": 60, "h": 3600, "d": 86400]
-    let unit = argument.last.flatMap { units[$0] }
-    guard let number = Int(unit == nil ? argument[...] : argument.dropLast()), (1...10_000_000).contains(number) else {
-      return nil
-    }
-    seconds = Double(number * (unit ?? 1))
+    guard let seconds = Amount.seconds(argument), (1...1_000_000_000).contains(seconds) else { return nil }
+    self.seconds = seconds
   }
 }

@@ -55,8 +55,8 @@ struct CaptureSetup {
     if let stream, StreamResumption.isStream(configuration) {
       let start = stream.offset.map { "goes on after offset \($0)" } ?? "is captured from consumer.stream_offset on"
       log.info("the stream \(start)")
-    } else if let notice = policy.notice(on: nil) {
-      log.info("\(notice.text)")
+    } else if policy.notice(on: nil) != nil {
+      log.info("\(Guarantee(configuration, policy, on: nil).description)")
     }
   }
 

@@ -6,11 +6,16 @@ struct CheckCommand: ParsableCommand {
     commandName: "check",
     abstract: "Checks a configuration and the broker behind it, without changing anything.",
     discussion: """
-      Every check is a line; all problems are shown at once. The status is 0 where all is well, 78 where the \
-      configuration is wrong, 1 where the broker disagrees with it.
+      It answers two questions: how often a message will be captured, and why; and whether a capture would start here. \
+      Every check is a line: ok, note (it works, and is probably not what was meant) or wrong; all problems are shown at \
+      once. With --output and --listen it also looks at what `run` would use. The status is 0 if all is well, 78 if the \
+      configuration is wrong, 1 if the broker or this machine disagrees with it.
 
-      Example:
+      Examples:
         source-amqp check capture.yaml
+        source-amqp check capture.yaml --output ./captured --listen 127.0.0.1:9090
+        source-amqp check capture.yaml --offline --json
+        source-amqp check capture.yaml --offline --print
       """)
 
   @Argument(help: "Configuration file (YAML or JSON), or a Flow catalog file.")
@@ -19,31 +24,99 @@ struct CheckCommand: ParsableCommand {
   @Option(help: "Which capture of a catalog file with several.")
   var capture: String?
 
+  @Option(help: "Also check whether `run --output` with this directory would start.")
+  var output: String?
+
+  @Option(help: ArgumentHelp("Also check whether this address is free.", valueName: "address:port"))
+  var listen: ListenAddress?
+
+  @Flag(help: "Check the configuration alone, without connecting to the broker.")
+  var offline = false
+
+  @Flag(help: "Print a JSON object instead of lines.")
+  var json = false
+
+  @Flag(help: "Print the configuration in force, defaults included, with secrets masked, and nothing else.")
+  var print = false
+
+  func validate() throws {
+    if print, json { throw ValidationError("--print and --json are two forms of output; give one of them.") }
+  }
+
   func run() throws {
     let file: ConfigurationFile
     do throws(ConfigurationError) {
       file = try ConfigurationFile.read(path: config, capture: capture)
     } catch {
-      for line in error.lines { Self.say("wrong", line) }
+      show(error.lines.map { .wrong($0) }, nil)
       throw Process.configurationStatus
     }
-    Self.say("ok", "configuration \(Disclosure.text(config))")
-    for warning in file.configuration.warnings { Self.say("note", warning) }
-    let findings = BrokerCheck(topology: Topology(file.configuration, name: "check")).run(lookingAtQueue: true)
-    for finding in findings {
-      if let problem = finding.problem {
-        Self.say("wrong", "\(finding.subject): \(problem)")
-      } else {
-        Self.say("ok", "\(finding.subject): \(finding.note)")
+    if print { return Swift.print(SettingsTable.effective(file), terminator: "") }
+    let configuration = file.configuration
+    var lines: [CheckLine] = [.ok("configuration \(Disclosure.text(config))")]
+    lines += configuration.warnings.map { .note($0) }
+    var nature: QueueNature?
+    if !offline {
+      let findings = BrokerCheck(topology: Topology(configuration, name: "check")).run(lookingAtQueue: true)
+      for finding in findings {
+        lines.append(
+          finding.problem.map { .wrong("\(finding.subject): \($0)") } ?? .ok("\(finding.subject): \(finding.note)"))
+        if let warning = finding.warning { lines.append(.note(warning)) }
+        nature = finding.nature ?? nature
       }
-      if let warning = finding.warning { Self.say("note", warning) }
     }
-    if findings.contains(where: { $0.problem != nil }) { throw ExitCode.failure }
+    let start = StartCheck(
+      configuration: configuration, stream: file.stream, output: output ?? ".", listen: listen)
+    if output != nil || listen != nil { lines += start.run() }
+    let guarantee = promise(file, start, nature, &lines)
+    show(lines, guarantee)
+    if lines.contains(where: { $0.verdict == .wrong }) { throw ExitCode.failure }
   }
 
-  /// A line of the report. File and broker may have written some of it.
-  private static func say(_ verdict: String, _ text: String) {
-    print(verdict + String(repeating: " ", count: 7 - verdict.count) + PrintableText.escaped(text))
+  /// When the broker gets its acknowledgements, and what follows from that and from the queue.
+  private func promise(
+    _ file: ConfigurationFile, _ start: StartCheck, _ nature: QueueNature?, _ lines: inout [CheckLine]
+  ) -> Guarantee {
+    let configuration = file.configuration
+    // Unless it is asked for `run`, a catalog is Flow's.
+    let path = file.capture != nil && output == nil ? configuration.journal.path : start.journalPath
+    let choice = AcknowledgementChoice(
+      configuration.journal, path: path, isContainer: file.isContainer && output == nil,
+      disk: AcknowledgementChoice.disk(ofJournal: path))
+    if !configuration.consumer.noAck {
+      lines.append(
+        .ok("acknowledgement mode \(choice.mode.rawValue): \(choice.mode.explanation), because \(choice.reason)"))
+    }
+    lines += choice.warnings.map { .note($0) }
+    if let problem = choice.problem { lines.append(.wrong(problem)) }
+    let isCarried: Bool? =
+      path == nil || choice.mayLoseJournal ? (file.capture != nil && output == nil ? true : nil) : false
+    let guarantee = Guarantee(configuration, DeduplicationPolicy(configuration, isCarried: isCarried), on: nature)
+    let isLess = guarantee.level == .atLeastOnce || guarantee.level == .atMostOnce
+    lines.append(isLess ? .note(guarantee.description) : .ok(guarantee.description))
+    return guarantee
+  }
+
+  /// Shows the report. File and broker may have written some of it.
+  private func show(_ lines: [CheckLine], _ guarantee: Guarantee?) {
+    guard json else {
+      for line in lines {
+        let verdict = line.verdict.rawValue
+        Swift.print(verdict + String(repeating: " ", count: 7 - verdict.count) + PrintableText.escaped(line.text))
+      }
+      return
+    }
+    var report = JSONObject()
+    report["ok"] = .bool(!lines.contains { $0.verdict == .wrong })
+    report["guarantee"] = guarantee.map { .string($0.level.rawValue) } ?? .null
+    report["checks"] = .array(
+      lines.map { line in
+        .object(
+          JSONObject(members: [
+            .init(key: "verdict", value: .string(line.verdict.rawValue)), .init(key: "text", value: .string(line.text)),
+          ]))
+      })
+    Swift.print(JSONValue.object(report).text)
   }
 }
 

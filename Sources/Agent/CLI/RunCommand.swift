@@ -84,13 +84,7 @@ struct RunCommand: ParsableCommand {
     let failure = capture.wait()
     if Terminal.isTerminal { Terminal.show("") }
     if let failure { throw Process.failed(failure, log: log) }
-    let counters = capture.status.counters
-    log.info(
-      "stopped",
-      metadata: [
-        "journaled": .stringConvertible(counters.journaled), "emitted": .stringConvertible(counters.emitted),
-        "redelivered": .stringConvertible(counters.redelivered),
-      ])
+    log.info("stopped", metadata: Progress.totals(capture.status.counters))
   }
 
   /// Opens journal and output, and starts everything.
@@ -135,7 +129,7 @@ struct RunCommand: ParsableCommand {
       }
       try capture.start(into: sink)
     }
-    Progress.start(log: log, snapshot: snapshot)
+    Progress.start(log: log, redraws: true, snapshot: snapshot)
     return capture
   }
 

@@ -11,6 +11,8 @@ struct BrokerCheck {
     var note = ""
     /// What works, and is probably not what was meant.
     var warning: String?
+    /// Of the queue, if the broker says what kind it is.
+    var nature: QueueNature?
   }
 
   let topology: Topology
@@ -59,6 +61,7 @@ struct BrokerCheck {
       }
       // It is there, so declaring it creates nothing and only compares its properties.
       if configuration.queue.declaration == .active { _ = try topology.declareQueue(on: connection) }
+      finding.nature = try topology.nature(on: connection)
     } catch {
       if case .channelClosed(let code, _) = error.kind {
         if code == 404 && configuration.queue.declaration == .active {

@@ -86,7 +86,7 @@ final class Capture: Sendable {
         prefetch: plan.redelivery?.prefetch, stream: plan.stream),
       mailbox: mailbox, inbox: inbox, status: status, log: log, policy: plan.policy,
       keepsConsumer: (plan.redelivery?.anchor ?? 0) > 0,
-      beginsNarrow: plan.isInDoubt,
+      beginsNarrow: plan.isInDoubt, waitsForRuntime: plan.mode == .committed,
       random: { Double.random(in: 0...1) })
     // What the runtime has committed before this session is committed for the journal too.
     inbox.update { inbox in

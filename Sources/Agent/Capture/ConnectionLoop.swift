@@ -30,6 +30,8 @@ struct ConnectionLoop {
   let keepsConsumer: Bool
   /// The first channel is narrow if the queue is a quorum queue: nothing shows that earlier processes got anything through.
   let beginsNarrow: Bool
+  /// Acknowledgements wait for the runtime's commits.
+  let waitsForRuntime: Bool
   /// 0…1, a new one at each call.
   let random: @Sendable () -> Double
 
@@ -64,6 +66,9 @@ struct ConnectionLoop {
     var passed: Int64?
     /// The journal's newest position when the present channel began.
     var position = Position.origin
+    /// What was told of the present outage, and of a window that is too small.
+    var outage = OutageLog()
+    var window = WindowHint()
   }
 
   /// Seconds that a queue may take to be consumed before that is told.
@@ -94,7 +99,7 @@ struct ConnectionLoop {
     func waits(_ failure: CaptureFailure) -> ReconnectMachine.Action {
       lastFailure = failure
       let action = course.pacing.next(failure) ?? machine.failed(failure, jitter: random() * 2 - 1)
-      report(failure, action)
+      report(failure, action, &course)
       return action
     }
     while true {
@@ -160,7 +165,7 @@ struct ConnectionLoop {
           let told = narrow(after: failure, generation, &course)
           lastFailure = told
           action = hasten(machine.failed(told, jitter: random() * 2 - 1), course)
-          report(told, action)
+          report(told, action, &course)
         }
       }
     }
@@ -176,20 +181,13 @@ struct ConnectionLoop {
     return mailbox.isStopping
   }
 
-  private func report(_ failure: CaptureFailure, _ action: ReconnectMachine.Action) {
-    guard case .wait(let seconds) = action else { return }
-    let tenths = (seconds * 10).rounded() / 10
-    log.warning(
-      "not consuming: \(failure); next attempt in \(tenths) s", metadata: ["cause": .string(failure.cause)])
-    status.changed(to: .reconnecting(cause: failure.cause, reason: failure.description))
-  }
-
   /// One connection from open to end.
   private func session(
     _ generation: Int, _ course: inout Course, consuming: () -> Void
   ) -> End {
     do throws(CaptureFailure) {
-      status.changed(to: .connecting)
+      // In an outage what stands in the way says more than that it is tried again.
+      if !course.outage.isOpen { status.changed(to: .connecting) }
       var topology = topology
       topology.usesSecondChannel = course.usesSecondChannel
       prepareWidth(&topology, &course)
@@ -202,6 +200,7 @@ struct ConnectionLoop {
       }
       let connection = try topology.connect()
       connected.update { $0 = SystemClock.now() }
+      tell(of: connection)
       let tag = topology.consumerTag(generation)
       let (queue, nature) = try topology.consume(on: connection, tag: tag)
       consuming()
@@ -218,14 +217,7 @@ struct ConnectionLoop {
           inbox.isArriving = false
         }
       }
-      log.info(
-        "consuming from queue \"\(topology.configuration.queue.name)\"",
-        metadata: [
-          "broker": .string("\(connection.server.product) \(connection.server.version)"), "consumer_tag": .string(tag),
-          "messages_ready": .stringConvertible(queue?.messages ?? 0),
-          "other_consumers": .stringConvertible(queue?.consumers ?? 0),
-          "heartbeat_seconds": .stringConvertible(connection.heartbeatSeconds),
-        ].merging(channel.narrowPrefetch.map { ["prefetch_count": .stringConvertible($0)] } ?? [:]) { $1 })
+      tell(of: channel, queue, connection, &course)
       course.standstill.sessionStarted(
         nature.kind, messages: queue?.messages, offset: topology.stream?.offset, at: SystemClock.now())
       if let finding = course.standstill.finding {
@@ -243,13 +235,6 @@ struct ConnectionLoop {
     }
   }
 
-  /// Tells what redeliveries lead to, where the queue's type decides about it.
-  private func tell(of queue: QueueNature, _ told: inout QueueNature.Kind?) {
-    guard policy.needsClassicQueue, queue.kind != told, let notice = policy.notice(on: queue) else { return }
-    told = queue.kind
-    log.log(level: notice.isWarning ? .warning : .info, "\(notice.text)")
-  }
-
   private func consume(
     on connection: Connection, _ channel: Consuming, _ course: inout Course
   ) throws(AMQPError) -> End {
@@ -265,6 +250,7 @@ struct ConnectionLoop {
       fresh: 0, unacknowledged: 0, queue: queue, offset: topology.stream?.offset, prefetch: course.limit)
     var gathering = Gathering(prefetch: topology.configuration.consumer.noAck ? 0 : course.limit)
     var narrow = NarrowChannel(isNarrow: channel.narrowPrefetch != nil)
+    var backlog = Backlog(at: SystemClock.now())
     defer { course.isAllAcknowledged = narrow.isAllAcknowledged(upTo: newestTag) }
     while true {
       var commands = mailbox.take()
@@ -274,7 +260,10 @@ struct ConnectionLoop {
         try connection.cancel(tag: channel.consumerTag)
         narrow.isCancelled = true
       }
+      let acknowledged = acknowledgedTag
       try obey(commands, on: connection, generation, &acknowledgedTag)
+      look(at: newestTag, since: acknowledged, acknowledgedTag, &course)
+      try look(for: &backlog, of: channel, newest: newestTag, on: connection)
       narrow.heard(commands, generation, acknowledged: acknowledgedTag)
       if acknowledgedTag > 0 { course.hasAcknowledged = true }
       if narrow.isCancelled, connection.batch.isEmpty, narrow.isAllAcknowledged(upTo: newestTag) {

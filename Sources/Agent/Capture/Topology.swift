@@ -163,6 +163,16 @@ struct Topology: Sendable {
     }
   }
 
+  /// What kind of queue it is, as far as settings and broker say it without a consumer; nil if they do not. The queue exists.
+  func nature(on connection: Connection) throws(AMQPError) -> QueueNature? {
+    try type(on: connection).map {
+      QueueNature(
+        type: $0, hasLevels: configuration.queue.arguments["x-max-priority"] != nil,
+        deliveryLimit: configuration.queue.arguments["x-delivery-limit"]?.int64Value,
+        brokerVersion: connection.server.version)
+    }
+  }
+
   /// The type in `… of queue type rabbit_quorum_queue`, if the text is not cut off before it.
   static func type(in text: String) -> String? {
     for type in ["classic", "quorum", stream] where text.contains("of queue type rabbit_\(type)_queue") { return type }

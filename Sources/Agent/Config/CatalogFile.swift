@@ -14,6 +14,8 @@ struct CatalogFile {
     let configurationFile: String
     /// The stream of its binding, or nil where it has none.
     let stream: String?
+    /// It is an image, not a command of this machine.
+    let isContainer: Bool
   }
 
   /// - Parameter root: An object with `captures`.
@@ -37,9 +39,9 @@ struct CatalogFile {
       }
       chosen = found
     } else {
-      guard let first = captures.first else { throw problem("captures", root["captures"], "has no capture") }
+      guard let first = captures.first else { throw problem("captures", root["captures"], "has no capture\(imports)") }
       guard captures.count == 1 else {
-        throw problem("captures", root["captures"], "has several captures, so name one of: \(names)")
+        throw problem("captures", root["captures"], "has several captures; choose one with --capture: \(names)")
       }
       chosen = first
     }
@@ -47,7 +49,17 @@ struct CatalogFile {
     let (configuration, configurationFile) = try self.configuration(of: chosen.value, path: path)
     return Entry(
       name: chosen.key, configuration: configuration, configurationFile: configurationFile,
-      stream: try stream(of: chosen.value, path: path))
+      stream: try stream(of: chosen.value, path: path), isContainer: chosen.value["endpoint"]?["connector"] != nil)
+  }
+
+  /// What to do if the file only imports others.
+  private var imports: String { Self.imports(of: root) }
+
+  /// The files that a catalog imports, as the end of a sentence; empty if it imports none.
+  static func imports(of root: SourceNode) -> String {
+    guard case .array(let files)? = root["import"]?.content else { return "" }
+    let names = files.compactMap { $0.text.map(ConfigurationWording.quote) }
+    return names.isEmpty ? "" : ": it imports \(names.joined(separator: ", ")); give the one that has the capture"
   }
 
   private func configuration(

@@ -28,7 +28,7 @@ struct TextLocation: Sendable, Equatable, CustomStringConvertible {
 
 /// Everything that is wrong with a configuration, not just the first thing.
 struct ConfigurationError: Error, Sendable, Equatable, CustomStringConvertible {
-  /// At least one; those of single settings in the table's order, then those between settings.
+  /// At least one; of a file in its order, else those of single settings in the table's, then those between settings.
   var problems: [ConfigurationProblem]
   /// Name of the file that the problems are in, where there is one.
   var file: String?

@@ -16,6 +16,12 @@ struct ConfigurationFile: Sendable, Equatable {
   let stream: String
   /// The capture of the catalog file, or nil where the file is an endpoint configuration.
   let capture: String?
+  /// The catalog's capture is an image, which Flow runs in a container.
+  let isContainer: Bool
+  /// The endpoint configuration as it is written, references expanded: it holds secrets.
+  let source: JSONValue
+  /// Paths in it whose values came from the environment or from a file.
+  let hidden: Set<String>
 
   /// Reads and loads a file; `-` is stdin.
   static func read(
@@ -38,21 +44,31 @@ struct ConfigurationFile: Sendable, Equatable {
   ) throws(ConfigurationError) -> ConfigurationFile {
     let root = try SourceText.read(text, file: name)
     guard root["captures"] != nil else {
+      // Keys of a catalog that no endpoint configuration has. https://docs.estuary.dev/concepts/catalogs/
+      if ["import", "collections", "materializations", "derivations"].contains(where: { root[$0] != nil }) {
+        throw ConfigurationError(
+          file: name, "is a Flow catalog file without a capture of its own\(CatalogFile.imports(of: root))")
+      }
       if capture != nil {
         throw ConfigurationError(file: name, "has no captures to choose from: it is an endpoint configuration")
       }
-      let configuration = try parse(root, file: name, inputs: inputs)
-      return ConfigurationFile(configuration: configuration, stream: configuration.queue.name, capture: nil)
+      let (configuration, source, hidden) = try parse(root, file: name, inputs: inputs)
+      return ConfigurationFile(
+        configuration: configuration, stream: configuration.queue.name, capture: nil, isContainer: false,
+        source: source,
+        hidden: hidden)
     }
     let entry = try CatalogFile(root, file: name, inputs: inputs).entry(named: capture)
-    let configuration = try parse(entry.configuration, file: entry.configurationFile, inputs: inputs)
+    let (configuration, source, hidden) = try parse(
+      entry.configuration, file: entry.configurationFile, inputs: inputs)
     return ConfigurationFile(
-      configuration: configuration, stream: entry.stream ?? configuration.queue.name, capture: entry.name)
+      configuration: configuration, stream: entry.stream ?? configuration.queue.name, capture: entry.name,
+      isContainer: entry.isContainer, source: source, hidden: hidden)
   }
 
   private static func parse(
     _ node: SourceNode, file: String, inputs: ConfigurationInputs
-  ) throws(ConfigurationError) -> EndpointConfiguration {
+  ) throws(ConfigurationError) -> (EndpointConfiguration, source: JSONValue, hidden: Set<String>) {
     if node["sops"] != nil, isEncrypted(node) {
       throw ConfigurationError(file: file, "is encrypted with sops: decrypt it first, or give it to Flow")
     }
@@ -61,7 +77,8 @@ struct ConfigurationFile: Sendable, Equatable {
     let locations = node.locations()
     guard references.problems.isEmpty else { throw located(references.problems, locations, file: file) }
     do throws(ConfigurationError) {
-      return try EndpointConfiguration.parse(expanded.value, hidden: references.hidden)
+      let configuration = try EndpointConfiguration.parse(expanded.value, hidden: references.hidden)
+      return (configuration, expanded.value, references.hidden)
     } catch {
       throw located(error.problems, locations, file: file)
     }
@@ -71,16 +88,20 @@ struct ConfigurationFile: Sendable, Equatable {
   private static func located(
     _ problems: [ConfigurationProblem], _ locations: [String: TextLocation], file: String
   ) -> ConfigurationError {
-    ConfigurationError(
-      problems.map { problem in
-        var located = problem
-        var path = problem.path[...]
-        while located.location == nil, !path.isEmpty {
-          located.location = locations[String(path)]
-          path = path.lastIndex { $0 == "." || $0 == "[" }.map { path[..<$0] } ?? ""
-        }
-        return located
-      }, file: file)
+    let located = problems.map { problem in
+      var located = problem
+      var path = problem.path[...]
+      while located.location == nil, !path.isEmpty {
+        located.location = locations[String(path)]
+        path = path.lastIndex { $0 == "." || $0 == "[" }.map { path[..<$0] } ?? ""
+      }
+      return located
+    }
+    // In the file's order; those without a place come first, and Swift's sort keeps the order of equals.
+    func place(_ problem: ConfigurationProblem) -> (Int, Int) {
+      (problem.location?.line ?? 0, problem.location?.column ?? 0)
+    }
+    return ConfigurationError(located.sorted { place($0) < place($1) }, file: file)
   }
 
   /// Whether a value is one that sops writes.

@@ -16,6 +16,13 @@ enum ConfigurationWording {
     "\(hidden ? "the value" : shorten(text)) is out of range: give \(unit) from \(lower) to \(upper)"
   }
 
+  /// - Parameter unit: What the bounds count: `seconds`.
+  static func amountOutOfRange(
+    _ text: String, unit: String, from lower: String, to upper: String, hidden: Bool
+  ) -> String {
+    "\(hidden ? "the value" : quote(text)) is out of range: it may be from \(lower) to \(upper) \(unit)"
+  }
+
   static func notWhole(_ text: String, from lower: String, to upper: String, hidden: Bool) -> String {
     "\(hidden ? "the value" : shorten(text)) is not a whole number: "
       + "give one from \(lower) to \(upper)"

@@ -1,7 +1,7 @@
 /// Replaces `${env:NAME}` and `${file:PATH}` in the strings of a standalone configuration.
 ///
-/// A reference may be a whole value or a part of a string. `$${env:` and `$${file:` stand for themselves without the
-/// first dollar; any other `$` is literal. What comes in is not looked at again. A file's one trailing line break is
+/// A reference may be a whole value or a part of a string. `$${` stands for `${`; `${NAME}`, which shells, Compose and other tools
+/// have for a variable, is a problem that says how to write it here; any other `$` is literal. What comes in is not looked at again. A file's one trailing line break is
 /// dropped; its path is relative to the configuration file. Where the setting is a number or a boolean, the text of a
 /// value that is one whole reference is read as such. Keys are left alone.
 struct SecretReferences {
@@ -48,6 +48,8 @@ struct SecretReferences {
     case reference(Scheme, Substring)
     /// Without its closing brace.
     case open
+    /// As shells write a variable.
+    case foreign(Substring)
   }
 
   private enum Scheme: String, CaseIterable {
@@ -67,6 +69,12 @@ struct SecretReferences {
         result += look(up: String(name), scheme, at: path) ?? ""
       case .open:
         report(path, "has a reference without its closing brace")
+      case .foreign(let name):
+        // What stands there may be a secret that was meant literally; a name is none.
+        report(
+          path,
+          "has ${\(name)}, which means nothing here: write ${env:\(name)} for a variable of the environment, ${file:PATH} for a "
+            + "file, or $${\(name)} if it is meant as it stands")
       }
     }
     guard parts.count == 1, case .reference = parts[0] else { return .string(result) }
@@ -83,7 +91,7 @@ struct SecretReferences {
     while let dollar = rest.firstIndex(of: "$") {
       rest = rest[dollar...]
       let next = rest.dropFirst()
-      if next.first == "$", Scheme.allCases.contains(where: { next.hasPrefix($0.rawValue) }) {
+      if next.hasPrefix("${") {
         // Without the first dollar; the second is part of the literal that follows.
         flush(until: dollar)
         literal = next.startIndex
@@ -95,12 +103,30 @@ struct SecretReferences {
         parts.append(.reference(scheme, body[..<brace]))
         rest = body[brace...].dropFirst()
         literal = rest.startIndex
+      } else if let name = variable(rest) {
+        flush(until: dollar)
+        parts.append(.foreign(name))
+        rest = rest[name.endIndex...].dropFirst()
+        literal = rest.startIndex
       } else {
         rest = next
       }
     }
     flush(until: text.endIndex)
     return parts
+  }
+
+  /// The name in `${NAME}`, `${NAME:-default}` and the like, at the beginning of `text`.
+  private static func variable(_ text: Substring) -> Substring? {
+    guard text.hasPrefix("${") else { return nil }
+    var body = text.dropFirst(2)
+    // In another case: `${ENV:NAME}`.
+    if body.prefix(4).lowercased() == "env:" { body = body.dropFirst(4) }
+    let name = body.prefix { $0.isASCII && ($0.isLetter || $0.isNumber || $0 == "_") }
+    let rest = body[name.endIndex...]
+    let isClosed = rest.hasPrefix("}") || [":-", ":=", ":?", ":+"].contains(rest.prefix(2)) && rest.contains("}")
+    guard let first = name.first, first.isLetter || first == "_", isClosed else { return nil }
+    return name
   }
 
   /// The text that a reference stands for, or nil after a problem was reported.

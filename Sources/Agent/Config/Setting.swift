@@ -1,6 +1,6 @@
 /// One setting of the endpoint configuration: a row of `SettingsTable`.
 ///
-/// Schema, parser and README all read this value, so a fact about a setting is written once.
+/// Schema, parser and pages all read this value, so a fact about a setting is written once.
 struct Setting: Sendable, Equatable {
   /// The last component of its path, as written in a configuration: `prefetch_count`.
   let key: String
@@ -14,8 +14,30 @@ struct Setting: Sendable, Equatable {
   var secret = false
   /// May hold line breaks (PEM); the UI shows a text area.
   var multiline = false
-  /// Rarely needed; the UI hides it at first.
-  var advanced = false
+  /// What its number counts, if that is bytes or time: then a text with a unit (`1GiB`, `5s`) is taken, too.
+  var unit: Unit?
+  /// A value that somebody might want, in place of ``example``'s own choice.
+  var given: JSONValue?
+
+  enum Unit: Sendable, Equatable {
+    case bytes
+    case seconds
+    case milliseconds
+  }
+
+  /// A value that it takes, other than its default where that is possible: for pages, and for the configuration that
+  /// `source-amqp init` prints.
+  var example: JSONValue {
+    if let given { return given }
+    switch (kind, presence) {
+    case (.boolean, .value(.bool(let flag))): return .bool(!flag)
+    case (.choice(let choices), _):
+      let standard: JSONValue? = if case .value(let value) = presence { value } else { nil }
+      return choices.map { .string($0.value) }.first { $0 != standard } ?? .null
+    case (_, .value(let value)): return value
+    case (_, .required), (_, .derived), (_, .absent): return .null
+    }
+  }
 
   /// What holds where the setting is not given.
   enum Presence: Sendable, Equatable {

@@ -71,10 +71,19 @@ enum SettingCheck {
     rule.form == .pem && !text.contains(PEMSource.marker) ? TextRule.path.bytes.upperBound : rule.bytes.upperBound
   }
 
+  /// - Parameter unit: What it counts, if a text with a unit is taken, too.
   static func integer(
-    _ value: JSONValue, _ range: ClosedRange<Int>, hidden: Bool
+    _ value: JSONValue, _ range: ClosedRange<Int>, _ unit: Setting.Unit?, hidden: Bool
   ) -> Result<SettingValue, SettingRefusal> {
     let (lower, upper) = (String(range.lowerBound), String(range.upperBound))
+    if let amount = amount(value, unit) {
+      guard let number = Int(exactly: amount), range.contains(number) else {
+        return refuse(
+          ConfigurationWording.amountOutOfRange(
+            value.stringValue ?? "", unit: name(of: unit), from: lower, to: upper, hidden: hidden))
+      }
+      return .success(.integer(number))
+    }
     guard case .number(let text) = value else {
       let expected = "a whole number from \(lower) to \(upper)"
       return refuse(
@@ -91,10 +100,19 @@ enum SettingCheck {
     return .success(.integer(number))
   }
 
+  /// - Parameter unit: What it counts, if a text with a unit is taken, too.
   static func number(
-    _ value: JSONValue, _ range: ClosedRange<Double>, hidden: Bool
+    _ value: JSONValue, _ range: ClosedRange<Double>, _ unit: Setting.Unit?, hidden: Bool
   ) -> Result<SettingValue, SettingRefusal> {
     let (lower, upper) = (SettingsTable.plain(range.lowerBound), SettingsTable.plain(range.upperBound))
+    if let amount = amount(value, unit) {
+      guard range.contains(amount) else {
+        return refuse(
+          ConfigurationWording.amountOutOfRange(
+            value.stringValue ?? "", unit: name(of: unit), from: lower, to: upper, hidden: hidden))
+      }
+      return .success(.number(amount))
+    }
     guard case .number(let text) = value else {
       let expected = "a number from \(lower) to \(upper)"
       return refuse(
@@ -104,6 +122,27 @@ enum SettingCheck {
       return refuse(ConfigurationWording.outOfRange(text, unit: "a number", from: lower, to: upper, hidden: hidden))
     }
     return .success(.number(number))
+  }
+
+  /// What a text with a unit means in the setting's own; nil if it is none, or if the setting has no unit.
+  private static func amount(_ value: JSONValue, _ unit: Setting.Unit?) -> Double? {
+    // Of digits alone nobody knows which unit was meant.
+    guard case .string(let text) = value, text.last?.isLetter == true else { return nil }
+    switch unit {
+    case .bytes: return Amount.bytes(text).map(Double.init)
+    case .seconds: return Amount.seconds(text)
+    case .milliseconds: return Amount.seconds(text).map { ($0 * 1000).rounded() }
+    case nil: return nil
+    }
+  }
+
+  private static func name(of unit: Setting.Unit?) -> String {
+    switch unit {
+    case .bytes: "bytes"
+    case .seconds: "seconds"
+    case .milliseconds: "milliseconds"
+    case nil: ""
+    }
   }
 
   static func boolean(_ value: JSONValue, hidden: Bool) -> Result<SettingValue, SettingRefusal> {

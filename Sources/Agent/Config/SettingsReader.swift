@@ -1,7 +1,7 @@
 /// Checks a JSON value against `SettingsTable`, setting by setting, and collects values and problems.
 ///
-/// What it accepts is what the schema publishes, with two differences: unknown keys are problems, and `null` is the same as
-/// a key that is absent, since a form or a template may write it so. A setting with a problem has no value afterwards, not even its
+/// What it accepts is what the schema publishes, with three differences: unknown keys are problems; `null` is the same as
+/// a key that is absent, since a form or a template may write it so; and a size or a time may be a text with a unit. A setting with a problem has no value afterwards, not even its
 /// default, so that the rules between settings do not speak about it.
 struct SettingsReader {
   /// Values of the settings outside of lists, by path; defaults included.
@@ -72,17 +72,41 @@ struct SettingsReader {
 
   private mutating func wrongGroup(_ value: JSONValue?, expected: String, _ group: SettingGroup, _ path: String) {
     let hide = group.holdsSecret || hidden.contains(path)
-    report(path, ConfigurationWording.wrongType(value ?? .null, expected: expected, hidden: hide))
+    report(
+      path,
+      ConfigurationWording.wrongType(
+        value ?? .null, expected: expected, hint: hint(for: value, group, at: path), hidden: hide))
+  }
+
+  /// How a group is written, if what stands in its place says what was meant.
+  private func hint(for value: JSONValue?, _ group: SettingGroup, at path: String) -> String? {
+    // An item of the list has no key of its own.
+    if path.hasSuffix("]") { return nil }
+    return switch (group.key, value) {
+    case ("queue", .string): "write the name as queue.name"
+    case ("tls", .bool(let flag)): "write tls.enabled: \(flag)"
+    case ("bindings", .object): "write it as a list: each binding begins with a dash"
+    case ("bindings", .string): "write it as a list of objects: - exchange: NAME"
+    case ("journal", .string): "write the file as journal.path"
+    default: nil
+    }
   }
 
   private mutating func reportUnknown(in object: JSONObject, of group: SettingGroup, path: String) {
     let known = group.members.map(\.key)
     for member in object.members where !known.contains(member.key) {
       if path.isEmpty, Self.isForeign(member) { continue }
-      let suggestion = EditDistance.nearest(to: member.key, among: known) ?? elsewhere(member.key)
-      report(
-        SettingsTable.join(path, Disclosure.key(member.key)),
-        ConfigurationWording.unknownKey(member.key, suggestion: suggestion))
+      report(SettingsTable.join(path, Disclosure.key(member.key)), unknown(member.key, among: known, in: path))
+    }
+  }
+
+  private func unknown(_ key: String, among known: [String], in path: String) -> String {
+    switch ForeignWords.advice(for: key, in: SettingsTable.rowPath(of: path)) {
+    case .setting(let setting): return ConfigurationWording.unknownKey(key, suggestion: setting)
+    case .say(let advice): return ConfigurationWording.unknownKey(key, suggestion: nil) + "; \(advice)"
+    case nil:
+      return ConfigurationWording.unknownKey(
+        key, suggestion: EditDistance.nearest(to: key, among: known) ?? elsewhere(key))
     }
   }
 
@@ -126,8 +150,8 @@ struct SettingsReader {
       case .text(let rule): SettingCheck.text(value, rule, hidden: hide)
       case .texts(let rule, _):
         SettingCheck.texts(value, rule) { hide || hidden.contains("\(path)[\($0)]") }
-      case .integer(let range): SettingCheck.integer(value, range, hidden: hide)
-      case .number(let range): SettingCheck.number(value, range, hidden: hide)
+      case .integer(let range): SettingCheck.integer(value, range, setting.unit, hidden: hide)
+      case .number(let range): SettingCheck.number(value, range, setting.unit, hidden: hide)
       case .boolean: SettingCheck.boolean(value, hidden: hide)
       case .choice(let choices): SettingCheck.choice(value, choices.map(\.value), hidden: hide)
       case .streamOffset: SettingCheck.streamOffset(value, hidden: hide)

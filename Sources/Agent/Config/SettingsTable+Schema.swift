@@ -99,10 +99,10 @@ extension SettingsTable {
     case .table:
       schema["type"] = .string("object")
     }
-    if case .value(let value) = setting.presence { schema["default"] = value }
+    // A form writes defaults into the configuration, and a secret is nothing to begin with.
+    if case .value(let value) = setting.presence, !setting.secret { schema["default"] = value }
     if setting.secret { schema["secret"] = .bool(true) }
     if setting.multiline { schema["multiline"] = .bool(true) }
-    if setting.advanced { schema["advanced"] = .bool(true) }
   }
 
   private static func option(_ choice: Choice) -> JSONValue {

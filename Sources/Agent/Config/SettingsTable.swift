@@ -4,7 +4,7 @@
 /// derive
 /// - the JSON schema that Flow shows as a form (`SettingsTable+Schema.swift`),
 /// - the parser's checks of types, ranges, choices and unknown keys (`SettingsReader.swift`),
-/// - the README's table (`SettingsTable+Markdown.swift`).
+/// - docs/settings.md (`SettingsTable+Markdown.swift`), and what `source-amqp init` prints (`SettingsTable+Template.swift`).
 ///
 /// Rules that tie several settings together are in `ConfigurationRules.swift`; the typed result is
 /// `EndpointConfiguration`, the only form that the rest of the agent sees.

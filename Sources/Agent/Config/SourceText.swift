@@ -89,23 +89,24 @@ enum SourceText {
       // protocol's. The basic resolver leaves plain scalars alone; they are resolved below.
       root = try Parser(yaml: text, resolver: .basic, constructor: .default, encoding: .utf8).singleRoot()
     } catch let error as YamlError {
-      throw problem(of: error, file: file)
+      throw problem(of: error, in: text, file: file)
     } catch {
       throw ConfigurationError(file: file, "not valid YAML")
     }
     guard let root else { throw ConfigurationError(file: file, "is empty") }
-    var converter = YAMLConverter(file: file)
+    var converter = YAMLConverter(text: text, file: file)
     return try converter.convert(root, depth: 0)
   }
 
   /// Yams' own descriptions quote the line, which may hold a secret: only its reason and place are kept.
-  private static func problem(of error: YamlError, file: String) -> ConfigurationError {
+  private static func problem(of error: YamlError, in text: String, file: String) -> ConfigurationError {
     switch error {
     case .scanner(let context, let problem, let mark, _), .parser(let context, let problem, let mark, _),
       .composer(let context, let problem, let mark, _):
       // The context names the construct: "while scanning a simple key".
       let words = [context?.text, problem].compactMap { $0 }.joined(separator: ", ")
-      return ConfigurationError(file: file, location: TextLocation(mark), "not valid YAML: \(words)")
+      let hint = hint(for: text, at: mark).map { "; \($0)" } ?? ""
+      return ConfigurationError(file: file, location: TextLocation(mark), "not valid YAML: \(words)\(hint)")
     case .duplicatedKeysInMapping(let keys, let context):
       let list = keys.map(ConfigurationWording.quote).joined(separator: ", ")
       return ConfigurationError(file: file, location: TextLocation(context.mark), "key given twice: \(list)")
@@ -114,6 +115,21 @@ enum SourceText {
     case .no, .memory, .writer, .emitter, .representer, .dataCouldNotBeDecoded:
       return ConfigurationError(file: file, "not valid YAML")
     }
+  }
+}
+
+extension SourceText {
+  /// What mostly is the matter with a line that is no YAML; nothing of it is shown.
+  private static func hint(for text: String, at mark: Mark) -> String? {
+    let lines = text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline)
+    guard lines.indices.contains(mark.line - 1) else { return nil }
+    let line = lines[mark.line - 1]
+    if line.prefix(while: { $0 == " " || $0 == "\t" }).contains("\t") {
+      return "the line begins with a tab: YAML is indented with blanks"
+    }
+    let value = (line.firstRange(of: ": ").map { line[$0.upperBound...] } ?? line).drop { $0 == " " || $0 == "-" }
+    guard let first = value.first, "*&!%@`|>[{?,\"'".contains(first) else { return nil }
+    return "a value that begins with \(first) has a meaning of its own in YAML: put it in quotes"
   }
 }
 
@@ -128,8 +144,12 @@ private struct YAMLConverter {
   let file: String
   private var values = 0
 
-  init(file: String) {
+  /// Its lines.
+  private let lines: [Substring]
+
+  init(text: String, file: String) {
     self.file = file
+    lines = text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline)
   }
 
   mutating func convert(_ node: Node, depth: Int) throws(ConfigurationError) -> SourceNode {
@@ -176,9 +196,22 @@ private struct YAMLConverter {
         throw ConfigurationError(file: file, location: location, "key given twice: \(key)")
       }
       let converted = try convert(value, depth: depth + 1)
+      if converted.content == .scalar(.null), let location, isCutOff(location) {
+        throw ConfigurationError(
+          file: file, location: location,
+          "the value begins with #, which begins a comment in YAML: put it in quotes")
+      }
       members.append(SourceNode.Member(key: scalar.string, location: location, value: converted))
     }
     return members
+  }
+
+  /// Whether a line's value is taken for a comment, though it does not look like one: `routing_key: #`, `name: #orders`.
+  private func isCutOff(_ location: TextLocation) -> Bool {
+    guard lines.indices.contains(location.line - 1),
+      let hash = lines[location.line - 1].firstRange(of: ": #")
+    else { return false }
+    return lines[location.line - 1][hash.upperBound...].first.map { $0 != " " && $0 != "#" } ?? true
   }
 
   private func resolve(

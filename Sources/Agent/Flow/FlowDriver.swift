@@ -149,6 +149,7 @@ extension FlowDriver {
     status("Starting the capture")
     let ledger = Monitor(CheckpointLedger())
     let capture: Capture
+    let snapshot: @Sendable () -> OperationsSnapshot
     do {
       let stateKey = request.bindings.first?.stateKey ?? ""
       let carried = FlowState(state, stateKey: stateKey)
@@ -169,6 +170,7 @@ extension FlowDriver {
         start: start, connectionName: "source-amqp \(request.name)", outputName: "flow", idle: idle != nil,
         hasCommitted: !carried.isNew)
       capture = Capture(plan, log: log)
+      snapshot = try OperationsSnapshot.source(of: capture, journal: setup.journal.path)
       try write(FlowResponse.opened)
       try capture.start(
         into: FlowSink(
@@ -181,10 +183,11 @@ extension FlowDriver {
     } catch {
       throw Process.failed("\(error)", log: log)
     }
-    if let idle { status(idle) }
+    if let idle { status(idle) } else { Progress.start(log: log, redraws: false, snapshot: snapshot) }
     running.update { $0 = capture }
     readAcknowledgements(input, ledger, capture)
     if let failure = capture.wait() { throw Process.failed(failure, log: log) }
+    log.info("stopped", metadata: Progress.totals(capture.status.counters))
   }
 
   /// Why nothing is to be consumed here; nil where something is.

@@ -15,14 +15,15 @@ struct FlowLogHandler: LogHandler {
   /// Where lines go; they are written whole, so that those of several threads do not mix.
   let write: @Sendable ([UInt8]) -> Void
 
-  /// The level that a `LOG_LEVEL` means; `info` where there is none or it is unknown.
-  static func level(named name: String?) -> Logger.Level {
+  /// The level that a `LOG_LEVEL` means: `info` if there is none; nil if it is unknown.
+  static func level(named name: String?) -> Logger.Level? {
     switch name?.lowercased() {
+    case nil, "", "info": .info
     case "trace": .trace
     case "debug": .debug
     case "warn", "warning": .warning
     case "error", "fatal", "panic": .error
-    default: .info
+    default: nil
     }
   }
 
@@ -43,7 +44,8 @@ struct FlowLogHandler: LogHandler {
     case .plain:
       let fields = merged.sorted { $0.key < $1.key }.map { " \($0.key)=\($0.value)" }.joined()
       let words = PrintableText.escaped(Disclosure.text("\(event.message)\(fields)"))
-      line.append(contentsOf: "\(Self.name(event.level)): \(words)\n".utf8)
+      DocumentTime.append(SystemClock.wallMicroseconds() / 1_000_000, fractionalDigits: 0, to: &line)
+      line.append(contentsOf: " \(Self.name(event.level)): \(words)\n".utf8)
     }
     write(line)
   }
@@ -86,7 +88,7 @@ extension Logger {
     let plain = Terminal.isTerminal && format != "json"
     return Logger(label: "source-amqp") { _ in
       FlowLogHandler(
-        logLevel: FlowLogHandler.level(named: level), style: plain ? .plain : .json,
+        logLevel: FlowLogHandler.level(named: level) ?? .info, style: plain ? .plain : .json,
         write: { line in Terminal.write(log: line) })
     }
   }

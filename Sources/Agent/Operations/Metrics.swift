@@ -8,6 +8,8 @@ struct OperationsSnapshot: Sendable {
   var counters: StatusBoard.Counters
   /// Nil where the journal could not be read.
   var journal: JournalStatus?
+  /// Messages in the queue that nobody has, when it was last asked (once a minute); nil if that is not known, or of a stream.
+  var backlog: Int?
   /// Microseconds since 1970.
   var now: Int64
 
@@ -20,7 +22,8 @@ struct OperationsSnapshot: Sendable {
     return {
       let journal = reader.withLock { try? $0.status() }
       return OperationsSnapshot(
-        state: status.state, counters: status.counters, journal: journal, now: SystemClock.wallMicroseconds())
+        state: status.state, counters: status.counters, journal: journal, backlog: status.backlog,
+        now: SystemClock.wallMicroseconds())
     }
   }
 
@@ -86,6 +89,9 @@ extension OperationsSnapshot {
     family(
       "state", "gauge", "What the capture is doing: 1 for the state that it is in.",
       StatusBoard.State.names.map { (#"{state="\#($0)"}"#, $0 == state.name ? "1" : "0") })
+    if let backlog {
+      gauge("queue_ready_messages", "Messages ready in the queue, when it was last asked.", "\(backlog)")
+    }
     gauge("healthy", "1 where messages flow, as /healthz says.", health.isHealthy ? "1" : "0")
     histogram("commit_duration_seconds", "Time that a journal commit with messages took.", counters.commits, &text)
     if let journal {

@@ -2,17 +2,25 @@ import AMQP
 import Journal
 import Logging
 
-/// Shows how a capture goes on: a line that is redrawn on a terminal, a log line a minute elsewhere (SPEC §6).
+/// Shows how a capture goes on (SPEC §6): a line that is redrawn on a terminal; elsewhere a log line a minute if something happened,
+/// else each ten minutes.
 struct Progress {
   /// Seconds between two looks.
   private static let redrawSeconds = 0.5
   private static let logSeconds = 60.0
+  /// How many looks without news there are to a line.
+  private static let quietLooks = 10
 
   private var last: (counters: StatusBoard.Counters, at: Double)?
+  /// As of the newest line, and how many looks ago that was.
+  private var told = StatusBoard.Counters()
+  private var looks = 0
 
   /// Looks for as long as the process lives, on a thread of its own.
-  static func start(log: Logger, snapshot: @escaping @Sendable () -> OperationsSnapshot) {
-    let redraws = Terminal.isTerminal && Process.environment("LOG_FORMAT") != "json"
+  ///
+  /// - Parameter redraws: A terminal has a line for it, unless its log is JSON.
+  static func start(log: Logger, redraws: Bool, snapshot: @escaping @Sendable () -> OperationsSnapshot) {
+    let redraws = redraws && Terminal.isTerminal && Process.environment("LOG_FORMAT") != "json"
     OSThread.start("progress") {
       var progress = Progress()
       let pause = Monitor(())
@@ -20,17 +28,26 @@ struct Progress {
       while true {
         let _: Void? = pause.wait(atMost: redraws ? redrawSeconds : logSeconds) { _ in nil }
         let now = snapshot()
-        let line = progress.line(now, at: SystemClock.now())
         if redraws {
+          let line = progress.line(now, at: SystemClock.now())
           Terminal.show(now.state == .stopping ? "" : String(line.prefix(max(1, Terminal.columns - 1))))
-        } else {
-          log.info("\(line)")
+        } else if progress.isNews(now.counters) {
+          log.info("\(progress.line(now, at: SystemClock.now()))")
         }
       }
     }
   }
 
-  /// One line: state, rate since the line before, backlog, age of the oldest pending message, total.
+  /// Whether a look is worth a line.
+  mutating func isNews(_ counters: StatusBoard.Counters) -> Bool {
+    looks += 1
+    guard counters != told || looks >= Self.quietLooks else { return false }
+    (told, looks) = (counters, 0)
+    return true
+  }
+
+  /// One line: state, rate since the line before, what waits for a commit and since when, the queue's backlog, how long commits of the
+  /// journal took, redeliveries, and documents in all.
   ///
   /// - Parameter at: Seconds on a clock that is never set back.
   mutating func line(_ now: OperationsSnapshot, at time: Double) -> String {
@@ -38,13 +55,35 @@ struct Progress {
     defer { last = (counters, time) }
     var rate = 0.0
     if let last, time > last.at { rate = Double(counters.journaled - last.counters.journaled) / (time - last.at) }
-    var parts = [now.state.name, "\(Self.grouped(Int(rate.rounded()))) messages/s"]
+    var parts = [now.state.name, "\(Self.rate(rate)) messages/s"]
     if let journal = now.journal {
-      parts.append("\(Self.grouped(journal.pendingRows)) pending (\(Self.size(journal.pendingBytes)))")
+      parts.append("\(Self.grouped(journal.pendingRows)) wait for a commit (\(Self.size(journal.pendingBytes)))")
       if journal.oldestReceivedAt != nil { parts.append("oldest \(Self.age(now.oldestAge))") }
     }
-    parts.append("\(Self.grouped(counters.emitted)) documents")
+    if let backlog = now.backlog { parts.append("\(Self.grouped(backlog)) in the queue") }
+    let commits = counters.commits.count - (last?.counters.commits.count ?? 0)
+    if commits > 0 {
+      let seconds = (counters.commits.sum - (last?.counters.commits.sum ?? 0)) / Double(commits)
+      parts.append("journal commits of \((seconds * 10_000).rounded() / 10) ms")
+    }
+    if counters.redelivered > 0 { parts.append("\(Self.grouped(counters.redelivered)) redelivered") }
+    parts.append("\(Self.grouped(counters.emitted)) documents in all")
     return parts.joined(separator: ", ")
+  }
+
+  /// What came of it all, for the log's last lines.
+  static func totals(_ counters: StatusBoard.Counters) -> Logger.Metadata {
+    [
+      "received": .stringConvertible(counters.received), "journaled": .stringConvertible(counters.journaled),
+      "acknowledged": .stringConvertible(counters.acknowledged), "emitted": .stringConvertible(counters.emitted),
+      "committed": .stringConvertible(counters.committed), "redelivered": .stringConvertible(counters.redelivered),
+      "recognised": .stringConvertible(counters.recognised),
+    ]
+  }
+
+  /// 1,234 of at least ten a second, 0.3 of fewer.
+  private static func rate(_ value: Double) -> String {
+    value == 0 || value >= 10 ? grouped(Int(value.rounded())) : "\((value * 10).rounded() / 10)"
   }
 
   /// 1234567 as `1,234,567`.

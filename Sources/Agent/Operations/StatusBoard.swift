@@ -4,7 +4,8 @@ import Synchronization
 
 /// What the capture is doing, in one place: counters for people, and the connector status that Flow shows.
 ///
-/// A status event is logged when the state changes, and only then. The connection's state and what is paused are kept
+/// A status event is logged when the state changes, and only then; of an outage in which causes take turns, each at most once in ten
+/// minutes. The connection's state and what is paused are kept
 /// apart, so that neither hides the other: a capture that lost its connection while its disk was full does not look as
 /// if it consumed once the disk has room again.
 /// https://github.com/estuary/flow/blob/master/crates/models/src/status/connector.rs
@@ -36,6 +37,15 @@ final class StatusBoard: Sendable {
       case .paused(.intake, let reason): "Intake is paused: \(reason)"
       case .paused(.output, let reason): "Documents wait in the journal: \(reason)"
       case .stopping: "Stopping the capture"
+      }
+    }
+
+    /// What it is called while nothing is consumed, since its words may change with each attempt; nil if it is no outage's.
+    fileprivate var outage: String? {
+      switch self {
+      case .awaitingQueue: "awaiting_queue"
+      case .reconnecting(let cause, _): cause
+      case .starting, .connecting, .consuming, .standby, .paused, .stopping: nil
       }
     }
 
@@ -96,6 +106,10 @@ final class StatusBoard: Sendable {
 
   private struct Board {
     var connection = State.starting
+    /// Messages in the queue that nobody has, when it was last asked; nil if that is not known.
+    var backlog: Int?
+    /// When what was told since messages last flowed.
+    var told: [String: Double] = [:]
     var intake: String?
     var output: String?
     var counters = Counters()
@@ -119,6 +133,12 @@ final class StatusBoard: Sendable {
 
   var state: State { board.withLock { $0.state } }
   var counters: Counters { board.withLock { $0.counters } }
+
+  /// How many messages were in the queue, ready, when it was last asked; nil if that is not known.
+  var backlog: Int? { board.withLock { $0.backlog } }
+
+  /// The queue was asked how many messages are ready in it; nil if that number says nothing.
+  func found(inQueue messages: Int?) { board.withLock { $0.backlog = messages } }
 
   /// What the connection does now; not for ``State/paused(_:reason:)``.
   func changed(to state: State) {
@@ -152,10 +172,17 @@ final class StatusBoard: Sendable {
   }
 
   private func change(_ body: (inout Board) -> Void) {
-    let news = board.withLock { board in
+    let now = SystemClock.now()
+    let news: State? = board.withLock { board in
       let before = board.state
       body(&board)
-      return board.state == before ? nil : board.state
+      let state = board.state
+      if state == before { return nil }
+      if state == .consuming { board.told = [:] }
+      guard let key = state.outage else { return state }
+      if let told = board.told[key], now - told < OutageLog.reminder { return nil }
+      board.told[key] = now
+      return state
     }
     if let news { log.info("\(news.message)", metadata: ["eventType": "connectorStatus"]) }
   }
@@ -170,6 +197,8 @@ struct Histogram: Equatable, Sendable {
   /// One more than bounds; not cumulative.
   private(set) var counts: [Int]
   private(set) var sum = 0.0
+  /// How many values there were.
+  var count: Int { counts.reduce(0, +) }
 
   init(bounds: [Double]) {
     self.bounds = bounds

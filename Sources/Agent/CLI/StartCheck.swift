@@ -1,0 +1,138 @@
+import Glibc
+import Journal
+
+/// Whether `run` would start here: directory, journal, output files and the address to listen on. Nothing is made or changed, save that
+/// a port is taken and given back.
+struct StartCheck {
+  let configuration: EndpointConfiguration
+  let stream: String
+  /// The directory of `run --output`; `-` is stdout.
+  let output: String
+  let listen: ListenAddress?
+
+  /// The journal that `run` would use; nil for a private temporary one.
+  var journalPath: String? { configuration.journal.path ?? (output == "-" ? nil : "\(output)/journal.db") }
+
+  func run() -> [CheckLine] {
+    var lines: [CheckLine] = []
+    if output != "-" { lines.append(directory(output, "output directory")) }
+    if let path = journalPath { lines.append(journal(path)) }
+    if output != "-", let holder = FileLock.holder(path: "\(output)/.\(OutputSeries.stem(stream)).lock") {
+      lines.append(.wrong("output files of \"\(stream)\": are written by \(holder)"))
+    }
+    if let listen { lines.append(port(listen)) }
+    return lines
+  }
+
+  private func directory(_ path: String, _ name: String) -> CheckLine {
+    if unsafe access(path, F_OK) == 0 {
+      return unsafe access(path, W_OK | X_OK) == 0
+        ? .ok("\(name) \(path): exists, and can be written to")
+        : .wrong("\(name) \(path): cannot be written to: \(errnoText(errno))")
+    }
+    // `run` makes the last part of the path alone.
+    let above = path.split(separator: "/", omittingEmptySubsequences: true).dropLast().joined(separator: "/")
+    let parent = path.hasPrefix("/") ? "/" + above : above.isEmpty ? "." : above
+    guard unsafe access(parent, W_OK | X_OK) == 0 else {
+      return .wrong("\(name) \(path): does not exist, and cannot be made in \(parent): \(errnoText(errno))")
+    }
+    return .ok("\(name) \(path): does not exist yet, and will be made")
+  }
+
+  private func journal(_ path: String) -> CheckLine {
+    let subject = "journal \(path)"
+    if let holder = FileLock.holder(path: path + ".lock") {
+      return .wrong("\(subject): is in use by \(holder); one agent at a time may write it")
+    }
+    guard unsafe access(path, F_OK) == 0 else {
+      let place = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? "."
+      if unsafe access(place.isEmpty ? "/" : place, F_OK) != 0, configuration.journal.path != nil {
+        return .wrong("\(subject): its directory \(place) does not exist")
+      }
+      return .ok("\(subject): does not exist yet, and will be made\(kind)")
+    }
+    do throws(JournalError) {
+      let reader = try JournalReader(path: path)
+      defer { try? reader.close() }
+      let status = try reader.status()
+      return .ok(
+        "\(subject): can be read, \(Progress.grouped(status.pendingRows)) messages wait in it\(kind) "
+          + "(source-amqp journal verify reads all of it)")
+    } catch {
+      return .wrong("\(subject): \(error)")
+    }
+  }
+
+  /// What kind of disk it is on, if that is worth a word.
+  private var kind: String {
+    switch AcknowledgementChoice.disk(ofJournal: journalPath) {
+    case .memory(let name): ", on \(name), which is memory"
+    case .overlay: ", on overlayfs, as a container's own disk is"
+    case .other: ""
+    }
+  }
+
+  private func port(_ address: ListenAddress) -> CheckLine {
+    let subject = "listen \(address)"
+    guard address.port != 0 else { return .ok("\(subject): the system chooses a port") }
+    let number = Self.bindError(address)
+    switch number {
+    case 0: return .ok("\(subject): is free")
+    case EADDRINUSE:
+      return .wrong(
+        "\(subject): another process listens there (ss -ltnp shows which one); stop it, or give another port")
+    default: return .wrong("\(subject): \(errnoText(number))")
+    }
+  }
+
+  /// 0, or why the address cannot be listened on.
+  private static func bindError(_ address: ListenAddress) -> Int32 {
+    var (family, host) = (AF_INET, "0.0.0.0")
+    switch address.host {
+    case .any: break
+    case .ip4(let ip): host = ip
+    case .ip6(let ip): (family, host) = (AF_INET6, ip)
+    }
+    let descriptor = socket(family, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+    guard descriptor >= 0 else { return errno }
+    defer { close(descriptor) }
+    var yes: Int32 = 1
+    _ = unsafe setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &yes, socklen_t(MemoryLayout<Int32>.size))
+    if family == AF_INET {
+      var place = sockaddr_in()
+      place.sin_family = sa_family_t(AF_INET)
+      place.sin_port = address.port.bigEndian
+      guard unsafe inet_pton(AF_INET, host, &place.sin_addr) == 1 else { return EADDRNOTAVAIL }
+      return unsafe withUnsafePointer(to: &place) { pointer in
+        unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+          unsafe bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) == 0
+            && Glibc.listen(descriptor, 1) == 0
+            ? 0 : errno
+        }
+      }
+    }
+    var place = sockaddr_in6()
+    place.sin6_family = sa_family_t(AF_INET6)
+    place.sin6_port = address.port.bigEndian
+    guard unsafe inet_pton(AF_INET6, host, &place.sin6_addr) == 1 else { return EADDRNOTAVAIL }
+    return unsafe withUnsafePointer(to: &place) { pointer in
+      unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+        unsafe bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in6>.size)) == 0 && Glibc.listen(descriptor, 1) == 0
+          ? 0 : errno
+      }
+    }
+  }
+}
+
+/// A line of `check`'s report.
+struct CheckLine: Equatable, Sendable {
+  enum Verdict: String, Sendable { case ok, note, wrong }
+
+  let verdict: Verdict
+  let text: String
+
+  static func ok(_ text: String) -> CheckLine { CheckLine(verdict: .ok, text: text) }
+  /// It works, and is probably not what was meant.
+  static func note(_ text: String) -> CheckLine { CheckLine(verdict: .note, text: text) }
+  static func wrong(_ text: String) -> CheckLine { CheckLine(verdict: .wrong, text: text) }
+}

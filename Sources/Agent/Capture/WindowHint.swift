@@ -1,0 +1,46 @@
+/// Finds out that the prefetch window bounds the throughput (SPEC §4): the broker waits for acknowledgements, which wait for the
+/// runtime's commits. That is said once, with the number to set.
+///
+/// A value without clock and I/O; times are of one monotonic clock, in seconds.
+struct WindowHint: Equatable, Sendable {
+  /// Seconds of messages that are looked at, and how much of them the window must be full.
+  static let span = 60.0
+  static let share = 0.5
+
+  private var wasFull = false
+  private var last: Double?
+  private var observed = 0.0
+  private var full = 0.0
+  private var acknowledged = 0
+  private var isTold = false
+
+  /// What was seen: of how many messages a second, at the most, the window allows now.
+  struct Finding: Equatable {
+    var messagesPerSecond: Double
+    /// What to set.
+    var prefetch: Int
+  }
+
+  /// A turn of the connection's loop.
+  ///
+  /// - Parameters:
+  ///   - unacknowledged: Deliveries of the channel without an acknowledgement.
+  ///   - prefetch: The channel's; 0 is no limit.
+  ///   - acknowledged: How many messages were acknowledged since the last turn.
+  mutating func turned(unacknowledged: UInt64, prefetch: Int, acknowledged: Int, at now: Double) -> Finding? {
+    guard !isTold, prefetch > 0 else { return nil }
+    let passed = last.map { now - $0 } ?? 0
+    observed += passed
+    if wasFull { full += passed }
+    self.acknowledged += acknowledged
+    last = now
+    wasFull = unacknowledged >= UInt64(prefetch)
+    guard observed >= Self.span else { return nil }
+    defer { (observed, full, self.acknowledged) = (0, 0, 0) }
+    guard full >= observed * Self.share, self.acknowledged > 0 else { return nil }
+    isTold = true
+    return Finding(
+      messagesPerSecond: Double(self.acknowledged) / observed,
+      prefetch: max(prefetch, min(prefetch * 4, DeduplicationPolicy.largestCarriedPrefetch)))
+  }
+}

@@ -1,0 +1,63 @@
+/// The configuration in force, for people: `source-amqp check --print`.
+extension SettingsTable {
+  /// Every setting in YAML, as given or by default; those that have no value are commented out. Secrets, and what came from the
+  /// environment or from a file, are masked.
+  static func effective(_ file: ConfigurationFile) -> String {
+    var lines: [String] = []
+    write(root, file.source, path: "", row: "", indentation: "", file.hidden, &lines)
+    return lines.map { PrintableText.escaped($0) + "\n" }.joined()
+  }
+
+  private static let mask = "\"********\""
+
+  private static func write(
+    _ group: SettingGroup, _ value: JSONValue?, path: String, row: String, indentation: String, _ hidden: Set<String>,
+    _ lines: inout [String]
+  ) {
+    for node in group.members {
+      let path = join(path, node.key)
+      let given = value?.objectValue?[node.key].flatMap { $0 == .null ? nil : $0 }
+      switch node {
+      case .setting(let setting):
+        lines.append(indentation + line(of: setting, given, isHidden: hides(path, setting, hidden)))
+      case .group(let inner) where inner.repeats:
+        guard case .array(let items)? = given, !items.isEmpty else {
+          lines.append("\(indentation)\(node.key): []")
+          continue
+        }
+        lines.append("\(indentation)\(node.key):")
+        for (index, item) in items.enumerated() {
+          var own: [String] = []
+          write(inner, item, path: "\(path)[\(index)]", row: row, indentation: "", hidden, &own)
+          let given = own.filter { !$0.hasPrefix("#") }
+          for (number, line) in given.enumerated() {
+            lines.append("\(indentation)  \(number == 0 ? "-" : " ") \(line)")
+          }
+        }
+      case .group(let inner):
+        var own: [String] = []
+        write(inner, given, path: path, row: row, indentation: indentation + "  ", hidden, &own)
+        let isEmpty = own.allSatisfy { $0.drop { $0 == " " }.hasPrefix("#") }
+        lines.append("\(indentation)\(isEmpty ? "#" : "")\(node.key):")
+        lines += own
+      }
+    }
+  }
+
+  private static func hides(_ path: String, _ setting: Setting, _ hidden: Set<String>) -> Bool {
+    setting.secret || hidden.contains { $0 == path || $0.hasPrefix(path + ".") || $0.hasPrefix(path + "[") }
+  }
+
+  private static func line(of setting: Setting, _ given: JSONValue?, isHidden: Bool) -> String {
+    if let given {
+      let text = setting.kind == .text(.pem) ? Disclosure.value(given.stringValue ?? "") : yaml(given)
+      return
+        "\(setting.key): \(isHidden ? mask : setting.kind == .text(.pem) ? yaml(.string(text)) : Disclosure.text(text))"
+    }
+    switch setting.presence {
+    case .value(let value): return "\(setting.key): \(isHidden ? mask : yaml(value))"
+    case .derived(let text): return "#\(setting.key): # \(text.replacing("`", with: ""))"
+    case .absent, .required: return "#\(setting.key):"
+    }
+  }
+}
