@@ -183,6 +183,42 @@ struct CaptureTakenBackTests {
     #expect(machine.silent() && machine.isAmbiguous)
   }
 
+  /// What was acknowledged need not come again, so a look-alike that was delivered before is new if publishers may repeat themselves.
+  @Test func `messages that are alike are never taken for what was settled, though one was captured again`() {
+    for queue in [Self.classic, Self.quorum] {
+      var machine = RedeliveryMachine(
+        anchor: 3, windowLimit: 100, captured: 0, releasable: 0, window: [], priority: nil, prioritySince: 0,
+        prefetch: 12)
+      machine.sessionStarted(.sole, on: queue)
+      for _ in 1...2 { #expect(machine.delivered(Self.new(1)) == .capture) }
+      machine.settling()
+      machine.confirmSettled()
+      #expect(machine.delivered(Self.new(1)) == .capture)
+      machine.sessionStarted(.sole, on: queue)
+      // The third comes again, and is captured again: nothing tells it from the two before.
+      #expect(Self.verdicts(&machine, [Self.old(1, 1)]).last != .recognised(count: 1))
+      _ = machine.silent()
+      machine.settling()
+      // A fourth had been delivered before the connection was lost.
+      machine.sessionStarted(.sole, on: queue)
+      #expect(machine.delivered(Self.old(1, 1)) == .capture)
+    }
+  }
+
+  @Test func `of messages that are alike, one captured again does not stand for all before it`() {
+    var machine = RedeliveryMachine(
+      anchor: 3, windowLimit: 100, captured: 0, releasable: 0, window: [], priority: nil, prioritySince: 0, prefetch: 12
+    )
+    machine.sessionStarted(.sole, on: Self.quorum)
+    for _ in 1...4 { _ = machine.delivered(Self.new(1)) }
+    machine.settling()
+    machine.confirmSettled()
+    machine.sessionStarted(.sole, on: Self.quorum)
+    #expect(machine.delivered(Self.old(1, 1)) == .capture)
+    machine.sessionStarted(.sole, on: Self.quorum)
+    #expect(machine.isAmbiguous)
+  }
+
   // MARK: Counts and priorities
 
   @Test func `on a classic queue counts in the headers are the publisher's`() {

@@ -114,10 +114,21 @@ struct OperationsTests {
 
   @Test func `a look is worth a line if something happened, else each tenth is`() {
     var progress = Progress()
-    var counters = StatusBoard.Counters()
-    #expect((1...20).map { _ in progress.isNews(counters) }.filter { $0 }.count == 2)
-    counters.received += 1
-    #expect(progress.isNews(counters) && !progress.isNews(counters))
+    var now = Self.snapshot { $0.changed(to: .consuming) }
+    var told = [progress.isNews(now)]
+    for _ in 1...20 { told.append(progress.isNews(now)) }
+    #expect(told.first == true && told.count { $0 } == 3)
+    now.counters.received += 1
+    told = [progress.isNews(now), progress.isNews(now)]
+    #expect(told == [true, false])
+    // Attempts are no messages.
+    now.state = .reconnecting(cause: "timed_out", reason: "no answer")
+    told = []
+    for _ in 1...20 {
+      now.counters.reconnects["timed_out", default: 0] += 1
+      told.append(progress.isNews(now))
+    }
+    #expect(!told.contains(true))
   }
 
   @Test func `of an outage each cause is told once, then how long it lasts each ten minutes`() {

@@ -12,8 +12,8 @@ struct Progress {
   private static let quietLooks = 10
 
   private var last: (counters: StatusBoard.Counters, at: Double)?
-  /// As of the newest line, and how many looks ago that was.
-  private var told = StatusBoard.Counters()
+  /// What had happened by the newest line, and how many looks ago that was.
+  private var told: [Int] = []
   private var looks = 0
 
   /// Looks for as long as the process lives, on a thread of its own.
@@ -24,25 +24,29 @@ struct Progress {
     OSThread.start("progress") {
       var progress = Progress()
       let pause = Monitor(())
-      _ = progress.line(snapshot(), at: SystemClock.now())
+      let begin = snapshot()
+      _ = (progress.line(begin, at: SystemClock.now()), progress.isNews(begin))
       while true {
         let _: Void? = pause.wait(atMost: redraws ? redrawSeconds : logSeconds) { _ in nil }
         let now = snapshot()
         if redraws {
           let line = progress.line(now, at: SystemClock.now())
           Terminal.show(now.state == .stopping ? "" : String(line.prefix(max(1, Terminal.columns - 1))))
-        } else if progress.isNews(now.counters) {
+        } else if progress.isNews(now) {
           log.info("\(progress.line(now, at: SystemClock.now()))")
         }
       }
     }
   }
 
-  /// Whether a look is worth a line.
-  mutating func isNews(_ counters: StatusBoard.Counters) -> Bool {
+  /// Whether a look is worth a line: messages went somewhere, or nothing was said for long. Of an outage others tell that it lasts.
+  mutating func isNews(_ now: OperationsSnapshot) -> Bool {
     looks += 1
-    guard counters != told || looks >= Self.quietLooks else { return false }
-    (told, looks) = (counters, 0)
+    let counters = now.counters
+    let happened = [counters.received, counters.journaled, counters.acknowledged, counters.emitted, counters.committed]
+    let lasts = if case .reconnecting = now.state { true } else { false }
+    guard happened != told || looks >= Self.quietLooks && !lasts else { return false }
+    (told, looks) = (happened, 0)
     return true
   }
 

@@ -11,7 +11,13 @@ extension RedeliveryMachine {
   /// Whether the newest `count` captured messages can be told from all others.
   private func newestTellApart(_ count: Int) -> Bool {
     let sequence = DigestSequence(window.suffix(count))
-    return tellsApart(sequence, of: count) && !sequence.isContained(in: window.dropLast())
+    guard tellsApart(sequence, of: count) else { return false }
+    guard unacknowledged > 0, !superseded.isEmpty else { return !sequence.isContained(in: window.dropLast()) }
+    let first = captured - Int64(window.count) + 1
+    // No message has this digest.
+    let void = DeliveryDigest(high: 0, low: 0)
+    return !sequence.isContained(
+      in: window.dropLast().enumerated().lazy.map { superseded.contains(first + Int64($0.offset)) ? void : $0.element })
   }
 
   /// Whether a sequence of `count` digests does not equal itself when it is shifted. By as many messages as the anchor has, or
@@ -26,15 +32,16 @@ extension RedeliveryMachine {
     return length - end >= anchor && newestTellApart(length - end)
   }
 
-  /// Takes what looks like `delivery`, which is about to be captured, out of the lines before the present one.
-  ///
-  /// They may be one message, or two that are alike. If publishers are taken not to repeat themselves although they do, what it takes
-  /// to be misled is what it takes anyway: a queue that lost its messages, and the anchor's published again and given back once.
+  /// Notes which message of an earlier line `delivery`, which is about to be captured, may be: the newest that looks like it.
   mutating func supersede(_ delivery: Delivery) {
     let reach = max(prefetch, anchor)
     guard ledger == nil, session.trust != .none, captured - lineStart < Int64(reach) else { return }
+    let first = captured - Int64(window.count) + 1
     let earlier = window.dropLast(Int(captured - lineStart)).suffix(reach)
-    for index in earlier.indices where delivery.matches(window[index]) { voidWindow(at: index) }
+    let found = earlier.indices.last {
+      delivery.matches(window[$0]) && !superseded.contains(first + Int64($0))
+    }
+    if let found { supersede(first + Int64(found)) }
   }
 
   /// True if the queue seems to deliver again what this channel holds. A message that has been delivered before comes in

@@ -40,9 +40,10 @@ import AMQP
 ///     recognised, a new line begins: the same message is in the capture twice then, and an anchor that reached back over that
 ///     point would wait for more than the queue can give back. What comes is looked for in the line; whether it tells itself
 ///     apart is asked of the whole window.
-///   - What is captured again since it was not recognised, and looks like a message of an earlier line, stands for that one:
-///     the earlier one is void in the window. Else it would seem to show that publishers repeat themselves, the new line's anchor
-///     would tell nothing apart, and a queue that takes back again and again would have it captured each time.
+///   - What is captured again since it was not recognised, and looks like a message of an earlier line, may be that one, so the
+///     newest such one does not show that publishers repeat themselves (`superseded`). Else the new line's anchor would tell nothing
+///     apart, and a queue that takes back again and again would have it captured each time. That holds only while what is looked
+///     for must come back: of what was acknowledged every look-alike counts. It is not kept over the process's end.
 ///   - A delivery is recognised only by position behind the anchor, never by the broker's redelivered flag; the flag only
 ///     refuses.
 ///
@@ -157,6 +158,8 @@ struct RedeliveryMachine {
   private var isSettled: Bool
   /// Digests of the newest captured messages, the newest last.
   private(set) var window: [DeliveryDigest]
+  /// Which captured messages, counted from 1, the same as a later one may be; all of them in the window.
+  private(set) var superseded: Set<Int64> = []
   /// How many messages were captured before the newest line began; its beginning may have left the window.
   private(set) var lineStart: Int64
   /// The newest message's priority, and the first message from which on all had it.
@@ -411,8 +414,8 @@ struct RedeliveryMachine {
     lineStart = captured
   }
 
-  /// Nothing looks like the digest at `index` of the window any more.
-  mutating func voidWindow(at index: Int) { window[index] = DeliveryDigest(high: 0, low: 0) }
+  /// The message may be one that is about to be captured.
+  mutating func supersede(_ number: Int64) { superseded.insert(number) }
 
   private mutating func capture(_ delivery: Delivery) {
     if delivery.redelivered { supersede(delivery) }
@@ -424,6 +427,8 @@ struct RedeliveryMachine {
     // Cut now and then, not at every message: removing from the front moves everything.
     if window.count >= windowLimit * 2 {
       window.removeFirst(window.count - windowLimit)
+      let first = captured - Int64(window.count)
+      superseded = superseded.filter { $0 > first }
       if ledger != nil { ledger = Set(window) }
     }
   }
