@@ -69,5 +69,5 @@ import Glibc
 
 /// The version of this connector.
 enum Version {
-  static let text = "0.1.0"
+  static let text = "0.2.0-dev"
 }

@@ -133,7 +133,7 @@ struct OperationsTests {
 
   @Test func `of an outage each cause is told once, then how long it lasts each ten minutes`() {
     var outage = OutageLog()
-    #expect(outage.ended(at: 0) == nil)
+    #expect(outage.recovered(at: 0) == nil)
     var told: [OutageLog.Telling] = []
     // An attempt each five seconds for an hour, two causes in turn.
     for attempt in 0...720 {
@@ -142,21 +142,67 @@ struct OperationsTests {
       if telling != .nothing { told.append(telling) }
     }
     #expect(told.count == 7 && Array(told[..<2]) == [.cause, .cause])
-    #expect(told[2] == .reminder(seconds: 605, attempts: 122))
+    #expect(told[2] == .reminder(seconds: 605, attempts: 122, losses: 0))
     #expect(outage.isOpen)
-    let end = outage.ended(at: 3605)
+    let end = outage.recovered(at: 3605)
     #expect(end?.seconds == 3605 && end?.attempts == 721 && !outage.isOpen)
     #expect(outage.failed(cause: "timed_out", at: 4000) == .cause)
   }
 
+  @Test func `losses in a row are one outage`() {
+    var outage = OutageLog()
+    #expect(outage.failed(cause: "connection_lost", at: 0) == .cause)
+    #expect(outage.recovered(at: 1) != nil && !outage.isRepeated)
+    var told: [OutageLog.Telling] = []
+    for second in stride(from: 2.0, through: 700, by: 2) {
+      told.append(outage.failed(cause: "connection_lost", at: second))
+      #expect(outage.recovered(at: second + 1) == nil && outage.isRepeated)
+    }
+    #expect(told.filter { $0 != .nothing } == [.reminder(seconds: 600, attempts: 301, losses: 300)])
+    #expect(outage.failed(cause: "connection_lost", at: 800) == .cause)
+  }
+
+  /// As `ConnectionLoop` and `Progress` put the parts together: an attempt each five seconds, a look each minute.
+  @Test func `an hour of an outage takes at most ten lines of the log`() {
+    let lines = Mutex<[String]>([])
+    let time = Mutex(0.0)
+    let log = Logger(label: "test") { _ in
+      FlowLogHandler(
+        logLevel: .info, style: .json,
+        write: { line in lines.withLock { $0.append(String(decoding: line, as: UTF8.self)) } })
+    }
+    let board = StatusBoard(log: log, clock: { time.withLock { $0 } })
+    board.changed(to: .connecting)
+    board.changed(to: .consuming)
+    var outage = OutageLog()
+    var progress = Progress()
+    func look() -> Bool {
+      progress.isNews(OperationsSnapshot(state: board.state, counters: board.counters, journal: nil, now: 0))
+    }
+    _ = look()
+    lines.withLock { $0.removeAll() }
+    for second in stride(from: 5.0, through: 3600, by: 5) {
+      time.withLock { $0 = second }
+      let cause = second < 10 ? "connection_lost" : "not_connected"
+      if outage.failed(cause: cause, at: second) != .nothing { log.warning("not consuming") }
+      board.changed(to: .reconnecting(cause: cause, reason: "\(cause) at \(second)"))
+      if second.truncatingRemainder(dividingBy: 60) == 0, look() { log.info("progress") }
+    }
+    if outage.recovered(at: 3601) != nil { log.info("consuming again") }
+    board.changed(to: .consuming)
+    // Two of them are of the connection's loss itself.
+    #expect(lines.withLock { $0.count } <= 2 + 10, "\(lines.withLock { $0 })")
+  }
+
   @Test func `statuses of an outage are logged once each, until messages flow again`() {
     let lines = Mutex<[String]>([])
+    let time = Mutex(0.0)
     let board = StatusBoard(
       log: Logger(label: "test") { _ in
         FlowLogHandler(
           logLevel: .info, style: .plain,
           write: { line in lines.withLock { $0.append(String(decoding: line, as: UTF8.self)) } })
-      })
+      }, clock: { time.withLock { $0 } })
     func lose(_ cause: String, _ reason: String) { board.changed(to: .reconnecting(cause: cause, reason: reason)) }
     for attempt in 1...100 {
       lose("timed_out", "no answer, \(attempt)")
@@ -166,7 +212,15 @@ struct OperationsTests {
     #expect(board.state == .reconnecting(cause: "not_connected", reason: "refused, 100"))
     board.changed(to: .consuming)
     lose("timed_out", "no answer")
-    #expect(lines.withLock { $0.count } == 4)
+    board.changed(to: .consuming)
+    #expect(lines.withLock { $0.count } == 3, "at once it is one outage")
+    lose("timed_out", "no answer")
+    lose("timed_out", "no answer")
+    #expect(lines.withLock { $0.count } == 3)
+    // One that lasts is told, though its words are the same.
+    time.withLock { $0 = 61 }
+    lose("timed_out", "no answer")
+    #expect(lines.withLock { $0.count } == 4 && lines.withLock { $0.last }?.contains("no answer") == true)
   }
 
   @Test func `a window that is full most of a minute is said to bound the throughput, once`() {

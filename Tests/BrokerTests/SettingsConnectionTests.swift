@@ -1,4 +1,3 @@
-import Foundation
 import Glibc
 import Support
 import Testing
@@ -136,30 +135,6 @@ import Testing
       return seen == 20
     }
     #expect(try runtime.terminate() == .exited(0))
-  }
-
-  /// With a clock that runs three hundred times as fast for the agent alone: https://github.com/wolfcw/libfaketime.
-  @Test func `an hour without a broker takes at most ten lines of the log`() throws {
-    let library = try run("/bin/sh", ["-c", "ls /usr/lib/*/faketime/libfaketime.so.1"]).trimmingCharacters(
-      in: .newlines)
-    let port = try HeldPort(silent: false)
-    let directory = try temporaryDirectory()
-    let config: JSON = ["host": "127.0.0.1", "port": JSON(port.number), "queue": ["name": "q"]]
-    try config.text.write(toFile: directory + "/c.yaml", atomically: true, encoding: .utf8)
-    // Below another program: the library does not always come up in the first process that it is loaded into.
-    let agent = try Command(
-      ["--foreground", "100d", try connectorBinary(), "run", directory + "/c.yaml", "--output", directory + "/out"],
-      environment: ["LD_PRELOAD": library, "FAKETIME": "+0 x300"], executable: "/usr/bin/timeout")
-    try agent.wait("the sixth reminder") {
-      $0.log.contains { $0.contains("still not consuming, for 1 h 0 min, after ") }
-    }
-    let lines = agent.written.log
-    let begin = try #require(lines.firstIndex { $0.contains("not consuming: ") })
-    let end = try #require(lines.firstIndex { $0.contains("for 1 h 0 min") })
-    #expect(end - begin < 10, "\(lines)")
-    #expect(lines[begin...end].count { $0.contains("Connection refused") } == end - begin + 1)
-    agent.child.signal(SIGTERM)
-    #expect(try agent.end().exit == .exited(0))
   }
 
   @Test func `reconnect_delay is the time between attempts, give or take a tenth, and a stop ends it`() throws {

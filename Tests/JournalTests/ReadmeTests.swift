@@ -19,7 +19,7 @@ struct ReadmeTests {
     "Which exchanges and routing keys is the backlog from?":
       "shop|orders.new|2|44\nshop|images|1|200\nshop|logs|1|5000\nshop|orders.paid|1|23\n|q|1|3",
     "Since when, minute by minute?": "2026-09-21T14:13|1\n2026-09-21T14:14|3\n2026-09-21T14:15|2",
-    "What was delivered again?": "7|2026-09-21T14:15:20.000000Z|q|",
+    "What was captured once more, perhaps?": "7|2026-09-21T14:15:20.000000Z|q|",
     "Which bodies are not UTF-8 text, and how do they begin?": "5|image/png|200|89504E470D0A1A0A",
     "Which start of the connector took which messages?":
       "s-1|2|4|2026-09-21T14:13:40.000000Z\ns-2|1|3|2026-09-21T14:14:40.000000Z",

@@ -4,7 +4,7 @@ public struct DocumentedCommand: Sendable {
   public let section: String
   /// The number of its block on the page, from 0.
   public let block: Int
-  /// Without the comment behind it; of one that goes on behind `> `, in one line.
+  /// Without the comment behind it; of one that goes on behind `> `, in one line, but for a here-document.
   public let text: String
   /// The line `$ # …` before it.
   public let question: String?
@@ -35,11 +35,12 @@ public struct DocumentedCommand: Sendable {
       } else if isConsole, line.hasPrefix("$ # ") {
         question = String(line.dropFirst(4))
       } else if isConsole, line.hasPrefix("> "), let last = found.popLast() {
-        let rest = command(String(line.drop { $0 == ">" || $0 == " " }))
+        let isDocument = last.text.contains("<<")
+        let rest = isDocument ? "\n" + line.dropFirst(2) : " " + command(String(line.drop { $0 == ">" || $0 == " " }))
         let begin = last.text.hasSuffix(" \\") ? String(last.text.dropLast(2)) : last.text
         found.append(
           DocumentedCommand(
-            section: last.section, block: last.block, text: "\(begin) \(rest)", question: last.question, output: []))
+            section: last.section, block: last.block, text: begin + rest, question: last.question, output: []))
       } else if isConsole, line.hasPrefix("$ ") {
         let text = command(String(line.dropFirst(2)))
         found.append(

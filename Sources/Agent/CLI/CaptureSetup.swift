@@ -56,7 +56,8 @@ struct CaptureSetup {
       let start = stream.offset.map { "goes on after offset \($0)" } ?? "is captured from consumer.stream_offset on"
       log.info("the stream \(start)")
     } else if policy.notice(on: nil) != nil {
-      log.info("\(Guarantee(configuration, policy, on: nil).description)")
+      let isKept = path != nil || checkpoints
+      log.info("\(Guarantee(configuration, policy, on: nil, isKept: isKept).description)")
     }
   }
 

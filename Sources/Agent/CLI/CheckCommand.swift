@@ -66,17 +66,22 @@ struct CheckCommand: ParsableCommand {
       }
     }
     let start = StartCheck(
-      configuration: configuration, stream: file.stream, output: output ?? ".", listen: listen)
-    if output != nil || listen != nil { lines += start.run() }
-    let guarantee = promise(file, start, nature, &lines)
+      configuration: configuration, stream: file.stream, output: output ?? ".")
+    if output != nil { lines += start.run() }
+    if let listen { lines.append(start.port(listen)) }
+    let isReached = !lines.contains { $0.verdict == .wrong }
+    let guarantee = promise(file, start, nature, isReached: isReached, &lines)
     show(lines, guarantee)
     if lines.contains(where: { $0.verdict == .wrong }) { throw ExitCode.failure }
   }
 
   /// When the broker gets its acknowledgements, and what follows from that and from the queue.
+  ///
+  /// - Parameter isReached: The broker and the queue are as they should be, or were not asked.
+  /// - Returns: Nil if nothing can be said.
   private func promise(
-    _ file: ConfigurationFile, _ start: StartCheck, _ nature: QueueNature?, _ lines: inout [CheckLine]
-  ) -> Guarantee {
+    _ file: ConfigurationFile, _ start: StartCheck, _ nature: QueueNature?, isReached: Bool, _ lines: inout [CheckLine]
+  ) -> Guarantee? {
     let configuration = file.configuration
     // Unless it is asked for `run`, a catalog is Flow's.
     let path = file.capture != nil && output == nil ? configuration.journal.path : start.journalPath
@@ -91,9 +96,16 @@ struct CheckCommand: ParsableCommand {
     if let problem = choice.problem { lines.append(.wrong(problem)) }
     let isCarried: Bool? =
       path == nil || choice.mayLoseJournal ? (file.capture != nil && output == nil ? true : nil) : false
-    let guarantee = Guarantee(configuration, DeduplicationPolicy(configuration, isCarried: isCarried), on: nature)
-    let isLess = guarantee.level == .atLeastOnce || guarantee.level == .atMostOnce
-    lines.append(isLess ? .note(guarantee.description) : .ok(guarantee.description))
+    guard isReached else {
+      lines.append(.note("what will be guaranteed is not known: see what is wrong above"))
+      return nil
+    }
+    let guarantee = Guarantee(
+      configuration, DeduplicationPolicy(configuration, isCarried: isCarried), on: nature, isKept: isCarried != nil)
+    switch guarantee.level {
+    case .once, .onceInAnyOrder: lines.append(.ok(guarantee.description))
+    case .depends, .atLeastOnce, .atMostOnce: lines.append(.note(guarantee.description))
+    }
     return guarantee
   }
 

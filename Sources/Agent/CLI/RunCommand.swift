@@ -79,7 +79,11 @@ struct RunCommand: ParsableCommand {
     }
     let file = try Self.load(config, capture: capture, log: log)
     let capture: Capture
-    do { capture = try start(file, nextFile: nextFile, log: log) } catch { throw Process.failed("\(error)", log: log) }
+    do { capture = try start(file, nextFile: nextFile, log: log) } catch let status as ExitCode {
+      throw status
+    } catch {
+      throw Process.failed("\(error)", log: log)
+    }
     running.update { $0 = capture }
     let failure = capture.wait()
     if Terminal.isTerminal { Terminal.show("") }

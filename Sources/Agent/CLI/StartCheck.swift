@@ -8,7 +8,6 @@ struct StartCheck {
   let stream: String
   /// The directory of `run --output`; `-` is stdout.
   let output: String
-  let listen: ListenAddress?
 
   /// The journal that `run` would use; nil for a private temporary one.
   var journalPath: String? { configuration.journal.path ?? (output == "-" ? nil : "\(output)/journal.db") }
@@ -20,8 +19,7 @@ struct StartCheck {
     if output != "-", let holder = FileLock.holder(path: "\(output)/.\(OutputSeries.stem(stream)).lock") {
       lines.append(.wrong("output files of \"\(stream)\": are written by \(holder)"))
     }
-    if let listen { lines.append(port(listen)) }
-    return lines
+    return lines + (output == "-" ? [] : files())
   }
 
   private func directory(_ path: String, _ name: String) -> CheckLine {
@@ -72,7 +70,33 @@ struct StartCheck {
     }
   }
 
-  private func port(_ address: ListenAddress) -> CheckLine {
+  /// The newest file, against what the journal knows of it: what a start would refuse.
+  private func files() -> [CheckLine] {
+    let series = OutputSeries(directory: output, stem: OutputSeries.stem(stream))
+    guard unsafe access(output, F_OK) == 0, let numbers = try? series.numbers(after: 0), let newest = numbers.last
+    else {
+      return []
+    }
+    let advice = "put the journal that belongs to it back, or see --continue-output of `run`"
+    guard let path = journalPath, unsafe access(path, F_OK) == 0 else {
+      return [
+        .wrong("\(series.path(newest)): this file is there, and there is no journal that has written it; \(advice)")
+      ]
+    }
+    guard let reader = try? JournalReader(path: path) else { return [] }
+    defer { try? reader.close() }
+    guard let record = try? reader.output(series.stem) else {
+      return [.wrong("\(series.path(newest)): the journal \(path) did not write this file; \(advice)")]
+    }
+    if newest > record.file {
+      return [
+        .wrong("\(series.path(newest)): the journal \(path) knows files up to number \(record.file) only; \(advice)")
+      ]
+    }
+    return [.ok("output files of \"\(stream)\": the newest is \(series.path(newest))")]
+  }
+
+  func port(_ address: ListenAddress) -> CheckLine {
     let subject = "listen \(address)"
     guard address.port != 0 else { return .ok("\(subject): the system chooses a port") }
     let number = Self.bindError(address)

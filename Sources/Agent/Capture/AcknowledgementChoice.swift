@@ -39,9 +39,9 @@ struct AcknowledgementChoice: Equatable, Sendable {
       warnings.append(
         "journal.path is given, but a container's disk goes away with it, so the broker gets its acknowledgement only "
           + "after a commit. If \(path) is on a volume that outlives the container, set journal.acknowledge: journaled")
-    case (false, _?):
+    case (false, let path?):
       mode = .journaled
-      reason = "journal.path is given"
+      reason = path == settings.path ? "journal.path is given" : "the journal \(path) is kept"
     }
     mayLoseJournal = isContainer && mode == .committed
     if let path, mode == .journaled {

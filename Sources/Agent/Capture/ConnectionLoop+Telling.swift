@@ -11,10 +11,12 @@ extension ConnectionLoop {
     switch course.outage.failed(cause: failure.cause, at: SystemClock.now()) {
     case .cause:
       log.warning("not consuming: \(failure); \(next)", metadata: ["cause": .string(failure.cause)])
-    case .reminder(let seconds, let attempts):
-      log.warning(
-        "still not consuming, for \(Progress.age(seconds)), after \(attempts) attempts: \(failure)",
-        metadata: ["cause": .string(failure.cause)])
+    case .reminder(let seconds, let attempts, let losses):
+      let still =
+        losses == 0
+        ? "still not consuming, for \(Progress.age(seconds)), after \(attempts) attempts"
+        : "a consumer was lost \(losses) times in \(Progress.age(seconds)), each within a minute"
+      log.warning("\(still): \(failure)", metadata: ["cause": .string(failure.cause)])
     case .nothing:
       log.debug("not consuming: \(failure); \(next)", metadata: ["cause": .string(failure.cause)])
     }
@@ -45,10 +47,11 @@ extension ConnectionLoop {
           "bound \(name) to exchange \"\(binding.exchange)\"", metadata: ["routing_key": .string(binding.routingKey)])
       }
     }
-    let outage = course.outage.ended(at: SystemClock.now()).map { outage in
+    let outage = course.outage.recovered(at: SystemClock.now()).map { outage in
       " again after \(Progress.age(outage.seconds)), \(outage.attempts) attempt\(outage.attempts == 1 ? "" : "s")"
     }
-    log.info(
+    log.log(
+      level: course.outage.isRepeated ? .debug : .info,
       "consuming from \(name)\(outage ?? "")",
       metadata: [
         "broker": .string("\(connection.server.product) \(connection.server.version)"),
@@ -83,8 +86,9 @@ extension ConnectionLoop {
     log.warning(
       """
       consumer.prefetch_count bounds the throughput: \(course.limit) messages are on their way at most, each until the runtime has \
-      committed it, so \(Int(finding.messagesPerSecond)) messages/s came through in the last minute. Set consumer.prefetch_count: \
-      \(finding.prefetch), or more, or give the journal a disk that outlives the process (journal.path)
+      committed it, so \(Int(finding.messagesPerSecond)) messages/s came through in the last minute. \
+      \(finding.prefetch > course.limit ? "Set consumer.prefetch_count: \(finding.prefetch), or give" : "Give") the journal a disk that \
+      outlives the process (journal.path)
       """)
   }
 
@@ -96,9 +100,11 @@ extension ConnectionLoop {
 
     init(at now: Double) { asked = now }
 
-    /// - Parameter tag: The newest delivery's; without a new one the queue is at rest, and what was found is still so.
-    mutating func isDue(at now: Double, newest tag: UInt64) -> Bool {
-      guard now - asked >= Self.seconds, tag != newest else { return false }
+    /// - Parameters:
+    ///   - tag: The newest delivery's; without a new one, and with room for one, the queue is at rest, and what was found is still so.
+    ///   - isFull: No more can be delivered.
+    mutating func isDue(at now: Double, newest tag: UInt64, isFull: Bool) -> Bool {
+      guard now - asked >= Self.seconds, tag != newest || isFull else { return false }
       (asked, newest) = (now, tag)
       return true
     }
@@ -106,10 +112,12 @@ extension ConnectionLoop {
 
   /// Asks now and then how many messages wait in the queue, and notes the answer. Of a stream that number says nothing.
   func look(
-    for backlog: inout Backlog, of channel: Consuming, newest: UInt64, on connection: Connection
+    for backlog: inout Backlog, of channel: Consuming, newest: UInt64, isFull: Bool, on connection: Connection
   ) throws(AMQPError) {
     if let answer = connection.takeDepth() { status.found(inQueue: Int(answer.messages)) }
-    guard channel.queue.kind != .stream, backlog.isDue(at: SystemClock.now(), newest: newest) else { return }
+    guard channel.queue.kind != .stream, topology.configuration.queue.declaration != .none,
+      backlog.isDue(at: SystemClock.now(), newest: newest, isFull: isFull)
+    else { return }
     try connection.askBehind(for: topology.configuration.queue.name, isForDepth: true)
   }
 }

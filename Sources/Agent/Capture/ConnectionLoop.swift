@@ -212,6 +212,7 @@ struct ConnectionLoop {
         isDoubtful: course.isDoubtful)
       inbox.update { $0.consuming = channel }
       defer {
+        status.found(inQueue: nil)
         inbox.update { inbox in
           inbox.consuming = nil
           inbox.isArriving = false
@@ -263,7 +264,8 @@ struct ConnectionLoop {
       let acknowledged = acknowledgedTag
       try obey(commands, on: connection, generation, &acknowledgedTag)
       look(at: newestTag, since: acknowledged, acknowledgedTag, &course)
-      try look(for: &backlog, of: channel, newest: newestTag, on: connection)
+      let isFull = course.limit > 0 && newestTag - min(newestTag, acknowledgedTag) >= UInt64(course.limit)
+      try look(for: &backlog, of: channel, newest: newestTag, isFull: isFull, on: connection)
       narrow.heard(commands, generation, acknowledged: acknowledgedTag)
       if acknowledgedTag > 0 { course.hasAcknowledged = true }
       if narrow.isCancelled, connection.batch.isEmpty, narrow.isAllAcknowledged(upTo: newestTag) {

@@ -4,6 +4,8 @@ struct Guarantee: Equatable, Sendable {
     case once = "once and in order"
     /// Publishers' ids are looked at, not places.
     case onceInAnyOrder = "once"
+    /// The queue decides, and nothing is known of it yet, or not enough.
+    case depends = "once and in order, or at least once"
     case atLeastOnce = "at least once"
     case atMostOnce = "at most once"
   }
@@ -12,26 +14,47 @@ struct Guarantee: Equatable, Sendable {
   /// Why, and what to set for more.
   let reason: String
 
-  /// - Parameter queue: What the broker says of the queue; nil if it was not asked, or cannot say yet.
-  init(_ configuration: EndpointConfiguration, _ policy: DeduplicationPolicy, on queue: QueueNature?) {
-    if configuration.consumer.noAck {
+  /// - Parameters:
+  ///   - queue: What the broker says of the queue; nil if it was not asked, or cannot say yet.
+  ///   - isKept: Something outlives the process: a journal, or checkpoints.
+  init(
+    _ configuration: EndpointConfiguration, _ policy: DeduplicationPolicy, on queue: QueueNature?, isKept: Bool = true
+  ) {
+    let consumer = configuration.consumer
+    if consumer.noAck {
       (level, reason) = (
         .atMostOnce,
         "consumer.no_ack lets the broker forget messages as it sends them; leave it out, and nothing is lost"
       )
+    } else if configuration.queue.exclusive || configuration.queue.autoDelete {
+      let setting = configuration.queue.exclusive ? "queue.exclusive" : "queue.auto_delete"
+      (level, reason) = (
+        .atMostOnce, "\(setting) deletes the queue, and the messages in it, when the connection is lost; leave it out"
+      )
     } else if StreamResumption.isStream(configuration) || queue?.kind == .stream {
-      (level, reason) = (.once, "a stream goes on after the newest captured offset")
+      (level, reason) =
+        isKept
+        ? (.once, "a stream goes on after the newest captured offset")
+        : (.atLeastOnce, "nothing outlives the process, so a stream is read from consumer.stream_offset at each start")
     } else if policy.byMessageID {
       (level, reason) = (.onceInAnyOrder, policy.reason)
-    } else if let notice = policy.notice(on: queue) {
-      let isOnce = policy.isOn && !notice.isWarning
-      (level, reason) = (isOnce ? .once : .atLeastOnce, notice.text)
-    } else {
+    } else if !policy.isOn {
+      (level, reason) = (.atLeastOnce, "redeliveries are captured again, marked redelivered, because \(policy.reason)")
+    } else if let notice = policy.notice(on: queue), notice.isWarning {
+      (level, reason) = (.atLeastOnce, notice.text)
+    } else if policy.needsClassicQueue, queue == nil {
       (level, reason) = (
-        .once,
-        "\(policy.reason), if this is a classic queue; a quorum queue ignores consumer.exclusive (set queue.type: quorum and "
-          + "queue.single_active_consumer, or consumer.deduplicate: assert)"
+        .depends,
+        "once if this is a classic queue, since \(policy.reason); a quorum queue ignores consumer.exclusive (set queue.type: quorum "
+          + "and queue.single_active_consumer, or consumer.deduplicate: assert)"
       )
+    } else if queue?.hasPriorities ?? (configuration.queue.declaration != .active) {
+      (level, reason) = (
+        .depends,
+        "once, since \(policy.reason), unless this is a classic queue with x-max-priority and messages differ in their priority"
+      )
+    } else {
+      (level, reason) = (.once, "redeliveries are recognised and not captured again, because \(policy.reason)")
     }
   }
 

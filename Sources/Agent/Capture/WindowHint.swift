@@ -37,7 +37,7 @@ struct WindowHint: Equatable, Sendable {
     wasFull = unacknowledged >= UInt64(prefetch)
     guard observed >= Self.span else { return nil }
     defer { (observed, full, self.acknowledged) = (0, 0, 0) }
-    guard full >= observed * Self.share, self.acknowledged > 0 else { return nil }
+    guard full >= observed * Self.share, self.acknowledged >= prefetch else { return nil }
     isTold = true
     return Finding(
       messagesPerSecond: Double(self.acknowledged) / observed,

@@ -16,11 +16,11 @@ enum ConfigurationWording {
     "\(hidden ? "the value" : shorten(text)) is out of range: give \(unit) from \(lower) to \(upper)"
   }
 
-  /// - Parameter unit: What the bounds count: `seconds`.
+  /// - Parameter unit: What the bounds count: `whole number of seconds`.
   static func amountOutOfRange(
     _ text: String, unit: String, from lower: String, to upper: String, hidden: Bool
   ) -> String {
-    "\(hidden ? "the value" : quote(text)) is out of range: it may be from \(lower) to \(upper) \(unit)"
+    "\(hidden ? "the value" : quote(text)) is no \(unit) from \(lower) to \(upper)"
   }
 
   static func notWhole(_ text: String, from lower: String, to upper: String, hidden: Bool) -> String {

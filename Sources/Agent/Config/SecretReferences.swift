@@ -70,11 +70,13 @@ struct SecretReferences {
       case .open:
         report(path, "has a reference without its closing brace")
       case .foreign(let name):
-        // What stands there may be a secret that was meant literally; a name is none.
+        // Between other text it may be a part of a secret that was meant literally.
+        let isWhole = parts.count == 1
+        let shown = isWhole ? String(name) : "NAME"
         report(
           path,
-          "has ${\(name)}, which means nothing here: write ${env:\(name)} for a variable of the environment, ${file:PATH} for a "
-            + "file, or $${\(name)} if it is meant as it stands")
+          "has \(isWhole ? "${\(name)}" : "a ${…}"), which means nothing here: write ${env:\(shown)} for a variable of the "
+            + "environment, ${file:PATH} for a file, or $${ in place of ${ if it is meant as it stands")
       }
     }
     guard parts.count == 1, case .reference = parts[0] else { return .string(result) }
@@ -106,7 +108,7 @@ struct SecretReferences {
       } else if let name = variable(rest) {
         flush(until: dollar)
         parts.append(.foreign(name))
-        rest = rest[name.endIndex...].dropFirst()
+        rest = rest[name.endIndex...].drop { $0 != "}" }.dropFirst()
         literal = rest.startIndex
       } else {
         rest = next
@@ -124,7 +126,8 @@ struct SecretReferences {
     if body.prefix(4).lowercased() == "env:" { body = body.dropFirst(4) }
     let name = body.prefix { $0.isASCII && ($0.isLetter || $0.isNumber || $0 == "_") }
     let rest = body[name.endIndex...]
-    let isClosed = rest.hasPrefix("}") || [":-", ":=", ":?", ":+"].contains(rest.prefix(2)) && rest.contains("}")
+    let isClosed =
+      rest.hasPrefix("}") || [":-", ":=", ":?", ":+"].contains(rest.prefix(2)) && rest.prefix(256).contains("}")
     guard let first = name.first, first.isLetter || first == "_", isClosed else { return nil }
     return name
   }

@@ -80,12 +80,12 @@ enum SettingCheck {
       guard let number = Int(exactly: amount), range.contains(number) else {
         return refuse(
           ConfigurationWording.amountOutOfRange(
-            value.stringValue ?? "", unit: name(of: unit), from: lower, to: upper, hidden: hidden))
+            value.stringValue ?? "", unit: "whole number of \(name(of: unit))", from: lower, to: upper, hidden: hidden))
       }
       return .success(.integer(number))
     }
     guard case .number(let text) = value else {
-      let expected = "a whole number from \(lower) to \(upper)"
+      let expected = "a whole number from \(lower) to \(upper)\(SettingsTable.taken(unit))"
       return refuse(
         ConfigurationWording.wrongType(value, expected: expected, hint: unquote(value), hidden: hidden))
     }
@@ -109,12 +109,12 @@ enum SettingCheck {
       guard range.contains(amount) else {
         return refuse(
           ConfigurationWording.amountOutOfRange(
-            value.stringValue ?? "", unit: name(of: unit), from: lower, to: upper, hidden: hidden))
+            value.stringValue ?? "", unit: "number of \(name(of: unit))", from: lower, to: upper, hidden: hidden))
       }
       return .success(.number(amount))
     }
     guard case .number(let text) = value else {
-      let expected = "a number from \(lower) to \(upper)"
+      let expected = "a number from \(lower) to \(upper)\(SettingsTable.taken(unit))"
       return refuse(
         ConfigurationWording.wrongType(value, expected: expected, hint: unquote(value), hidden: hidden))
     }
@@ -131,7 +131,9 @@ enum SettingCheck {
     switch unit {
     case .bytes: return Amount.bytes(text).map(Double.init)
     case .seconds: return Amount.seconds(text)
-    case .milliseconds: return Amount.seconds(text).map { ($0 * 1000).rounded() }
+    case .milliseconds:
+      // 1.1 s are 1100.0000000000002 ms.
+      return Amount.seconds(text).map { $0 * 1000 }.map { abs($0 - $0.rounded()) < 1e-6 ? $0.rounded() : $0 }
     case nil: return nil
     }
   }

@@ -44,12 +44,23 @@ extension SettingsTable {
     }
   }
 
+  private static func escaped(_ value: JSONValue) -> JSONValue {
+    switch value {
+    case .string(let text): .string(text.replacing("${", with: "$${"))
+    case .array(let values): .array(values.map(escaped))
+    case .object(let object):
+      .object(JSONObject(members: object.members.map { .init(key: $0.key, value: escaped($0.value)) }))
+    case .null, .bool, .number: value
+    }
+  }
+
   private static func hides(_ path: String, _ setting: Setting, _ hidden: Set<String>) -> Bool {
     setting.secret || hidden.contains { $0 == path || $0.hasPrefix(path + ".") || $0.hasPrefix(path + "[") }
   }
 
   private static func line(of setting: Setting, _ given: JSONValue?, isHidden: Bool) -> String {
-    if let given {
+    // As it would have to be written.
+    if let given = given.map(escaped) {
       let text = setting.kind == .text(.pem) ? Disclosure.value(given.stringValue ?? "") : yaml(given)
       return
         "\(setting.key): \(isHidden ? mask : setting.kind == .text(.pem) ? yaml(.string(text)) : Disclosure.text(text))"

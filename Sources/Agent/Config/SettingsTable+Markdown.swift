@@ -85,7 +85,7 @@ extension SettingsTable {
   }
 
   /// What a text with a unit looks like.
-  private static func taken(_ unit: Setting.Unit?) -> String {
+  static func taken(_ unit: Setting.Unit?) -> String {
     switch unit {
     case .bytes: ", or `64MiB`"
     case .seconds: ", or `5s`, `1m`"

@@ -142,7 +142,8 @@ extension SettingsTable {
         "Whether the broker forgets messages as it sends them. You lose those in flight when the connection breaks."),
       row(
         "exclusive", "Refuse Other Consumers", .boolean, .value(.bool(false)),
-        "Whether you refuse any other consumer on the queue. With it a classic queue is captured exactly once."),
+        "Whether you refuse any other consumer on the queue. With it a classic queue can be captured once and in order."
+      ),
       row(
         "priority", "Priority", .integer(0...255), .absent,
         "The priority of your consumer among others, sent as x-priority.", example: .number("10")),

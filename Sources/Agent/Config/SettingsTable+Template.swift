@@ -133,7 +133,8 @@ extension SettingsTable {
       }
     }
     let begins = text.utf8.first.map { $0 != UInt8(ascii: "-") && $0 != UInt8(ascii: ".") } ?? false
-    let isOther = SourceText.isNumber(text) || ["true", "false", "null", "yes", "no", "on", "off"].contains(text)
+    let isOther =
+      SourceText.isNumber(text) || ["true", "false", "null", "yes", "no", "on", "off"].contains(text.lowercased())
     return isPlain && begins && !isOther ? text : value.text
   }
 }

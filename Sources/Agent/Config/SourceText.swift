@@ -128,7 +128,10 @@ extension SourceText {
       return "the line begins with a tab: YAML is indented with blanks"
     }
     let value = (line.firstRange(of: ": ").map { line[$0.upperBound...] } ?? line).drop { $0 == " " || $0 == "-" }
-    guard let first = value.first, "*&!%@`|>[{?,\"'".contains(first) else { return nil }
+    // In flow style the error points behind the character that begins the value.
+    let before = line.prefix(max(0, mark.column - 1)).last { $0 != " " }
+    let first = before.map { "*&!".contains($0) } == true ? before : value.first
+    guard let first, "*&!%@`|>".contains(first) else { return nil }
     return "a value that begins with \(first) has a meaning of its own in YAML: put it in quotes"
   }
 }
@@ -196,7 +199,7 @@ private struct YAMLConverter {
         throw ConfigurationError(file: file, location: location, "key given twice: \(key)")
       }
       let converted = try convert(value, depth: depth + 1)
-      if converted.content == .scalar(.null), let location, isCutOff(location) {
+      if case .scalar(let empty) = value, empty.string.isEmpty, let location, isCutOff(location) {
         throw ConfigurationError(
           file: file, location: location,
           "the value begins with #, which begins a comment in YAML: put it in quotes")
@@ -206,12 +209,14 @@ private struct YAMLConverter {
     return members
   }
 
-  /// Whether a line's value is taken for a comment, though it does not look like one: `routing_key: #`, `name: #orders`.
+  /// Whether a key's value is taken for a comment, though it looks like a routing key: `#` alone, or `#.new`.
   private func isCutOff(_ location: TextLocation) -> Bool {
-    guard lines.indices.contains(location.line - 1),
-      let hash = lines[location.line - 1].firstRange(of: ": #")
-    else { return false }
-    return lines[location.line - 1][hash.upperBound...].first.map { $0 != " " && $0 != "#" } ?? true
+    guard lines.indices.contains(location.line - 1) else { return false }
+    let key = lines[location.line - 1].dropFirst(location.column - 1)
+    guard let colon = key.firstIndex(of: ":") else { return false }
+    let value = key[colon...].dropFirst().drop { $0 == " " }
+    guard value.first == "#" else { return false }
+    return value.dropFirst().allSatisfy { $0 == " " || $0 == "}" || $0 == "," || $0 == "]" } || value.hasPrefix("#.")
   }
 
   private func resolve(

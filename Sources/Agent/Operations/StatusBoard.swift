@@ -4,8 +4,8 @@ import Synchronization
 
 /// What the capture is doing, in one place: counters for people, and the connector status that Flow shows.
 ///
-/// A status event is logged when the state changes, and only then; of an outage in which causes take turns, each at most once in ten
-/// minutes. The connection's state and what is paused are kept
+/// A status event is logged when the state changes, and only then; of an outage each once, and
+/// of one that comes back again and again each at most once a minute. The connection's state and what is paused are kept
 /// apart, so that neither hides the other: a capture that lost its connection while its disk was full does not look as
 /// if it consumed once the disk has room again.
 /// https://github.com/estuary/flow/blob/master/crates/models/src/status/connector.rs
@@ -108,8 +108,13 @@ final class StatusBoard: Sendable {
     var connection = State.starting
     /// Messages in the queue that nobody has, when it was last asked; nil if that is not known.
     var backlog: Int?
-    /// When what was told since messages last flowed.
+    /// When which status of an outage was logged, and after which of them messages flowed.
     var told: [String: Double] = [:]
+    var over: Set<String> = []
+    /// The present state was not logged, since it was a moment ago.
+    var isUntold = false
+    /// The newest that was logged is that messages flow.
+    var toldConsuming = false
     var intake: String?
     var output: String?
     var counters = Counters()
@@ -128,8 +133,13 @@ final class StatusBoard: Sendable {
 
   private let board = Mutex(Board())
   private let log: Logger
+  private let clock: @Sendable () -> Double
 
-  init(log: Logger) { self.log = log }
+  /// - Parameter clock: Seconds of a monotonic clock.
+  init(log: Logger, clock: @escaping @Sendable () -> Double = { SystemClock.now() }) {
+    self.log = log
+    self.clock = clock
+  }
 
   var state: State { board.withLock { $0.state } }
   var counters: Counters { board.withLock { $0.counters } }
@@ -172,16 +182,25 @@ final class StatusBoard: Sendable {
   }
 
   private func change(_ body: (inout Board) -> Void) {
-    let now = SystemClock.now()
+    let now = clock()
     let news: State? = board.withLock { board in
       let before = board.state
       body(&board)
       let state = board.state
-      if state == before { return nil }
-      if state == .consuming { board.told = [:] }
-      guard let key = state.outage else { return state }
-      if let told = board.told[key], now - told < OutageLog.reminder { return nil }
-      board.told[key] = now
+      if state == before, !board.isUntold { return nil }
+      board.isUntold = false
+      if let key = state.outage {
+        if let told = board.told[key], !board.over.contains(key) || now - told < OutageLog.stable {
+          board.isUntold = board.over.contains(key)
+          return nil
+        }
+        board.told[key] = now
+        board.over.remove(key)
+      } else if state == .consuming {
+        board.over = Set(board.told.keys)
+        if board.toldConsuming { return nil }
+      }
+      board.toldConsuming = state == .consuming
       return state
     }
     if let news { log.info("\(news.message)", metadata: ["eventType": "connectorStatus"]) }

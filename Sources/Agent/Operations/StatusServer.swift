@@ -85,11 +85,17 @@ enum StatusServer {
     }
   }
 
+  /// An error in the words of the system.
+  private static func text(_ error: any Error) -> String {
+    guard case SocketError.failed(_, let number, let message) = error else { return "\(error)" }
+    return number == EADDRINUSE ? "another process listens there (ss -ltnp shows which one)" : message
+  }
+
   private static func failure(_ address: ListenAddress, _ error: any Error) -> CaptureFailure {
     CaptureFailure(
       cause: "listen",
       description:
-        "listening on \(address): \(error); --listen needs ADDRESS:PORT of this host that is free, for example "
+        "listening on \(address): \(Self.text(error)); --listen needs ADDRESS:PORT of this host that is free, for example "
         + "127.0.0.1:9090 or [::1]:9090", needsUser: true)
   }
 }

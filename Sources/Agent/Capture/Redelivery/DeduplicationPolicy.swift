@@ -85,7 +85,7 @@ struct DeduplicationPolicy: Equatable, Sendable {
       self = off("an exclusive queue is gone with its connection, and nothing is redelivered")
     } else if consumer.exclusive && arguments["x-queue-type"] == .string("quorum") {
       self = off(
-        "quorum queues ignore consumer.exclusive; declare the queue with x-single-active-consumer, or set "
+        "quorum queues ignore consumer.exclusive; declare the queue with queue.single_active_consumer, or set "
           + "consumer.deduplicate: assert")
     } else if consumer.exclusive {
       self.init(trust: .exclusive, reason: "the queue is consumed exclusively")
@@ -93,7 +93,7 @@ struct DeduplicationPolicy: Equatable, Sendable {
       needsClassicQueue = arguments["x-queue-type"] != .string("classic") || configuration.queue.declaration != .active
     } else {
       self = off(
-        "other consumers are possible; set consumer.exclusive, declare the queue with x-single-active-consumer, or set "
+        "other consumers are possible; set consumer.exclusive, declare the queue with queue.single_active_consumer, or set "
           + "consumer.deduplicate: assert")
     }
   }
@@ -115,7 +115,7 @@ extension DeduplicationPolicy {
       return (
         again
           + "this is a quorum queue, which ignores consumer.exclusive, so others may consume it too, and a crash may repeat "
-          + "messages. Declare it with x-single-active-consumer, or set consumer.deduplicate: assert", true
+          + "messages. Declare it with queue.single_active_consumer, or set consumer.deduplicate: assert", true
       )
     case .unknown:
       return (
