@@ -107,6 +107,10 @@ extension ConnectionLoop {
       course.width = first.next(returning: returning)
       course.first = first
       topology.doubtfulPrefetch = course.limit
+    } else if course.isDoubtful, returning > 0 {
+      // A message got through, and what ended its channel was no error of the broker's own. If its acknowledgement was lost it comes
+      // again, and on a narrow channel it would not be recognised.
+      course.prefetch.succeeded()
     } else {
       course.width = course.prefetch.next(returning: returning)
       topology.prefetch = course.limit
@@ -142,6 +146,7 @@ extension ConnectionLoop {
       return narrow(stream, after: failure, isInternalError: isInternalError && course.hasConsumed, &course)
     }
     guard course.hasConsumed, course.canNarrow else { return failure }
+    if isInternalError { course.isDoubtful = false }
     if isInternalError, course.width == .stepping, course.isAllAcknowledged {
       // It has tried the next message because there was room, so it has handled what made it.
       inbox.update { $0.settledGeneration = generation }
