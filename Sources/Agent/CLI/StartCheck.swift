@@ -127,21 +127,20 @@ struct StartCheck {
       place.sin_family = sa_family_t(AF_INET)
       place.sin_port = address.port.bigEndian
       guard unsafe inet_pton(AF_INET, host, &place.sin_addr) == 1 else { return EADDRNOTAVAIL }
-      return unsafe withUnsafePointer(to: &place) { pointer in
-        unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-          unsafe bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) == 0
-            && Glibc.listen(descriptor, 1) == 0
-            ? 0 : errno
-        }
-      }
+      return listenError(descriptor, place)
     }
     var place = sockaddr_in6()
     place.sin6_family = sa_family_t(AF_INET6)
     place.sin6_port = address.port.bigEndian
     guard unsafe inet_pton(AF_INET6, host, &place.sin6_addr) == 1 else { return EADDRNOTAVAIL }
-    return unsafe withUnsafePointer(to: &place) { pointer in
+    return listenError(descriptor, place)
+  }
+
+  /// - Parameter place: A socket's address, of any family.
+  private static func listenError<Address>(_ descriptor: Int32, _ place: Address) -> Int32 {
+    unsafe withUnsafePointer(to: place) { pointer in
       unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-        unsafe bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in6>.size)) == 0 && Glibc.listen(descriptor, 1) == 0
+        unsafe bind(descriptor, $0, socklen_t(MemoryLayout<Address>.size)) == 0 && Glibc.listen(descriptor, 1) == 0
           ? 0 : errno
       }
     }

@@ -4,14 +4,14 @@ extension SettingsTable {
   /// environment or from a file, are masked.
   static func effective(_ file: ConfigurationFile) -> String {
     var lines: [String] = []
-    write(root, file.source, path: "", row: "", indentation: "", file.hidden, &lines)
+    write(root, file.source, path: "", indentation: "", file.hidden, &lines)
     return lines.map { PrintableText.escaped($0) + "\n" }.joined()
   }
 
   private static let mask = "\"********\""
 
   private static func write(
-    _ group: SettingGroup, _ value: JSONValue?, path: String, row: String, indentation: String, _ hidden: Set<String>,
+    _ group: SettingGroup, _ value: JSONValue?, path: String, indentation: String, _ hidden: Set<String>,
     _ lines: inout [String]
   ) {
     for node in group.members {
@@ -28,7 +28,7 @@ extension SettingsTable {
         lines.append("\(indentation)\(node.key):")
         for (index, item) in items.enumerated() {
           var own: [String] = []
-          write(inner, item, path: "\(path)[\(index)]", row: row, indentation: "", hidden, &own)
+          write(inner, item, path: "\(path)[\(index)]", indentation: "", hidden, &own)
           let given = own.filter { !$0.hasPrefix("#") }
           for (number, line) in given.enumerated() {
             lines.append("\(indentation)  \(number == 0 ? "-" : " ") \(line)")
@@ -36,7 +36,7 @@ extension SettingsTable {
         }
       case .group(let inner):
         var own: [String] = []
-        write(inner, given, path: path, row: row, indentation: indentation + "  ", hidden, &own)
+        write(inner, given, path: path, indentation: indentation + "  ", hidden, &own)
         let isEmpty = own.allSatisfy { $0.drop { $0 == " " }.hasPrefix("#") }
         lines.append("\(indentation)\(isEmpty ? "#" : "")\(node.key):")
         lines += own
