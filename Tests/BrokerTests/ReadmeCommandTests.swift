@@ -15,7 +15,7 @@ import Testing
 
   @Test func `every command is of a kind that a test knows`() {
     let known = [
-      "scripts/", "source-amqp ", "sqlite3 ", "curl ", "cat > capture.yaml", "export ", "swift build ", "amqp-publish ",
+      "scripts/", "source-amqp ", "sqlite3 ", "curl ", "export ", "swift build ", "amqp-publish ",
       "tail ", "sudo apt-get install ",
     ]
     for command in commands {
@@ -70,6 +70,13 @@ import Testing
     let url = "amqp://\(broker.user):\(name)@\(broker.host):\(broker.port)/\(name)"
     try shell.program("amqp-publish", "exec /usr/bin/amqp-publish --url '\(url)' \"$@\"")
     let environment = ["AMQP_PASSWORD": broker.password]
+    for (file, content) in try DocumentedCommand.files(in: "README.md") {
+      // The broker's place is all that differs.
+      let place = "host: \(broker.host)\nport: \(broker.port)\nvirtual_host: \(name)\nusername: \(name)\n"
+      #expect(file == "capture.yaml" && content.contains("host: localhost\n"))
+      try content.replacingOccurrences(of: "host: localhost\n", with: place)
+        .write(toFile: directory + "/" + file, atomically: true, encoding: .utf8)
+    }
     var published = 0
     var agent: Command?
     var address: String?
@@ -83,15 +90,6 @@ import Testing
       // Those are for a second terminal.
       if !["curl", "amqp-publish", "tail"].contains(command.words[0]) { try stop() }
       switch command.words[0] {
-      case "cat":
-        // The broker's place is all that differs.
-        let document = command.text.split(separator: "\n").dropFirst().dropLast().map(String.init)
-        #expect(document.contains("host: localhost"))
-        let lines = document.flatMap {
-          $0 == "host: localhost"
-            ? ["host: \(broker.host)", "port: \(broker.port)", "virtual_host: \(name)", "username: \(name)"] : [$0]
-        }
-        try lines.joined(separator: "\n").write(toFile: directory + "/capture.yaml", atomically: true, encoding: .utf8)
       case "sudo":
         // What README says to install is what the tests' own script does.
         #expect(command.words.contains("librabbitmq-dev"))

@@ -224,7 +224,7 @@ import Testing
     let version = try Command(["--version"]).finish()
     #expect(version.exit == .exited(0))
     #expect(version.output.lines.count == 1)
-    #expect(version.output.lines.first?.wholeMatch(of: /\d+\.\d+\.\d+/) != nil)
+    #expect(version.output.lines.first?.wholeMatch(of: /\d+\.\d+\.\d+(-[a-z]+)?/) != nil)
     for arguments in [
       ["nonsense"], ["run"], ["run", "a", "--colour"], ["run", "a", "--listen", "9090"],
       ["run", "a", "--rotate-size", "none"], ["run", "a", "--output", "-", "--rotate-age", "1h"],

@@ -4,7 +4,7 @@ public struct DocumentedCommand: Sendable {
   public let section: String
   /// The number of its block on the page, from 0.
   public let block: Int
-  /// Without the comment behind it; of one that goes on behind `> `, in one line, but for a here-document.
+  /// Without the comment behind it; of one that goes on behind `> `, in one line.
   public let text: String
   /// The line `$ # …` before it.
   public let question: String?
@@ -35,8 +35,7 @@ public struct DocumentedCommand: Sendable {
       } else if isConsole, line.hasPrefix("$ # ") {
         question = String(line.dropFirst(4))
       } else if isConsole, line.hasPrefix("> "), let last = found.popLast() {
-        let isDocument = last.text.contains("<<")
-        let rest = isDocument ? "\n" + line.dropFirst(2) : " " + command(String(line.drop { $0 == ">" || $0 == " " }))
+        let rest = " " + command(String(line.drop { $0 == ">" || $0 == " " }))
         let begin = last.text.hasSuffix(" \\") ? String(last.text.dropLast(2)) : last.text
         found.append(
           DocumentedCommand(
