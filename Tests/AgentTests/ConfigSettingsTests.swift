@@ -156,7 +156,10 @@ struct ConfigSettingsTests {
       (#""tls":{"enabled":true,"verify_cert":false}"#, ["tls.verify_cert"]),
       (#""consumer":{"prefetch_count":0}"#, ["consumer.prefetch_count"]),
       (#""consumer":{"no_ack":true}"#, ["consumer.no_ack"]),
-      (#""tls":{"ca_cert":"/a","server_name":"b"}"#, ["tls.enabled is false: tls.ca_cert, tls.server_name"]),
+      (
+        #""tls":{"ca_cert":"/a","server_name":"b"}"#,
+        ["tls.ca_cert, tls.server_name have no effect, since tls.enabled is false"]
+      ),
       (
         #""tls":{"enabled":true,"verify_cert":false},"consumer":{"no_ack":true,"prefetch_count":0}"#,
         ["tls.verify_cert", "consumer.no_ack"]

@@ -50,4 +50,20 @@ import Testing
     let families = Set(served.matches(of: /# TYPE (\w+)/).map { String($0.output.1) })
     #expect(families.subtracting(found).isEmpty && families.count > 20)
   }
+
+  @Test func `every configuration on a page is one that is taken`() throws {
+    let inputs = ConfigurationInputs(environment: { _ in "x" }, contents: { _ in .success("x") })
+    var found = 0
+    for page in try pages() where page != "docs/settings.md" {
+      for match in try text(page).matches(of: /(?ms)^```yaml\n(.*?)^```$/) {
+        let yaml = String(match.output.1)
+        guard yaml.contains("queue:") else { continue }
+        found += 1
+        #expect(throws: Never.self, "\(page): \(yaml)") {
+          try ConfigurationFile.load(text: yaml, name: page, inputs: inputs)
+        }
+      }
+    }
+    #expect(found >= 8)
+  }
 }

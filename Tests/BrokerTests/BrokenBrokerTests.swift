@@ -187,7 +187,7 @@ import Testing
     let broker = try ScriptedBroker([good] + plays.map(\.play) + [last])
     let directory = try temporaryDirectory()
     let config: JSON = [
-      "host": "127.0.0.1", "port": JSON(broker.port), "reconnect_delay": .number("0.01"), "connection_timeout": 1,
+      "host": "127.0.0.1", "port": JSON(broker.port), "reconnect_delay": .number("0.01"), "connection_timeout": 4,
       "queue": ["name": "q", "declare": "none", "type": "classic"],
       "document": ["max_bytes": 2_097_152, "oversize": "truncate"],
     ]

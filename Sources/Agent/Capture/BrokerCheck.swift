@@ -53,11 +53,13 @@ struct BrokerCheck {
     var finding = Finding(subject: "queue \"\(configuration.queue.name)\"")
     do throws(AMQPError) {
       let status = try connection.declareQueue(try topology.queue(), passive: true)
-      finding.note = "exists, \(status.messages) messages ready, \(status.consumers) consumers"
+      finding.note =
+        "exists, \(status.messages) message\(status.messages == 1 ? "" : "s") ready, "
+        + "\(status.consumers) consumer\(status.consumers == 1 ? "" : "s")"
       if configuration.consumer.exclusive, status.consumers > 0 {
         finding.warning =
           "consumer.exclusive is wanted for queue \"\(configuration.queue.name)\", and others consume it (\(status.consumers)): "
-          + "the capture waits until they are gone, unless one of them is an older session of it"
+          + "the capture waits until they are gone, unless it is this capture's own last connection"
       }
       // It is there, so declaring it creates nothing and only compares its properties.
       if configuration.queue.declaration == .active { _ = try topology.declareQueue(on: connection) }

@@ -122,7 +122,9 @@ enum ConfigurationRules {
       ]
       let names = idle.compactMap { $0 }
       if !names.isEmpty {
-        warnings.append("tls.enabled is false: \(names.joined(separator: ", ")) without effect.")
+        warnings.append(
+          "\(names.joined(separator: ", ")) \(names.count == 1 ? "has" : "have") no effect, since tls.enabled is false."
+        )
       }
     }
     if configuration.virtualHostIsEncoded {
