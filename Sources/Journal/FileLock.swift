@@ -17,7 +17,9 @@ public final class FileLock: @unchecked Sendable {
       let number = errno
       // All fields are set, so `deinit` runs and closes the descriptor.
       guard number == EWOULDBLOCK else { throw .system(number, "lock", path) }
-      throw JournalError(kind: .locked(holder: Self.named(in: path)), operation: "lock", object: path)
+      throw JournalError(
+        kind: .locked(holder: Self.named(in: path)), operation: "open",
+        object: path.hasSuffix(".lock") ? String(path.dropLast(5)) : path)
     }
     var host = [UInt8](repeating: 0, count: 256)
     let named = unsafe host.withUnsafeMutableBytes { buffer in

@@ -27,7 +27,9 @@ struct CheckCommand: ParsableCommand {
   @Option(help: "Also check whether `run --output` with this directory would start.")
   var output: String?
 
-  @Option(help: ArgumentHelp("Also check whether this address is free.", valueName: "address:port"))
+  @Option(
+    help: ArgumentHelp("Also check whether this address is free.", valueName: "address:port"),
+    transform: ListenAddress.parsed)
   var listen: ListenAddress?
 
   @Flag(help: "Check the configuration alone, without connecting to the broker.")

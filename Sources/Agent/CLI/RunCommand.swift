@@ -56,7 +56,8 @@ struct RunCommand: ParsableCommand {
   @Option(
     help: ArgumentHelp(
       "Serve /metrics (Prometheus), /healthz and /readyz here, for example 127.0.0.1:9090 or [::1]:9090.",
-      valueName: "address:port"))
+      valueName: "address:port"),
+    transform: ListenAddress.parsed)
   var listen: ListenAddress?
 
   private static let defaultFileBytes: Int64 = 128 << 20

@@ -31,6 +31,14 @@ struct ListenAddress: Equatable, Sendable, ExpressibleByArgument, CustomStringCo
     self.port = port
   }
 
+  /// As ``init(argument:)``, with words for what is wrong.
+  static func parsed(_ text: String) throws -> ListenAddress {
+    guard let address = ListenAddress(argument: text) else {
+      throw ValidationError("it needs ADDRESS:PORT, the address in numbers, such as 127.0.0.1:9090 or [::1]:9090")
+    }
+    return address
+  }
+
   var description: String {
     switch host {
     case .any: ":\(port)"
