@@ -12,6 +12,19 @@ public struct OutputRecord: Equatable, Sendable {
     self.length = length
     self.startedAt = startedAt
   }
+
+  /// Reads the record of the series whose name is bound.
+  static let query = "SELECT file, length, started_at FROM output WHERE name = ?1"
+
+  /// What a statement of ``query`` finds; nil if there is none.
+  ///
+  /// - Parameter name: Of the series.
+  init?(named name: String, _ statement: Statement) throws(JournalError) {
+    defer { statement.reset() }
+    try statement.bind(1, copying: name)
+    guard try statement.step() else { return nil }
+    self.init(file: statement.integer(0), length: statement.integer(1), startedAt: statement.integer(2))
+  }
 }
 
 extension Journal {
@@ -88,12 +101,7 @@ extension Journal {
   /// Where the output `name` stood at the last commit; nil before its first.
   public func output(_ name: String) throws(JournalError) -> OutputRecord? {
     try checkUsable()
-    let statement = statements.getOutput
-    defer { statement.reset() }
-    try statement.bind(1, copying: name)
-    guard try statement.step() else { return nil }
-    return OutputRecord(
-      file: statement.integer(0), length: statement.integer(1), startedAt: statement.integer(2))
+    return try OutputRecord(named: name, statements.getOutput)
   }
 
   private enum Value {

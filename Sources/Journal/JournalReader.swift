@@ -55,12 +55,7 @@ public final class JournalReader: @unchecked Sendable {
 
   /// How far a series of output files was written; nil if the journal knows none of that name.
   public func output(_ name: String) throws(JournalError) -> OutputRecord? {
-    let statement = try database.prepare(
-      "SELECT file, length, started_at FROM output WHERE name = ?1", "read an output")
-    defer { statement.reset() }
-    try statement.bind(1, copying: name)
-    guard try statement.step() else { return nil }
-    return OutputRecord(file: statement.integer(0), length: statement.integer(1), startedAt: statement.integer(2))
+    try OutputRecord(named: name, try database.prepare(OutputRecord.query, "read an output's length"))
   }
 
   /// Reads messages in order.

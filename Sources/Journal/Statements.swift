@@ -41,7 +41,7 @@ struct Statements {
       "INSERT OR REPLACE INTO output (name, file, length, started_at) VALUES (?1, ?2, ?3, ?4)",
       "store the output's length")
     getOutput = try database.prepare(
-      "SELECT file, length, started_at FROM output WHERE name = ?1", "read the output's length")
+      OutputRecord.query, "read the output's length")
     setRedelivery = try database.prepare(
       """
       INSERT OR REPLACE INTO redelivery (

@@ -55,7 +55,8 @@ struct CaptureSetup {
     if let stream, StreamResumption.isStream(configuration) {
       let start = stream.offset.map { "goes on after offset \($0)" } ?? "is captured from consumer.stream_offset on"
       log.info("the stream \(start)")
-    } else if policy.notice(on: nil) != nil {
+    } else if !policy.isOn || !policy.needsClassicQueue {
+      // Else the broker has yet to tell the queue's type.
       let isKept = path != nil || checkpoints
       log.info("\(Guarantee(configuration, policy, on: nil, isKept: isKept).description)")
     }

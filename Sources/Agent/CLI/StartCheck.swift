@@ -104,7 +104,7 @@ struct StartCheck {
     case 0: return .ok("\(subject): is free")
     case EADDRINUSE:
       return .wrong(
-        "\(subject): another process listens there (ss -ltnp shows which one); stop it, or give another port")
+        "\(subject): \(ListenAddress.taken); stop it, or give another port")
     default: return .wrong("\(subject): \(errnoText(number))")
     }
   }

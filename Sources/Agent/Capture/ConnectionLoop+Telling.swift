@@ -64,10 +64,10 @@ extension ConnectionLoop {
 
   /// Tells what redeliveries lead to, where the queue's type decides about it.
   func tell(of queue: QueueNature, _ told: inout QueueNature.Kind?) {
-    guard policy.needsClassicQueue, queue.kind != told, let notice = policy.notice(on: queue) else { return }
+    guard policy.isOn, policy.needsClassicQueue, queue.kind != told, queue.kind != .stream else { return }
     told = queue.kind
     log.log(
-      level: notice.isWarning ? .warning : .info,
+      level: policy.shortfall(on: queue) == nil ? .info : .warning,
       "\(Guarantee(topology.configuration, policy, on: queue).description)")
   }
 

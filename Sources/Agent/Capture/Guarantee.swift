@@ -40,8 +40,8 @@ struct Guarantee: Equatable, Sendable {
       (level, reason) = (.onceInAnyOrder, policy.reason)
     } else if !policy.isOn {
       (level, reason) = (.atLeastOnce, "redeliveries are captured again, marked redelivered, because \(policy.reason)")
-    } else if let notice = policy.notice(on: queue), notice.isWarning {
-      (level, reason) = (.atLeastOnce, notice.text)
+    } else if let shortfall = queue.flatMap(policy.shortfall) {
+      (level, reason) = (.atLeastOnce, shortfall)
     } else if policy.needsClassicQueue, queue == nil {
       (level, reason) = (
         .depends,

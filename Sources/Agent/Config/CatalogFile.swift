@@ -39,7 +39,9 @@ struct CatalogFile {
       }
       chosen = found
     } else {
-      guard let first = captures.first else { throw problem("captures", root["captures"], "has no capture\(imports)") }
+      guard let first = captures.first else {
+        throw problem("captures", root["captures"], "has no capture\(Self.imports(of: root))")
+      }
       guard captures.count == 1 else {
         throw problem("captures", root["captures"], "has several captures; choose one with --capture: \(names)")
       }
@@ -51,9 +53,6 @@ struct CatalogFile {
       name: chosen.key, configuration: configuration, configurationFile: configurationFile,
       stream: try stream(of: chosen.value, path: path), isContainer: chosen.value["endpoint"]?["connector"] != nil)
   }
-
-  /// What to do if the file only imports others.
-  private var imports: String { Self.imports(of: root) }
 
   /// The files that a catalog imports, as the end of a sentence; empty if it imports none.
   static func imports(of root: SourceNode) -> String {

@@ -35,12 +35,7 @@ extension SettingsTable {
     if case .choice(let choices) = setting.kind {
       text += choices.map { "- `\($0.value)`: \($0.description)\n" }.joined() + "\n"
     }
-    let end =
-      switch setting.presence {
-      case .required: "Required."
-      case .absent: "No default."
-      case .value, .derived: "Default: \(standard(of: setting))."
-      }
+    let end = presence(of: setting) ?? "No default."
     let isNamed = if case .choice = setting.kind { true } else { false }
     let kind = isNamed ? "" : type(of: setting)
     text += (kind.isEmpty ? "" : kind.prefix(1).uppercased() + kind.dropFirst() + ". ") + end + "\n\n"
@@ -91,6 +86,15 @@ extension SettingsTable {
     case .seconds: ", or `5s`, `1m`"
     case .milliseconds: ", or `30s`, `1h`"
     case nil: ""
+    }
+  }
+
+  /// Whether it must be given, or what holds otherwise, as a sentence; nil if that is nothing.
+  static func presence(of setting: Setting) -> String? {
+    switch setting.presence {
+    case .required: "Required."
+    case .absent: nil
+    case .value, .derived: "Default: \(standard(of: setting))."
     }
   }
 

@@ -88,12 +88,6 @@ extension SettingsTable {
   }
 
   private static func meaning(of setting: Setting) -> String {
-    let end =
-      switch setting.presence {
-      case .required: "Required."
-      case .absent: ""
-      case .value, .derived: "Default: \(standard(of: setting))."
-      }
     let range: String? =
       switch setting.kind {
       case .integer(let range): "From \(range.lowerBound) to \(range.upperBound)."
@@ -101,7 +95,7 @@ extension SettingsTable {
       case .choice(let choices): "One of " + choices.map(\.value).joined(separator: ", ") + "."
       case .text, .texts, .boolean, .streamOffset, .table: nil
       }
-    return [setting.description, range, end.isEmpty ? nil : end].compactMap { $0 }.joined(separator: " ")
+    return [setting.description, range, presence(of: setting)].compactMap { $0 }.joined(separator: " ")
       .replacing("`", with: "")
   }
 

@@ -1,7 +1,7 @@
 import ArgumentParser
 
 /// Where to listen: `ADDRESS:PORT`, the address in numbers; `[::1]:9090` for IPv6, `:9090` for every interface.
-struct ListenAddress: Equatable, Sendable, ExpressibleByArgument, CustomStringConvertible {
+struct ListenAddress: Equatable, Sendable, CustomStringConvertible {
   enum Host: Equatable, Sendable {
     case any
     case ip4(String)
@@ -30,6 +30,9 @@ struct ListenAddress: Equatable, Sendable, ExpressibleByArgument, CustomStringCo
     }
     self.port = port
   }
+
+  /// What to say of one that is taken.
+  static let taken = "another process listens there (ss -ltnp shows which one)"
 
   /// As ``init(argument:)``, with words for what is wrong.
   static func parsed(_ text: String) throws -> ListenAddress {

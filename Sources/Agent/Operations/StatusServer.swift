@@ -88,7 +88,7 @@ enum StatusServer {
   /// An error in the words of the system.
   private static func text(_ error: any Error) -> String {
     guard case SocketError.failed(_, let number, let message) = error else { return "\(error)" }
-    return number == EADDRINUSE ? "another process listens there (ss -ltnp shows which one)" : message
+    return number == EADDRINUSE ? ListenAddress.taken : message
   }
 
   private static func failure(_ address: ListenAddress, _ error: any Error) -> CaptureFailure {

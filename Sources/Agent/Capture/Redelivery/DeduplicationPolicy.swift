@@ -100,30 +100,21 @@ struct DeduplicationPolicy: Equatable, Sendable {
 }
 
 extension DeduplicationPolicy {
-  /// What is to be expected, for the log; with what the broker says of the queue where that decides.
-  ///
-  /// - Returns: The text, and whether it is less than what the settings aim at; nil where the broker has yet to tell.
-  func notice(on queue: QueueNature?) -> (text: String, isWarning: Bool)? {
+  /// Why redeliveries are captured again on this queue, although the settings aim at more; nil if they do not, or if it holds.
+  func shortfall(on queue: QueueNature) -> String? {
+    guard isOn, needsClassicQueue else { return nil }
     let again = "redeliveries are captured again, marked redelivered: "
-    guard isOn else { return (again + reason, false) }
-    let once = ("redeliveries are recognised and not captured again: " + reason, false)
-    guard needsClassicQueue else { return once }
-    switch queue?.kind {
-    case nil, .stream: return nil
-    case .classic: return once
+    switch queue.kind {
+    case .classic, .stream: return nil
     case .quorum:
-      return (
-        again
-          + "this is a quorum queue, which ignores consumer.exclusive, so others may consume it too, and a crash may repeat "
-          + "messages. Declare it with queue.single_active_consumer, or set consumer.deduplicate: assert", true
-      )
+      return again
+        + "this is a quorum queue, which ignores consumer.exclusive, so others may consume it too, and a crash may repeat "
+        + "messages. Declare it with queue.single_active_consumer, or set consumer.deduplicate: assert"
     case .unknown:
-      return (
-        again
-          + "the broker does not tell whether this is a classic queue, and quorum queues ignore consumer.exclusive, so a crash "
-          + "may repeat messages. Let the capture declare the queue with its type (queue.declare: active, queue.type), or set "
-          + "consumer.deduplicate: assert", true
-      )
+      return again
+        + "the broker does not tell whether this is a classic queue, and quorum queues ignore consumer.exclusive, so a crash "
+        + "may repeat messages. Let the capture declare the queue with its type (queue.declare: active, queue.type), or set "
+        + "consumer.deduplicate: assert"
     }
   }
 }
