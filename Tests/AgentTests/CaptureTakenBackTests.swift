@@ -205,6 +205,23 @@ struct CaptureTakenBackTests {
     }
   }
 
+  @Test func `what one message stands for still counts among what was acknowledged`() {
+    var machine = RedeliveryMachine(
+      anchor: 3, windowLimit: 100, captured: 0, releasable: 0, window: [], priority: nil, prioritySince: 0, prefetch: 12
+    )
+    machine.sessionStarted(.sole, on: Self.quorum)
+    #expect(machine.delivered(Self.new(1)) == .capture)
+    machine.settling()
+    machine.confirmSettled()
+    machine.sessionStarted(.sole, on: Self.quorum)
+    // The same, or one that is alike: captured.
+    #expect(machine.delivered(Self.old(1, 1)) == .capture)
+    machine.settling()
+    // And so is a third, which need not be either of them.
+    machine.sessionStarted(.sole, on: Self.quorum)
+    #expect(machine.delivered(Self.old(1, 1)) == .capture)
+  }
+
   @Test func `of messages that are alike, one captured again does not stand for all before it`() {
     var machine = RedeliveryMachine(
       anchor: 3, windowLimit: 100, captured: 0, releasable: 0, window: [], priority: nil, prioritySince: 0, prefetch: 12
