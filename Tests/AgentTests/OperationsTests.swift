@@ -238,6 +238,11 @@ struct OperationsTests {
     // A runtime that commits nothing is another matter.
     #expect(findings(unacknowledged: { _ in 100 }, acknowledged: 0).isEmpty)
     #expect(findings(unacknowledged: { _ in 100 }, prefetch: 0).isEmpty)
+    // An hour's outage that begins with a full window is no time of a window.
+    var hint = WindowHint()
+    #expect(hint.turned(unacknowledged: 100, prefetch: 100, acknowledged: 100, at: 0) == nil)
+    hint.began()
+    #expect(hint.turned(unacknowledged: 1, prefetch: 100, acknowledged: 100, at: 3600) == nil)
   }
 
   @Test func `amounts are shown with their units`() {

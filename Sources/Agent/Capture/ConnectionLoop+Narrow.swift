@@ -89,6 +89,7 @@ extension ConnectionLoop {
     course.hasConsumed = false
     course.hasAcknowledged = false
     course.isAllAcknowledged = false
+    course.window.began()
     course.offsets.channelBegins(behind: topology.stream?.newest)
     if let width = course.offsets.width {
       course.width = .few(width)

@@ -21,6 +21,12 @@ struct WindowHint: Equatable, Sendable {
     var prefetch: Int
   }
 
+  /// A channel begins: what passed since the last turn was no time of a window.
+  mutating func began() {
+    wasFull = false
+    last = nil
+  }
+
   /// A turn of the connection's loop.
   ///
   /// - Parameters:
