@@ -30,6 +30,9 @@ struct Counters: Equatable {
       committedThrough: Position(rawValue: committed))
   }
 
+  /// Those of a new journal.
+  init() {}
+
   /// Reads the counters and checks them against the oldest and newest row, which costs the same for any backlog.
   ///
   /// - Throws: `.corrupt` where the file contradicts an invariant.

@@ -22,12 +22,17 @@ enum File {
   private static func lend<R>(
     _ path: String, _ flags: Int32, _ operation: String, _ body: (Int32) throws(JournalError) -> R
   ) throws(JournalError) -> R? {
-    try OpenDatabases.whileClosed(path) { () throws(JournalError) in
-      let descriptor = unsafe open(path, flags | O_CLOEXEC, 0o600)
-      guard descriptor >= 0 else { throw .system(errno, operation, path) }
-      defer { Glibc.close(descriptor) }
-      return try body(descriptor)
-    }
+    try OpenDatabases.whileClosed(path) { () throws(JournalError) in try opened(path, flags, operation, body) }
+  }
+
+  /// For what ``lend(_:_:_:_:)`` calls, and files beside it that are known to be no open databases.
+  private static func opened<R>(
+    _ path: String, _ flags: Int32, _ operation: String, _ body: (Int32) throws(JournalError) -> R
+  ) throws(JournalError) -> R {
+    let descriptor = unsafe open(path, flags | O_CLOEXEC, 0o600)
+    guard descriptor >= 0 else { throw .system(errno, operation, path) }
+    defer { Glibc.close(descriptor) }
+    return try body(descriptor)
   }
 
   /// The same for a file that is no open database.
@@ -49,8 +54,7 @@ enum File {
   static func create(_ path: String, content: [UInt8]) throws(JournalError) {
     try create(path)
     try with(path, O_WRONLY | O_NOFOLLOW, "open") { (descriptor) throws(JournalError) in
-      let written = unsafe content.withUnsafeBytes { unsafe pwrite(descriptor, $0.baseAddress, $0.count, 0) }
-      guard written == content.count else { throw .system(written < 0 ? errno : ENOSPC, "write", path) }
+      try write(descriptor, path, 0, content)
       guard fsync(descriptor) == 0 else { throw .system(errno, "sync", path) }
     }
   }
@@ -69,11 +73,87 @@ enum File {
 
   /// The first bytes of a file, at most `count`; nil where SQLite has it open in this process.
   static func head(_ path: String, count: Int) throws(JournalError) -> [UInt8]? {
+    try reading(path) { (read) throws(JournalError) in try read(0, count) }
+  }
+
+  /// Reads at an offset, fewer bytes than asked for only at the file's end.
+  typealias Read = (_ offset: Int, _ count: Int) throws(JournalError) -> [UInt8]
+
+  /// Lends a function that reads the file; nil where SQLite has it open in this process.
+  static func reading<R>(_ path: String, _ body: (Read) throws(JournalError) -> R) throws(JournalError) -> R? {
     try lend(path, O_RDONLY | O_NOFOLLOW, "open") { (descriptor) throws(JournalError) in
-      var bytes = [UInt8](repeating: 0, count: count)
-      let got = unsafe bytes.withUnsafeMutableBytes { unsafe pread(descriptor, $0.baseAddress, $0.count, 0) }
+      try body { (offset, count) throws(JournalError) in try read(descriptor, path, offset, count) }
+    }
+  }
+
+  private static func read(
+    _ descriptor: Int32, _ path: String, _ offset: Int, _ count: Int
+  ) throws(JournalError) -> [UInt8] {
+    var bytes = [UInt8](repeating: 0, count: count)
+    var done = 0
+    while done < count {
+      let got = unsafe bytes.withUnsafeMutableBytes { buffer in
+        unsafe pread(descriptor, buffer.baseAddress.map { unsafe $0 + done }, count - done, offset + done)
+      }
+      if got < 0 && errno == EINTR { continue }
       guard got >= 0 else { throw .system(errno, "read", path) }
-      return Array(bytes.prefix(got))
+      if got == 0 { break }
+      done += got
+    }
+    bytes.removeLast(count - done)
+    return bytes
+  }
+
+  private static func write(
+    _ descriptor: Int32, _ path: String, _ offset: Int, _ bytes: [UInt8]
+  ) throws(JournalError) {
+    var done = 0
+    while done < bytes.count {
+      let put = unsafe bytes.withUnsafeBytes { buffer in
+        unsafe pwrite(descriptor, buffer.baseAddress.map { unsafe $0 + done }, bytes.count - done, offset + done)
+      }
+      if put < 0 && errno == EINTR { continue }
+      guard put > 0 else { throw .system(put < 0 ? errno : ENOSPC, "write", path) }
+      done += put
+    }
+  }
+
+  /// Makes a copy, mode 0600, under a name that nobody has.
+  static func copy(_ path: String, to new: String) throws(JournalError) {
+    try create(new)
+    try move(from: path, to: new) { (move) throws(JournalError) in
+      var offset = 0
+      while case let count = try move(offset, offset, 1 << 20), count > 0 { offset += count }
+    }
+  }
+
+  /// Gives the file at `path` a size, and lends a function that moves bytes into it from another file.
+  static func patch(
+    _ path: String, from source: String, size: Int,
+    _ body: (_ move: Move) throws(JournalError) -> Void
+  ) throws(JournalError) {
+    try move(from: source, to: path, body)
+    guard unsafe truncate(path, size) == 0 else { throw .system(errno, "set the size", path) }
+  }
+
+  /// Moves so many bytes from one offset to another one; returns how many, fewer only at the source's end.
+  typealias Move = (_ from: Int, _ to: Int, _ count: Int) throws(JournalError) -> Int
+
+  /// - Parameter target: A file of ours that was never opened as a database.
+  private static func move(
+    from source: String, to target: String, _ body: (Move) throws(JournalError) -> Void
+  ) throws(JournalError) {
+    let done: Void? = try lend(source, O_RDONLY | O_NOFOLLOW, "open") { (old) throws(JournalError) in
+      try opened(target, O_WRONLY | O_NOFOLLOW, "open") { (new) throws(JournalError) in
+        try body { (from, to, count) throws(JournalError) in
+          let bytes = try read(old, source, from, count)
+          try write(new, target, to, bytes)
+          return bytes.count
+        }
+      }
+    }
+    guard done != nil else {
+      throw JournalError(kind: .invalid("SQLite has it open in this process"), operation: "copy", object: source)
     }
   }
 

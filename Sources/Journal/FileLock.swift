@@ -4,10 +4,14 @@ internal import Glibc
 ///
 /// It is `flock` on a file of its own: closing any descriptor of the database file would drop SQLite's own locks
 /// (https://www.sqlite.org/howtocorrupt.html §2.2). The kernel releases it when the process dies, however it dies,
-/// and `O_CLOEXEC` keeps it from children. Unchecked Sendable: one owner at a time uses it. The text in the file (pid, host and command)
-/// only serves the error message.
+/// and `O_CLOEXEC` keeps it from children. Unchecked Sendable: one owner at a time uses it. The first line of the file (pid, host and
+/// command) only serves the error message; a journal's has a ``HighWaterMark`` behind it.
 public final class FileLock: @unchecked Sendable {
   private var descriptor: Int32
+  /// What the last holder remembered; nil if it remembered nothing, or it cannot be read.
+  private(set) var mark: HighWaterMark?
+  /// Bytes of the first line.
+  private static let holderBytes = 512
 
   /// - Throws: `.locked` with the holder's text where somebody else has it.
   public init(path: String) throws(JournalError) {
@@ -27,10 +31,25 @@ public final class FileLock: @unchecked Sendable {
       return unsafe gethostname(base.assumingMemoryBound(to: CChar.self), buffer.count - 1)
     }
     let name = named == 0 ? String(decoding: host.prefix { $0 != 0 }, as: UTF8.self) : "unknown"
-    let text = Array("pid \(getpid()) on host \(name)\(Self.command)\n".utf8)
+    var text = Array("pid \(getpid()) on host \(name)\(Self.command)".utf8.prefix(Self.holderBytes - 1))
+    text += [UInt8](repeating: UInt8(ascii: " "), count: Self.holderBytes - 1 - text.count) + [UInt8(ascii: "\n")]
     // A failure to write the text costs the error message of the second process its holder, nothing else.
-    _ = ftruncate(descriptor, 0)
-    unsafe text.withUnsafeBytes { unsafe _ = pwrite(descriptor, $0.baseAddress, $0.count, 0) }
+    write(text, at: 0)
+    var line = [UInt8](repeating: 0, count: HighWaterMark.lineBytes)
+    let got = unsafe line.withUnsafeMutableBytes {
+      unsafe pread(descriptor, $0.baseAddress, $0.count, Self.holderBytes)
+    }
+    mark = got == line.count ? HighWaterMark(line: line) : nil
+  }
+
+  /// Writes down how far the journal has come, without syncing it. A failure costs what it is there for, nothing else.
+  func remember(_ mark: HighWaterMark) {
+    self.mark = mark
+    write(mark.line, at: Self.holderBytes)
+  }
+
+  private func write(_ bytes: [UInt8], at offset: Int) {
+    unsafe bytes.withUnsafeBytes { unsafe _ = pwrite(descriptor, $0.baseAddress, $0.count, offset) }
   }
 
   /// Who has the lock at `path`; nil if nobody has it, or there is none. It is held shared for an instant.
@@ -43,8 +62,9 @@ public final class FileLock: @unchecked Sendable {
 
   /// What its holder has written into the file.
   private static func named(in path: String) -> String {
-    let text = String(decoding: (try? File.head(path, count: 512)) ?? [], as: UTF8.self)
-    return text.split(separator: "\n").first.map(String.init) ?? "another process"
+    let text = String(decoding: (try? File.head(path, count: holderBytes)) ?? [], as: UTF8.self)
+    guard let line = text.split(separator: "\n").first else { return "another process" }
+    return String(line.reversed().drop { $0 == " " }.reversed())
   }
 
   /// This process's command line, in brackets; empty if it is not known.

@@ -42,7 +42,9 @@ extension Journal {
     }
     switch try File.find(file) {
     case .nothing: try create(file, in: directory, settings, schema)
-    case .regular: try checkHeader(file, schema)
+    case .regular:
+      try checkHeader(file, schema)
+      try WriteAheadLog.refuseDamage(of: file)
     case .other:
       throw JournalError(
         kind: .invalid("is a symbolic link or no regular file"), operation: "open", object: file)
@@ -55,7 +57,11 @@ extension Journal {
     try configure(database, settings)
     database.countFrames()
     try schema.refuseNewer(Int(try database.integer("PRAGMA user_version", "read the schema's version")), file)
-    do throws(JournalError) { _ = try Counters(reading: database) } catch { throw missingTable(error) }
+    do throws(JournalError) {
+      let counters = try Counters(reading: database)
+      try lock.mark?.refuse(
+        counters, of: try database.text("SELECT identifier FROM journal", "read the identifier"), at: file)
+    } catch { throw missingTable(error) }
     try schema.migrate(database)
     // Before the first write: a missing table or column must leave the file as it is.
     let statements: Statements
@@ -73,6 +79,7 @@ extension Journal {
       try File.sync(directory)
       journal.files = try JournalFiles(at: file)
       journal.dataVersion = try journal.readDataVersion()
+      journal.rememberPositions()
     }
     try database.configure(SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)
     return journal

@@ -27,10 +27,18 @@ extension Journal {
     try checkHeader(old, .current)
     let hadWAL = try File.find("\(old)-wal") != .nothing
 
-    var salvager = try Salvager(reading: old, reportingAs: file)
-    let new = "\(file).new"
+    // SQLite would read a damaged WAL up to the damage only.
+    let (new, mended) = ("\(file).new", "\(file).mended")
+    for suffix in ["", "-wal", "-shm"] { try File.remove("\(mended)\(suffix)") }
+    let log = try WriteAheadLog(of: old)
+    let isMended = log?.damage != nil
     defer {
-      for suffix in ["", "-wal", "-shm"] { try? File.remove("\(new)\(suffix)") }
+      for name in [new, mended] { for suffix in ["", "-wal", "-shm"] { try? File.remove("\(name)\(suffix)") } }
+    }
+    if isMended { try log?.mend(old, into: mended) }
+    var salvager = try Salvager(
+      reading: isMended ? mended : old, reportingAs: file, mark: lock.mark, isMended: isMended)
+    defer {
       // What SQLite made for reading.
       salvager.close()
       if !hadWAL { for suffix in ["-wal", "-shm"] { try? File.remove("\(old)\(suffix)") } }
@@ -88,13 +96,21 @@ struct Salvager {
   private var epoch: Int64 = 0
   private var counters: (last: Int64, emitted: Int64, committed: Int64, bytes: Int64) = (0, 0, 0, 0)
   private var probes: Int64 = 0
+  /// How far the journal is known to have come.
+  private let mark: HighWaterMark?
+  /// What the file says of acknowledgements is not of an older state than the messages.
+  private var knowsReleasable: Bool
   /// Consumers that messages may name, and the session of those whose own cannot be read.
   private var consumers: Set<Int64> = []
   private var standIn: Int64?
 
   /// Opens the damaged database; its files are not written to.
-  init(reading path: String, reportingAs file: String) throws(JournalError) {
+  init(
+    reading path: String, reportingAs file: String, mark: HighWaterMark?, isMended: Bool
+  ) throws(JournalError) {
     report = SalvageReport(path: file)
+    self.mark = mark
+    knowsReleasable = !isMended
     source = try Database(path: path, readOnly: false)
     try source.configure(SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
     source.setBusyTimeout(milliseconds: 5_000)
@@ -146,7 +162,7 @@ struct Salvager {
       try target.execute(
         "INSERT OR IGNORE INTO gap (first, last) VALUES (\(range.lowerBound), \(range.upperBound))", "salvage")
     }
-    try tell(missing, releasable: releasable ?? counters.last, target)
+    try tell(missing, releasable: knowsReleasable ? releasable ?? counters.last : counters.last, target)
     report.keepsAnchor = isAnchored && missing.isEmpty && report.knowsPositions
     if !report.keepsAnchor {
       // Without an anchor what comes again is captured again, which also brings back what is missing and was never acknowledged.
@@ -203,6 +219,7 @@ struct Salvager {
         "SELECT identifier, created_at, epoch, last, emitted, committed, bytes FROM journal", "read the counters"
       ) { ($0.string(0), $0.integer(1), $0.integer(2), $0.integer(3), $0.integer(4), $0.integer(5), $0.integer(6)) }
     }
+    if let last = (found ?? nil)?.3, let mark, mark.last > last { knowsReleasable = false }
     if let (identifier, createdAt, epoch, last, emitted, committed, bytes) = found ?? nil,
       0 <= committed, committed <= emitted, emitted <= last, last < Self.most, (0..<Self.most).contains(bytes),
       (0..<Self.most).contains(epoch),
@@ -210,10 +227,13 @@ struct Salvager {
     {
       (self.identifier, self.createdAt, self.epoch) = (identifier, createdAt, epoch)
       counters = (last, emitted, committed, bytes)
+      if let mark, mark.identifier == identifier {
+        counters = (
+          max(last, mark.last), max(emitted, mark.emitted), max(committed, mark.committed), max(bytes, mark.bytes)
+        )
+      }
       return
     }
-    report.knowsPositions = false
-    identifier = Journal.uuid()
     createdAt = Journal.now()
     func ask(_ sql: String) -> Int64 {
       let found = reading { () throws(JournalError) in try source.integer(sql, "look for positions") } ?? 0
@@ -222,6 +242,15 @@ struct Salvager {
     let isPosition = "position BETWEEN 1 AND \(Self.most - 1)"
     let first = ask("SELECT min(position) FROM message WHERE \(isPosition)")
     let newest = ask("SELECT max(position) FROM message WHERE \(isPosition)")
+    // It may be another journal's, whose positions would make committed ones of these.
+    if let mark, first == 0 || first - 1 <= mark.committed && (mark.committed...mark.last).contains(newest) {
+      identifier = mark.identifier
+      counters = (mark.last, mark.emitted, mark.committed, mark.bytes)
+      if newest < mark.last { knowsReleasable = false }
+      return
+    }
+    report.knowsPositions = false
+    identifier = Journal.uuid()
     let others = try target.integer(
       """
       SELECT max(coalesce((SELECT max(last) FROM digest WHERE last < \(Self.most)), 0),

@@ -198,8 +198,14 @@ public final class Journal: @unchecked Sendable {
     isWriting = false
     // The commit is done, and may be in a file that nobody will find.
     try checkFiles()
-    if files != nil { dataVersion = try readDataVersion() }
+    if files != nil {
+      dataVersion = try readDataVersion()
+      rememberPositions()
+    }
   }
+
+  /// Lets the lock file know what is durable (``HighWaterMark``).
+  func rememberPositions() { lock.remember(HighWaterMark(identifier: identifier, durable)) }
 
   private func storeCounters() throws(JournalError) {
     let update = statements.counters

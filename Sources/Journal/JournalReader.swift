@@ -25,6 +25,7 @@ public final class JournalReader: @unchecked Sendable {
       throw JournalError(kind: .invalid("there is no such file"), operation: "open", object: file)
     }
     try Journal.checkHeader(file, .current)
+    try WriteAheadLog.refuseDamage(of: file)
     self.path = file
     database = try Database(path: file, readOnly: true)
     database.setBusyTimeout(milliseconds: 5_000)

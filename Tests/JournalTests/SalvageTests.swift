@@ -168,6 +168,7 @@ struct SalvageTests {
     try makeJournal()
     let identifier = try JournalReader(path: scratch.journal).identifier
     _ = try scratch.shell("UPDATE journal SET committed = 299, emitted = 298")
+    try FileManager.default.removeItem(atPath: scratch.journal + ".lock")
     let refused = try Journal.salvage(settings, acceptLoss: false)
     #expect(refused.setAside == nil)
     #expect(!refused.knowsPositions)
@@ -177,6 +178,36 @@ struct SalvageTests {
     let journal = try scratch.open()
     #expect(journal.identifier != identifier, "or somebody's remembered position would skip messages")
     #expect(journal.positions.committedThrough == .origin)
+  }
+
+  @Test(arguments: ["UPDATE journal SET committed = 299, emitted = 298", "DELETE FROM journal"])
+  func `counters that cannot be believed are those that were remembered beside the journal`(sql: String) throws {
+    try makeJournal()
+    let identifier = try JournalReader(path: scratch.journal).identifier
+    _ = try scratch.shell(sql)
+    let report = try Journal.salvage(settings, acceptLoss: false)
+    #expect(report.losesNothing && report.recovered == 250)
+    let journal = try scratch.open()
+    #expect(journal.identifier == identifier && journal.positions.committedThrough == Position(rawValue: 50))
+  }
+
+  @Test func `counters of another journal are not believed`() throws {
+    try makeJournal()
+    _ = try scratch.shell("DELETE FROM journal")
+    for (last, committed) in [(9_000, 9_000), (9_000, 200), (20, 10)] as [(Int64, Int64)] {
+      let lock = try FileLock(path: scratch.journal + ".lock")
+      var counters = Counters()
+      (counters.last, counters.emitted, counters.committed) = (last, committed, committed)
+      lock.remember(HighWaterMark(identifier: "3677a7ff-0201-4708-b56f-49932a757c64", counters))
+      lock.release()
+      let refused = try Journal.salvage(settings, acceptLoss: false)
+      if last == 9_000 && committed == 200 {
+        // Nobody can tell it from one that lost its end, whose record of acknowledgements is older: what is missing is said.
+        #expect(refused.setAside == nil && refused.lost.map(\.last).max() == Position(rawValue: 9_000))
+      } else {
+        #expect(!refused.knowsPositions && refused.recovered == 300)
+      }
+    }
   }
 
   @Test func `messages of a session that cannot be read keep their content`() throws {
