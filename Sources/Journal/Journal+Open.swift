@@ -92,7 +92,9 @@ extension Journal {
     // A WAL without its database means that somebody took the database away; SQLite would delete the WAL.
     if try File.find("\(file)-wal") != .nothing {
       throw JournalError(
-        kind: .corrupt("there is a -wal file, but the database it belongs to is missing"), operation: "open",
+        kind: .corrupt(
+          "there is a -wal file, but the database it belongs to is missing. Put the database back; without it the -wal holds "
+            + "pieces only: move it elsewhere to begin a new journal"), operation: "open",
         object: file)
     }
     let new = "\(file).new"
@@ -142,7 +144,11 @@ extension Journal {
     func refuse(_ text: String) -> JournalError {
       JournalError(kind: .notAJournal(text), operation: "open", object: file)
     }
-    guard !head.isEmpty else { throw refuse("the file is empty; a journal never is") }
+    guard !head.isEmpty else {
+      throw refuse(
+        "the file is empty; a journal never is. A look with sqlite3 makes such a file where there is none: if that is so, remove it"
+      )
+    }
     guard head.count == 100, head.starts(with: Array("SQLite format 3\0".utf8)) else {
       throw refuse("no SQLite database")
     }

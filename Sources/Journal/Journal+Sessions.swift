@@ -27,7 +27,30 @@ public struct OutputRecord: Equatable, Sendable {
   }
 }
 
+/// The queue that a session was of.
+public struct QueueName: Equatable, Sendable {
+  public var name: String
+  public var virtualHost: String
+
+  /// That of the newest session; nil where there is none.
+  init?(newestIn database: Database) throws(JournalError) {
+    let found = try database.first(
+      "SELECT queue, virtual_host FROM session ORDER BY number DESC LIMIT 1", "look for the newest session"
+    ) { ($0.string(0), $0.string(1)) }
+    guard let found else { return nil }
+    (name, virtualHost) = found
+  }
+}
+
+extension JournalReader {
+  /// The queue that messages came from last; nil where nobody has captured into this journal.
+  public func newestQueue() throws(JournalError) -> QueueName? { try QueueName(newestIn: database) }
+}
+
 extension Journal {
+  /// The queue that messages came from last; nil where nobody has captured into this journal.
+  public func newestQueue() throws(JournalError) -> QueueName? { try QueueName(newestIn: database) }
+
   /// Consumers older than the oldest message's by more than this are forgotten; a message appended late can still
   /// name any of the last thousand reconnections.
   private static let retainedConsumers = 1_000

@@ -124,6 +124,8 @@ extension Journal {
     let copy = "\(path)\(Self.rescued)\(Self.utcTime())"
     let quoted = copy.split(separator: "'", omittingEmptySubsequences: false).joined(separator: "''")
     do throws(JournalError) {
+      // SQLite writes into an empty file, and would make one that others may read.
+      try File.create(copy)
       try database.execute("VACUUM INTO '\(quoted)'", "rescue")
       try File.sync(copy)
       try File.sync(File.resolve(copy).directory)
@@ -143,6 +145,11 @@ extension Journal {
 
   /// Throws where a copy that was saved of this journal waits for somebody to put it in its place: to begin a new journal, or
   /// to go on with half of the old one, would leave acknowledged messages behind in silence.
+  public static func refuseRescued(at path: String) throws(JournalError) {
+    let (directory, file) = try File.resolve(path)
+    try refuseRescued(file, in: directory)
+  }
+
   static func refuseRescued(_ file: String, in directory: String) throws(JournalError) {
     guard let copy = try File.names(in: directory).filter({ "\(directory)/\($0)".hasPrefix(file + rescued) }).max()
     else {

@@ -92,6 +92,7 @@ struct CheckTests {
     let directory = FileManager.default.temporaryDirectory.path + "/source-amqp-check-\(UUID().uuidString)"
     #expect(Self.wrong(try Self.lines(directory)).isEmpty)
     #expect(Self.wrong(try Self.lines(directory + "/a/b")).count == 1)
+    #expect(Self.wrong(try Self.lines("/etc/passwd")).first?.contains("is a file; give --output a directory") == true)
     try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
     defer { try? FileManager.default.removeItem(atPath: directory) }
     #expect(
@@ -102,12 +103,32 @@ struct CheckTests {
     let journal = try Journal.open(JournalSettings(path: directory + "/journal.db"))
     let busy = Self.wrong(try Self.lines(directory))
     #expect(busy.contains { $0.contains("is in use by pid \(getpid()) ") }, "\(busy)")
-    #expect(busy.contains { $0.contains("did not write this file") })
-    try journal.write { tx in try tx.setOutput("q", OutputRecord(file: 1, length: 0, startedAt: 0)) }
-    #expect(Self.wrong(try Self.lines(directory)).contains { $0.contains("knows files up to number 1 only") })
-    try journal.write { tx in try tx.setOutput("q", OutputRecord(file: 2, length: 3, startedAt: 0)) }
+    try journal.beginSession(id: "a", queue: "other", virtualHost: "/", startedAt: 1)
     try journal.close()
-    #expect(Self.wrong(try Self.lines(directory)).isEmpty)
+    func changed(_ record: OutputRecord) throws -> [CheckLine] {
+      let journal = try Journal.open(JournalSettings(path: directory + "/journal.db"))
+      try journal.write { tx in try tx.setOutput("q", record) }
+      try journal.close()
+      return try Self.lines(directory)
+    }
+    let foreign = try Self.lines(directory)
+    #expect(foreign.contains { $0.verdict == .note && $0.text.contains("was written for queue \"other\"") })
+    #expect(Self.wrong(foreign).contains { $0.contains("that this journal did not write") })
+    // The same as `run` says, whatever it is.
+    let newer = Self.wrong(try changed(OutputRecord(file: 1, length: 0, startedAt: 0)))
+    #expect(newer.contains { $0.contains("the journal went back in time") }, "\(newer)")
+    let missing = Self.wrong(try changed(OutputRecord(file: 3, length: 413, startedAt: 0)))
+    #expect(missing.contains { $0.contains("q-000003.jsonl is missing, and the journal has committed 413 bytes") })
+    let cut = Self.wrong(try changed(OutputRecord(file: 2, length: 5, startedAt: 0)))
+    #expect(cut.contains { $0.contains("has 3 bytes, but the journal has committed 5") }, "\(cut)")
+    #expect(Self.wrong(try changed(OutputRecord(file: 2, length: 3, startedAt: 0))).isEmpty)
+    try FileManager.default.createDirectory(atPath: directory + "/is", withIntermediateDirectories: false)
+    #expect(
+      Self.wrong(try Self.lines(directory, #"{"queue":{"name":"q"},"journal":{"path":"\#(directory)/is"}}"#)).first?
+        .contains("is a directory; journal.path is the name of a file") == true)
+    try Data().write(to: URL(filePath: directory + "/journal.db.rescued-20261129T000000Z"))
+    #expect(Self.wrong(try Self.lines(directory)).first?.contains("what it held was saved to") == true)
+    try FileManager.default.removeItem(atPath: directory + "/journal.db.rescued-20261129T000000Z")
     try Data(repeating: 7, count: 5000).write(to: URL(filePath: directory + "/journal.db"))
     #expect(Self.wrong(try Self.lines(directory)).count == 1)
   }

@@ -117,10 +117,14 @@ struct ConfigProblemTests {
     #expect(configuration.heartbeatSeconds == 5 && configuration.messageTTL == 5_400_000)
     let problems = try ConfigSupport.problems(
       #"{"queue":{"name":"q"},"reconnect_delay":"2d","heartbeat":"500ms","port":"5s","journal":{"max_bytes":"1KB"}}"#)
-    #expect(problems.contains(#"reconnect_delay: "2d" is no number of seconds from 0 to 86400"#))
+    #expect(
+      problems.contains(#"reconnect_delay: "2d" is out of range: give a number of seconds from 0 to 86400"#))
     #expect(problems.contains { $0.hasPrefix(#"heartbeat: "500ms" is no whole number"#) })
     #expect(problems.contains { $0.hasPrefix("port: must be a whole number") })
-    #expect(problems.contains { $0.hasPrefix(#"journal.max_bytes: "1KB" is no whole number of bytes from"#) })
+    #expect(
+      problems.contains {
+        $0.hasPrefix(#"journal.max_bytes: "1KB" is out of range: give a whole number of bytes from 16.0 MiB to"#)
+      })
     #expect(problems.count == 4)
   }
 

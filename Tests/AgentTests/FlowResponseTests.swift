@@ -56,7 +56,9 @@ struct FlowResponseTests {
     ] as [JSONValue])
   func `a state of somebody else is refused`(state: JSONValue) {
     #expect(
-      throws: FlowProtocolError("the state under bindingStateV1 / k was not written by this connector")
+      throws: FlowProtocolError(
+        "the state under bindingStateV1 / k was not written by this connector: backfill the binding to begin without it"
+      )
     ) { try FlowState(["bindingStateV1": ["k": state]], stateKey: "k").mark() }
   }
 

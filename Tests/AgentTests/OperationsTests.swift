@@ -158,8 +158,23 @@ struct OperationsTests {
       told.append(outage.failed(cause: "connection_lost", at: second))
       #expect(outage.recovered(at: second + 1) == nil && outage.isRepeated)
     }
-    #expect(told.filter { $0 != .nothing } == [.reminder(seconds: 600, attempts: 301, losses: 300)])
+    #expect(told.filter { $0 != .nothing } == [.reminder(seconds: 600, attempts: 1, losses: 300)])
     #expect(outage.failed(cause: "connection_lost", at: 800) == .cause)
+  }
+
+  @Test func `a loss soon after another is told as soon as it lasts`() {
+    var outage = OutageLog()
+    #expect(outage.failed(cause: "connection_lost", at: 0) == .cause)
+    #expect(outage.recovered(at: 2) != nil)
+    var told: [(Double, OutageLog.Telling)] = []
+    for second in stride(from: 7.0, through: 707, by: 5) {
+      let telling = outage.failed(cause: "connection_lost", at: second)
+      if telling != .nothing { told.append((second, telling)) }
+    }
+    #expect(told.map(\.0) == [67, 667])
+    #expect(told.map(\.1) == [.cause, .reminder(seconds: 660, attempts: 133, losses: 0)])
+    let end = outage.recovered(at: 710)
+    #expect(end?.seconds == 703 && !outage.isRepeated)
   }
 
   /// As `ConnectionLoop` and `Progress` put the parts together: an attempt each five seconds, a look each minute.

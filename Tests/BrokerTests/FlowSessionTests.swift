@@ -87,6 +87,19 @@ import Testing
     try bench.publisher.delete(bench.queue)
   }
 
+  @Test func `a journal that was in use and is another one now is missed, not forgotten`() throws {
+    let bench = try Bench()
+    let journal = try temporaryDirectory() + "/journal.db"
+    let state: JSON = ["bindingStateV1": ["orders.v0": ["journal": "another", "position": 1_000_000, "kept": true]]]
+    let runtime = try FlowRuntime(
+      config: bench.broker.configuration(queue: bench.queue, ["journal": ["path": .string(journal)]]), state: state)
+    try runtime.start(awaitOpened: false)
+    #expect(try runtime.waitForExit() == .exited(78))
+    let cause = try #require(runtime.log.last?.message)
+    #expect(cause.contains("is not the one that was in use (another,") && cause.contains("backfill the binding"))
+    try bench.publisher.delete(bench.queue)
+  }
+
   @Test func `a journal older than the state is refused, and nothing is consumed`() throws {
     let bench = try Bench()
     let journal = try temporaryDirectory() + "/journal.db"

@@ -29,7 +29,7 @@ struct ListeningAgent {
     command = try Command(["run"] + arguments + ["--listen", "127.0.0.1:0"])
     try command.wait("the address") { $0.log.contains { $0.contains("metrics and health are served") } }
     let line = try #require(command.written.log.first { $0.contains("metrics and health are served") })
-    url = try #require(try JSON(parsing: line)[path: "fields", "url"]?.string)
+    url = try #require(try JSON(parsing: line)[path: "fields", "url"]?.string?.replacing("/metrics", with: "/"))
   }
 
   /// Asks until `condition` holds; each question takes a tenth of a second or so.

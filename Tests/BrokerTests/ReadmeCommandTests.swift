@@ -108,7 +108,8 @@ import Testing
         try waitForLines(published, in: file)
         if text.contains("--listen") {
           let line = try #require(running.written.log.first { $0.contains("metrics and health are served") })
-          address = try #require(try JSON(parsing: line)[path: "fields", "url"]?.string)
+          address = try #require(
+            try JSON(parsing: line)[path: "fields", "url"]?.string?.replacing("/metrics", with: "/"))
         }
       case "source-amqp":
         try check(command, shell, environment, published: published)

@@ -121,6 +121,8 @@ import Testing
         return
       }
       #expect(refusal.contains(copy.dropLast()))
+      let mode = try files.attributesOfItem(atPath: String(copy.dropLast()))[.posixPermissions] as? Int
+      #expect(mode == 0o600, "it holds what the journal held")
       try files.moveItem(atPath: String(copy.dropLast()), toPath: scratch.journal)
     } else if suffix == "" {
       try? files.removeItem(atPath: scratch.journal)

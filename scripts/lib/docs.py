@@ -105,6 +105,8 @@ def check_catalog(place, lines):
                 wrong(place, f"{name} is the beginning of {other}, which Flow refuses")
     for name in {name for name in plain if plain.count(name) > 1}:
         wrong(place, f"{name} stands twice, which Flow refuses")
+    if "x-infer-schema: true" in "\n".join(lines) and not any("$ref: flow://inferred-schema" in line for line in lines):
+        wrong(place, "x-infer-schema without a readSchema that refers to flow://inferred-schema infers nothing")
     collections = [name for section, name in names if section == "collections"]
     for target in targets:
         if target not in collections:

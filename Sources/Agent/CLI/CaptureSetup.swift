@@ -48,7 +48,8 @@ struct CaptureSetup {
     log.info(
       "acknowledgement mode \(choice.mode.rawValue): \(choice.mode.explanation), because \(choice.reason)",
       metadata: [
-        "journal": .string(path ?? "temporary"), "journal_id": .string(journal.identifier),
+        "version": .string(Version.text), "journal": .string(path ?? "temporary"),
+        "journal_id": .string(journal.identifier),
         "last_position": .stringConvertible(journal.positions.last.rawValue),
         "committed_position": .stringConvertible(journal.positions.committedThrough.rawValue),
       ])

@@ -42,6 +42,7 @@ struct CheckCommand: ParsableCommand {
   var print = false
 
   func validate() throws {
+    if output == "" { throw ValidationError("--output needs the name of a directory, or - for stdout.") }
     if print, json { throw ValidationError("--print and --json are two forms of output; give one of them.") }
   }
 
@@ -57,6 +58,12 @@ struct CheckCommand: ParsableCommand {
     let configuration = file.configuration
     var lines: [CheckLine] = [.ok("configuration \(Disclosure.text(config))")]
     lines += configuration.warnings.map { .note($0) }
+    if file.capture != nil, output == nil, !file.hidden.isEmpty {
+      lines.append(
+        .note(
+          "${env:…} and ${file:…} (\(file.hidden.sorted().joined(separator: ", "))) are replaced by `run` and `check` only: Flow refuses "
+            + "them, and needs the values themselves"))
+    }
     var nature: QueueNature?
     if !offline {
       let findings = BrokerCheck(topology: Topology(configuration, name: "check")).run(lookingAtQueue: true)
@@ -69,9 +76,9 @@ struct CheckCommand: ParsableCommand {
     }
     let start = StartCheck(
       configuration: configuration, stream: file.stream, output: output ?? ".")
+    let isReached = !lines.contains { $0.verdict == .wrong }
     if output != nil { lines += start.run() }
     if let listen { lines.append(start.port(listen)) }
-    let isReached = !lines.contains { $0.verdict == .wrong }
     let guarantee = promise(file, start, nature, isReached: isReached, &lines)
     show(lines, guarantee)
     if lines.contains(where: { $0.verdict == .wrong }) { throw ExitCode.failure }
@@ -104,10 +111,7 @@ struct CheckCommand: ParsableCommand {
     }
     let guarantee = Guarantee(
       configuration, DeduplicationPolicy(configuration, isCarried: isCarried), on: nature, isKept: isCarried != nil)
-    switch guarantee.level {
-    case .once, .onceInAnyOrder: lines.append(.ok(guarantee.description))
-    case .depends, .atLeastOnce, .atMostOnce: lines.append(.note(guarantee.description))
-    }
+    lines.append(guarantee.level.isOnce ? .ok(guarantee.description) : .note(guarantee.description))
     return guarantee
   }
 

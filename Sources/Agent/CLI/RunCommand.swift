@@ -44,13 +44,13 @@ struct RunCommand: ParsableCommand {
   @Option(
     help: ArgumentHelp(
       "Begin the next file before one gets larger than this: bytes, or 64k, 128M, 2G (default: 128M).",
-      valueName: "bytes"))
+      valueName: "bytes"), transform: ByteCount.parsed)
   var rotateSize: ByteCount?
 
   @Option(
     help: ArgumentHelp(
       "Complete a file this long after its first document: seconds, or 15m, 1h, 1d (default: never).", valueName: "time"
-    ))
+    ), transform: Seconds.parsed)
   var rotateAge: Seconds?
 
   @Option(
@@ -63,6 +63,7 @@ struct RunCommand: ParsableCommand {
   private static let defaultFileBytes: Int64 = 128 << 20
 
   func validate() throws {
+    if output == "" { throw ValidationError("--output needs the name of a directory, or - for stdout.") }
     if output == "-", rotateSize != nil || rotateAge != nil || continueOutput {
       throw ValidationError(
         "--rotate-size, --rotate-age and --continue-output are for files; with --output - there are none.")
@@ -103,7 +104,17 @@ struct RunCommand: ParsableCommand {
     if let problem = choice.problem { throw Process.failed(problem, log: log, status: Process.configurationStatus) }
     let setup = try CaptureSetup(
       configuration, journalPath: path, choice: choice, checkpoints: false, state: nil, streamState: nil, log: log)
-    let stem = try Self.stem(file.stream, in: setup.journal)
+    let journal = setup.journal
+    let stem = try OutputSeries.stem(file.stream) { (name) throws(JournalError) in try journal.output(name) != nil }
+    if let before = try journal.newestQueue(),
+      before.name != configuration.queue.name || before.virtualHost != configuration.virtualHost
+    {
+      log.warning(
+        """
+        the journal was written for queue "\(before.name)" of virtual host "\(before.virtualHost)": the documents of \
+        "\(configuration.queue.name)" follow upon its. Give each queue an --output of its own
+        """)
+    }
     // Before anything is written, the session included.
     let lock = output == "-" ? nil : try OutputSeries(directory: output, stem: stem).lock()
     let plan = try setup.plan(
@@ -113,7 +124,7 @@ struct RunCommand: ParsableCommand {
     let snapshot = try OperationsSnapshot.source(of: capture, journal: setup.journal.path)
     if let listen {
       let address = try StatusServer.start(listen, log: log, snapshot: snapshot)
-      log.info("metrics and health are served", metadata: ["url": .string("http://\(address)/")])
+      log.info("metrics and health are served", metadata: ["url": .string("http://\(address)/metrics")])
     }
     if output == "-" {
       log.info("documents on stdout count as captured once they are written: what still sits in a pipe is acknowledged")
@@ -145,13 +156,15 @@ struct RunCommand: ParsableCommand {
   }
 
   private static func makeDirectory(_ path: String) throws(CaptureFailure) {
-    if unsafe mkdir(path, 0o750) == 0 || errno == EEXIST { return }
-    throw CaptureFailure(cause: "output", description: "making directory \(path): \(errnoText(errno))", needsUser: true)
-  }
-
-  /// What the stream's files begin with. A journal that has written under the first version's name goes on there.
-  private static func stem(_ stream: String, in journal: Journal) throws(JournalError) -> String {
-    let plain = OutputSeries.plainStem(stream)
-    return try journal.output(plain) == nil ? OutputSeries.stem(stream) : plain
+    if unsafe mkdir(path, 0o750) == 0 { return }
+    let number = errno
+    let isTaken = number == EEXIST && !StartCheck.isDirectory(path)
+    if number == EEXIST, !isTaken { return }
+    throw CaptureFailure(
+      cause: "output",
+      description: isTaken
+        ? "--output \(path) is a file: give it a directory"
+        : "making directory \(path) (--output): \(errnoText(number))",
+      needsUser: true)
   }
 }

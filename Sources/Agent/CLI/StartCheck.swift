@@ -14,8 +14,16 @@ struct StartCheck {
 
   func run() -> [CheckLine] {
     var lines: [CheckLine] = []
-    if output != "-" { lines.append(directory(output, "output directory")) }
-    if let path = journalPath { lines.append(journal(path)) }
+    if output != "-" {
+      lines.append(directory(output, "output directory"))
+      // What is in it cannot be said then.
+      if lines[0].verdict == .wrong { return lines }
+    }
+    if let path = journalPath {
+      let found = journal(path)
+      lines += found
+      if found.contains(where: { $0.verdict == .wrong }) { return lines }
+    }
     if output != "-", let holder = FileLock.holder(path: "\(output)/.\(OutputSeries.stem(stream)).lock") {
       lines.append(.wrong("output files of \"\(stream)\": are written by \(holder)"))
     }
@@ -24,6 +32,7 @@ struct StartCheck {
 
   private func directory(_ path: String, _ name: String) -> CheckLine {
     if unsafe access(path, F_OK) == 0 {
+      guard Self.isDirectory(path) else { return .wrong("\(name) \(path): is a file; give --output a directory") }
       return unsafe access(path, W_OK | X_OK) == 0
         ? .ok("\(name) \(path): exists, and can be written to")
         : .wrong("\(name) \(path): cannot be written to: \(errnoText(errno))")
@@ -37,16 +46,39 @@ struct StartCheck {
     return .ok("\(name) \(path): does not exist yet, and will be made")
   }
 
-  private func journal(_ path: String) -> CheckLine {
+  static func isDirectory(_ path: String) -> Bool {
+    var status = stat()
+    return unsafe stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
+  }
+
+  private func journal(_ path: String) -> [CheckLine] {
+    var lines = [state(ofJournal: path)]
+    if let reader = try? JournalReader(path: path), let before = try? reader.newestQueue() {
+      defer { try? reader.close() }
+      let queue = configuration.queue.name
+      if before.name != queue || before.virtualHost != configuration.virtualHost {
+        lines.append(
+          .note(
+            "journal \(path): was written for queue \"\(before.name)\" of virtual host \"\(before.virtualHost)\"; the documents of "
+              + "\"\(queue)\" will follow upon its. Give each queue an --output of its own"))
+      }
+    }
+    return lines
+  }
+
+  private func state(ofJournal path: String) -> CheckLine {
     let subject = "journal \(path)"
     if let holder = FileLock.holder(path: path + ".lock") {
       return .wrong("\(subject): is in use by \(holder); one agent at a time may write it")
     }
+    if Self.isDirectory(path) { return .wrong("\(subject): is a directory; journal.path is the name of a file") }
+    let place = path.lastIndex(of: "/").map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
+    if unsafe access(place, F_OK) == 0 {
+      do throws(JournalError) { try Journal.refuseRescued(at: path) } catch { return .wrong("\(error)") }
+    } else if configuration.journal.path != nil {
+      return .wrong("\(subject): its directory \(place) does not exist")
+    }
     guard unsafe access(path, F_OK) == 0 else {
-      let place = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? "."
-      if unsafe access(place.isEmpty ? "/" : place, F_OK) != 0, configuration.journal.path != nil {
-        return .wrong("\(subject): its directory \(place) does not exist")
-      }
       return .ok("\(subject): does not exist yet, and will be made\(kind)")
     }
     do throws(JournalError) {
@@ -57,7 +89,7 @@ struct StartCheck {
         "\(subject): can be read, \(Progress.grouped(status.pendingRows)) messages wait in it\(kind) "
           + "(source-amqp journal verify reads all of it)")
     } catch {
-      return .wrong("\(subject): \(error)")
+      return .wrong("\(error)")
     }
   }
 
@@ -72,28 +104,31 @@ struct StartCheck {
 
   /// The newest file, against what the journal knows of it: what a start would refuse.
   private func files() -> [CheckLine] {
-    let series = OutputSeries(directory: output, stem: OutputSeries.stem(stream))
-    guard unsafe access(output, F_OK) == 0, let numbers = try? series.numbers(after: 0), let newest = numbers.last
-    else {
-      return []
+    guard unsafe access(output, F_OK) == 0 else { return [] }
+    do {
+      guard let path = journalPath, unsafe access(path, F_OK) == 0 else {
+        let series = OutputSeries(directory: output, stem: OutputSeries.stem(stream))
+        guard let newest = try series.numbers(after: 0).last else { return [] }
+        return [
+          .wrong(
+            "\(series.path(newest)): this file is there, and there is no journal that has written it; put the journal that belongs to it "
+              + "back, or see --continue-output of `run`")
+        ]
+      }
+      let reader = try JournalReader(path: path)
+      defer { try? reader.close() }
+      let stem = try OutputSeries.stem(stream) { (name) throws(JournalError) in try reader.output(name) != nil }
+      let series = OutputSeries(directory: output, stem: stem)
+      let pending = PendingDocuments(reader, after: try reader.status().positions.committedThrough)
+      let refusal = try FileSink.refusal(series, try reader.output(stem)) { () throws(CaptureFailure) in
+        try pending.next()
+      }
+      if let refusal { return [.wrong("output files of \"\(stream)\": \(refusal)")] }
+      guard let newest = try series.numbers(after: 0).last else { return [] }
+      return [.ok("output files of \"\(stream)\": the newest is \(series.path(newest))")]
+    } catch {
+      return [.wrong("output files of \"\(stream)\": \(error)")]
     }
-    let advice = "put the journal that belongs to it back, or see --continue-output of `run`"
-    guard let path = journalPath, unsafe access(path, F_OK) == 0 else {
-      return [
-        .wrong("\(series.path(newest)): this file is there, and there is no journal that has written it; \(advice)")
-      ]
-    }
-    guard let reader = try? JournalReader(path: path) else { return [] }
-    defer { try? reader.close() }
-    guard let record = try? reader.output(series.stem) else {
-      return [.wrong("\(series.path(newest)): the journal \(path) did not write this file; \(advice)")]
-    }
-    if newest > record.file {
-      return [
-        .wrong("\(series.path(newest)): the journal \(path) knows files up to number \(record.file) only; \(advice)")
-      ]
-    }
-    return [.ok("output files of \"\(stream)\": the newest is \(series.path(newest))")]
   }
 
   func port(_ address: ListenAddress) -> CheckLine {

@@ -67,7 +67,7 @@ struct BrokerCheck {
     } catch {
       if case .channelClosed(let code, _) = error.kind {
         if code == 404 && configuration.queue.declaration == .active {
-          finding.note = "does not exist yet, and will be declared"
+          finding.note = "does not exist yet, and will be declared; the broker looks at its properties then"
           if configuration.bindings.isEmpty {
             finding.warning =
               "queue \"\(configuration.queue.name)\" does not exist yet; it will be declared, and nothing is bound to it, so it "

@@ -8,6 +8,9 @@ struct Guarantee: Equatable, Sendable {
     case depends = "once and in order, or at least once"
     case atLeastOnce = "at least once"
     case atMostOnce = "at most once"
+
+    /// Nothing comes twice, and nothing is left out.
+    var isOnce: Bool { self == .once || self == .onceInAnyOrder }
   }
 
   let level: Level

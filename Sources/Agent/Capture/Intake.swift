@@ -385,8 +385,8 @@ extension Intake {
       cause: "oversize",
       description: "a message of \(item.bodySize) bytes (exchange \"\(exchange)\", routing key \"\(routingKey)\", "
         + "delivery tag \(item.tag)) would make a document of \(size) bytes, and document.max_bytes is "
-        + "\(options.maxBytes). It was not acknowledged. Raise document.max_bytes, or set document.oversize to reject "
-        + "or truncate", needsUser: true)
+        + "\(options.maxBytes). It was not acknowledged. Raise document.max_bytes; or set document.oversize to truncate; "
+        + "or to reject, which drops it unless the queue has a dead-letter exchange", needsUser: true)
   }
 
   /// Copies the message out of the batch.

@@ -43,12 +43,12 @@ extension JournalLoop {
     while true {
       do {
         let result = try body()
-        if paused { status.resumed(.intake) }
+        if paused { status.resumed(.writing) }
         return result
       } catch let error as JournalError where error.isRetryable {
         if !paused {
           log.warning("intake is paused, and tried again every second: \(error)")
-          status.paused(.intake, reason: "\(error)")
+          status.paused(.writing, reason: "\(error)")
         }
         paused = true
         if inbox.wait(atMost: Self.fullDelay, until: { $0.stopping ? true : nil }) != nil { throw error }

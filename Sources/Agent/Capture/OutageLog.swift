@@ -1,5 +1,6 @@
 /// What is said of an outage, so that hours of it do not flood the log: each cause once, then how long it has lasted each ten
-/// minutes, and one line when it is over. Losses that follow on one another within a minute are one outage.
+/// minutes, and one line when it is over. Losses that follow on one another within a minute are one outage, of which only the number is told, until
+/// one of them lasts a minute: that is an outage of its own.
 ///
 /// A value without clock and I/O; times are of one monotonic clock, in seconds.
 struct OutageLog: Equatable, Sendable {
@@ -18,11 +19,13 @@ struct OutageLog: Equatable, Sendable {
     case nothing
   }
 
+  /// When the first consumer of it was lost, and the newest one.
   private var began: Double?
-  /// When the newest consumer was lost, and when the present one began, if one runs.
   private var lost = 0.0
+  /// When the present consumer began, if one runs.
   private var ended: Double?
   private var told = 0.0
+  /// Since the newest loss.
   private var attempts = 0
   private var losses = 0
   private var causes: Set<String> = []
@@ -33,21 +36,28 @@ struct OutageLog: Equatable, Sendable {
   /// A consumer was lost, or an attempt to get one failed.
   mutating func failed(cause: String, at now: Double) -> Telling {
     if let end = ended {
-      if now - end >= Self.stable { self = OutageLog() } else { losses += 1 }
+      if now - end >= Self.stable {
+        self = OutageLog()
+      } else {
+        losses += 1
+        attempts = 0
+        lost = now
+      }
       ended = nil
-      lost = now
     }
-    if began == nil { lost = now }
-    let since = began ?? now
-    began = since
+    if began == nil { (began, lost) = (now, now) }
     attempts += 1
+    if losses > 0, now - lost >= Self.stable {
+      (began, losses) = (lost, 0)
+      causes.removeAll()
+    }
     if causes.insert(cause).inserted {
       told = now
       return .cause
     }
     guard now - told >= Self.reminder else { return .nothing }
     told = now
-    return .reminder(seconds: now - since, attempts: attempts, losses: losses)
+    return .reminder(seconds: now - (began ?? now), attempts: attempts, losses: losses)
   }
 
   /// A consumer runs.

@@ -51,17 +51,25 @@ enum ConfigurationRules {
     let arguments = merged("queue.arguments", in: values)
     guard case .string(let type) = arguments["x-queue-type"], type == "quorum" || type == "stream" else { return [] }
     var refused = [("max_priority", "x-max-priority")]
+    var problems: [ConfigurationProblem] = []
     if type == "stream" {
+      // 540. https://www.rabbitmq.com/docs/streams#consuming
+      if values["consumer.no_ack"] == .flag(true) {
+        problems.append(
+          ConfigurationProblem(path: "consumer.no_ack", message: "a stream needs acknowledgements: leave it out"))
+      }
       refused += [("message_ttl", "x-message-ttl"), ("queue.single_active_consumer", "x-single-active-consumer")]
     }
-    return refused.compactMap { setting, argument in
-      guard let value = arguments[argument], value != .bool(false) else { return nil }
-      let isSetting = values[setting].flatMap { sent($0, as: argument) } != nil
-      let advice = type == "stream" && argument == "x-message-ttl" ? "; queue.arguments.x-max-age bounds a stream" : ""
-      return ConfigurationProblem(
-        path: isSetting ? setting : "queue.arguments.\(argument)",
-        message: "a \(type == "stream" ? "stream" : "quorum queue") does not take it\(advice)")
-    }
+    return problems
+      + refused.compactMap { setting, argument in
+        guard let value = arguments[argument], value != .bool(false) else { return nil }
+        let isSetting = values[setting].flatMap { sent($0, as: argument) } != nil
+        let advice =
+          type == "stream" && argument == "x-message-ttl" ? "; queue.arguments.x-max-age bounds a stream" : ""
+        return ConfigurationProblem(
+          path: isSetting ? setting : "queue.arguments.\(argument)",
+          message: "a \(type == "stream" ? "stream" : "quorum queue") does not take it\(advice)")
+      }
   }
 
   private static func streamOffset(_ values: [String: SettingValue]) -> [ConfigurationProblem] {
@@ -108,6 +116,30 @@ enum ConfigurationRules {
     ]
   }
 
+  /// What lets the broker drop messages that were not captured yet.
+  private static func dropping(_ configuration: EndpointConfiguration) -> [String] {
+    let arguments = configuration.queue.arguments
+    var warnings: [String] = []
+    let hasDeadLetters = arguments["x-dead-letter-exchange"] != Optional.none
+    if configuration.document.oversize == .reject, !hasDeadLetters {
+      warnings.append(
+        "document.oversize is reject: a message above document.max_bytes is dropped, unless a policy gives the queue a dead-letter "
+          + "exchange (queue.arguments.x-dead-letter-exchange would be one).")
+    }
+    guard arguments["x-queue-type"] != .string("stream") else { return warnings }
+    let drops = ["x-message-ttl", "x-expires", "x-max-length", "x-max-length-bytes"].filter { name in
+      guard arguments[name] != Optional.none else { return false }
+      return !name.hasPrefix("x-max-") || arguments["x-overflow"] == Optional.none
+        || arguments["x-overflow"] == .string("drop-head")
+    }
+    if !drops.isEmpty {
+      warnings.append(
+        "\(drops.joined(separator: ", ")): the broker \(hasDeadLetters ? "dead-letters" : "drops") what waits too long or is too much, "
+          + "captured or not; nothing here can count it.")
+    }
+    return warnings
+  }
+
   /// What works but costs a guarantee, one sentence each.
   static func warnings(for configuration: EndpointConfiguration) -> [String] {
     var warnings: [String] = []
@@ -146,6 +178,10 @@ enum ConfigurationRules {
       warnings.append(
         "consumer.undeliverable: skip has no effect on a \(type) queue: what the broker cannot send is dropped or dead-lettered by its "
           + "delivery limit, or stays.")
+    }
+    warnings += dropping(configuration)
+    if configuration.password.value.isEmpty, configuration.authType != .external {
+      warnings.append("password is empty.")
     }
     if configuration.consumer.noAck {
       warnings.append("consumer.no_ack is true: messages in flight are lost when the connection breaks.")

@@ -16,11 +16,18 @@ enum ConfigurationWording {
     "\(hidden ? "the value" : shorten(text)) is out of range: give \(unit) from \(lower) to \(upper)"
   }
 
-  /// - Parameter unit: What the bounds count: `whole number of seconds`.
+  /// An amount with a unit.
+  ///
+  /// - Parameter unit: What the bounds count: `a whole number of seconds`.
   static func amountOutOfRange(
     _ text: String, unit: String, from lower: String, to upper: String, hidden: Bool
   ) -> String {
-    "\(hidden ? "the value" : quote(text)) is no \(unit) from \(lower) to \(upper)"
+    "\(hidden ? "the value" : quote(text)) is out of range: give \(unit) from \(lower) to \(upper)"
+  }
+
+  /// - Parameter unit: `seconds`.
+  static func amountNotWhole(_ text: String, unit: String, hidden: Bool) -> String {
+    "\(hidden ? "the value" : quote(text)) is no whole number of \(unit)"
   }
 
   static func notWhole(_ text: String, from lower: String, to upper: String, hidden: Bool) -> String {

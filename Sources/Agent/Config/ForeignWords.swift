@@ -75,6 +75,7 @@ enum ForeignWords {
       "connect_retry_interval": "reconnect_delay",
       "dead_letter_exchange": deadLetter, "dlx": deadLetter, "dead_letter_queue": deadLetter,
       "stream": "queue.name", "offset": "consumer.stream_offset", "from_offset": "consumer.stream_offset",
+      "advanced": .say("leave it out: what is in it stands one level higher"),
       "buffer": "journal", "journal_path": "journal.path", "buffer_path": "journal.path",
       "max_size": "journal.max_bytes",
       "codec": "document.body", "decoding": "document.body", "format": "document.body", "data_format": "document.body",

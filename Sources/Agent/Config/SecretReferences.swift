@@ -43,6 +43,28 @@ struct SecretReferences {
     return result
   }
 
+  /// References in a configuration that comes complete, as Flow's does: nobody resolves them there.
+  static func unresolved(in value: JSONValue, path: String = "") -> [ConfigurationProblem] {
+    switch value {
+    case .string(let text):
+      guard let scheme = Scheme.allCases.first(where: { text.contains($0.rawValue) }) else { return [] }
+      return [
+        ConfigurationProblem(
+          path: path,
+          message:
+            "\(scheme.rawValue)…} is not replaced within Flow, only by `source-amqp run`: give the value itself; flowctl encrypts "
+            + "secrets when the specification is published")
+      ]
+    case .array(let values):
+      return values.enumerated().flatMap { unresolved(in: $0.element, path: "\(path)[\($0.offset)]") }
+    case .object(let object):
+      return object.members.filter { path != "" || $0.key != "sops" }.flatMap {
+        unresolved(in: $0.value, path: SettingsTable.join(path, $0.key))
+      }
+    case .null, .bool, .number: return []
+    }
+  }
+
   private enum Part {
     case literal(Substring)
     case reference(Scheme, Substring)

@@ -77,10 +77,17 @@ enum SettingCheck {
   ) -> Result<SettingValue, SettingRefusal> {
     let (lower, upper) = (String(range.lowerBound), String(range.upperBound))
     if let amount = amount(value, unit) {
-      guard let number = Int(exactly: amount), range.contains(number) else {
+      let text = value.stringValue ?? ""
+      guard let number = Int(exactly: amount) else {
+        return refuse(ConfigurationWording.amountNotWhole(text, unit: name(of: unit), hidden: hidden))
+      }
+      guard range.contains(number) else {
+        let (least, most) =
+          unit == .bytes
+          ? (Progress.size(Int64(range.lowerBound)), Progress.size(Int64(range.upperBound))) : (lower, upper)
         return refuse(
           ConfigurationWording.amountOutOfRange(
-            value.stringValue ?? "", unit: "whole number of \(name(of: unit))", from: lower, to: upper, hidden: hidden))
+            text, unit: "a whole number of \(name(of: unit))", from: least, to: most, hidden: hidden))
       }
       return .success(.integer(number))
     }
@@ -109,7 +116,7 @@ enum SettingCheck {
       guard range.contains(amount) else {
         return refuse(
           ConfigurationWording.amountOutOfRange(
-            value.stringValue ?? "", unit: "number of \(name(of: unit))", from: lower, to: upper, hidden: hidden))
+            value.stringValue ?? "", unit: "a number of \(name(of: unit))", from: lower, to: upper, hidden: hidden))
       }
       return .success(.number(amount))
     }

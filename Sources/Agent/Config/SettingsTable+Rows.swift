@@ -214,7 +214,8 @@ extension SettingsTable {
     advanced: true,
     members: [
       row(
-        "path", "Path", .text(.path), .derived("a private temporary file"),
+        "path", "Path", .text(.path),
+        .derived("`DIR/journal.db` with `run --output DIR`, else a private temporary file"),
         "The journal's file, on a disk that outlives the process. Leave it out in a container without a volume.",
         example: .string("/var/lib/source-amqp/journal.db")),
       row(

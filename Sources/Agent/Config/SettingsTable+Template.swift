@@ -39,13 +39,17 @@ extension SettingsTable {
 
       collections:
         acmeCo/shop/orders:
-          schema:
+          writeSchema:
             type: object
             required: [session_id, sequence]
             properties:
               session_id: { type: string }
               sequence: { type: integer }
             x-infer-schema: true
+          readSchema:
+            allOf:
+              - $ref: flow://write-schema
+              - $ref: flow://inferred-schema
           key: [/session_id, /sequence]
 
       """

@@ -84,7 +84,14 @@ struct FileSink: DocumentSink {
     try Self.sync(directory: series.directory)
   }
 
-  /// Why documents cannot go on after what is there, and what to do; nil if they can.
+  /// Why documents cannot go on after what is there, and what to do; nil if they can. Nothing is changed.
+  static func refusal(
+    _ series: OutputSeries, _ record: OutputRecord?, pending: @escaping () throws(CaptureFailure) -> DocumentKey?
+  ) throws(CaptureFailure) -> String? {
+    try problem(series, record, series.numbers(after: record?.file ?? 1), pending).map { "\($0.text); \($0.remedy)" }
+  }
+
+  /// The same in two parts.
   private static func problem(
     _ series: OutputSeries, _ record: OutputRecord?, _ following: [Int64],
     _ pending: @escaping () throws(CaptureFailure) -> DocumentKey?
@@ -116,7 +123,9 @@ struct FileSink: DocumentSink {
     // The next file exists where the agent itself noticed it, and was killed before the journal knew.
     if size < record.length && following.isEmpty {
       return (
-        "\(path) has \(size) bytes, but the journal has committed \(record.length) of it",
+        isFile(path)
+          ? "\(path) has \(size) bytes, but the journal has committed \(record.length) of it"
+          : "\(path) is missing, and the journal has committed \(record.length) bytes of it",
         "put the file back, or give --output a new directory and a new journal; \(goOn)"
       )
     }

@@ -88,6 +88,14 @@ extension OutputSeries {
     return kept + digest
   }
 
+  /// What the stream's files begin with: a journal that has written under the first version's name goes on there.
+  static func stem(
+    _ stream: String, isKnown: (String) throws(JournalError) -> Bool
+  ) throws(JournalError) -> String {
+    let plain = plainStem(stream)
+    return try isKnown(plain) ? plain : stem(stream)
+  }
+
   /// Version 0.1.0's stem, under which `a/b` and `a_b` are one. A journal that knows it goes on with it.
   static func plainStem(_ stream: String) -> String {
     let name = String(stream.map { $0 == "/" || $0 == "\0" ? "_" : $0 })

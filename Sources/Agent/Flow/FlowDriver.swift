@@ -46,7 +46,12 @@ struct FlowDriver {
   }
 
   private func parse(_ config: JSONValue) throws -> EndpointConfiguration {
-    do throws(ConfigurationError) { return try EndpointConfiguration.parse(config) } catch {
+    do throws(ConfigurationError) {
+      // The text itself would go to the broker as a password, which then only says 403.
+      let unresolved = SecretReferences.unresolved(in: config)
+      guard unresolved.isEmpty else { throw ConfigurationError(unresolved) }
+      return try EndpointConfiguration.parse(config)
+    } catch {
       throw Process.failed(error, log: log, status: Process.configurationStatus)
     }
   }
@@ -65,7 +70,7 @@ extension FlowDriver {
     let configuration = try parse(request.config)
     let streams = try self.streams(request.bindings.map(\.resource))
     status("Validating the capture's configuration")
-    try choose(configuration, isContainer: request.isContainer)
+    let choice = try choose(configuration, isContainer: request.isContainer)
     for binding in request.bindings {
       guard let key = binding.key, key != DocumentSchema.key else { continue }
       log.warning(
@@ -74,7 +79,13 @@ extension FlowDriver {
         or missing, become one document; \(DocumentSchema.key.joined(separator: ", ")) keeps them apart
         """)
     }
-    try require(BrokerCheck(topology: Topology(configuration, name: "validate")).run(lookingAtQueue: true))
+    let findings = BrokerCheck(topology: Topology(configuration, name: "validate")).run(lookingAtQueue: true)
+    try require(findings)
+    let isCarried = configuration.journal.path == nil || choice.mayLoseJournal
+    let guarantee = Guarantee(
+      configuration, DeduplicationPolicy(configuration, isCarried: isCarried),
+      on: findings.lazy.compactMap(\.nature).first)
+    log.info("\(guarantee.description)")
     try write(FlowResponse.validated(streams: streams))
   }
 
@@ -219,6 +230,16 @@ extension FlowDriver {
         journal.path was taken away while its journal was in use: it may hold messages that the broker no longer has, and without it \
         what the broker sends again is captured again. Start once more with journal.path, and stop the capture in order; then it \
         can be taken away. If the journal is lost, or is to be given up, backfill the binding
+        """, log: log, status: Process.configurationStatus)
+    }
+    if state.hasKeptJournal, let path = setup.configuration.journal.path, let mark,
+      mark.journal != setup.journal.identifier, state.stream == nil
+    {
+      throw Process.failed(
+        """
+        the journal at \(path) (journal.path) is not the one that was in use (\(mark.journal), captured up to position \(mark.position)), \
+        which may hold messages that the broker no longer has. Put its file back, with its -wal; or, if it is lost or is to be given up, \
+        backfill the binding
         """, log: log, status: Process.configurationStatus)
     }
     let positions = setup.journal.positions

@@ -53,7 +53,8 @@ struct FlowState: Equatable, Sendable {
       let position = mine.objectValue?["position"]?.int64Value, (0..<1 << 61).contains(position)
     else {
       throw FlowProtocolError(
-        "the state under bindingStateV1 / \(former ?? stateKey) was not written by this connector")
+        "the state under bindingStateV1 / \(former ?? stateKey) was not written by this connector: backfill the binding to begin "
+          + "without it")
     }
     return ResumeDecision.Mark(journal: journal, position: Position(rawValue: position))
   }

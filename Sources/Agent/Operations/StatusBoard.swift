@@ -34,7 +34,7 @@ final class StatusBoard: Sendable {
       case .consuming: "Capture started"
       case .standby(let reason): "Standing by: \(reason)"
       case .reconnecting(_, let reason): "Not consuming, trying again: \(reason)"
-      case .paused(.intake, let reason): "Intake is paused: \(reason)"
+      case .paused(.intake, let reason), .paused(.writing, let reason): "Intake is paused: \(reason)"
       case .paused(.output, let reason): "Documents wait in the journal: \(reason)"
       case .stopping: "Stopping the capture"
       }
@@ -68,8 +68,10 @@ final class StatusBoard: Sendable {
 
   /// What can be paused by itself.
   enum Part: Sendable {
-    /// Taking messages into the journal.
+    /// Taking messages into the journal, until there is room.
     case intake
+    /// The same, for a transaction that failed and is tried again, which may be one that makes room.
+    case writing
     /// Writing documents.
     case output
   }
@@ -115,7 +117,9 @@ final class StatusBoard: Sendable {
     var isUntold = false
     /// The newest that was logged is that messages flow.
     var toldConsuming = false
+    /// Why each part is paused. That there is no room lasts while single transactions fail and succeed.
     var intake: String?
+    var writing: String?
     var output: String?
     var counters = Counters()
 
@@ -126,6 +130,7 @@ final class StatusBoard: Sendable {
       case .starting, .connecting, .awaitingQueue, .reconnecting, .paused, .stopping: return connection
       }
       if let intake { return .paused(.intake, reason: intake) }
+      if let writing { return .paused(.writing, reason: writing) }
       if let output { return .paused(.output, reason: output) }
       return connection
     }
@@ -167,6 +172,7 @@ final class StatusBoard: Sendable {
     change { board in
       switch part {
       case .intake: board.intake = reason
+      case .writing: board.writing = reason
       case .output: board.output = reason
       }
     }
@@ -176,6 +182,7 @@ final class StatusBoard: Sendable {
     change { board in
       switch part {
       case .intake: board.intake = nil
+      case .writing: board.writing = nil
       case .output: board.output = nil
       }
     }
