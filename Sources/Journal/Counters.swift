@@ -30,6 +30,9 @@ struct Counters: Equatable {
       committedThrough: Position(rawValue: committed))
   }
 
+  /// The digest of the row, in SQL with the counters as parameters.
+  static let digest = "row_digest(identifier, created_at, epoch, digested_after, ?1, ?2, ?3, ?4)"
+
   /// Those of a new journal.
   init() {}
 

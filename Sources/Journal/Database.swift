@@ -33,6 +33,8 @@ internal import Glibc
     let code = unsafe sqlite3_open_v2(path, &opened, flags, nil)
     unsafe handle = opened
     guard code == SQLITE_OK else { throw error(code, "open") }
+    let registered = unsafe RowDigest.register(handle)
+    guard registered == SQLITE_OK else { throw error(registered, "register row_digest") }
   }
 
   /// Begins to count the WAL's frames. To be called after the pragmas: `wal_autocheckpoint` takes the one hook away

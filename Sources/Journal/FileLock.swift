@@ -10,11 +10,14 @@ public final class FileLock: @unchecked Sendable {
   private var descriptor: Int32
   /// What the last holder remembered; nil if it remembered nothing, or it cannot be read.
   private(set) var mark: HighWaterMark?
+  /// Somebody had it before.
+  public let wasThere: Bool
   /// Bytes of the first line.
   private static let holderBytes = 512
 
   /// - Throws: `.locked` with the holder's text where somebody else has it.
   public init(path: String) throws(JournalError) {
+    wasThere = unsafe access(path, F_OK) == 0
     descriptor = unsafe open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0o600)
     guard descriptor >= 0 else { throw .system(errno, "open the lock file", path) }
     guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {

@@ -34,9 +34,10 @@ struct HighWaterMark: Equatable {
     "journal \(identifier) last \(last) emitted \(emitted) committed \(committed) bytes \(bytes)"
   }
 
-  /// FNV-1a, http://www.isthe.com/chongo/tech/comp/fnv/.
   private static func check(_ bytes: [UInt8]) -> UInt64 {
-    bytes.reduce(0xcbf2_9ce4_8422_2325) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
+    var digest = RowDigest()
+    digest.add(bytes.span, isText: true)
+    return digest.value
   }
 
   /// Reads ``line``; nil for anything else.

@@ -66,8 +66,12 @@ extension Journal {
     // Before the first write: a missing table or column must leave the file as it is.
     let statements: Statements
     do throws(JournalError) { statements = try Statements(database) } catch { throw missingTable(error) }
+    if let damage = try Schema.damage(database).first {
+      throw JournalError(kind: .corrupt(damage), operation: "check the journal", object: file)
+    }
     // Not one statement with RETURNING: its row comes before its commit, which would end in silence when the row was read.
-    try database.execute("BEGIN IMMEDIATE; UPDATE journal SET epoch = epoch + 1", "begin a writer's epoch")
+    try database.execute(
+      "BEGIN IMMEDIATE; UPDATE journal SET epoch = epoch + 1; \(Schema.setDigest("journal"))", "begin a writer's epoch")
     let epoch = try database.integer("SELECT epoch FROM journal", "begin a writer's epoch")
     try database.execute("COMMIT", "begin a writer's epoch")
     let journal = try Journal(
@@ -102,7 +106,8 @@ extension Journal {
       try database.execute(
         """
         INSERT INTO journal (one, identifier, created_at, epoch, last, emitted, committed, bytes)
-        VALUES (1, '\(uuid())', \(now()), 0, 0, 0, 0, 0)
+        VALUES (1, '\(uuid())', \(now()), 0, 0, 0, 0, 0);
+        \(Schema.setDigest("journal"))
         """, "create")
     }
     try File.link(new, as: file)

@@ -96,6 +96,9 @@ struct Salvager {
   private var epoch: Int64 = 0
   private var counters: (last: Int64, emitted: Int64, committed: Int64, bytes: Int64) = (0, 0, 0, 0)
   private var probes: Int64 = 0
+  /// The schema's, and the messages behind which have digests; where that cannot be read, those that have none are believed.
+  private var version: Int64 = 0
+  private var digestedAfter = Self.most
   /// How far the journal is known to have come.
   private let mark: HighWaterMark?
   /// What the file says of acknowledgements is not of an older state than the messages.
@@ -130,14 +133,15 @@ struct Salvager {
   /// Fills an empty journal.
   mutating func copy(to target: Database) throws(JournalError) {
     try target.execute("BEGIN IMMEDIATE", "salvage")
+    version = reading { () throws(JournalError) in try source.integer("PRAGMA user_version", "read the version") } ?? 0
     let sessions = "number, id, queue, virtual_host, started_at, base"
     // SQLite gives no number behind the largest there is.
     _ = try copyTable("session", sessions, 6, where: "number < \(Self.most)", to: target)
     _ = try copyTable("consumer", "id, session, tag", 3, where: "id < \(Self.most)", to: target)
-    _ = try copyTable("output", "name, file, length, started_at", 4, to: target)
+    _ = try copyTable(
+      "output", "name, file, length, started_at, inode", 5,
+      of: "name, file, length, started_at, \(version < 5 ? "NULL" : "inode")", to: target)
     _ = try copyTable("gap", "first, last", 2, to: target)
-    let version =
-      reading { () throws(JournalError) in try source.integer("PRAGMA user_version", "read the version") } ?? 0
     let redelivery = "one, queue, releasable, prefetch, priority, priority_since, stream_offset"
     var isAnchored = try copyTable(
       "redelivery", "\(redelivery), settled", 8, of: "\(redelivery), \(version < 4 ? "releasable" : "settled")",
@@ -179,6 +183,7 @@ struct Salvager {
       INSERT INTO journal (one, identifier, created_at, epoch, last, emitted, committed, bytes) VALUES (
         1, '\(identifier)', \(createdAt), \(epoch), \(counters.last), \(counters.emitted), \(counters.committed),
         \(counters.bytes));
+      \(Schema.setDigests);
       COMMIT
       """, "salvage")
   }
@@ -196,13 +201,15 @@ struct Salvager {
     return try target.with("INSERT OR IGNORE INTO \(table) (\(columns)) VALUES (\(marks))", table) {
       (insert) throws(JournalError) in
       do throws(JournalError) {
-        return try source.with("SELECT \(found ?? columns) FROM \(table) WHERE \(condition)", table) {
+        let fits = version < 5 ? "true" : Schema.fitsDigest("\(table)")
+        let damaged = try source.integer("SELECT count(*) FROM \(table) WHERE NOT (\(fits))", table)
+        return try source.with("SELECT \(found ?? columns) FROM \(table) WHERE \(condition) AND \(fits)", table) {
           (rows) throws(JournalError) in
           while try rows.step() {
             for column in 0..<count { try insert.bind(column + 1, column: column, of: rows) }
             do throws(JournalError) { try insert.run() } catch { throw Self.target(error) }
           }
-          return true
+          return damaged == 0
         }
       } catch {
         try Self.rethrowTarget(error)
@@ -216,17 +223,26 @@ struct Salvager {
     let found = reading {
       () throws(JournalError) in
       try source.first(
-        "SELECT identifier, created_at, epoch, last, emitted, committed, bytes FROM journal", "read the counters"
-      ) { ($0.string(0), $0.integer(1), $0.integer(2), $0.integer(3), $0.integer(4), $0.integer(5), $0.integer(6)) }
+        """
+        SELECT identifier, created_at, epoch, last, emitted, committed, bytes, \(version < 5 ? "0" : "digested_after") FROM journal
+        WHERE \(version < 5 ? "true" : Schema.fitsDigest("journal"))
+        """, "read the counters"
+      ) {
+        (
+          $0.string(0), $0.integer(1), $0.integer(2), $0.integer(3), $0.integer(4), $0.integer(5), $0.integer(6),
+          $0.integer(7)
+        )
+      }
     }
     if let last = (found ?? nil)?.3, let mark, mark.last > last { knowsReleasable = false }
-    if let (identifier, createdAt, epoch, last, emitted, committed, bytes) = found ?? nil,
+    if let (identifier, createdAt, epoch, last, emitted, committed, bytes, digestedAfter) = found ?? nil,
       0 <= committed, committed <= emitted, emitted <= last, last < Self.most, (0..<Self.most).contains(bytes),
       (0..<Self.most).contains(epoch),
       identifier.utf8.count == 36, identifier.utf8.allSatisfy({ $0 == 0x2d || isHexDigit($0) })
     {
       (self.identifier, self.createdAt, self.epoch) = (identifier, createdAt, epoch)
       counters = (last, emitted, committed, bytes)
+      self.digestedAfter = digestedAfter
       if let mark, mark.identifier == identifier {
         counters = (
           max(last, mark.last), max(emitted, mark.emitted), max(committed, mark.committed), max(bytes, mark.bytes)
@@ -264,11 +280,6 @@ struct Salvager {
 
   // MARK: Messages
 
-  private static let columns = """
-    position, consumer, delivery_tag, received_at, redelivered, size, bytes_before, exchange, routing_key, properties,
-      raw_properties, body
-    """
-
   /// Copies the messages that are not committed; returns the positions of those that cannot be read.
   private mutating func copyMessages(to target: Database) throws(JournalError) -> [ClosedRange<Int64>] {
     let marks = (1...12).map { "?\($0)" }.joined(separator: ", ")
@@ -285,10 +296,15 @@ struct Salvager {
     func note(_ range: ClosedRange<Int64>) { if !known.contains(range) { missing.append(range) } }
 
     // Of properties that are no JSON no document can be made; none at all stands for none.
-    let isJSON = "properties = '' OR json_valid(properties)"
-    let query = "SELECT \(Self.columns), \(isJSON) FROM message WHERE position"
+    let fits =
+      version < 5 ? "true" : "(position <= \(digestedAfter) AND digest IS NULL OR \(Schema.fitsDigest("message")))"
+    let isJSON = "(properties = '' OR json_valid(properties)) AND \(fits)"
+    let query = "SELECT \(Schema.messageColumns), \(isJSON) FROM message WHERE position"
     var batch = 0
-    try target.with("INSERT INTO message (\(Self.columns)) VALUES (\(marks))", "salvage a message") {
+    try target.with(
+      "INSERT INTO message (\(Schema.messageColumns), digest) VALUES (\(marks), row_digest(\(marks)))",
+      "salvage a message"
+    ) {
       (insert) throws(JournalError) in
       let scan = try source.prepare("\(query) >= ?1 ORDER BY position", "read messages")
       let probe = try source.prepare("\(query) = ?1", "read a message")

@@ -6,24 +6,33 @@ public struct OutputRecord: Equatable, Sendable {
   public var length: Int64
   /// When its first document was written, microseconds since 1970, UTC; of no meaning while it is empty.
   public var startedAt: Int64
+  /// The file's inode; nil where that is not known. It tells a file that has another name from one that is gone.
+  public var inode: Int64?
 
-  public init(file: Int64, length: Int64, startedAt: Int64) {
+  public init(file: Int64, length: Int64, startedAt: Int64, inode: Int64? = nil) {
     self.file = file
     self.length = length
     self.startedAt = startedAt
+    self.inode = inode
   }
 
   /// Reads the record of the series whose name is bound.
-  static let query = "SELECT file, length, started_at FROM output WHERE name = ?1"
+  ///
+  /// - Parameter version: The schema's.
+  static func query(version: Int) -> String {
+    "SELECT file, length, started_at, \(version < 5 ? "NULL" : "inode") FROM output WHERE name = ?1"
+  }
 
-  /// What a statement of ``query`` finds; nil if there is none.
+  /// What a statement of ``query(version:)`` finds; nil if there is none.
   ///
   /// - Parameter name: Of the series.
   init?(named name: String, _ statement: Statement) throws(JournalError) {
     defer { statement.reset() }
     try statement.bind(1, copying: name)
     guard try statement.step() else { return nil }
-    self.init(file: statement.integer(0), length: statement.integer(1), startedAt: statement.integer(2))
+    self.init(
+      file: statement.integer(0), length: statement.integer(1), startedAt: statement.integer(2),
+      inode: statement.isNull(3) ? nil : statement.integer(3))
   }
 }
 
@@ -84,6 +93,7 @@ extension Journal {
           RETURNING number
           """,
           [.text(id), .text(queue), .text(virtualHost), .integer(startedAt), .integer(base)], "begin a session")
+        _ = try inserting(Schema.setDigest("session", where: "number = ?1"), [.integer(number ?? 0)], "begin a session")
         return Session(
           number: number ?? 0, id: id, queue: queue, virtualHost: virtualHost, base: Position(rawValue: base))
       }
@@ -104,6 +114,7 @@ extension Journal {
         let id = try inserting(
           "INSERT INTO consumer (session, tag) VALUES (?1, ?2) RETURNING id", [.integer(session.number), .text(tag)],
           "begin a consumer")
+        _ = try inserting(Schema.setDigest("consumer", where: "id = ?1"), [.integer(id ?? 0)], "begin a consumer")
         _ = try inserting(
           """
           DELETE FROM consumer WHERE id < ?2 - \(Self.retainedConsumers) AND id <

@@ -11,6 +11,9 @@ public final class JournalReader: @unchecked Sendable {
   /// UUID made with the file.
   public let identifier: String
   let database: Database
+  let version: Int
+  /// Messages behind this have digests.
+  private let digestedAfter: Int64
   private let messages: Statement
   private let consumers: Statement
   private var isReading = false
@@ -35,13 +38,16 @@ public final class JournalReader: @unchecked Sendable {
       PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA mmap_size = 0; PRAGMA query_only = ON;
       PRAGMA temp_store = MEMORY; PRAGMA cache_size = -1024
       """, "configure")
-    let version = Int(try database.integer("PRAGMA user_version", "read the schema's version"))
+    version = Int(try database.integer("PRAGMA user_version", "read the schema's version"))
     try Schema.current.refuseNewer(version, file)
     do throws(JournalError) {
       identifier = try database.text("SELECT identifier FROM journal", "read the identifier")
+      digestedAfter =
+        version < 5 ? .max : try database.integer("SELECT digested_after FROM journal", "read what has digests")
       messages = try database.prepare(
         """
-        SELECT position, consumer, delivery_tag, redelivered, received_at, exchange, routing_key, properties, body, size
+        SELECT position, consumer, delivery_tag, redelivered, received_at, exchange, routing_key, properties, body, size,
+          bytes_before, raw_properties, \(version < 5 ? "NULL" : "digest")
         FROM message WHERE position > ?1 ORDER BY position LIMIT ?2
         """, "read messages")
       consumers = try database.prepare(
@@ -56,7 +62,7 @@ public final class JournalReader: @unchecked Sendable {
 
   /// How far a series of output files was written; nil if the journal knows none of that name.
   public func output(_ name: String) throws(JournalError) -> OutputRecord? {
-    try OutputRecord(named: name, try database.prepare(OutputRecord.query, "read an output's length"))
+    try OutputRecord(named: name, try database.prepare(OutputRecord.query(version: version), "read an output's length"))
   }
 
   /// Reads messages in order.
@@ -95,9 +101,24 @@ public final class JournalReader: @unchecked Sendable {
         receivedAt: messages.integer(4), exchange: messages.bytes(5), routingKey: messages.bytes(6),
         properties: messages.bytes(7), body: messages.bytes(8), bodyIsText: messages.isText(8),
         bodySize: Int(messages.integer(9)))
+      if position > digestedAfter, messages.isNull(12) || messages.bits(12) != digest(row) {
+        throw JournalError(
+          kind: .corrupt("message \(position) is not what was written"), operation: "read messages", object: path)
+      }
       guard try body(row) else { break }
     }
     return count
+  }
+
+  /// The digest of the message that was just read.
+  private func digest(_ row: borrowing Row) -> UInt64 {
+    RowDigest(
+      row.position.rawValue, row.consumer, Int64(bitPattern: row.deliveryTag), row.receivedAt, messages.signed(3),
+      messages.signed(9),
+      messages.signed(10), exchange: row.exchange, isText: messages.isText(5), routingKey: row.routingKey,
+      isText: messages.isText(6), properties: row.properties, rawProperties: messages.bytes(11), body: row.body,
+      isText: row.bodyIsText
+    ).value
   }
 
   /// Where to go on when nothing was read after `position` although the journal has come further: the end of the gap

@@ -49,12 +49,17 @@ extension JournalReader {
   ///
   /// - Returns: A line a problem, at most a hundred or so; none where the journal is sound.
   public func verify() throws(JournalError) -> [String] {
-    var problems = try database.with("PRAGMA integrity_check", "verify") { rows throws(JournalError) in
-      var lines: [String] = []
-      while try rows.step() { lines.append(rows.string(0)) }
-      return lines == ["ok"] ? [] : lines
-    }
+    var problems = try lines("PRAGMA integrity_check")
+    if problems == ["ok"] { problems = [] }
     do throws(JournalError) { _ = try Counters(reading: database) } catch { problems.append(error.description) }
+    do throws(JournalError) { problems += try Schema.damage(database) } catch { problems.append(error.description) }
+    if version >= 5 {
+      problems += try lines(
+        """
+        SELECT 'message ' || position || ' is not what was written' FROM message
+        WHERE position > (SELECT digested_after FROM journal) AND NOT (\(Schema.fitsDigest("message"))) LIMIT 100
+        """)
+    }
     // A journal of the first schema has no table of gaps.
     let reported = try database.integer("SELECT count(*) FROM sqlite_master WHERE name = 'gap'", "verify") > 0
     let isUnreported =
@@ -64,11 +69,15 @@ extension JournalReader {
       FROM (SELECT position, lag(position) OVER (ORDER BY position) AS previous FROM message)
       WHERE position <> previous + 1 \(reported ? isUnreported : "") LIMIT 100
       """
-    problems += try database.with(gaps, "verify") { rows throws(JournalError) in
+    return problems + (try lines(gaps))
+  }
+
+  /// The first column of each row.
+  private func lines(_ sql: String) throws(JournalError) -> [String] {
+    try database.with(sql, "verify") { rows throws(JournalError) in
       var lines: [String] = []
       while try rows.step() { lines.append(rows.string(0)) }
       return lines
     }
-    return problems
   }
 }

@@ -23,6 +23,9 @@ internal import Glibc
 
   deinit { unsafe bytes.deallocate() }
 
+  /// What is bound is TEXT.
+  private(set) var isText = true
+
   /// Binds `text` as TEXT where it is UTF-8 without NUL, else as BLOB.
   func bind(_ text: Span<UInt8>) throws(JournalError) {
     if bound && count == text.count {
@@ -39,7 +42,7 @@ internal import Glibc
     }
     count = unsafe text.withUnsafeBufferPointer { unsafe bytes.update(fromContentsOf: $0) }
     let kept = unsafe UnsafeBufferPointer(start: bytes.baseAddress, count: count)
-    try statement.bind(index, textOrBlob: unsafe kept.span)
+    isText = try statement.bind(index, textOrBlob: unsafe kept.span)
     bound = true
   }
 }

@@ -16,7 +16,7 @@ struct Schema {
   var version: Int { steps.count }
 
   /// What this version of the program writes.
-  static let current = Schema(steps: [first, second, third, fourth])
+  static let current = Schema(steps: [first, second, third, fourth, fifth])
 
   /// Brings a file of an older version, or a new one, to the newest: forward only, one transaction a step.
   func migrate(_ database: Database) throws(JournalError) {
@@ -44,6 +44,62 @@ struct Schema {
     throw JournalError(
       kind: .newerSchema(found: found, supported: version), operation: "read the schema's version", object: path)
   }
+
+  /// The columns that a row's digest is of, by table (``RowDigest``).
+  private static let digested: [(table: String, columns: String)] = [
+    ("journal", "identifier, created_at, epoch, digested_after, last, emitted, committed, bytes"),
+    ("session", "number, id, queue, virtual_host, started_at, base"),
+    ("consumer", "id, session, tag"),
+    ("output", "name, file, length, started_at, inode"),
+    ("redelivery", "one, queue, releasable, prefetch, priority, priority_since, stream_offset, settled"),
+    ("digest", "last, digests, priority, priority_since, begins_line"),
+    ("gap", "first, last"),
+  ]
+
+  /// The same of `message`.
+  static let messageColumns = """
+    position, consumer, delivery_tag, received_at, redelivered, size, bytes_before, exchange, routing_key, properties,
+      raw_properties, body
+    """
+
+  /// An expression of SQL: whether a row of the table is what was written.
+  static func fitsDigest(_ table: String) -> String { "digest IS row_digest(\(columns(of: table)))" }
+
+  /// SQL that gives the rows of a table their digests.
+  static func setDigest(_ table: String, where condition: String = "true") -> String {
+    "UPDATE \(table) SET digest = row_digest(\(columns(of: table))) WHERE \(condition)"
+  }
+
+  /// The same of all tables but `message`.
+  static var setDigests: String { digested.map { setDigest($0.table) }.joined(separator: "; ") }
+
+  private static func columns(of table: String) -> String {
+    digested.first { $0.table == table }?.columns ?? messageColumns
+  }
+
+  /// What rows, but for messages, do not fit their digests, in words; none in a file of an older version.
+  static func damage(_ database: Database) throws(JournalError) -> [String] {
+    guard try database.integer("PRAGMA user_version", "read the schema's version") >= 5 else { return [] }
+    var found: [String] = []
+    for (table, _) in digested {
+      let count = try database.integer(
+        "SELECT count(*) FROM \(table) WHERE NOT (\(fitsDigest(table)))", "compare digests")
+      if count > 0 {
+        found.append(
+          "\(count) row\(count == 1 ? "" : "s") of table \(table) \(count == 1 ? "is" : "are") not what was written")
+      }
+    }
+    return found
+  }
+
+  /// Version 5: every row has a digest (``RowDigest``), messages those behind `digested_after`; and an output knows its file's inode.
+  private static let fifth = """
+    ALTER TABLE journal ADD COLUMN digested_after INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE output ADD COLUMN inode INTEGER;
+    ALTER TABLE message ADD COLUMN digest INTEGER;
+    UPDATE journal SET digested_after = last;
+    \(digested.map { "ALTER TABLE \($0.table) ADD COLUMN digest INTEGER; \(setDigest($0.table))" }.joined(separator: ";\n"))
+    """
 
   /// Version 4: how far the broker is known to have the acknowledgements that a settling allowed. Older versions took it for
   /// granted.

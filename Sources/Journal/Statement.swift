@@ -49,8 +49,13 @@ internal import CSQLite
   }
 
   /// Binds bytes as TEXT where they are that, else as BLOB.
-  func bind(_ index: Int32, textOrBlob bytes: Span<UInt8>) throws(JournalError) {
-    if isPlainText(bytes) { try bind(index, text: bytes) } else { try bind(index, blob: bytes) }
+  ///
+  /// - Returns: True for TEXT.
+  @discardableResult
+  func bind(_ index: Int32, textOrBlob bytes: Span<UInt8>) throws(JournalError) -> Bool {
+    let isText = isPlainText(bytes)
+    if isText { try bind(index, text: bytes) } else { try bind(index, blob: bytes) }
+    return isText
   }
 
   /// Binds a copy of a text: for what is bound rarely, or does not live as long as the step takes.
@@ -102,6 +107,9 @@ internal import CSQLite
 
   /// The 64 bits of an unsigned number.
   func bits(_ column: Int32) -> UInt64 { UInt64(bitPattern: unsafe sqlite3_column_int64(raw, column)) }
+
+  /// A number as it stands.
+  func signed(_ column: Int32) -> Int64 { unsafe sqlite3_column_int64(raw, column) }
 
   func isText(_ column: Int32) -> Bool { unsafe sqlite3_column_type(raw, column) == SQLITE_TEXT }
 

@@ -26,30 +26,37 @@ struct Statements {
     rollback = try database.prepare("ROLLBACK", "roll back")
     epoch = try database.prepare("SELECT epoch FROM journal", "compare the epoch")
     counters = try database.prepare(
-      "UPDATE journal SET last = ?1, emitted = ?2, committed = ?3, bytes = ?4", "store the counters")
+      "UPDATE journal SET last = ?1, emitted = ?2, committed = ?3, bytes = ?4, digest = \(Counters.digest)",
+      "store the counters")
     insert = try database.prepare(
       """
       INSERT INTO message (
         position, consumer, delivery_tag, received_at, redelivered, size, bytes_before, exchange, routing_key,
-        properties, raw_properties, body
-      ) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+        properties, raw_properties, body, digest
+      ) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
       """, "append")
     exchange = RepeatedText(insert, 8)
     routingKey = RepeatedText(insert, 9)
     delete = try database.prepare("DELETE FROM message WHERE position > ?1 AND position <= ?2", "prune")
     setOutput = try database.prepare(
-      "INSERT OR REPLACE INTO output (name, file, length, started_at) VALUES (?1, ?2, ?3, ?4)",
+      """
+      INSERT OR REPLACE INTO output (name, file, length, started_at, inode, digest)
+      VALUES (?1, ?2, ?3, ?4, ?5, row_digest(?1, ?2, ?3, ?4, ?5))
+      """,
       "store the output's length")
     getOutput = try database.prepare(
-      OutputRecord.query, "read the output's length")
+      OutputRecord.query(version: Schema.current.version), "read the output's length")
     setRedelivery = try database.prepare(
       """
       INSERT OR REPLACE INTO redelivery (
-        one, queue, releasable, prefetch, priority, priority_since, stream_offset, settled
-      ) VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7)
+        one, queue, releasable, prefetch, priority, priority_since, stream_offset, settled, digest
+      ) VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, row_digest(1, ?1, ?2, ?3, ?4, ?5, ?6, ?7))
       """, "store the redelivery state")
     appendDigests = try database.prepare(
-      "INSERT INTO digest (last, digests, priority, priority_since, begins_line) VALUES (?1, ?2, ?3, ?4, ?5)",
+      """
+      INSERT INTO digest (last, digests, priority, priority_since, begins_line, digest)
+      VALUES (?1, ?2, ?3, ?4, ?5, row_digest(?1, ?2, ?3, ?4, ?5))
+      """,
       "append digests")
     pruneDigests = try database.prepare("DELETE FROM digest WHERE last <= ?1", "prune digests")
     pageCount = try database.prepare("PRAGMA page_count", "count the pages")

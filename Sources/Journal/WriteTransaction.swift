@@ -33,20 +33,27 @@ public struct WriteTransaction: ~Copyable {
       // Read and written once: each use of a class's property is checked for its exclusiveness.
       var working = journal.working
       let position = working.last + 1
-      let insert = journal.statements.insert
+      let statements = journal.statements
+      let insert = statements.insert
+      let size = Int64(bodySize ?? body.count)
       try insert.bind(1, position)
       try insert.bind(2, consumer)
       try insert.bind(3, Int64(bitPattern: deliveryTag))
       try insert.bind(4, receivedAt)
       try insert.bind(5, redelivered ? 1 : 0)
-      let size = Int64(bodySize ?? body.count)
       try insert.bind(6, size)
       try insert.bind(7, working.bytes)
-      try journal.statements.exchange.bind(exchange)
-      try journal.statements.routingKey.bind(routingKey)
+      try statements.exchange.bind(exchange)
+      try statements.routingKey.bind(routingKey)
       try insert.bind(10, text: properties)
       try insert.bind(11, blob: rawProperties)
-      try insert.bind(12, textOrBlob: body)
+      let isText = try insert.bind(12, textOrBlob: body)
+      let digest = RowDigest(
+        position, consumer, Int64(bitPattern: deliveryTag), receivedAt, redelivered ? 1 : 0, size, working.bytes,
+        exchange: exchange, isText: statements.exchange.isText, routingKey: routingKey,
+        isText: statements.routingKey.isText, properties: properties, rawProperties: rawProperties, body: body,
+        isText: isText)
+      try insert.bind(13, digest.stored)
       try insert.run()
       working.last = position
       working.bytes += size
@@ -115,6 +122,7 @@ public struct WriteTransaction: ~Copyable {
       try statement.bind(2, record.file)
       try statement.bind(3, record.length)
       try statement.bind(4, record.startedAt)
+      if let inode = record.inode { try statement.bind(5, inode) } else { try statement.bindNull(5) }
       try statement.run()
     }
   }

@@ -27,15 +27,18 @@ struct EmitOutputTests {
         String(decoding: $0, as: UTF8.self)
       }
     }
+    /// The series' lock, as a start in this directory takes it.
+    func lock() throws -> FileLock { try OutputSeries(directory: path, stem: "orders").lock() }
     /// A sink at microsecond 7, or at what `clock` says.
     func sink(
       _ record: OutputRecord?, rotation: FileRotation = FileRotation(), pending: ClosedRange<Int64>? = nil,
-      continues: Bool = false, nextFile: NextFileRequest = NextFileRequest(), warnings: Monitor<[String]> = Monitor([]),
+      lock: FileLock? = nil, continues: Bool = false, nextFile: NextFileRequest = NextFileRequest(),
+      warnings: Monitor<[String]> = Monitor([]),
       clock: @escaping @Sendable () -> Int64 = { 7 }
     ) throws -> FileSink {
       let left = Monitor(pending.map { Array($0) } ?? [])
       return try FileSink(
-        OutputSeries(directory: path, stem: "orders"), rotation: rotation, record: record,
+        OutputSeries(directory: path, stem: "orders"), lock: lock, rotation: rotation, record: record,
         pending: { () throws(CaptureFailure) in
           left.update { $0.isEmpty ? nil : DocumentKey(sessionID: "s", sequence: $0.removeFirst()) }
         }, continues: continues, nextFile: nextFile, now: clock, warn: { text in warnings.update { $0.append(text) } })
@@ -44,8 +47,11 @@ struct EmitOutputTests {
 
   private static func write(_ text: String, through position: Int64, to sink: inout FileSink) throws -> Committed? {
     var bytes = Array(text.utf8)
-    return try sink.write(
+    var committed = try sink.write(
       &bytes, Checkpoint(through: Position(rawValue: position), releasable: Position(rawValue: position)))
+    // The file's inode is what the file system gave it.
+    committed?.output?.inode = nil
+    return committed
   }
 
   fileprivate static func document(_ sequence: Int64) -> String {
@@ -141,7 +147,8 @@ struct EmitOutputTests {
     #expect(try Self.write("[2]\n", through: 2, to: &sink)?.output?.file == 1)
     time.update { $0 = 70_000_000 }
     #expect(sink.secondsUntilRest == 0)
-    #expect(try sink.rest() == OutputRecord(file: 2, length: 0, startedAt: 0))
+    let begun = try sink.rest()
+    #expect(begun?.file == 2 && begun?.length == 0)
     #expect(sink.secondsUntilRest == 1)
     #expect([1, 2, 3].map(scratch.content) == ["[1]\n[2]\n", "", nil])
     // The age goes on over a restart.
@@ -275,8 +282,54 @@ struct EmitOutputTests {
     if hand == "replace" { return }
     try scratch.put(Self.document(2), number: 2)
     let again = try scratch.sink(OutputRecord(file: 1, length: 4, startedAt: 7), pending: 2...2)
-    #expect(again.record == OutputRecord(file: 2, length: 0, startedAt: 0))
+    #expect(again.record.file == 2 && again.record.length == 0)
     #expect(scratch.content(2) == "")
+  }
+
+  /// What logrotate, a collector or a person did with the newest file while the agent was dead.
+  @Test(arguments: ["renames", "renames and creates", "takes", "takes and creates", "cuts", "replaces"])
+  func `a file that was moved while nobody looked is somewhere else, not gone back in time`(hand: String) throws {
+    let scratch = try Scratch()
+    try scratch.lock().release()
+    var first = try scratch.sink(nil)
+    _ = try Self.write(Self.document(1), through: 1, to: &first)
+    let known = first.record
+    #expect(known.inode != nil)
+    // Written, and not recorded before the kill.
+    _ = try Self.write(Self.document(2), through: 2, to: &first)
+    let elsewhere = scratch.path + "/orders-000001.jsonl.1"
+    switch hand.split(separator: " ").first {
+    case "renames": #expect(unsafe rename(scratch.file, elsewhere) == 0)
+    case "takes": #expect(unsafe unlink(scratch.file) == 0)
+    case "replaces": try scratch.put("new\n")
+    default: #expect(unsafe truncate(scratch.file, 5) == 0)
+    }
+    if hand.hasSuffix("creates") { try scratch.put("") }
+    let warnings = Monitor<[String]>([])
+    let isRefused = hand == "cuts" || hand == "replaces"
+    if isRefused {
+      _ = #expect(throws: CaptureFailure.self) { try scratch.sink(known, pending: 2...2, lock: scratch.lock()) }
+      return
+    }
+    let lock = try scratch.lock()
+    var second = try scratch.sink(known, pending: 2...2, lock: lock, warnings: warnings)
+    #expect(try Self.write(Self.document(2), through: 2, to: &second)?.output?.file == 2)
+    #expect(scratch.content(2) == Self.document(2))
+    let word = hand.hasPrefix("renames") ? "was moved to \(elsewhere)" : "was taken away"
+    #expect(warnings.read { $0 }.count == 1 && warnings.read { $0[0] }.contains(word), "\(warnings.read { $0 })")
+    if hand.hasPrefix("renames") {
+      #expect(try String(contentsOfFile: elsewhere, encoding: .utf8) == Self.document(1), "what is written again goes")
+    }
+    lock.release()
+    // Where the series never was, a missing file may be a disk that is not mounted.
+    if hand == "takes" {
+      try FileManager.default.removeItem(atPath: scratch.path + "/.orders.lock")
+      _ = unsafe unlink("\(scratch.path)/orders-000002.jsonl")
+      let failure = #expect(throws: CaptureFailure.self) {
+        try scratch.sink(known, pending: 2...2, lock: scratch.lock())
+      }
+      #expect(failure?.description.contains("is missing, and the journal has committed") == true)
+    }
   }
 
   @Test func `what happened to a file is told by its identity, its links and its size`() {

@@ -116,6 +116,79 @@ import Testing
     try bench.publisher.delete(bench.queue)
   }
 
+  @Test(arguments: ["renamed", "taken"])
+  func `a file that was taken within the second before a kill does not keep the agent down`(hand: String) throws {
+    let bench = try Bench()
+    let directory = try temporaryDirectory()
+    let config = try RunTests.configuration(bench, in: directory)
+    let files = (1...2).map { directory + "/\(bench.queue)-00000\($0).jsonl" }
+    let agent = try Command(["run", config, "--output", directory])
+    try bench.publisher.publishMany(50, .simple(bytes: 200), start: 1, routingKey: bench.queue)
+    try wait(for: 50, in: files[0], agent)
+    try bench.broker.waitForDepth(bench.queue, ready: 0, unacknowledged: 0)
+    try agent.child.kill()
+    let taken = hand == "renamed" ? files[0] + ".1" : try temporaryDirectory() + "/taken"
+    try FileManager.default.moveItem(atPath: files[0], toPath: taken)
+    try bench.publisher.publishMany(50, .simple(bytes: 200), start: 51, routingKey: bench.queue)
+    let checked = try Command(["check", config, "--output", directory]).end()
+    #expect(checked.exit == .exited(0), "\(checked.output.lines)")
+    let again = try Command(["run", config, "--output", directory])
+    try wait(for: 50, in: files[1], again)
+    again.child.signal(SIGTERM)
+    let (output, exit) = try again.end()
+    #expect(exit == .exited(0))
+    #expect(try ids(lines(taken) + lines(files[1])) == (1...100).map { Publisher.messageID($0) })
+    let word = hand == "renamed" ? "was moved to" : "was taken away"
+    #expect(output.log.contains { $0.contains(word) && $0.contains("\"warn\"") }, "\(output.log)")
+    try bench.publisher.delete(bench.queue)
+  }
+
+  /// The example's own file, days passing by the dates in logrotate's state and of the files.
+  @Test func `logrotate takes each file away, compresses it a day later, and deletes it after thirty`() throws {
+    let bench = try Bench()
+    let directory = try temporaryDirectory()
+    let config = try RunTests.configuration(bench, in: directory)
+    let output = directory + "/out"
+    let agent = try Command(["run", config, "--output", output])
+    let state = directory + "/state"
+    let example = try String(contentsOfFile: repository + "/examples/logrotate.conf", encoding: .utf8)
+    let conf = example.replacing("/var/lib/source-amqp", with: output)
+      .replacing(
+        "systemctl kill --kill-who=main --signal=HUP source-amqp.service", with: "kill -HUP \(agent.child.pid)")
+    #expect(conf.contains("kill -HUP \(agent.child.pid)") && conf.contains("find \(output)/"))
+    try conf.write(toFile: directory + "/logrotate.conf", atomically: true, encoding: .utf8)
+    let files = FileManager.default
+    func names() throws -> [String] {
+      try files.contentsOfDirectory(atPath: output).filter { $0.contains(".jsonl") }.sorted()
+    }
+    func name(_ number: Int, _ suffix: String) -> String { "\(bench.queue)-00000\(number).jsonl\(suffix)" }
+    for day in 1...4 {
+      try bench.publisher.publishMany(10, .simple(bytes: 200), start: day * 10 - 9, routingKey: bench.queue)
+      try wait(for: 10, in: output + "/" + name(day, ""), agent)
+      // Since the day before yesterday nothing was rotated; what was is eleven days older.
+      var dates = "logrotate state -- version 2\n"
+      for name in try names() {
+        if name.hasSuffix(".jsonl") { dates += "\"\(output)/\(name)\" 2026-1-\(day)-0:0:0\n" }
+        guard !name.hasSuffix(".jsonl"),
+          let date = try files.attributesOfItem(atPath: output + "/" + name)[.modificationDate] as? Date
+        else { continue }
+        try files.setAttributes([.modificationDate: date - 11 * 86_400], ofItemAtPath: output + "/" + name)
+      }
+      try dates.write(toFile: state, atomically: true, encoding: .utf8)
+      try run("/usr/sbin/logrotate", ["-s", state, directory + "/logrotate.conf"])
+    }
+    // The agent goes on in the fifth file, after SIGHUP.
+    try bench.publisher.publishMany(10, .simple(bytes: 200), start: 41, routingKey: bench.queue)
+    try wait(for: 10, in: output + "/" + name(5, ""), agent)
+    #expect(try names() == [name(2, ".1.gz"), name(3, ".1.gz"), name(4, ".1"), name(5, "")])
+    agent.child.signal(SIGTERM)
+    #expect(try agent.end().exit == .exited(0))
+    let kept = try run("/bin/sh", ["-c", "cd \(output) && { zcat *.gz; cat *.1 *.jsonl; }"]).split(separator: "\n").map(
+      String.init)
+    #expect(try ids(kept) == (11...50).map { Publisher.messageID($0) })
+    try bench.publisher.delete(bench.queue)
+  }
+
   @Test func `two agents with journals of their own cannot write one series, and a killed one leaves no lock`() throws {
     let bench = try Bench()
     let directory = try temporaryDirectory()

@@ -24,7 +24,10 @@ struct StartCheck {
       lines += found
       if found.contains(where: { $0.verdict == .wrong }) { return lines }
     }
-    if output != "-", let holder = FileLock.holder(path: "\(output)/.\(OutputSeries.stem(stream)).lock") {
+    if output != "-",
+      let holder = FileLock.holder(
+        path: OutputSeries(directory: output, stem: OutputSeries.stem(stream)).lockPath)
+    {
       lines.append(.wrong("output files of \"\(stream)\": are written by \(holder)"))
     }
     return lines + (output == "-" ? [] : files())
@@ -120,9 +123,9 @@ struct StartCheck {
       let stem = try OutputSeries.stem(stream) { (name) throws(JournalError) in try reader.output(name) != nil }
       let series = OutputSeries(directory: output, stem: stem)
       let pending = PendingDocuments(reader, after: try reader.status().positions.committedThrough)
-      let refusal = try FileSink.refusal(series, try reader.output(stem)) { () throws(CaptureFailure) in
-        try pending.next()
-      }
+      let refusal = try FileSink.refusal(
+        series, try reader.output(stem), isKnownDirectory: unsafe access(series.lockPath, F_OK) == 0
+      ) { () throws(CaptureFailure) in try pending.next() }
       if let refusal { return [.wrong("output files of \"\(stream)\": \(refusal)")] }
       guard let newest = try series.numbers(after: 0).last else { return [] }
       return [.ok("output files of \"\(stream)\": the newest is \(series.path(newest))")]

@@ -12,7 +12,9 @@ import Journal
 ///
 /// Before and after each batch the open file is compared with the one of its name. If somebody moved, deleted, replaced,
 /// cut or lengthened it, documents go on in the next file, and a batch that was being written is written again there; out
-/// of a file that was moved it is taken first, where it still stands at the end.
+/// of a file that was moved it is taken first, where it still stands at the end. The same holds at a start: a file that was moved
+/// while nobody looked is somewhere else, not gone back in time. The journal knows it by its inode; if it is not in the directory any
+/// more, the series' lock file, which lies there since the first start, tells that this is the directory it was in.
 struct FileSink: DocumentSink {
   let prefix: [UInt8] = []
   let suffix: [UInt8] = [0x0A]
@@ -61,7 +63,7 @@ struct FileSink: DocumentSink {
     self.nextFile = nextFile
     let known = record ?? OutputRecord(file: 1, length: 0, startedAt: 0)
     let following = try series.numbers(after: known.file)
-    let problem = try Self.problem(series, record, following, pending)
+    let problem = try Self.problem(series, record, following, pending, isKnownDirectory: lock?.wasThere ?? false)
     let size = OutputChange.Facts.of(series.path(known.file))?.size ?? 0
     if let problem {
       guard continues else {
@@ -74,27 +76,36 @@ struct FileSink: DocumentSink {
       self.record = known
       if size < known.length {
         self.record = OutputRecord(file: known.file + 1, length: 0, startedAt: 0)
+        let moved = try Self.moved(series, known)
+        // What a crash left behind its end is written again.
+        if let moved, try Self.isExplained(moved, from: known.length, pending) { try Self.cut(moved, to: known.length) }
         warn(
-          "\(series.path(known.file)) was taken away or cut to \(size) of \(known.length) bytes; documents go on in "
-            + series.path(self.record.file))
+          "\(series.path(known.file)) was \(moved.map { "moved to \($0)" } ?? "taken away or cut to \(size) of \(known.length) bytes"); "
+            + "documents go on in \(series.path(self.record.file))")
       }
     }
-    descriptor = try Self.open(series.path(self.record.file), isNew: self.record != known)
+    descriptor = try Self.open(series.path(self.record.file), isNew: self.record.file != known.file)
+    self.record.inode = Self.inode(descriptor)
     try cut()
     try Self.sync(directory: series.directory)
   }
 
   /// Why documents cannot go on after what is there, and what to do; nil if they can. Nothing is changed.
+  ///
+  /// - Parameter isKnownDirectory: The series' lock file is in the directory.
   static func refusal(
-    _ series: OutputSeries, _ record: OutputRecord?, pending: @escaping () throws(CaptureFailure) -> DocumentKey?
+    _ series: OutputSeries, _ record: OutputRecord?, isKnownDirectory: Bool,
+    pending: @escaping () throws(CaptureFailure) -> DocumentKey?
   ) throws(CaptureFailure) -> String? {
-    try problem(series, record, series.numbers(after: record?.file ?? 1), pending).map { "\($0.text); \($0.remedy)" }
+    let following = try series.numbers(after: record?.file ?? 1)
+    return try problem(series, record, following, pending, isKnownDirectory: isKnownDirectory)
+      .map { "\($0.text); \($0.remedy)" }
   }
 
   /// The same in two parts.
   private static func problem(
     _ series: OutputSeries, _ record: OutputRecord?, _ following: [Int64],
-    _ pending: @escaping () throws(CaptureFailure) -> DocumentKey?
+    _ pending: @escaping () throws(CaptureFailure) -> DocumentKey?, isKnownDirectory: Bool
   ) throws(CaptureFailure) -> (text: String, remedy: String)? {
     let goOn = "to leave what is there and go on in a new file after it, start once with --continue-output"
     guard let record else {
@@ -121,7 +132,7 @@ struct FileSink: DocumentSink {
       )
     }
     // The next file exists where the agent itself noticed it, and was killed before the journal knew.
-    if size < record.length && following.isEmpty {
+    if size < record.length, following.isEmpty, try !isElsewhere(series, record, isKnownDirectory: isKnownDirectory) {
       return (
         isFile(path)
           ? "\(path) has \(size) bytes, but the journal has committed \(record.length) of it"
@@ -136,6 +147,45 @@ struct FileSink: DocumentSink {
       )
     }
     return nil
+  }
+
+  /// Whether the file that the journal wrote is somewhere else, whole.
+  private static func isElsewhere(
+    _ series: OutputSeries, _ record: OutputRecord, isKnownDirectory: Bool
+  ) throws(CaptureFailure) -> Bool {
+    if try moved(series, record) != nil { return true }
+    // An empty file in its place is what logrotate's `create` puts there.
+    guard let named = OutputChange.Facts.of(series.path(record.file)) else { return isKnownDirectory }
+    return isKnownDirectory && named.size == 0 && record.inode != nil && record.inode != Int64(bitPattern: named.inode)
+  }
+
+  /// Where in the directory the file that the journal wrote stands under another name, whole; nil if it does not.
+  private static func moved(_ series: OutputSeries, _ record: OutputRecord) throws(CaptureFailure) -> String? {
+    guard let inode = record.inode else { return nil }
+    let own = series.path(record.file)
+    return try series.files().first { path in
+      guard path != own, let facts = OutputChange.Facts.of(path) else { return false }
+      return Int64(bitPattern: facts.inode) == inode && facts.size >= record.length && isFile(path)
+    }
+  }
+
+  /// Whether nothing but a crash is needed to explain what stands in a file behind its end.
+  private static func isExplained(
+    _ path: String, from length: Int64, _ pending: @escaping () throws(CaptureFailure) -> DocumentKey?
+  ) throws(CaptureFailure) -> Bool {
+    var surplus = OutputSurplus(pending: pending)
+    try surplus.read(path, from: length)
+    return surplus.isExplained
+  }
+
+  private static func cut(_ path: String, to length: Int64) throws(CaptureFailure) {
+    guard unsafe truncate(path, Int(length)) == 0 else {
+      throw failure("cutting \(path) back to \(length) bytes", errno)
+    }
+  }
+
+  private static func inode(_ descriptor: OutputDescriptor) -> Int64? {
+    OutputChange.Facts.of(descriptor.descriptor).map { Int64(bitPattern: $0.inode) }
   }
 
   mutating func write(_ bytes: inout [UInt8], _ checkpoint: Checkpoint) throws(CaptureFailure) -> Committed? {
@@ -232,7 +282,7 @@ struct FileSink: DocumentSink {
     if let change { warn("\(descriptor.name) \(change.description(record.length)); documents go on in \(path)") }
     close(descriptor.descriptor)
     descriptor = following
-    record = OutputRecord(file: number, length: 0, startedAt: 0)
+    record = OutputRecord(file: number, length: 0, startedAt: 0, inode: Self.inode(following))
   }
 
   /// Cuts the file back to what counts as written.

@@ -18,23 +18,32 @@ struct OutputSeries: Equatable, Sendable {
 
   /// The numbers above `number` that have a file, in order; there may be gaps.
   func numbers(after number: Int64) throws(CaptureFailure) -> [Int64] {
+    try names().compactMap(self.number).filter { $0 > number }.sorted()
+  }
+
+  /// The paths of everything in the directory, in no order.
+  func files() throws(CaptureFailure) -> [String] {
+    try names().map { "\(directory)/\(String(decoding: $0, as: UTF8.self))" }
+  }
+
+  private func names() throws(CaptureFailure) -> [[UInt8]] {
     guard let stream = unsafe opendir(directory) else {
       throw CaptureFailure.output("reading directory \(directory): \(errnoText(errno))", errno)
     }
     defer { unsafe closedir(stream) }
-    var found: [Int64] = []
+    var found: [[UInt8]] = []
     errno = 0
     while let entry = unsafe readdir(stream) {
-      let name = unsafe withUnsafePointer(to: &entry.pointee.d_name) { pointer in
-        unsafe pointer.withMemoryRebound(to: UInt8.self, capacity: 256) { unsafe Self.bytes($0) }
-      }
-      if let other = self.number(of: name), other > number { found.append(other) }
+      found.append(
+        unsafe withUnsafePointer(to: &entry.pointee.d_name) { pointer in
+          unsafe pointer.withMemoryRebound(to: UInt8.self, capacity: 256) { unsafe Self.bytes($0) }
+        })
       errno = 0
     }
     guard errno == 0 else {
       throw CaptureFailure.output("reading directory \(directory): \(errnoText(errno))", errno)
     }
-    return found.sorted()
+    return found
   }
 
   /// The number of a file of that name in this series; nil if it is no such file.
@@ -50,9 +59,12 @@ struct OutputSeries: Equatable, Sendable {
     return Int64(String(decoding: digits, as: UTF8.self)).flatMap { $0 < 1 << 61 ? $0 : nil }
   }
 
+  /// The file whose lock that is.
+  var lockPath: String { "\(directory)/.\(stem).lock" }
+
   /// Makes this process the only one that writes the series, for as long as the result lives, however it ends.
   func lock() throws(CaptureFailure) -> FileLock {
-    do throws(JournalError) { return try FileLock(path: "\(directory)/.\(stem).lock") } catch {
+    do throws(JournalError) { return try FileLock(path: lockPath) } catch {
       guard case .locked(let holder) = error.kind else {
         throw CaptureFailure(cause: "output", description: "\(error)", needsUser: true)
       }
