@@ -144,6 +144,18 @@ internal import Glibc
     return frames == copied
   }
 
+  /// Copies everything as of now to another database, which is empty. https://www.sqlite.org/backup.html
+  ///
+  /// In one step: a writer goes on meanwhile, and the copy is of one moment.
+  func backup(to other: Database) throws(JournalError) {
+    guard let copy = unsafe sqlite3_backup_init(other.handle, "main", handle, "main") else {
+      throw unsafe other.error(sqlite3_errcode(other.handle), "begin the copy")
+    }
+    let code = unsafe sqlite3_backup_step(copy, -1)
+    let ended = unsafe sqlite3_backup_finish(copy)
+    guard code == SQLITE_DONE, ended == SQLITE_OK else { throw other.error(ended == SQLITE_OK ? code : ended, "copy") }
+  }
+
   /// The error that SQLite reported last on this connection.
   ///
   /// - Parameter number: errno of the system call that failed; nil where the library keeps it, as it does for opening a file.

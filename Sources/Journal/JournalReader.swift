@@ -142,6 +142,26 @@ public final class JournalReader: @unchecked Sendable {
       virtualHost: consumers.string(5))
   }
 
+  /// Makes a copy of the journal as it is now, whole by itself, synced and of mode 0600.
+  ///
+  /// - Parameter path: Of a file that does not exist.
+  /// - Throws: Where it exists, or cannot be written; then nothing is left of it.
+  public func backup(to path: String) throws(JournalError) {
+    guard !isClosed, !isReading else { throw invalid(isClosed ? "closed" : "inside of a read", "copy") }
+    let (directory, file) = try File.resolve(path)
+    try File.create(file)
+    do throws(JournalError) {
+      let copy = try Database(path: file, readOnly: false)
+      try database.backup(to: copy)
+      try copy.close()
+      try File.sync(file)
+      try File.sync(directory)
+    } catch {
+      for suffix in ["", "-journal", "-wal", "-shm"] { try? File.remove(file + suffix) }
+      throw error
+    }
+  }
+
   /// Ends the connection; closing twice is legal, every other call is an error afterwards.
   public func close() throws(JournalError) {
     if isReading { throw invalid("inside of a read", "close") }

@@ -116,6 +116,28 @@ import Testing
     try bench.publisher.delete(bench.queue)
   }
 
+  @Test func `an orderly stop leaves no WAL, so a copy of the journal alone is whole`() throws {
+    let bench = try Bench()
+    let directory = try temporaryDirectory()
+    let config = try RunTests.configuration(bench, in: directory)
+    let output = directory + "/out"
+    for start in [1, 51] {
+      try bench.publisher.publishMany(50, .simple(bytes: 200), start: start, routingKey: bench.queue)
+      let agent = try Command(["run", config, "--output", output, "--listen", "127.0.0.1:0"])
+      try wait(for: start + 49, in: output + "/\(bench.queue)-000001.jsonl", agent)
+      agent.child.signal(SIGTERM)
+      #expect(try agent.end().exit == .exited(0))
+      #expect(
+        try FileManager.default.contentsOfDirectory(atPath: output).filter { $0.hasPrefix("journal") }.sorted()
+          == ["journal.db", "journal.db.lock"])
+      let copy = directory + "/copy-\(start).db"
+      try FileManager.default.copyItem(atPath: output + "/journal.db", toPath: copy)
+      let status = try Command(["journal", "status", copy, "--json"]).end()
+      #expect(try JSON(parsing: status.output.lines.joined())["committed_position"] == JSON(start + 49))
+    }
+    try bench.publisher.delete(bench.queue)
+  }
+
   @Test(arguments: ["renamed", "taken"])
   func `a file that was taken within the second before a kill does not keep the agent down`(hand: String) throws {
     let bench = try Bench()

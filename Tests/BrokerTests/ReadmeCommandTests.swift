@@ -150,7 +150,7 @@ import Testing
     _ command: DocumentedCommand, _ shell: DocumentedShell, _ environment: [String: String], published: Int
   ) throws {
     let word = command.words[1] == "journal" ? command.words[2] : command.words[1]
-    let isKnown = ["init", "check", "status", "pending", "export", "verify"].contains(word)
+    let isKnown = ["init", "check", "status", "pending", "export", "verify", "backup"].contains(word)
     // What is only for damaged journals is asked for its help.
     let text =
       isKnown
@@ -173,6 +173,7 @@ import Testing
     case "export": #expect(output.lines == [], "all is committed")
     case "pending": #expect(output.lines == ["nothing is pending"])
     case "verify": #expect(output.lines.first?.hasPrefix("sound: ") == true)
+    case "backup": #expect(output.lines.first?.hasPrefix("copied to ") == true)
     default: #expect(output.lines.contains { $0.hasPrefix("USAGE: source-amqp") })
     }
   }

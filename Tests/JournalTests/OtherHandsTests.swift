@@ -109,6 +109,41 @@ import Testing
     }
   }
 
+  @Test func `a backup of a journal in use is whole by itself, and nothing of a failed one is left`() throws {
+    let journal = try scratch.open()
+    let consumer = try journal.start()
+    try journal.append((1...500).map { Message(deliveryTag: $0, body: [UInt8](repeating: 66, count: 900)) }, consumer)
+    let reader = try JournalReader(path: scratch.journal)
+    let copy = scratch.file("copy.db")
+    try reader.backup(to: copy)
+    try journal.append([Message(deliveryTag: 501)], consumer)
+    #expect(!FileManager.default.fileExists(atPath: copy + "-wal"))
+    #expect(try FileManager.default.attributesOfItem(atPath: copy)[.posixPermissions] as? Int == 0o600)
+    let found = try JournalReader(path: copy)
+    #expect(try found.all().map(\.1.deliveryTag) == Array(1...500) && found.verify() == [])
+    #expect(try reader.all().count == 501)
+    let before = try scratch.bytes(copy)
+    #expect(failure { try reader.backup(to: copy) } != nil, "it exists")
+    #expect(try scratch.bytes(copy) == before)
+    #expect(failure { try reader.backup(to: scratch.file("none/copy.db")) } != nil)
+    #expect(failure { try reader.backup(to: "/dev/full") } != nil)
+  }
+
+  @Test func `a journal that was closed is whole without a WAL, also if a visitor has it open`() throws {
+    let journal = try scratch.open()
+    try journal.append((1...50).map { Message(deliveryTag: $0) }, journal.start())
+    let visitor = try Database(path: scratch.journal, readOnly: true)
+    #expect(try visitor.integer("SELECT count(*) FROM message", "test") == 50)
+    try journal.close()
+    #expect(try scratch.bytes(scratch.journal + "-wal").isEmpty)
+    let alone = scratch.file("alone.db")
+    try FileManager.default.copyItem(atPath: scratch.journal, toPath: alone)
+    #expect(try JournalReader(path: alone).all().count == 50)
+    try visitor.close()
+    try scratch.open().close()
+    #expect(!FileManager.default.fileExists(atPath: scratch.journal + "-wal"))
+  }
+
   /// Puts the files back as the error's text says.
   private func repair(_ hand: Hand, _ suffix: String, _ text: String) throws {
     let files = FileManager.default

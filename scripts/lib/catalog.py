@@ -56,7 +56,10 @@ def main():
         found += problems(config, spec["configSchema"], "config")
         if resource is not None:
             found += problems(resource, spec["resourceConfigSchema"], "resource")
-            jsonschema.validators.validator_for(collection["schema"]).check_schema(collection["schema"])
+            jsonschema.validators.validator_for(collection["writeSchema"]).check_schema(collection["writeSchema"])
+            # What Flow puts there beside what it infers. https://docs.estuary.dev/concepts/schemas/#write-and-read-schemas
+            if {"$ref": "flow://inferred-schema"} not in collection["readSchema"]["allOf"]:
+                found.append("the readSchema does not refer to what is inferred")
             if collection["key"] != ["/session_id", "/sequence"]:
                 found.append(f"collection: key {collection['key']}")
         print(json.dumps({"config": config, "stream": resource and resource["stream"], "collection": collection}))
@@ -65,7 +68,7 @@ def main():
         for count, line in enumerate(sys.stdin, 1):
             document = json.loads(line)
             found += problems(document, spec["documentSchema"], f"document {count}")
-            found += problems(document, collection["schema"], f"document {count} in its collection")
+            found += problems(document, collection["writeSchema"], f"document {count} in its collection")
         print(count)
     else:
         raise SystemExit(f"no operation {operation!r}")

@@ -16,9 +16,10 @@ struct JournalCommand: ParsableCommand {
         source-amqp journal pending captured/journal.db --limit 5
         source-amqp journal export captured/journal.db --from 1000 --to 1999 > replayed.jsonl
         source-amqp journal verify captured/journal.db
+        source-amqp journal backup captured/journal.db /backup/journal.db
         source-amqp journal salvage captured/journal.db
       """,
-    subcommands: [Status.self, Pending.self, Export.self, Verify.self, Salvage.self])
+    subcommands: [Status.self, Pending.self, Export.self, Verify.self, Backup.self, Salvage.self])
 
   /// Opens the journal for reading, and turns every failure into a message and status 1.
   fileprivate static func reading(_ path: String, _ body: (JournalReader) throws -> Void) throws {
@@ -222,3 +223,37 @@ extension JournalCommand {
 }
 
 extension BodyRawPolicy: ExpressibleByArgument {}
+
+extension JournalCommand {
+  /// A copy of a journal in use.
+  struct Backup: ParsableCommand {
+    static let configuration = CommandConfiguration(
+      commandName: "backup",
+      abstract: "Copies a journal while it is written; the copy is of one moment, and whole without a -wal file.",
+      discussion: """
+        FILE must not exist. It gets the mode 0600, since it holds what the journal holds. A copy is out of date a moment \
+        later: what is captured after it is in the original alone, and an agent that is started on the copy says what \
+        is missing. To look into, or to keep beside the output files of the same time.
+
+        Example:
+          source-amqp journal backup captured/journal.db /backup/journal.db
+        """)
+
+    @OptionGroup var arguments: JournalArguments
+
+    @Argument(help: "The file to make.")
+    var file: String
+
+    func run() throws {
+      try JournalCommand.reading(arguments.journal) { reader in
+        try reader.backup(to: file)
+        let copy = try JournalReader(path: file)
+        let status = try copy.status()
+        try copy.close()
+        let text =
+          "copied to \(file): up to position \(status.positions.last), \(Progress.grouped(status.pendingRows)) pending"
+        try OutputDescriptor.standardOutput.write(Array(PrintableText.escaped(text).utf8) + [0x0A])
+      }
+    }
+  }
+}

@@ -58,6 +58,7 @@ final class Capture: Sendable {
   private let inbox = Monitor(JournalInbox())
   private let progress: Monitor<JournalProgress>
   private let mailbox = ConnectionMailbox()
+  private let closing = Monitor<[@Sendable () -> Void]>([])
 
   init(_ plan: Plan, log: Logger) {
     self.plan = plan
@@ -70,6 +71,7 @@ final class Capture: Sendable {
   func start(into sink: some DocumentSink & Sendable) throws(JournalError) {
     let document = DocumentOptions(plan.configuration.document)
     let reader = try JournalReader(path: plan.journal.path)
+    if plan.idle { try reader.close() }
     let emitter = EmitterLoop(
       reader: reader, inbox: inbox, progress: progress, mailbox: mailbox, status: status, document: document,
       start: plan.start,
@@ -105,7 +107,10 @@ final class Capture: Sendable {
       }
     } else {
       OSThread.start("emitter") { [self] in
-        ended(\.emitterEnded) { () throws(CaptureFailure) in try emitter.run(into: sink) }
+        ended(\.emitterEnded) { () throws(CaptureFailure) in
+          defer { try? reader.close() }
+          try emitter.run(into: sink)
+        }
       }
       OSThread.start("amqp", stackBytes: 16 << 20) { [self] in
         ended(\.connectionEnded) { () throws(CaptureFailure) in
@@ -144,6 +149,9 @@ final class Capture: Sendable {
     inbox.update { $0.acknowledgementsEnded = true }
     lifecycle.update { $0.acknowledgementsEnded = true }
   }
+
+  /// Lets `body` run before the journal is closed in order, to close what else has it open.
+  func beforeClosing(_ body: @escaping @Sendable () -> Void) { closing.update { $0.append(body) } }
 
   /// Ends the capture because of `failure`.
   func fail(_ failure: CaptureFailure) {
@@ -186,6 +194,8 @@ final class Capture: Sendable {
     if emitted && plan.mode == .committed && !plan.idle {
       awaitAcknowledgements(atMost: min(left(), Self.acknowledgementSeconds))
     }
+    // The last connection to it takes the WAL away, so that a copy of the file alone is whole.
+    for close in closing.read({ $0 }) { close() }
     // The journal's last words are acknowledgements, so the connection is closed behind it.
     inbox.update { $0.closing = true }
     if lifecycle.wait(atMost: left(), until: { $0.journalEnded ? true : nil }) == nil {

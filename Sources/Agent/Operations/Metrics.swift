@@ -17,10 +17,16 @@ struct OperationsSnapshot: Sendable {
   static func source(
     of capture: Capture, journal path: String
   ) throws(JournalError) -> @Sendable () -> OperationsSnapshot {
-    let reader = Mutex(try JournalReader(path: path))
+    let reader = Monitor<JournalReader?>(try JournalReader(path: path))
     let status = capture.status
+    capture.beforeClosing {
+      reader.update { reader in
+        try? reader?.close()
+        reader = nil
+      }
+    }
     return {
-      let journal = reader.withLock { try? $0.status() }
+      let journal = reader.update { reader in try? reader?.status() }
       return OperationsSnapshot(
         state: status.state, counters: status.counters, journal: journal, backlog: status.backlog,
         now: SystemClock.wallMicroseconds())
