@@ -28,7 +28,9 @@ package enum OSThread {
   ///   - name: Shown by `ps -L` and debuggers; at most 15 bytes are.
   ///   - stackBytes: A multiple of the page size. Memory is used only as deep as the stack really gets.
   /// - Returns: 0, or the errno for which there is no thread.
-  static func tryToStart(_ name: String, stackBytes: Int = 1 << 20, _ body: @escaping @Sendable () -> Void) -> Int32 {
+  package static func tryToStart(_ name: String, stackBytes: Int = 1 << 20, _ body: @escaping @Sendable () -> Void)
+    -> Int32
+  {
     let work = unsafe Unmanaged.passRetained(Work(name: name, body: body))
     var attributes = pthread_attr_t()
     unsafe pthread_attr_init(&attributes)

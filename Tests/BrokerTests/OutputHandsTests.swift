@@ -116,6 +116,35 @@ import Testing
     try bench.publisher.delete(bench.queue)
   }
 
+  /// A pipe of one page, of which nobody reads more than the beginning.
+  @Test(arguments: [15, 0]) func `a stderr that nobody reads stops nothing, not even the end`(signal: Int32) throws {
+    let bench = try Bench()
+    let directory = try temporaryDirectory()
+    // Without a signal: it ends by an error, whose line cannot be written either.
+    let options: JSON = signal == 0 ? ["document": ["max_bytes": 2_097_152]] : [:]
+    let config = try RunTests.configuration(bench, options, in: directory)
+    let isRead = Monitor(false)
+    let narrow = "import fcntl, os, sys; fcntl.fcntl(2, 1031, 4096); os.execv(sys.argv[1], sys.argv[1:])"
+    let agent = try ChildProcess(
+      try pythonInterpreter(), ["-c", narrow, try connectorBinary(), "run", config, "--output", directory],
+      environment: ["LOG_LEVEL": "debug", "LOG_FORMAT": "json"], onOutput: { _ in },
+      onError: { _ in _ = isRead.wait(atMost: generousLimit) { $0 ? true : nil } })
+    let file = directory + "/\(bench.queue)-000001.jsonl"
+    for number in 1...40 {
+      try bench.publisher.publishMany(1, .simple(bytes: 200), start: number, routingKey: bench.queue)
+      try waitForLines(number, in: file)
+    }
+    if signal == 0 {
+      try bench.publisher.publishMany(1, .simple(bytes: 3_000_000), start: 41, routingKey: bench.queue)
+    } else {
+      agent.signal(signal)
+    }
+    #expect(try agent.waitForExit() == .exited(signal == 0 ? 1 : 0))
+    isRead.update { $0 = true }
+    #expect(lines(file).count == 40)
+    try bench.publisher.delete(bench.queue)
+  }
+
   @Test func `an orderly stop leaves no WAL, so a copy of the journal alone is whole`() throws {
     let bench = try Bench()
     let directory = try temporaryDirectory()

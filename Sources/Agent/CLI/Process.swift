@@ -48,7 +48,7 @@ enum Process {
         } else if let began = stopped {
           guard SystemClock.now() - began >= 1 else { continue }
           log.warning("a second signal (\(name(of: number))): ending at once")
-          _exit(128 + number)
+          end(128 + number)
         } else {
           stopped = SystemClock.now()
           log.info("\(name(of: number)): stopping")
@@ -56,6 +56,12 @@ enum Process {
         }
       }
     }
+  }
+
+  /// Ends at once, but for what was said last.
+  static func end(_ status: Int32) -> Never {
+    Terminal.flush()
+    _exit(status)
   }
 
   private static func name(of signal: Int32) -> String {

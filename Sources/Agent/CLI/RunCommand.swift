@@ -76,7 +76,7 @@ struct RunCommand: ParsableCommand {
     let nextFile = NextFileRequest()
     let hangup: @Sendable () -> Void = { nextFile.request() }
     Process.onStopSignal(hangup: hangup) {
-      guard let capture = running.read({ $0 }) else { _exit(0) }
+      guard let capture = running.read({ $0 }) else { Process.end(0) }
       capture.requestStop()
     }
     let file = try Self.load(config, capture: capture, log: log)

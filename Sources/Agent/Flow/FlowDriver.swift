@@ -18,7 +18,7 @@ struct FlowDriver {
     let running = Monitor<Capture?>(nil)
     Process.onStopSignal {
       // Before a capture runs there is nothing to finish.
-      guard let capture = running.read({ $0 }) else { _exit(0) }
+      guard let capture = running.read({ $0 }) else { Process.end(0) }
       capture.requestStop()
     }
     var input = FlowInput()

@@ -28,14 +28,18 @@ struct FlowLogHandler: LogHandler {
   }
 
   func log(event: LogEvent) {
-    let merged = metadata.merging(event.metadata ?? [:]) { _, new in new }
+    write(line(event.level, event.message, metadata.merging(event.metadata ?? [:]) { _, new in new }))
+  }
+
+  /// A line as it is written.
+  private func line(_ level: Logger.Level, _ message: Logger.Message, _ merged: Logger.Metadata) -> [UInt8] {
     var line: [UInt8] = []
     switch style {
     case .json:
       line.append(contentsOf: #"{"ts":""#.utf8)
       DocumentTime.append(SystemClock.wallMicroseconds(), fractionalDigits: 6, to: &line)
-      line.append(contentsOf: #"","level":"\#(Self.name(event.level))","message":"#.utf8)
-      appendJSONString(Disclosure.text(event.message.description), to: &line)
+      line.append(contentsOf: #"","level":"\#(Self.name(level))","message":"#.utf8)
+      appendJSONString(Disclosure.text(message.description), to: &line)
       if !merged.isEmpty {
         line.append(contentsOf: #","fields":"#.utf8)
         JSONValue.object(Self.fields(merged)).append(to: &line)
@@ -43,11 +47,17 @@ struct FlowLogHandler: LogHandler {
       line.append(contentsOf: "}\n".utf8)
     case .plain:
       let fields = merged.sorted { $0.key < $1.key }.map { " \($0.key)=\($0.value)" }.joined()
-      let words = PrintableText.escaped(Disclosure.text("\(event.message)\(fields)"))
+      let words = PrintableText.escaped(Disclosure.text("\(message)\(fields)"))
       DocumentTime.append(SystemClock.wallMicroseconds() / 1_000_000, fractionalDigits: 0, to: &line)
-      line.append(contentsOf: " \(Self.name(event.level)): \(words)\n".utf8)
+      line.append(contentsOf: " \(Self.name(level)): \(words)\n".utf8)
     }
-    write(line)
+    return line
+  }
+
+  /// The line that says how many were left out (``LogQueue``).
+  func line(leftOut count: Int) -> [UInt8] {
+    line(
+      .warning, "\(count) line\(count == 1 ? "" : "s") of the log left out here: nobody read stderr", metadata)
   }
 
   subscript(metadataKey key: String) -> Logger.Metadata.Value? {
@@ -86,10 +96,13 @@ extension Logger {
   /// The process's log on stderr: JSON lines, or plain text where stderr is a terminal and nobody asks for JSON.
   static func standardError(level: String?, format: String?) -> Logger {
     let plain = Terminal.isTerminal && format != "json"
+    let level = FlowLogHandler.level(named: level) ?? .info
+    let style: FlowLogHandler.Style = plain ? .plain : .json
+    let counting = FlowLogHandler(logLevel: level, style: style, write: { _ in })
     return Logger(label: "source-amqp") { _ in
       FlowLogHandler(
-        logLevel: FlowLogHandler.level(named: level) ?? .info, style: plain ? .plain : .json,
-        write: { line in Terminal.write(log: line) })
+        logLevel: level, style: style,
+        write: { line in Terminal.write(log: line, tell: { counting.line(leftOut: $0) }) })
     }
   }
 }

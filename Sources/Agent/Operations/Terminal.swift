@@ -16,24 +16,50 @@ enum Terminal {
     return Int(size.ws_col)
   }
 
-  /// Writes a whole line of the log.
-  static func write(log line: [UInt8]) {
-    status.withLock { status in
-      put(status.isEmpty ? line : erase + line + status)
-    }
+  private static let queue = LogQueue { line in write(line) }
+  /// Seconds that what was said last may take until somebody has read it, before the process ends.
+  private static let patience = 2.0
+
+  /// Hands a whole line of the log over, and waits for nobody.
+  ///
+  /// - Parameter tell: Makes the line that says how many lines were left out, since nobody read.
+  static func write(log line: [UInt8], tell: @escaping @Sendable (Int) -> [UInt8]) {
+    _ = flushesAtExit
+    queue.put(status.withLock { $0.isEmpty ? line : erase + line + $0 }, tell: tell)
   }
 
   /// Shows `text` (one line, no line feed) in the last line of the terminal, in the place of what it showed before; an
   /// empty one takes it away.
   static func show(_ text: String) {
-    status.withLock { status in
+    let line = status.withLock { status in
       status = Array(PrintableText.escaped(text).utf8)
-      put(erase + status)
+      return erase + status
     }
+    queue.put(line, tell: { _ in [] })
   }
 
-  private static func put(_ bytes: [UInt8]) {
-    // Nobody is left to tell about a failed write to stderr.
-    _ = unsafe bytes.withUnsafeBytes { unsafe Glibc.write(STDERR_FILENO, $0.baseAddress, $0.count) }
+  /// Waits until what was said is written, but not for long: to be called before a process ends by `_exit`; `exit` does it.
+  static func flush() { queue.flush(atMost: patience) }
+
+  private static let flushesAtExit: Void = {
+    atexit { Terminal.flush() }
+  }()
+
+  /// Writes all of it, for as long as that takes. Nobody is left to tell about a failure.
+  private static func write(_ bytes: [UInt8]) {
+    var done = 0
+    while done < bytes.count {
+      let count = unsafe bytes.withUnsafeBytes { buffer in
+        unsafe Glibc.write(STDERR_FILENO, buffer.baseAddress.map { unsafe $0 + done }, buffer.count - done)
+      }
+      if count > 0 {
+        done += count
+      } else if errno == EAGAIN {
+        var polled = pollfd(fd: STDERR_FILENO, events: Int16(POLLOUT), revents: 0)
+        _ = unsafe poll(&polled, 1, -1)
+      } else if errno != EINTR {
+        return
+      }
+    }
   }
 }
