@@ -148,6 +148,39 @@ struct ListeningAgent {
     try bench.publisher.delete(bench.queue)
   }
 
+  @Test(.enabled(if: isRoot, "mounting a small disk needs root"))
+  func `an end while the disk of documents is full loses nothing, so it is an orderly one`() throws {
+    let bench = try Bench()
+    let directory = try temporaryDirectory()
+    let small = directory + "/small"
+    try FileManager.default.createDirectory(atPath: small, withIntermediateDirectories: false)
+    _ = try run("/bin/mount", ["-t", "tmpfs", "-o", "size=64k", "tmpfs", small])
+    defer { _ = try? run("/bin/umount", [small]) }
+    let config = try RunTests.configuration(
+      bench, ["journal": ["path": .string(directory + "/journal.db")]], in: directory)
+    try bench.publisher.publishMany(500, .simple(bytes: 500), routingKey: bench.queue)
+    let agent = try Command(["run", config, "--output", small])
+    func isFull(_ line: String) -> Bool { line.contains("Documents wait in the journal: writing to ") }
+    try agent.wait("the full disk") { $0.log.contains(where: isFull) }
+    try bench.broker.waitForDepth(bench.queue, ready: 0, unacknowledged: 0)
+    agent.child.signal(SIGTERM)
+    let (output, exit) = try agent.end()
+    #expect(exit == .exited(0))
+    #expect(output.log.filter(isFull).allSatisfy { $0.contains(#""level":"warn""#) })
+    #expect(output.log.contains { $0.contains("stopping although there is no room; nothing is lost") })
+    _ = try run("/bin/mount", ["-o", "remount,size=8m", small])
+    let again = try Command(["run", config, "--output", small])
+    let file = small + "/\(bench.queue)-000001.jsonl"
+    try waitForLines(500, in: file)
+    again.child.signal(SIGTERM)
+    #expect(try again.end().exit == .exited(0))
+    let found = try Data(contentsOf: URL(fileURLWithPath: file)).split(separator: 0x0A).map {
+      try JSON(parsing: Array($0))["sequence"]?.int
+    }
+    #expect(found == Array(1...500))
+    try bench.publisher.delete(bench.queue)
+  }
+
   @Test func `the journal commands show what is pending, and export the very documents of the capture`() throws {
     let bench = try Bench()
     let journal = try temporaryDirectory() + "/journal.db"

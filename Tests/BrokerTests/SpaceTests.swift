@@ -44,6 +44,20 @@ struct SpaceTests {
     try bench.publisher.delete(bench.queue)
   }
 
+  @Test func `an end while the journal has no room loses nothing, so it is an orderly one`() throws {
+    let bench = try Bench()
+    let directory = try temporaryDirectory()
+    let agent = try limitedAgent(bench, in: directory)
+    try bench.publisher.publishMany(1, .simple(bytes: 2_000_000), routingKey: bench.queue)
+    try agent.wait("the pause") { output in output.log.contains { $0.contains("intake is paused") } }
+    agent.child.signal(SIGTERM)
+    let (output, exit) = try agent.end()
+    #expect(exit == .exited(0))
+    #expect(output.log.contains { $0.contains("stopping although there is no room; nothing is lost") })
+    try bench.broker.waitForDepth(bench.queue, ready: 1, unacknowledged: 0)
+    try bench.publisher.delete(bench.queue)
+  }
+
   @Test func `an output file that must not grow waits, and goes on when the limit is raised`() throws {
     let bench = try Bench()
     let directory = try temporaryDirectory()

@@ -11,6 +11,8 @@ extension CaptureFailure {
         text += "; the next start salvages what can be read, or says what cannot"
       }
     }
-    return CaptureFailure(cause: "journal", description: text, needsUser: true)
+    var failure = CaptureFailure(cause: "journal", description: text, needsUser: true)
+    failure.isShortage = (error as? JournalError)?.isFull ?? false
+    return failure
   }
 }

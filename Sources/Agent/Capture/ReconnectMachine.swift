@@ -96,6 +96,8 @@ struct CaptureFailure: Error, Equatable, CustomStringConvertible {
   var description: String
   /// Trying again cannot help before a user changes something.
   var needsUser: Bool
+  /// A disk, a quota or a limit of size is used up: the same may work later, and nothing was changed.
+  var isShortage = false
 
   /// The cause of a failure that the capture itself has asked for.
   static let abandoned = "abandoned"

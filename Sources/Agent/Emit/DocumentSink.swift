@@ -16,7 +16,7 @@ protocol DocumentSink {
   ///
   /// - Parameter bytes: Whole documents (or none, where only the checkpoint has news) with prefix and suffix; the sink may append to it.
   /// - Returns: What is committed by that: nil where somebody else says so later.
-  /// - Throws: A failure with `isFullDisk` where the same write may succeed later; nothing of it is written then.
+  /// - Throws: A failure with `isShortage` where the same write may succeed later; nothing of it is written then.
   mutating func write(_ bytes: inout [UInt8], _ checkpoint: Checkpoint) throws(CaptureFailure) -> Committed?
 
   /// Seconds until the sink wants ``rest()`` where no document comes before; nil where it never does.

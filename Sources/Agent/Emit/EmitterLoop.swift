@@ -143,7 +143,7 @@ struct EmitterLoop {
         status.resumed(.output)
         return result
       } catch {
-        guard error.isFullDisk else { throw error }
+        guard error.isShortage else { throw error }
         status.paused(.output, reason: error.description)
         // Nobody waits for a capture that is to end: what is not written is in the journal.
         if inbox.wait(atMost: Self.fullDelay, until: { $0.stopping ? true : nil }) != nil { throw error }

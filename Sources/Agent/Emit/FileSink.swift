@@ -223,7 +223,7 @@ struct FileSink: DocumentSink {
       guard fdatasync(descriptor.descriptor) == 0 else { throw Self.failure("syncing \(descriptor.name)", errno) }
     } catch {
       // What is half written goes, so that the same batch can be written again.
-      if error.isFullDisk { try cut() }
+      if error.isShortage { try cut() }
       throw error
     }
     return try change(expected: record.length + Int64(bytes.count))
@@ -348,12 +348,8 @@ struct StandardOutputSink: DocumentSink {
 extension CaptureFailure {
   /// What went wrong with the place where documents go; `code` is its errno, where that may be one that passes.
   static func output(_ description: String, _ code: Int32) -> CaptureFailure {
-    CaptureFailure(
-      cause: [ENOSPC, EDQUOT, EFBIG].contains(code) ? fullDisk : "output", description: description, needsUser: true)
+    var failure = CaptureFailure(cause: "output", description: description, needsUser: true)
+    failure.isShortage = [ENOSPC, EDQUOT, EFBIG].contains(code)
+    return failure
   }
-
-  /// True where the disk that documents go to is full, so that the same may work later.
-  var isFullDisk: Bool { cause == Self.fullDisk }
-
-  private static var fullDisk: String { "output_full" }
 }

@@ -210,7 +210,11 @@ final class StatusBoard: Sendable {
       board.toldConsuming = state == .consuming
       return state
     }
-    if let news { log.info("\(news.message)", metadata: ["eventType": "connectorStatus"]) }
+    guard let news else { return }
+    // What else is wrong has a line of its own beside the status.
+    var level = Logger.Level.info
+    if case .paused(.output, _) = news { level = .warning }
+    log.log(level: level, "\(news.message)", metadata: ["eventType": "connectorStatus"])
   }
 
   func count(_ change: (inout Counters) -> Void) { board.withLock { change(&$0.counters) } }
