@@ -33,6 +33,8 @@ import Glibc
     // process without a word. https://man7.org/linux/man-pages/man2/getrlimit.2.html
     signal(SIGXFSZ, SIG_IGN)
     let arguments = Array(CommandLine.arguments.dropFirst())
+    // The agent's own; the commands end by signals as any program does.
+    if arguments.isEmpty || arguments[0] == "run" { Process.holdSignals() }
     if let level = Process.environment("LOG_LEVEL"), FlowLogHandler.level(named: level) == nil {
       exit(
         withError: ValidationError(

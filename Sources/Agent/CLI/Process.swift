@@ -24,26 +24,52 @@ enum Process {
     return status
   }
 
-  /// Calls `stop` at the first SIGTERM or SIGINT, and at a SIGHUP if there is no `hangup`, which is called instead. Another one
-  /// ends the process at once, but counts only after a second: `timeout` and process groups send the same wish twice. To be
-  /// called before any other thread starts, since threads inherit what is blocked. A closed pipe is an error of its write, not
-  /// a signal.
-  static func onStopSignal(hangup: (@Sendable () -> Void)? = nil, _ stop: @escaping @Sendable () -> Void) {
+  /// What the agent waits for, each with its meaning, in both modes (docs/standalone.md).
+  private static let signals = [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2]
+
+  /// Lets signals wait until ``onStopSignal(hangup:_:)`` asks for them: to be called first of all, since one that comes while the
+  /// process starts would end it without a word. Threads inherit it. What whoever started the process has it ignore stays ignored, as
+  /// `nohup` wants. A closed pipe is an error of its write, not a signal.
+  static func holdSignals() {
     signal(SIGPIPE, SIG_IGN)
-    var signals = sigset_t()
-    unsafe sigemptyset(&signals)
-    unsafe sigaddset(&signals, SIGTERM)
-    unsafe sigaddset(&signals, SIGINT)
-    unsafe sigaddset(&signals, SIGHUP)
-    unsafe pthread_sigmask(SIG_BLOCK, &signals, nil)
-    let waited = signals
+    var held = waited
+    unsafe pthread_sigmask(SIG_BLOCK, &held, nil)
+  }
+
+  /// The signals that are not ignored.
+  private static let waited: sigset_t = {
+    var set = sigset_t()
+    unsafe sigemptyset(&set)
+    for number in signals {
+      var action = sigaction()
+      guard unsafe sigaction(number, nil, &action) == 0, !isIgnored(action) else { continue }
+      unsafe sigaddset(&set, number)
+    }
+    return set
+  }()
+
+  private static func isIgnored(_ action: sigaction) -> Bool {
+    // SIG_IGN is the address 1.
+    unsafe unsafeBitCast(action.__sigaction_handler.sa_handler, to: Int.self) == 1
+  }
+
+  /// Calls `stop` at the first SIGTERM or SIGINT, and at a SIGHUP if there is no `hangup`, which is called instead. Another one
+  /// ends the process at once, but counts only after a second: `timeout` and process groups send the same wish twice. SIGQUIT ends it at
+  /// once in any case. SIGUSR1 and SIGUSR2 mean nothing here.
+  static func onStopSignal(hangup: (@Sendable () -> Void)? = nil, _ stop: @escaping @Sendable () -> Void) {
+    holdSignals()
     OSThread.start("signals") {
       var signals = waited
       var stopped: Double?
       while true {
         var number: Int32 = 0
         unsafe sigwait(&signals, &number)
-        if number == SIGHUP, let hangup {
+        if number == SIGUSR1 || number == SIGUSR2 {
+          log.info("\(name(of: number)) means nothing here, and is ignored")
+        } else if number == SIGQUIT {
+          log.warning("SIGQUIT: ending at once")
+          end(128 + number)
+        } else if number == SIGHUP, let hangup {
           hangup()
         } else if let began = stopped {
           guard SystemClock.now() - began >= 1 else { continue }
@@ -69,6 +95,8 @@ enum Process {
     case SIGTERM: "SIGTERM"
     case SIGINT: "SIGINT"
     case SIGHUP: "SIGHUP"
+    case SIGUSR1: "SIGUSR1"
+    case SIGUSR2: "SIGUSR2"
     default: "signal \(signal)"
     }
   }
