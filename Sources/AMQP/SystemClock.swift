@@ -10,6 +10,12 @@ public enum SystemClock {
     return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
   }
 
+  /// Microseconds since 1970-01-01T00:00:00Z as the machine was set when this was first asked, counted on by ``now()``: for spans
+  /// that outlive the process, and are not to become longer or shorter because somebody sets the clock.
+  public static func steadyMicroseconds() -> Int64 { steadyBase + Int64(now() * 1e6) }
+
+  private static let steadyBase = wallMicroseconds() - Int64(now() * 1e6)
+
   /// Microseconds since 1970-01-01T00:00:00Z, as the machine is set.
   public static func wallMicroseconds() -> Int64 {
     var time = timespec()

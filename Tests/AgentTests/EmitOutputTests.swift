@@ -160,6 +160,18 @@ struct EmitOutputTests {
     #expect([1, 2].map(scratch.content) == ["[1]\n", "[3]\n"])
   }
 
+  @Test func `a file of a clock that was set back meanwhile is of now, not of tomorrow`() throws {
+    let scratch = try Scratch()
+    try scratch.put("[1]\n")
+    let time = Monitor<Int64>(50_000_000)
+    var sink = try scratch.sink(
+      OutputRecord(file: 1, length: 4, startedAt: 3_600_000_000), rotation: FileRotation(maxSeconds: 10),
+      clock: { time.read { $0 } })
+    #expect(try sink.rest() == nil)
+    time.update { $0 = 60_000_000 }
+    #expect(try sink.rest()?.file == 2)
+  }
+
   @Test(arguments: ["", document(3), document(3) + "{\"tor", document(3) + document(4)])
   func `a next file that the journal does not know yet is written anew`(left: String) throws {
     let scratch = try Scratch()

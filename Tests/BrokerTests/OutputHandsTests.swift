@@ -116,6 +116,49 @@ import Testing
     try bench.publisher.delete(bench.queue)
   }
 
+  /// The clock is the process's own: a library in front of the C library's lies to it.
+  @Test(arguments: [-3_600, 3_600]) func `a clock that is set does not keep a file from coming of age`(step: Int) throws
+  {
+    let bench = try Bench()
+    let directory = try temporaryDirectory()
+    let source = """
+      #define _GNU_SOURCE
+      #include <dlfcn.h>
+      #include <time.h>
+      #include <unistd.h>
+      int clock_gettime(clockid_t clock, struct timespec *time) {
+        static int (*real)(clockid_t, struct timespec *);
+        if (!real) real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
+        int code = real(clock, time);
+        if (clock == CLOCK_REALTIME && access("\(directory)/step", F_OK) == 0) time->tv_sec += \(step);
+        return code;
+      }
+      """
+    try source.write(toFile: directory + "/clock.c", atomically: true, encoding: .utf8)
+    try run("/usr/bin/env", ["cc", "-shared", "-fPIC", "-o", directory + "/clock.so", directory + "/clock.c", "-ldl"])
+    let config = try RunTests.configuration(bench, in: directory)
+    let agent = try Command(
+      ["run", config, "--output", directory, "--rotate-age", "2"], environment: ["LD_PRELOAD": directory + "/clock.so"])
+    func file(_ number: Int) -> String { directory + "/\(bench.queue)-00000\(number).jsonl" }
+    try bench.publisher.publishMany(5, .simple(bytes: 20), start: 1, routingKey: bench.queue)
+    try wait(for: 5, in: file(1), agent)
+    try Data().write(to: URL(fileURLWithPath: directory + "/step"))
+    // Complete although the clock says that it is of the future, or an hour old.
+    let deadline = ContinuousClock().now + generousLimit
+    while !FileManager.default.fileExists(atPath: file(2)) {
+      try #require(ContinuousClock().now < deadline, "the next file does not begin")
+      _ = try run("/bin/true", [])
+    }
+    try bench.publisher.publishMany(5, .simple(bytes: 20), start: 6, routingKey: bench.queue)
+    try wait(for: 5, in: file(2), agent)
+    let received = try JSON(parsing: lines(file(2))[0])["received_at"]?.string
+    let before = try JSON(parsing: lines(file(1))[0])["received_at"]?.string
+    #expect((received ?? "" > before ?? "") == (step > 0), "the clock was set: \(before ?? ""), \(received ?? "")")
+    agent.child.signal(SIGTERM)
+    #expect(try agent.end().exit == .exited(0))
+    try bench.publisher.delete(bench.queue)
+  }
+
   /// A pipe of one page, of which nobody reads more than the beginning.
   @Test(arguments: [15, 0]) func `a stderr that nobody reads stops nothing, not even the end`(signal: Int32) throws {
     let bench = try Bench()

@@ -44,7 +44,7 @@ struct FileSink: DocumentSink {
   ///   - pending: The documents that the journal has yet to commit, in order.
   ///   - continues: What cannot be explained is left as it is, and documents go on in a new file after it.
   ///   - nextFile: Asks for the next file.
-  ///   - now: The wall clock, microseconds since 1970.
+  ///   - now: Microseconds since 1970, by a clock that nobody sets back or forward meanwhile.
   ///   - warn: Gets what somebody did to the files.
   /// - Throws: Where the file lacks what the journal believes to be in it, or holds what this journal does not know, unless
   ///   `continues`. Nothing was changed then.
@@ -52,7 +52,7 @@ struct FileSink: DocumentSink {
     _ series: OutputSeries, lock: FileLock? = nil, rotation: FileRotation = FileRotation(), record: OutputRecord?,
     pending: @escaping () throws(CaptureFailure) -> DocumentKey? = { () throws(CaptureFailure) in nil },
     continues: Bool = false, nextFile: NextFileRequest = NextFileRequest(),
-    now: @escaping @Sendable () -> Int64 = { SystemClock.wallMicroseconds() },
+    now: @escaping @Sendable () -> Int64 = { SystemClock.steadyMicroseconds() },
     warn: @escaping @Sendable (String) -> Void = { _ in }
   ) throws(CaptureFailure) {
     self.series = series
@@ -86,6 +86,8 @@ struct FileSink: DocumentSink {
     }
     descriptor = try Self.open(series.path(self.record.file), isNew: self.record.file != known.file)
     self.record.inode = Self.inode(descriptor)
+    // Of a clock that was set back while the agent was stopped. A file cannot be of tomorrow.
+    self.record.startedAt = min(self.record.startedAt, now())
     try cut()
     try Self.sync(directory: series.directory)
   }
