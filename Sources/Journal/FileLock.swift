@@ -10,14 +10,11 @@ public final class FileLock: @unchecked Sendable {
   private var descriptor: Int32
   /// What the last holder remembered; nil if it remembered nothing, or it cannot be read.
   private(set) var mark: HighWaterMark?
-  /// Somebody had it before.
-  public let wasThere: Bool
   /// Bytes of the first line.
   private static let holderBytes = 512
 
   /// - Throws: `.locked` with the holder's text where somebody else has it.
   public init(path: String) throws(JournalError) {
-    wasThere = unsafe access(path, F_OK) == 0
     descriptor = unsafe open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0o600)
     guard descriptor >= 0 else { throw .system(errno, "open the lock file", path) }
     guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
@@ -49,6 +46,36 @@ public final class FileLock: @unchecked Sendable {
   func remember(_ mark: HighWaterMark) {
     self.mark = mark
     write(mark.line, at: Self.holderBytes)
+  }
+
+  /// The journal whose series it is, and the newest file of it; nil if nobody has said so.
+  public var series: Series? { mark.map { Series(journal: $0.identifier, file: $0.last) } }
+
+  /// What is remembered of a series of files beside them.
+  public struct Series: Equatable, Sendable {
+    /// The journal's identifier.
+    public var journal: String
+    public var file: Int64
+
+    public init(journal: String, file: Int64) { (self.journal, self.file) = (journal, file) }
+  }
+
+  /// Writes down, durably, which journal's series it is and which file of it is the newest.
+  public func remember(_ series: Series) {
+    guard series != self.series else { return }
+    var counters = Counters()
+    counters.last = series.file
+    remember(HighWaterMark(identifier: series.journal, counters))
+    // Without it a power cut leaves an older number, and a file that was moved is missed in vain.
+    _ = fsync(descriptor)
+  }
+
+  /// What is remembered in the lock file at `path`, whoever has it.
+  public static func series(path: String) -> Series? {
+    let bytes = (try? File.head(path, count: holderBytes + HighWaterMark.lineBytes)) ?? []
+    return HighWaterMark(line: Array(bytes.dropFirst(holderBytes))).map {
+      Series(journal: $0.identifier, file: $0.last)
+    }
   }
 
   private func write(_ bytes: [UInt8], at offset: Int) {

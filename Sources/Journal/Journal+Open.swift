@@ -49,7 +49,9 @@ extension Journal {
       throw JournalError(
         kind: .invalid("is a symbolic link or no regular file"), operation: "open", object: file)
     }
-    for suffix in ["", "-wal", "-shm"] { try File.remove("\(file).new\(suffix)") }
+    for name in ["new", "mended"] {
+      for suffix in ["", "-wal", "-shm"] { try File.remove("\(file).\(name)\(suffix)") }
+    }
 
     let database = try Database(path: file, readOnly: false)
     // Until everything was checked, nothing may be written: closing an unfit file would otherwise copy its WAL into it.

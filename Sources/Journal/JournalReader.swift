@@ -144,20 +144,33 @@ public final class JournalReader: @unchecked Sendable {
 
   /// Makes a copy of the journal as it is now, whole by itself, synced and of mode 0600.
   ///
+  /// It gets its name when it is complete; a process that is killed leaves `PATH.partial`, which the next one overwrites.
+  ///
   /// - Parameter path: Of a file that does not exist.
+  /// - Returns: How far the copy goes, and how many of its messages are not committed downstream.
   /// - Throws: Where it exists, or cannot be written; then nothing is left of it.
-  public func backup(to path: String) throws(JournalError) {
+  public func backup(to path: String) throws(JournalError) -> (last: Position, pending: Int) {
     guard !isClosed, !isReading else { throw invalid(isClosed ? "closed" : "inside of a read", "copy") }
     let (directory, file) = try File.resolve(path)
-    try File.create(file)
+    guard try File.find(file) == .nothing else {
+      throw JournalError(kind: .invalid("it exists already"), operation: "copy", object: file)
+    }
+    let partial = "\(file).partial"
+    func discard() { for suffix in ["", "-journal", "-wal", "-shm"] { try? File.remove(partial + suffix) } }
+    discard()
     do throws(JournalError) {
-      let copy = try Database(path: file, readOnly: false)
+      try File.create(partial)
+      let copy = try Database(path: partial, readOnly: false)
       try database.backup(to: copy)
+      let counters = try Counters(reading: copy)
       try copy.close()
-      try File.sync(file)
+      try File.sync(partial)
+      try File.link(partial, as: file)
+      discard()
       try File.sync(directory)
+      return (Position(rawValue: counters.last), Int(counters.last - counters.committed))
     } catch {
-      for suffix in ["", "-journal", "-wal", "-shm"] { try? File.remove(file + suffix) }
+      discard()
       throw error
     }
   }

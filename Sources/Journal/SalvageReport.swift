@@ -54,6 +54,9 @@ public struct SalvageReport: Equatable, Sendable {
     } else if lost.isEmpty {
       parts.append("nothing is lost")
     }
+    if setAside != nil, !keepsAnchor {
+      parts.append("what the broker sends once more is captured again, since nothing is left that recognises it")
+    }
     return parts.joined(separator: "; ")
   }
 

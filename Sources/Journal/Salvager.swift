@@ -87,7 +87,8 @@ struct Salvager {
         "INSERT OR IGNORE INTO gap (first, last) VALUES (\(range.lowerBound), \(range.upperBound))", "salvage")
     }
     try tell(missing, releasable: knowsReleasable ? releasable ?? counters.last : counters.last, target)
-    report.keepsAnchor = isAnchored && missing.isEmpty && report.knowsPositions
+    // An older page has rows that fit their digests, too.
+    report.keepsAnchor = isAnchored && knowsReleasable && missing.isEmpty && report.knowsPositions
     if !report.keepsAnchor {
       // Without an anchor what comes again is captured again, which also brings back what is missing and was never acknowledged.
       try target.execute(
@@ -154,7 +155,7 @@ struct Salvager {
         )
       }
     }
-    if let last = (found ?? nil)?.3, let mark, mark.last > last { knowsReleasable = false }
+    if let found = found ?? nil, let mark, mark.identifier == found.0, mark.last > found.3 { knowsReleasable = false }
     if let (identifier, createdAt, epoch, last, emitted, committed, bytes, digestedAfter) = found ?? nil,
       0 <= committed, committed <= emitted, emitted <= last, last < Self.most, (0..<Self.most).contains(bytes),
       (0..<Self.most).contains(epoch),

@@ -119,9 +119,9 @@ struct WriteAheadLog: Equatable {
       // The end of the transaction that it belongs to: a power cut may have torn that one.
       let end = frames[bad...].firstIndex(where: { $0.belongs && $0.commit > 0 })
     else { return nil }
-    let behind = frames[(end + 1)...]
-    guard behind.contains(where: \.isSound) else { return nil }
-    let commits = behind.count { $0.isSound && $0.commit > 0 }
+    // Only commits prove anything: a transaction that was given up may have left frames behind, which the newest one overwrote in part.
+    let commits = frames[(end + 1)...].count { $0.isSound && $0.commit > 0 }
+    guard commits > 0 else { return nil }
     let offset = Self.headerBytes + bad * (Self.frameHeaderBytes + pageSize)
     return """
       frame \(bad + 1) of \(path) (at byte \(offset)) does not fit its checksum, but \(Self.commits(commits)) behind it
@@ -157,13 +157,22 @@ struct WriteAheadLog: Equatable {
   /// newest version is damaged have an older one there, or none.
   func mend(_ file: String, into new: String) throws(JournalError) {
     try File.copy(file, to: new)
-    guard let last = frames.lastIndex(where: { $0.isSound && $0.commit > 0 }) else { return }
-    try File.patch(new, from: path, size: frames[last].commit * pageSize) { (move) throws(JournalError) in
+    guard let last = mendable, let size = frames[...last].last(where: { $0.isSound && $0.commit > 0 })?.commit else {
+      return
+    }
+    try File.patch(new, from: path, size: size * pageSize) { (move) throws(JournalError) in
       for (index, frame) in frames[...last].enumerated() where frame.isSound {
         let start = Self.headerBytes + index * (Self.frameHeaderBytes + pageSize) + Self.frameHeaderBytes
         _ = try move(start, (frame.page - 1) * pageSize, pageSize)
       }
     }
+  }
+
+  /// The last frame of the last transaction that is known to be committed: the newest one may be torn.
+  private var mendable: Int? {
+    guard let last = frames.lastIndex(where: { $0.isSound && $0.commit > 0 }) else { return nil }
+    let start = frames[..<last].lastIndex { $0.belongs && $0.commit > 0 }.map { $0 + 1 } ?? 0
+    return frames[start...last].allSatisfy(\.isSound) ? last : start > 0 ? start - 1 : nil
   }
 
   /// SQLite's checksum: two sums of 32 bits over pairs of words.

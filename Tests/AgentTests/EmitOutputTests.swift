@@ -38,7 +38,7 @@ struct EmitOutputTests {
     ) throws -> FileSink {
       let left = Monitor(pending.map { Array($0) } ?? [])
       return try FileSink(
-        OutputSeries(directory: path, stem: "orders"), lock: lock, rotation: rotation, record: record,
+        OutputSeries(directory: path, stem: "orders"), lock: lock, journal: "j", rotation: rotation, record: record,
         pending: { () throws(CaptureFailure) in
           left.update { $0.isEmpty ? nil : DocumentKey(sessionID: "s", sequence: $0.removeFirst()) }
         }, continues: continues, nextFile: nextFile, now: clock, warn: { text in warnings.update { $0.append(text) } })
@@ -302,13 +302,14 @@ struct EmitOutputTests {
   @Test(arguments: ["renames", "renames and creates", "takes", "takes and creates", "cuts", "replaces"])
   func `a file that was moved while nobody looked is somewhere else, not gone back in time`(hand: String) throws {
     let scratch = try Scratch()
-    try scratch.lock().release()
-    var first = try scratch.sink(nil)
+    let before = try scratch.lock()
+    var first = try scratch.sink(nil, lock: before)
     _ = try Self.write(Self.document(1), through: 1, to: &first)
     let known = first.record
     #expect(known.inode != nil)
     // Written, and not recorded before the kill.
     _ = try Self.write(Self.document(2), through: 2, to: &first)
+    before.release()
     let elsewhere = scratch.path + "/orders-000001.jsonl.1"
     switch hand.split(separator: " ").first {
     case "renames": #expect(unsafe rename(scratch.file, elsewhere) == 0)
@@ -333,14 +334,47 @@ struct EmitOutputTests {
       #expect(try String(contentsOfFile: elsewhere, encoding: .utf8) == Self.document(1), "what is written again goes")
     }
     lock.release()
-    // Where the series never was, a missing file may be a disk that is not mounted.
-    if hand == "takes" {
-      try FileManager.default.removeItem(atPath: scratch.path + "/.orders.lock")
-      _ = unsafe unlink("\(scratch.path)/orders-000002.jsonl")
-      let failure = #expect(throws: CaptureFailure.self) {
-        try scratch.sink(known, pending: 2...2, lock: scratch.lock())
+    // In a directory that has never had it, which may be a disk that is not mounted, and in an older copy of the right one.
+    guard hand == "takes" else { return }
+    _ = unsafe unlink("\(scratch.path)/orders-000002.jsonl")
+    for stale in [nil, FileLock.Series(journal: "other", file: 9), FileLock.Series(journal: "j", file: 1)] {
+      let path = scratch.path + "/.orders.lock"
+      try FileManager.default.removeItem(atPath: path)
+      if let stale {
+        let lock = try scratch.lock()
+        lock.remember(stale)
+        lock.release()
       }
-      #expect(failure?.description.contains("is missing, and the journal has committed") == true)
+      // A refusal leaves nothing that makes the next start go on.
+      for _ in 1...2 {
+        let known = OutputRecord(file: 2, length: 4, startedAt: 7, inode: 99)
+        let failure = #expect(throws: CaptureFailure.self) {
+          let lock = try scratch.lock()
+          defer { lock.release() }
+          _ = try scratch.sink(known, pending: 2...2, lock: lock)
+        }
+        #expect(failure?.description.contains("is missing, and the journal has committed") == true)
+      }
+    }
+  }
+
+  @Test func `a file that has the inode of one that is gone is not taken for it`() throws {
+    let scratch = try Scratch()
+    let lock = try scratch.lock()
+    defer { lock.release() }
+    var sink = try scratch.sink(nil, lock: lock)
+    _ = try Self.write("[1]\n", through: 1, to: &sink)
+    var known = sink.record
+    _ = unsafe unlink(scratch.file)
+    for name in ["disk.img", "journal.db", "orders-000001.jsonl.bak"] {
+      let path = scratch.path + "/" + name
+      try Data("[2]x[3]x".utf8).write(to: URL(fileURLWithPath: path))
+      known.inode = OutputChange.Facts.of(path).map { Int64(bitPattern: $0.inode) }
+      let warnings = Monitor<[String]>([])
+      _ = try scratch.sink(known, pending: 1...1, lock: lock, warnings: warnings)
+      #expect(warnings.read { $0 }.count == 1 && warnings.read { $0[0] }.contains("was taken away"), "\(name)")
+      #expect(try String(contentsOfFile: path, encoding: .utf8) == "[2]x[3]x")
+      _ = unsafe unlink("\(scratch.path)/orders-000002.jsonl")
     }
   }
 

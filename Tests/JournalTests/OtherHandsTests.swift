@@ -115,18 +115,22 @@ import Testing
     try journal.append((1...500).map { Message(deliveryTag: $0, body: [UInt8](repeating: 66, count: 900)) }, consumer)
     let reader = try JournalReader(path: scratch.journal)
     let copy = scratch.file("copy.db")
-    try reader.backup(to: copy)
+    // What a killed one left.
+    try Data("half".utf8).write(to: URL(fileURLWithPath: copy + ".partial"))
+    let made = try reader.backup(to: copy)
+    #expect(made.last == Position(rawValue: 500) && made.pending == 500)
     try journal.append([Message(deliveryTag: 501)], consumer)
-    #expect(!FileManager.default.fileExists(atPath: copy + "-wal"))
+    #expect(
+      try FileManager.default.contentsOfDirectory(atPath: scratch.path).filter { $0.hasPrefix("copy") } == ["copy.db"])
     #expect(try FileManager.default.attributesOfItem(atPath: copy)[.posixPermissions] as? Int == 0o600)
     let found = try JournalReader(path: copy)
     #expect(try found.all().map(\.1.deliveryTag) == Array(1...500) && found.verify() == [])
     #expect(try reader.all().count == 501)
     let before = try scratch.bytes(copy)
-    #expect(failure { try reader.backup(to: copy) } != nil, "it exists")
+    #expect(failure { _ = try reader.backup(to: copy) } != nil, "it exists")
     #expect(try scratch.bytes(copy) == before)
-    #expect(failure { try reader.backup(to: scratch.file("none/copy.db")) } != nil)
-    #expect(failure { try reader.backup(to: "/dev/full") } != nil)
+    #expect(failure { _ = try reader.backup(to: scratch.file("none/copy.db")) } != nil)
+    #expect(failure { _ = try reader.backup(to: "/dev/full") } != nil)
   }
 
   @Test func `a journal that was closed is whole without a WAL, also if a visitor has it open`() throws {

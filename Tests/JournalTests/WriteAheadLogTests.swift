@@ -114,6 +114,33 @@ struct WriteAheadLogTests {
     }
   }
 
+  /// A visitor's transaction that was given up leaves frames of the same generation behind the end; the next commits overwrite the
+  /// first of them.
+  @Test func `frames that nobody committed, behind a newest transaction that is torn, are no damage`() throws {
+    let journal = try scratch.open()
+    let consumer = try journal.start("a")
+    try journal.append((1...200).map(Self.message), consumer)
+    let visitor = try Database(path: scratch.journal, readOnly: false)
+    try visitor.execute("PRAGMA cache_size = 10; PRAGMA cache_spill = 1; BEGIN IMMEDIATE", "test")
+    try visitor.execute("CREATE TABLE other (x); INSERT INTO other SELECT randomblob(9000) FROM message", "test")
+    let spilled = try log(try scratch.crashImage("spilled.sqlite"))
+    try visitor.execute("ROLLBACK", "test")
+    try journal.append((201...230).map(Self.message), consumer)
+    let image = try scratch.crashImage()
+    let sound = try log(image)
+    let end = try #require(sound.frames.lastIndex { $0.commit > 0 && $0.isSound })
+    #expect(sound.frames.count == spilled.frames.count && sound.frames[(end + 2)...].contains(where: \.isSound))
+    #expect(sound.damage == nil)
+    let start = try #require(sound.frames[..<end].lastIndex { $0.commit > 0 }) + 1
+    for frame in start...end {
+      let whole = try scratch.bytes(image + "-wal")
+      let from = offset(sound, ofFrame: frame) + 24
+      try change(image) { $0.replaceSubrange(from..<from + sound.pageSize, with: Data(count: sound.pageSize)) }
+      #expect(try log(image).damage == nil, "frame \(frame)")
+      try whole.write(to: URL(fileURLWithPath: image + "-wal"))
+    }
+  }
+
   @Test func `frames of an older generation behind the newest are no damage`() throws {
     let journal = try scratch.open()
     let consumer = try journal.start("a")

@@ -246,12 +246,8 @@ extension JournalCommand {
 
     func run() throws {
       try JournalCommand.reading(arguments.journal) { reader in
-        try reader.backup(to: file)
-        let copy = try JournalReader(path: file)
-        let status = try copy.status()
-        try copy.close()
-        let text =
-          "copied to \(file): up to position \(status.positions.last), \(Progress.grouped(status.pendingRows)) pending"
+        let copy = try reader.backup(to: file)
+        let text = "copied to \(file): up to position \(copy.last), \(Progress.grouped(copy.pending)) pending"
         try OutputDescriptor.standardOutput.write(Array(PrintableText.escaped(text).utf8) + [0x0A])
       }
     }

@@ -134,7 +134,7 @@ struct RunCommand: ParsableCommand {
       let pending = PendingDocuments(
         try JournalReader(path: setup.journal.path), after: setup.journal.positions.committedThrough)
       let sink = try FileSink(
-        OutputSeries(directory: output, stem: stem), lock: lock,
+        OutputSeries(directory: output, stem: stem), lock: lock, journal: journal.identifier,
         rotation: FileRotation(
           maxBytes: rotateSize?.bytes ?? Self.defaultFileBytes, maxSeconds: rotateAge?.seconds), record: record,
         pending: { () throws(CaptureFailure) in try pending.next() }, continues: continueOutput, nextFile: nextFile,

@@ -123,9 +123,13 @@ struct StartCheck {
       let stem = try OutputSeries.stem(stream) { (name) throws(JournalError) in try reader.output(name) != nil }
       let series = OutputSeries(directory: output, stem: stem)
       let pending = PendingDocuments(reader, after: try reader.status().positions.committedThrough)
-      let refusal = try FileSink.refusal(
-        series, try reader.output(stem), isKnownDirectory: unsafe access(series.lockPath, F_OK) == 0
-      ) { () throws(CaptureFailure) in try pending.next() }
+      let record = try reader.output(stem)
+      let isKnown = record.map {
+        FileSink.isKnown(FileLock.series(path: series.lockPath), reader.identifier, $0)
+      }
+      let refusal = try FileSink.refusal(series, record, isKnownDirectory: isKnown ?? false) {
+        () throws(CaptureFailure) in try pending.next()
+      }
       if let refusal { return [.wrong("output files of \"\(stream)\": \(refusal)")] }
       guard let newest = try series.numbers(after: 0).last else { return [] }
       return [.ok("output files of \"\(stream)\": the newest is \(series.path(newest))")]

@@ -14,7 +14,7 @@ import Journal
 /// cut or lengthened it, documents go on in the next file, and a batch that was being written is written again there; out
 /// of a file that was moved it is taken first, where it still stands at the end. The same holds at a start: a file that was moved
 /// while nobody looked is somewhere else, not gone back in time. The journal knows it by its inode; if it is not in the directory any
-/// more, the series' lock file, which lies there since the first start, tells that this is the directory it was in.
+/// more, the series' lock file tells that this is the directory, and that it is not an older copy: it knows the journal and the newest file.
 struct FileSink: DocumentSink {
   let prefix: [UInt8] = []
   let suffix: [UInt8] = [0x0A]
@@ -25,6 +25,7 @@ struct FileSink: DocumentSink {
   private let nextFile: NextFileRequest
   /// The right to write the series.
   private let lock: FileLock?
+  private let journal: String
   private var descriptor: OutputDescriptor
   /// The file as it is on disk.
   private(set) var record: OutputRecord
@@ -38,6 +39,7 @@ struct FileSink: DocumentSink {
   ///
   /// - Parameters:
   ///   - lock: The right to write the series, which is kept as long as the sink.
+  ///   - journal: The journal's identifier.
   ///   - record: What the journal last recorded; nil where it never wrote to this output. Where ``record`` is another
   ///     afterwards, the caller records it before the first write: what a crash leaves in a file that the journal does
   ///     not know would be taken for somebody else's.
@@ -49,7 +51,8 @@ struct FileSink: DocumentSink {
   /// - Throws: Where the file lacks what the journal believes to be in it, or holds what this journal does not know, unless
   ///   `continues`. Nothing was changed then.
   init(
-    _ series: OutputSeries, lock: FileLock? = nil, rotation: FileRotation = FileRotation(), record: OutputRecord?,
+    _ series: OutputSeries, lock: FileLock? = nil, journal: String = "", rotation: FileRotation = FileRotation(),
+    record: OutputRecord?,
     pending: @escaping () throws(CaptureFailure) -> DocumentKey? = { () throws(CaptureFailure) in nil },
     continues: Bool = false, nextFile: NextFileRequest = NextFileRequest(),
     now: @escaping @Sendable () -> Int64 = { SystemClock.steadyMicroseconds() },
@@ -57,13 +60,15 @@ struct FileSink: DocumentSink {
   ) throws(CaptureFailure) {
     self.series = series
     self.lock = lock
+    self.journal = journal
     self.rotation = rotation
     self.now = now
     self.warn = warn
     self.nextFile = nextFile
     let known = record ?? OutputRecord(file: 1, length: 0, startedAt: 0)
     let following = try series.numbers(after: known.file)
-    let problem = try Self.problem(series, record, following, pending, isKnownDirectory: lock?.wasThere ?? false)
+    let problem = try Self.problem(
+      series, record, following, pending, isKnownDirectory: Self.isKnown(lock?.series, journal, known))
     let size = OutputChange.Facts.of(series.path(known.file))?.size ?? 0
     if let problem {
       guard continues else {
@@ -90,11 +95,20 @@ struct FileSink: DocumentSink {
     self.record.startedAt = min(self.record.startedAt, now())
     try cut()
     try Self.sync(directory: series.directory)
+    remember()
+  }
+
+  /// Lets the lock file know the newest file.
+  private func remember() { lock?.remember(FileLock.Series(journal: journal, file: record.file)) }
+
+  /// Whether what a lock file remembers is of this journal, and no older than its record.
+  static func isKnown(_ series: FileLock.Series?, _ journal: String, _ record: OutputRecord) -> Bool {
+    series.map { $0.journal == journal && $0.file >= record.file } ?? false
   }
 
   /// Why documents cannot go on after what is there, and what to do; nil if they can. Nothing is changed.
   ///
-  /// - Parameter isKnownDirectory: The series' lock file is in the directory.
+  /// - Parameter isKnownDirectory: ``isKnown(_:_:_:)``.
   static func refusal(
     _ series: OutputSeries, _ record: OutputRecord?, isKnownDirectory: Bool,
     pending: @escaping () throws(CaptureFailure) -> DocumentKey?
@@ -165,10 +179,14 @@ struct FileSink: DocumentSink {
   private static func moved(_ series: OutputSeries, _ record: OutputRecord) throws(CaptureFailure) -> String? {
     guard let inode = record.inode else { return nil }
     let own = series.path(record.file)
-    return try series.files().first { path in
-      guard path != own, let facts = OutputChange.Facts.of(path) else { return false }
-      return Int64(bitPattern: facts.inode) == inode && facts.size >= record.length && isFile(path)
+    // As rotating programs name it: an inode alone may be any other file's by now.
+    for path in try series.files() where path.hasPrefix(own) && path != own {
+      guard let facts = OutputChange.Facts.of(path), Int64(bitPattern: facts.inode) == inode,
+        facts.size >= record.length, record.length > 0, isFile(path), try byte(path, record.length - 1) == 0x0A
+      else { continue }
+      return path
     }
+    return nil
   }
 
   /// Whether nothing but a crash is needed to explain what stands in a file behind its end.
@@ -285,6 +303,7 @@ struct FileSink: DocumentSink {
     close(descriptor.descriptor)
     descriptor = following
     record = OutputRecord(file: number, length: 0, startedAt: 0, inode: Self.inode(following))
+    remember()
   }
 
   /// Cuts the file back to what counts as written.
