@@ -23,19 +23,19 @@ struct ConfigProblemTests {
     WrongConfiguration("{}", "queue.name: is required"),
     WrongConfiguration(#"{"queue":{}}"#, "queue.name: is required"),
     WrongConfiguration(
-      #"{"queue":"q"}"#, #"queue: must be an object, not the string "q"; write the name as queue.name"#),
+      #"{"queue":"q"}"#, #"queue: must be an object, not a string; write the name as queue.name"#),
     WrongConfiguration(#"{"queue":null}"#, "queue.name: is required"),
     WrongConfiguration(#"{"queue":{"name":null}}"#, "queue.name: is required"),
     WrongConfiguration(#"{Q,"tls":true}"#, "tls: must be an object, not a boolean; write tls.enabled: true"),
     WrongConfiguration(#"{Q,"tls":"-----BEGIN KEY"}"#, "tls: must be an object, not a string"),
     WrongConfiguration(#"{Q,"consumer":[]}"#, "consumer: must be an object, not an array"),
     WrongConfiguration(
-      #"{Q,"journal":"/j"}"#, #"journal: must be an object, not the string "/j"; write the file as journal.path"#),
+      #"{Q,"journal":"/j"}"#, #"journal: must be an object, not a string; write the file as journal.path"#),
     WrongConfiguration(
       #"{Q,"bindings":{}}"#,
       "bindings: must be an array of objects, not an object; write it as a list: each binding begins with a dash"),
     WrongConfiguration(
-      #"{Q,"bindings":["a",{"exchange":"e"},4]}"#, #"bindings[0]: must be an object, not the string "a""#,
+      #"{Q,"bindings":["a",{"exchange":"e"},4]}"#, #"bindings[0]: must be an object, not a string"#,
       "bindings[2]: must be an object, not the number 4"),
     WrongConfiguration(#"{Q,"bindings":[{}]}"#, "bindings[0].exchange: is required"),
   ]
@@ -137,7 +137,7 @@ struct ConfigProblemTests {
       #"{Q,"port":"5672"}"#,
       #"port: must be a whole number from 1 to 65535, not the string "5672"; leave out the quotes"#),
     WrongConfiguration(
-      #"{Q,"port":"amqp"}"#, #"port: must be a whole number from 1 to 65535, not the string "amqp""#),
+      #"{Q,"port":"amqp"}"#, #"port: must be a whole number from 1 to 65535, not a string"#),
     WrongConfiguration(#"{Q,"port":true}"#, "port: must be a whole number from 1 to 65535, not true"),
     WrongConfiguration(
       #"{Q,"connection_timeout":"30"}"#,
@@ -216,10 +216,10 @@ struct ConfigProblemTests {
       #"auth_type: "PLAIN" is not one of "plain", "amqplain", "external"; did you mean "plain"?"#),
     WrongConfiguration(
       #"{"queue":{"name":"q","declare":"never"}}"#,
-      #"queue.declare: "never" is not one of "active", "passive", "none""#),
+      #"queue.declare: the value is not one of "active", "passive", "none""#),
     WrongConfiguration(
       #"{Q,"document":{"oversize":"drop"}}"#,
-      #"document.oversize: "drop" is not one of "fail", "reject", "truncate""#),
+      #"document.oversize: the value is not one of "fail", "reject", "truncate""#),
     WrongConfiguration(
       #"{Q,"consumer":{"deduplicate":true}}"#,
       #"consumer.deduplicate: must be one of "auto", "assert", "off", not true"#),
@@ -260,7 +260,7 @@ struct ConfigProblemTests {
       WrongConfiguration(
         #"{Q,"tls":{"server_name":"mq:5671"}}"#, "tls.server_name: must be a host name or address alone, without a port"
       ),
-      WrongConfiguration(#"{Q,"hosts":"mq2"}"#, #"hosts: must be an array of strings, not the string "mq2""#),
+      WrongConfiguration(#"{Q,"hosts":"mq2"}"#, #"hosts: must be an array of strings, not a string"#),
       WrongConfiguration(
         #"{Q,"hosts":["mq2",3]}"#, "hosts[1]: must be a string, not the number 3; put it in quotes"),
       WrongConfiguration(#"{Q,"hosts":[""]}"#, "hosts[0]: must not be empty"),
@@ -409,9 +409,9 @@ struct ConfigProblemTests {
   }
 
   @Test func `a long value is shortened`() throws {
-    let long = String(repeating: "x", count: 500)
+    let long = String(repeating: "9", count: 500)
     let problem = try #require(try ConfigSupport.problems(#"{"queue":{"name":"q"},"port":""# + long + #""}"#).first)
     #expect(problem.count < 200)
-    #expect(problem.hasSuffix("…\""))
+    #expect(problem.contains("9…\""), "\(problem)")
   }
 }

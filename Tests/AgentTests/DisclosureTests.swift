@@ -44,7 +44,7 @@ struct DisclosureTests {
 
   @Test(
     arguments: SettingsTable.rows.map(\.path) + ["queue", "consumer", "journal", "bindings"],
-    shapes + ["user:\(mark)@mq:5672"])
+    shapes + ["user:\(mark)@mq:5672", "user:\(mark)@q", "mq?password=\(mark)", "q?x=1&Password=\(mark)&y=2"])
   func `no setting, group or list shows credentials that were put into it`(path: String, shape: String) {
     for value: JSONValue in [
       .string(shape), .array([.string(shape)]), .object(JSONObject(members: [.init(key: shape, value: "x")])),
@@ -52,6 +52,26 @@ struct DisclosureTests {
       let problems = ConfigSupport.problems(ConfigSupport.configuration(with: value, at: path))
       #expect(!problems.joined().contains("hunter2"), "\(problems)")
     }
+  }
+
+  /// What is no name is shown only if it looks like what belongs there.
+  @Test(
+    arguments: SettingsTable.rows.filter { row in
+      if case .text = row.setting.kind { return false }
+      return true
+    }.map(\.path), ["5672:\(mark)", "plain:\(mark)", mark, "plain \(mark)", "1\(mark)", "true\(mark)"])
+  func `no number, choice or switch shows what was put in its place`(path: String, text: String) {
+    let problems = ConfigSupport.problems(ConfigSupport.configuration(with: .string(text), at: path))
+    #expect(!problems.joined().contains("hunter2"), "\(problems)")
+  }
+
+  @Test(arguments: [
+    ("declaring queue \"user:hunter2@q\": 404", "declaring queue \"user:(secret)@q\": 404"),
+    ("resolving mq?password=hunter2&x=1: no", "resolving mq?password=(secret)&x=1: no"),
+    ("rabbit@mq, a=b, x:y, 10:15@ and :p@h", "rabbit@mq, a=b, x:y, 10:15@ and :p@h"),
+    ("TOKEN=hunter2 Token=", "TOKEN=(secret) Token="),
+  ]) func `a login and an assignment are hidden in running text`(text: String, shown: String) {
+    #expect(Disclosure.text(text) == shown)
   }
 
   @Test(
@@ -148,7 +168,8 @@ struct DisclosureTests {
     arguments: [
       ("resolving mq: no", "resolving mq: no"),
       ("at http://127.0.0.1:9090/metrics", "at http://127.0.0.1:9090/metrics"),
-      ("queue \"a:b@c\"", "queue \"a:b@c\""), ("no line with -----BEGIN either", "no line with -----BEGIN either"),
+      ("queue \"a:b@c\"", "queue \"a:(secret)@c\""),
+      ("no line with -----BEGIN either", "no line with -----BEGIN either"),
       ("eyJ is no token", "eyJ is no token"), ("to amqp://u:p@mq/x now", "to amqp://(secret)@mq/x now"),
       ("'amqp://u:p@mq'", "'amqp://(secret)@mq'"), ("amqp://mq?password=x y", "amqp://mq?(secret) y"),
       ("a -----BEGIN X-----\nk\n-----END X----- b", "a (secret) b"),

@@ -120,7 +120,9 @@ struct CheckCommand: ParsableCommand {
     guard json else {
       for line in lines {
         let verdict = line.verdict.rawValue
-        Swift.print(verdict + String(repeating: " ", count: 7 - verdict.count) + PrintableText.escaped(line.text))
+        Swift.print(
+          verdict + String(repeating: " ", count: 7 - verdict.count) + PrintableText.escaped(Disclosure.text(line.text))
+        )
       }
       return
     }
@@ -131,7 +133,8 @@ struct CheckCommand: ParsableCommand {
       lines.map { line in
         .object(
           JSONObject(members: [
-            .init(key: "verdict", value: .string(line.verdict.rawValue)), .init(key: "text", value: .string(line.text)),
+            .init(key: "verdict", value: .string(line.verdict.rawValue)),
+            .init(key: "text", value: .string(Disclosure.text(line.text))),
           ]))
       })
     Swift.print(JSONValue.object(report).text)

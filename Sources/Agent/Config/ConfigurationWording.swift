@@ -39,7 +39,7 @@ enum ConfigurationWording {
     let list = choices.map(quote).joined(separator: ", ")
     let nearest = hidden ? nil : EditDistance.nearest(to: text, among: choices)
     let hint = nearest.map { "; did you mean \(quote($0))?" } ?? ""
-    return "\(hidden ? "the value" : quote(text)) is not one of \(list)\(hint)"
+    return "\(hidden || !isWord(text) || nearest == nil ? "the value" : quote(text)) is not one of \(list)\(hint)"
   }
 
   /// - Parameter suggestion: The nearest known key, or the full path of a key that belongs elsewhere.
@@ -55,12 +55,25 @@ enum ConfigurationWording {
   static let credentials =
     "must not hold credentials (an address with a user and a password, a token, PEM text): they have settings of their own"
 
+  /// Whether a string where a number or a boolean belongs may be shown: what looks like one. Anything else may have come there by
+  /// mistake, such as `5672:password`.
+  private static func isAmount(_ text: String) -> Bool {
+    let number = text.drop { $0 == "-" || $0 == "+" }.prefix { $0.isASCII && ($0.isNumber || $0 == "." || $0 == "_") }
+    let rest = text[number.endIndex...].drop { $0 == " " }
+    if !number.isEmpty, rest.count <= 4, rest.allSatisfy({ $0.isASCII && $0.isLetter }) { return true }
+    return text.isEmpty || ["true", "false", "yes", "no", "on", "off", "null", "none"].contains(text.lowercased())
+  }
+
+  private static func isWord(_ text: String) -> Bool {
+    text.unicodeScalars.allSatisfy { $0.isASCII && ($0.properties.isAlphabetic || $0 == "_" || $0 == "-") }
+  }
+
   static func describe(_ value: JSONValue, hidden: Bool) -> String {
     switch value {
     case .null: "null (leave the key out instead)"
     case .bool(let flag): hidden ? "a boolean" : String(flag)
     case .number(let text): hidden ? "a number" : "the number \(shorten(text))"
-    case .string(let text): hidden ? "a string" : "the string \(quote(text))"
+    case .string(let text): hidden || !isAmount(text) ? "a string" : "the string \(quote(text))"
     case .array: "an array"
     case .object: "an object"
     }

@@ -15,9 +15,10 @@ enum Disclosure {
   /// What stands in the place of what is not shown.
   static let hidden = Secret.hidden
 
-  /// Whether a name is none: a URL with user information, PEM text, or a token.
+  /// Whether a name is none: a URL with user information, `user:password@host`, PEM text, or a token.
   static func holdsCredentials(_ value: String) -> Bool {
-    value.contains(PEMSource.marker) || value.split(whereSeparator: isDelimiter).contains { isToken($0) }
+    value.contains(PEMSource.marker)
+      || value.split(whereSeparator: isDelimiter).contains { isToken($0) || login(in: $0) != nil }
       || userInformation(in: value)
   }
 
@@ -44,7 +45,7 @@ enum Disclosure {
   static func text(_ text: String) -> String {
     var result = text
     if text.contains(PEMSource.marker) { result = withoutPEM(result) }
-    if text.contains("://") || text.contains("eyJ") {
+    if text.contains("://") || text.contains("eyJ") || text.contains("@") && text.contains(":") || text.contains("=") {
       var shown = ""
       var word = ""
       for character in result {
@@ -75,7 +76,9 @@ enum Disclosure {
   }
 
   private static func word(_ word: String) -> String {
-    guard let scheme = word.firstRange(of: "://") else { return isToken(word[...]) ? hidden : word }
+    guard let scheme = word.firstRange(of: "://") else {
+      return isToken(word[...]) ? hidden : withoutAssignment(withoutLogin(word))
+    }
     let start = scheme.upperBound
     var rest = word[start...]
     let query = rest.firstIndex(of: "?")
@@ -89,6 +92,34 @@ enum Disclosure {
     }
     if let query = rest.firstIndex(of: "?") { return result + rest[..<query] + "?" + hidden }
     return result + rest
+  }
+
+  /// Where the password stands in `user:password@host`; nil if a word is none.
+  private static func login(in word: some StringProtocol) -> Range<String.Index>? {
+    guard let at = word.lastIndex(of: "@"), let colon = word[..<at].firstIndex(of: ":"), colon > word.startIndex,
+      word.index(after: colon) < at, word.index(after: at) < word.endIndex
+    else { return nil }
+    return word.index(after: colon)..<at
+  }
+
+  private static func withoutLogin(_ word: String) -> String {
+    guard let password = login(in: word) else { return word }
+    return word[..<password.lowerBound] + hidden + word[password.upperBound...]
+  }
+
+  /// Words in front of `=` whose value is a secret, as in the query of an address.
+  private static let assigned = ["password=", "passwd=", "pass=", "pwd=", "secret=", "token=", "auth="]
+
+  /// `password=…`, up to an ampersand.
+  private static func withoutAssignment(_ word: String) -> String {
+    let folded = word.lowercased()
+    guard folded.utf8.count == word.utf8.count,
+      let found = assigned.lazy.compactMap({ folded.firstRange(of: $0) }).first, found.upperBound < folded.endIndex
+    else { return word }
+    let start = word.utf8.index(
+      word.startIndex, offsetBy: folded.utf8.distance(from: folded.startIndex, to: found.upperBound))
+    let rest = word[start...].drop { $0 != "&" }
+    return word[..<start] + hidden + withoutAssignment(String(rest))
   }
 
   /// A user and a password in a URL. A user alone (`sip:` and the like) is no secret in a name.

@@ -28,6 +28,8 @@ struct HostAddress: Sendable, Equatable {
     /// A port where none may be, or what is no port.
     case port
     case brackets
+    /// What no name and no address has: `?password=…` of a pasted URL.
+    case characters
   }
 
   init(_ text: String) throws(Problem) {
@@ -60,6 +62,12 @@ struct HostAddress: Sendable, Equatable {
     // A text of `:5672` has no name.
     guard let first = parts.first, !first.isEmpty else { throw .port }
     name = String(first)
+    // Names in other scripts are left to the resolver.
+    let isName = name.unicodeScalars.allSatisfy { scalar in
+      !scalar.isASCII || scalar.properties.isAlphabetic || ("0"..."9").contains(scalar)
+        || ".-_".unicodeScalars.contains(scalar)
+    }
+    guard isName else { throw .characters }
     port = parts.count == 2 ? try Self.port(parts[1]) : nil
   }
 
@@ -106,6 +114,7 @@ extension HostAddress.Problem {
     case .several: "leave out blanks and commas, and put further nodes into hosts"
     case .port: "put the port into port"
     case .brackets: "write an IPv6 address with both brackets or none, and put the port into port"
+    case .characters: "it has characters that no host name has, such as ? or ="
     }
   }
 
@@ -117,6 +126,7 @@ extension HostAddress.Problem {
     case .several: "without blanks and commas"
     case .port: "without a port"
     case .brackets: "an IPv6 address with both brackets or none"
+    case .characters: "without characters that no host name has, such as ? or ="
     }
   }
 
@@ -127,6 +137,7 @@ extension HostAddress.Problem {
     case .user: "without a user: username and password are the same for all nodes"
     case .path: "without a path: virtual_host is the same for all nodes"
     case .scheme: "without a scheme: username, password, virtual_host and tls are the same for all nodes"
+    case .characters: "without characters that no host name has, such as ? or ="
     case .brackets: "an IPv6 address in brackets"
     }
   }
