@@ -59,6 +59,7 @@ extension Journal {
     try configure(database, settings)
     database.countFrames()
     try schema.refuseNewer(Int(try database.integer("PRAGMA user_version", "read the schema's version")), file)
+    try Schema.refuseForeign(database)
     do throws(JournalError) {
       let counters = try Counters(reading: database)
       try lock.mark?.refuse(
@@ -169,6 +170,8 @@ extension Journal {
   /// Sets what belongs to a connection, and reads back what safety depends on.
   private static func configure(_ database: Database, _ settings: JournalSettings) throws(JournalError) {
     try database.configure(SQLITE_DBCONFIG_DEFENSIVE, true)
+    // Nothing of ours needs one.
+    try database.configure(SQLITE_DBCONFIG_ENABLE_TRIGGER, false)
     database.setBusyTimeout(milliseconds: settings.busyMilliseconds)
     // Secure delete is on in Debian's library and makes pruning a third dearer. FAST zeroes only what is left of a page
     // that stays in use, again and again as a page empties, and leaves the pages that pruning sets free as they are.

@@ -1,3 +1,5 @@
+internal import CSQLite
+
 /// A read-only connection to a journal: the emitter's, or that of a command that looks at it while it is written.
 ///
 /// Every call is a read transaction of its own that is over when the call returns: a snapshot held for long would
@@ -32,6 +34,7 @@ public final class JournalReader: @unchecked Sendable {
     self.path = file
     database = try Database(path: file, readOnly: true)
     database.setBusyTimeout(milliseconds: 5_000)
+    try database.configure(SQLITE_DBCONFIG_DEFENSIVE, true)
     // The cache is 1 MiB: rows are read once, in order.
     try database.execute(
       """

@@ -40,6 +40,7 @@ struct Salvager {
     try source.execute(
       "PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY",
       "configure")
+    try source.configure(SQLITE_DBCONFIG_DEFENSIVE, true)
     let tables = try source.integer(
       "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name IN ('journal', 'message')", "find the tables")
     guard tables > 0 else {

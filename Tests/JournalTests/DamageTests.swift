@@ -96,6 +96,45 @@ struct DamageTests {
     #expect(try scratch.bytes(scratch.journal) == before)
   }
 
+  /// Other hands' SQL in the file would run inside our transactions, or take our writes.
+  @Test(arguments: [
+    "CREATE TRIGGER t AFTER UPDATE ON journal BEGIN DELETE FROM message WHERE position > 280; END",
+    "CREATE TRIGGER t BEFORE INSERT ON Message BEGIN SELECT RAISE(IGNORE); END",
+    "CREATE TRIGGER t AFTER DELETE ON digest BEGIN UPDATE journal SET committed = last; END",
+    "ALTER TABLE output RENAME TO other; CREATE VIEW output AS SELECT * FROM other",
+    "DROP TABLE gap; CREATE VIRTUAL TABLE gap USING fts5(first, last)",
+  ])
+  func `what would run in the place of our tables is refused, and has not run`(sql: String) throws {
+    try makeJournal()
+    let answer = try scratch.shell(sql)
+    guard !answer.contains("no such module") else { return }
+    let before = try scratch.bytes(scratch.journal)
+    guard case .invalid(let text) = failure({ _ = try scratch.open() }) else {
+      Issue.record("was not refused: \(answer)")
+      return
+    }
+    #expect(text.contains("trigger \"t\" on the table") || text.contains("is no plain table"), "\(text)")
+    #expect(try scratch.bytes(scratch.journal) == before)
+    #expect(try scratch.shell("SELECT count(*) FROM message") == "300")
+  }
+
+  @Test func `tables of others, with triggers of their own, are left alone`() throws {
+    try makeJournal()
+    _ = try scratch.shell(
+      """
+      CREATE TABLE _litestream_seq (id INTEGER PRIMARY KEY, seq INTEGER); INSERT INTO _litestream_seq VALUES (1, 1);
+      CREATE TRIGGER t AFTER UPDATE ON _litestream_seq BEGIN UPDATE _litestream_seq SET seq = 7 WHERE id = 1; END;
+      CREATE VIEW mine AS SELECT * FROM pending
+      """)
+    let journal = try scratch.open()
+    try journal.append([Message(deliveryTag: 301)], journal.start())
+    #expect(try JournalReader(path: scratch.journal).verify() == [])
+    _ = try scratch.shell("UPDATE _litestream_seq SET seq = 2")
+    #expect(try scratch.shell("SELECT seq FROM _litestream_seq") == "7")
+    #expect(try scratch.shell("SELECT count(*) FROM mine") == "301")
+    try journal.append([Message(deliveryTag: 302)], journal.start())
+  }
+
   @Test func `a gap in the middle is an error where it is read, and found by verify`() throws {
     try makeJournal()
     _ = try scratch.shell("DELETE FROM message WHERE position = 100")
