@@ -2,7 +2,20 @@ internal import Glibc
 
 /// What cannot be done without, and the system refuses: the process ends as it would for any other failure, with the cause as the last
 /// line on stderr. Nothing was acknowledged that is not safe.
-enum SystemLimit {
+package enum SystemLimit {
+  /// Descriptors that are always enough: journal, files, one connection, and whoever looks at the metrics.
+  private static let descriptors: rlim_t = 1024
+
+  /// Raises the soft limit of open files, which shells and services set low, as far as the hard one allows; fewer than that may do.
+  /// https://man7.org/linux/man-pages/man2/getrlimit.2.html
+  package static func raiseDescriptors() {
+    var limit = rlimit()
+    guard unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0, limit.rlim_cur < descriptors
+    else { return }
+    limit.rlim_cur = min(limit.rlim_max, descriptors)
+    unsafe _ = setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+  }
+
   static func end(_ cause: String) -> Never {
     let line = Array("source-amqp: \(cause)\n".utf8)
     // A pipe that nobody reads must not keep it from ending.

@@ -1,3 +1,4 @@
+import AMQP
 import ArgumentParser
 import Glibc
 
@@ -34,7 +35,10 @@ import Glibc
     signal(SIGXFSZ, SIG_IGN)
     let arguments = Array(CommandLine.arguments.dropFirst())
     // The agent's own; the commands end by signals as any program does.
-    if arguments.isEmpty || arguments[0] == "run" { Process.holdSignals() }
+    if arguments.isEmpty || arguments[0] == "run" {
+      Process.holdSignals()
+      SystemLimit.raiseDescriptors()
+    }
     if let level = Process.environment("LOG_LEVEL"), FlowLogHandler.level(named: level) == nil {
       exit(
         withError: ValidationError(

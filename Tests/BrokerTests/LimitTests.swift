@@ -5,6 +5,26 @@ import Testing
 /// Limits of the process are errors with words, never a trap (SPEC §5). Memory is another thing: what Swift cannot allocate ends a
 /// process by a signal.
 @Suite struct LimitTests {
+  @Test func `a soft limit of descriptors is raised as far as the hard one allows`() throws {
+    let bench = try Bench()
+    let directory = try temporaryDirectory()
+    let config = try RunTests.configuration(bench, in: directory)
+    for (hard, wanted) in [(4096, "1024"), (100, "100")] {
+      let output = "\(directory)/\(hard)"
+      let command =
+        "ulimit -Sn 20; ulimit -Hn \(hard); exec '\(try connectorBinary())' run '\(config)' --output '\(output)'"
+      let agent = try Command(["-c", command], executable: "/bin/bash")
+      try bench.publisher.publishMany(1, .simple(bytes: 20), start: 1, routingKey: bench.queue)
+      try waitForLines(1, in: "\(output)/\(bench.queue)-000001.jsonl")
+      let limits = try String(contentsOfFile: "/proc/\(agent.child.pid)/limits", encoding: .utf8)
+      let line = try #require(limits.split(separator: "\n").first { $0.hasPrefix("Max open files") })
+      #expect(line.split(separator: " ")[3] == wanted[...], "\(line)")
+      agent.child.signal(SIGTERM)
+      #expect(try agent.end().exit == .exited(0))
+    }
+    try bench.publisher.delete(bench.queue)
+  }
+
   /// From too few descriptors for anything to enough for all; nothing listens on the port, so that each run comes to its end.
   @Test func `a process with too few descriptors says so and ends`() throws {
     let directory = try temporaryDirectory()
