@@ -121,18 +121,30 @@ struct ListeningAgent {
     try bench.publisher.delete(bench.queue)
   }
 
-  @Test(.enabled(if: isRoot, "mounting a small disk needs root"))
-  func `documents wait in the journal while their disk is full, and follow by themselves`() throws {
-    let bench = try Bench()
+  /// An agent whose documents go to a disk of 64 KiB, and 500 messages of 500 bytes for it.
+  private func agentOnSmallDisk(_ bench: Bench) throws -> (small: String, config: String, agent: Command) {
     let directory = try temporaryDirectory()
     let small = directory + "/small"
     try FileManager.default.createDirectory(atPath: small, withIntermediateDirectories: false)
     _ = try run("/bin/mount", ["-t", "tmpfs", "-o", "size=64k", "tmpfs", small])
-    defer { _ = try? run("/bin/umount", [small]) }
     let config = try RunTests.configuration(
       bench, ["journal": ["path": .string(directory + "/journal.db")]], in: directory)
     try bench.publisher.publishMany(500, .simple(bytes: 500), routingKey: bench.queue)
-    let agent = try Command(["run", config, "--output", small])
+    return (small, config, try Command(["run", config, "--output", small]))
+  }
+
+  /// The sequences of the documents in it.
+  private func sequences(_ file: String) throws -> [Int?] {
+    try Data(contentsOf: URL(fileURLWithPath: file)).split(separator: 0x0A).map {
+      try JSON(parsing: Array($0))["sequence"]?.int
+    }
+  }
+
+  @Test(.enabled(if: isRoot, "mounting a small disk needs root"))
+  func `documents wait in the journal while their disk is full, and follow by themselves`() throws {
+    let bench = try Bench()
+    let (small, _, agent) = try agentOnSmallDisk(bench)
+    defer { _ = try? run("/bin/umount", [small]) }
     try agent.wait("the full disk") { $0.log.contains { $0.contains("Documents wait in the journal: writing to ") } }
     // The broker is rid of them all the same.
     try bench.broker.waitForDepth(bench.queue, ready: 0, unacknowledged: 0)
@@ -141,25 +153,15 @@ struct ListeningAgent {
     try agent.wait("the end of the pause") { $0.log.filter { $0.contains("Capture started") }.count == 2 }
     agent.child.signal(SIGTERM)
     #expect(try agent.end().exit == .exited(0))
-    let found = try Data(contentsOf: URL(fileURLWithPath: file)).split(separator: 0x0A).map {
-      try JSON(parsing: Array($0))["sequence"]?.int
-    }
-    #expect(found == Array(1...500))
+    #expect(try sequences(file) == Array(1...500))
     try bench.publisher.delete(bench.queue)
   }
 
   @Test(.enabled(if: isRoot, "mounting a small disk needs root"))
   func `an end while the disk of documents is full loses nothing, so it is an orderly one`() throws {
     let bench = try Bench()
-    let directory = try temporaryDirectory()
-    let small = directory + "/small"
-    try FileManager.default.createDirectory(atPath: small, withIntermediateDirectories: false)
-    _ = try run("/bin/mount", ["-t", "tmpfs", "-o", "size=64k", "tmpfs", small])
+    let (small, config, agent) = try agentOnSmallDisk(bench)
     defer { _ = try? run("/bin/umount", [small]) }
-    let config = try RunTests.configuration(
-      bench, ["journal": ["path": .string(directory + "/journal.db")]], in: directory)
-    try bench.publisher.publishMany(500, .simple(bytes: 500), routingKey: bench.queue)
-    let agent = try Command(["run", config, "--output", small])
     func isFull(_ line: String) -> Bool { line.contains("Documents wait in the journal: writing to ") }
     try agent.wait("the full disk") { $0.log.contains(where: isFull) }
     try bench.broker.waitForDepth(bench.queue, ready: 0, unacknowledged: 0)
@@ -174,10 +176,7 @@ struct ListeningAgent {
     try waitForLines(500, in: file)
     again.child.signal(SIGTERM)
     #expect(try again.end().exit == .exited(0))
-    let found = try Data(contentsOf: URL(fileURLWithPath: file)).split(separator: 0x0A).map {
-      try JSON(parsing: Array($0))["sequence"]?.int
-    }
-    #expect(found == Array(1...500))
+    #expect(try sequences(file) == Array(1...500))
     try bench.publisher.delete(bench.queue)
   }
 
