@@ -46,9 +46,11 @@ def start(binary, directory, kind):
     if kind == "old":
         last, committed = check(binary, path, word)
         word = Word(last, committed)
+        newer = [("digest", "begins_line"), ("redelivery", "settled"), ("journal", "digested_after"), ("output", "inode")]
+        newer += [(table, "digest") for table in ("journal", "session", "consumer", "message", "output", "redelivery", "digest")]
+        drops = "".join(f"ALTER TABLE {table} DROP COLUMN {column}; " for table, column in newer)
         subprocess.run(
-            ["sqlite3", path, "DROP TABLE gap; ALTER TABLE digest DROP COLUMN begins_line; ALTER TABLE redelivery DROP COLUMN settled; "
-             "PRAGMA user_version = 1; PRAGMA wal_checkpoint(TRUNCATE)"],
+            ["sqlite3", path, f"DROP TABLE gap; {drops} PRAGMA user_version = 1; PRAGMA wal_checkpoint(TRUNCATE)"],
             check=True, stdout=subprocess.DEVNULL)
     return path, word
 
