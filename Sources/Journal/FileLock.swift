@@ -11,7 +11,7 @@ public final class FileLock: @unchecked Sendable {
   /// What the last holder remembered; nil if it remembered nothing, or it cannot be read.
   private(set) var mark: HighWaterMark?
   /// Bytes of the first line.
-  private static let holderBytes = 512
+  static let holderBytes = 512
 
   /// - Throws: `.locked` with the holder's text where somebody else has it.
   public init(path: String) throws(JournalError) {
@@ -72,10 +72,7 @@ public final class FileLock: @unchecked Sendable {
 
   /// What is remembered in the lock file at `path`, whoever has it.
   public static func series(path: String) -> Series? {
-    let bytes = (try? File.head(path, count: holderBytes + HighWaterMark.lineBytes)) ?? []
-    return HighWaterMark(line: Array(bytes.dropFirst(holderBytes))).map {
-      Series(journal: $0.identifier, file: $0.last)
-    }
+    HighWaterMark(lockFile: path).map { Series(journal: $0.identifier, file: $0.last) }
   }
 
   private func write(_ bytes: [UInt8], at offset: Int) {

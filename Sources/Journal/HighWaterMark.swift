@@ -52,6 +52,12 @@ struct HighWaterMark: Equatable {
     else { return nil }
   }
 
+  /// What stands in a lock file, whoever has it; nil if nothing does.
+  init?(lockFile path: String) {
+    let bytes = (try? File.head(path, count: FileLock.holderBytes + Self.lineBytes)) ?? []
+    self.init(line: Array(bytes.dropFirst(FileLock.holderBytes)))
+  }
+
   /// Throws `.corrupt` if a journal that was opened is behind it.
   func refuse(_ counters: Counters, of identifier: String, at path: String) throws(JournalError) {
     guard identifier == self.identifier, counters.last < last else { return }

@@ -130,6 +130,8 @@ extension Journal {
       try File.sync(copy)
       try File.sync(File.resolve(copy).directory)
     } catch {
+      // What is half written would be taken for what was saved.
+      for suffix in ["", "-journal"] { try? File.remove(copy + suffix) }
       return
         "\(pendingRows) messages were not yet committed downstream, and could not be copied to another file: \(error). "
         + "Put the files back together"

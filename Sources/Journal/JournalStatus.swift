@@ -51,8 +51,7 @@ extension JournalReader {
   public func verify() throws(JournalError) -> [String] {
     var problems = try lines("PRAGMA integrity_check")
     if problems == ["ok"] { problems = [] }
-    do throws(JournalError) { _ = try Counters(reading: database) } catch { problems.append(error.description) }
-    do throws(JournalError) { problems += try Schema.damage(database) } catch { problems.append(error.description) }
+    do throws(JournalError) { try checkStart() } catch { problems.append(error.description) }
     if version >= 5 {
       problems += try lines(
         """

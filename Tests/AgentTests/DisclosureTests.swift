@@ -69,7 +69,8 @@ struct DisclosureTests {
     ("declaring queue \"user:hunter2@q\": 404", "declaring queue \"user:(secret)@q\": 404"),
     ("resolving mq?password=hunter2&x=1: no", "resolving mq?password=(secret)&x=1: no"),
     ("rabbit@mq, a=b, x:y, 10:15@ and :p@h", "rabbit@mq, a=b, x:y, 10:15@ and :p@h"),
-    ("TOKEN=hunter2 Token=", "TOKEN=(secret) Token="),
+    ("q?token=hunter2&password=hunter2&x=1", "q?token=(secret)&password=(secret)&x=1"),
+    ("queue sip:alice@example.com", "queue sip:alice@example.com"), ("TOKEN=hunter2 Token=", "TOKEN=(secret) Token="),
   ]) func `a login and an assignment are hidden in running text`(text: String, shown: String) {
     #expect(Disclosure.text(text) == shown)
   }

@@ -45,11 +45,24 @@ import Testing
     #expect(try second.end().exit == .exited(0))
     #expect(try ids(documents(directory + "/new")) == (1...320).map { Publisher.messageID($0) })
 
-    // The newest file must come along.
-    try FileManager.default.removeItem(atPath: "\(directory)/new/\(queue)-000001.jsonl")
-    let third = try Command(["run", config, "--output", directory + "/new"]).end()
-    #expect(third.exit == .exited(1))
-    #expect(logMessage(third.output.log.last ?? "")?.contains("put the file back") == true)
+    // The newest file should come along: a directory that has the series' lock file goes on without it, with a warning.
+    let files = FileManager.default
+    try files.removeItem(atPath: "\(directory)/new/\(queue)-000001.jsonl")
+    try publisher.publishMany(1, .simple(bytes: 200), start: 321, routingKey: queue)
+    let third = try Command(["run", config, "--output", directory + "/new"])
+    try waitForLines(1, in: "\(directory)/new/\(queue)-000002.jsonl")
+    third.child.signal(SIGTERM)
+    let (output, exit) = try third.end()
+    #expect(exit == .exited(0))
+    #expect(output.log.contains { $0.contains("was taken away") && $0.contains(#""level":"warn""#) })
+    // One that has not is another directory.
+    try files.removeItem(atPath: "\(directory)/new/\(queue)-000002.jsonl")
+    try files.removeItem(atPath: "\(directory)/new/.\(queue).lock")
+    for _ in 1...2 {
+      let fourth = try Command(["run", config, "--output", directory + "/new"]).end()
+      #expect(fourth.exit == .exited(1))
+      #expect(logMessage(fourth.output.log.last ?? "")?.contains("put the file back") == true)
+    }
     try publisher.delete(queue)
   }
 

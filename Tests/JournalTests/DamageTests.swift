@@ -113,6 +113,7 @@ struct DamageTests {
       Issue.record("was not refused: \(answer)")
       return
     }
+    #expect(try JournalReader(path: scratch.journal).verify().contains { $0.contains(text) })
     #expect(text.contains("trigger \"t\" on the table") || text.contains("is no plain table"), "\(text)")
     #expect(try scratch.bytes(scratch.journal) == before)
     #expect(try scratch.shell("SELECT count(*) FROM message") == "300")

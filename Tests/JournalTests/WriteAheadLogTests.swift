@@ -170,6 +170,7 @@ struct WriteAheadLogTests {
         continue
       }
       #expect(text.contains("had come to 400"), "\(text)")
+      #expect(try JournalReader(path: image).verify().contains { $0.contains(text) })
       let refused = try Journal.salvage(JournalSettings(path: image), acceptLoss: false)
       #expect(refused.setAside == nil && refused.lost.last?.last == Position(rawValue: 400))
       #expect(refused.lost.first.map { $0.first.rawValue } == Int64(refused.recovered + 1))

@@ -232,8 +232,8 @@ extension JournalCommand {
       abstract: "Copies a journal while it is written; the copy is of one moment, and whole without a -wal file.",
       discussion: """
         FILE must not exist. It gets the mode 0600, since it holds what the journal holds. A copy is out of date a moment \
-        later: what is captured after it is in the original alone, and an agent that is started on the copy says what \
-        is missing. To look into, or to keep beside the output files of the same time.
+        later: what is captured after it is in the original alone, so never start an agent on it beside the original. To \
+        look into, or to keep beside the output files of the same time.
 
         Example:
           source-amqp journal backup captured/journal.db /backup/journal.db

@@ -28,21 +28,21 @@ enum Process {
   private static let signals = [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2]
 
   /// Lets signals wait until ``onStopSignal(hangup:_:)`` asks for them: to be called first of all, since one that comes while the
-  /// process starts would end it without a word. Threads inherit it. What whoever started the process has it ignore stays ignored, as
-  /// `nohup` wants. A closed pipe is an error of its write, not a signal.
+  /// process starts would end it without a word. Threads inherit it. A closed pipe is an error of its write, not a signal.
   static func holdSignals() {
     signal(SIGPIPE, SIG_IGN)
     var held = waited
     unsafe pthread_sigmask(SIG_BLOCK, &held, nil)
   }
 
-  /// The signals that are not ignored.
+  /// All of them, but for a SIGHUP that is ignored (`nohup`). Shells start what runs in the background with SIGINT ignored, too, and whoever
+  /// sends it by `kill` means it.
   private static let waited: sigset_t = {
     var set = sigset_t()
     unsafe sigemptyset(&set)
     for number in signals {
       var action = sigaction()
-      guard unsafe sigaction(number, nil, &action) == 0, !isIgnored(action) else { continue }
+      guard unsafe sigaction(number, nil, &action) == 0, number != SIGHUP || !isIgnored(action) else { continue }
       unsafe sigaddset(&set, number)
     }
     return set

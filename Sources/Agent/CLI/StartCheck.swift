@@ -87,6 +87,7 @@ struct StartCheck {
     do throws(JournalError) {
       let reader = try JournalReader(path: path)
       defer { try? reader.close() }
+      try reader.checkStart()
       let status = try reader.status()
       return .ok(
         "\(subject): can be read, \(Progress.grouped(status.pendingRows)) messages wait in it\(kind) "

@@ -126,7 +126,10 @@ final class Capture: Sendable {
   ) {
     var failure: CaptureFailure?
     do throws(CaptureFailure) { try body() } catch { failure = error }
-    if let found = failure, found.isShortage, lifecycle.read({ $0.stopRequested && $0.failure == nil }) {
+    // With no_ack the broker has forgotten what it sent.
+    if let found = failure, found.isShortage, !plan.configuration.consumer.noAck,
+      lifecycle.read({ $0.stopRequested && $0.failure == nil })
+    {
       // What was acknowledged is in the journal, and the broker has the rest.
       log.warning("stopping although there is no room; nothing is lost, and the next start goes on: \(found)")
       failure = nil

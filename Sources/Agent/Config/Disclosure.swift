@@ -94,10 +94,14 @@ enum Disclosure {
     return result + rest
   }
 
+  /// What stands in front of a colon in names of people and rooms. https://www.iana.org/assignments/uri-schemes
+  private static let schemes: Set = ["sip", "sips", "mailto", "xmpp", "acct", "im", "pres"]
+
   /// Where the password stands in `user:password@host`; nil if a word is none.
   private static func login(in word: some StringProtocol) -> Range<String.Index>? {
     guard let at = word.lastIndex(of: "@"), let colon = word[..<at].firstIndex(of: ":"), colon > word.startIndex,
-      word.index(after: colon) < at, word.index(after: at) < word.endIndex
+      word.index(after: colon) < at, word.index(after: at) < word.endIndex,
+      !schemes.contains(word[..<colon].lowercased())
     else { return nil }
     return word.index(after: colon)..<at
   }
@@ -114,7 +118,8 @@ enum Disclosure {
   private static func withoutAssignment(_ word: String) -> String {
     let folded = word.lowercased()
     guard folded.utf8.count == word.utf8.count,
-      let found = assigned.lazy.compactMap({ folded.firstRange(of: $0) }).first, found.upperBound < folded.endIndex
+      let found = assigned.compactMap({ folded.firstRange(of: $0) }).min(by: { $0.lowerBound < $1.lowerBound }),
+      found.upperBound < folded.endIndex
     else { return word }
     let start = word.utf8.index(
       word.startIndex, offsetBy: folded.utf8.distance(from: folded.startIndex, to: found.upperBound))
