@@ -126,7 +126,10 @@ enum ConfigurationRules {
         "document.oversize is reject: a message above document.max_bytes is dropped, unless a policy gives the queue a dead-letter "
           + "exchange (queue.arguments.x-dead-letter-exchange would be one).")
     }
-    guard arguments["x-queue-type"] != .string("stream") else { return warnings }
+    // Of a queue that somebody else declares the arguments say nothing.
+    guard configuration.queue.declaration == .active, arguments["x-queue-type"] != .string("stream") else {
+      return warnings
+    }
     let drops = ["x-message-ttl", "x-expires", "x-max-length", "x-max-length-bytes"].filter { name in
       guard arguments[name] != Optional.none else { return false }
       return !name.hasPrefix("x-max-") || arguments["x-overflow"] == Optional.none
