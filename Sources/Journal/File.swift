@@ -189,6 +189,11 @@ enum File {
     unsafe rmdir(directory)
   }
 
+  /// Removes a database of ours that nobody has open, with its WAL and its shared memory.
+  static func removeDatabase(_ path: String) throws(JournalError) {
+    for suffix in JournalFiles.suffixes { try remove(path + suffix) }
+  }
+
   /// The names in a directory, in no order.
   static func names(in directory: String) throws(JournalError) -> [String] {
     guard let open = unsafe opendir(directory) else { throw .system(errno, "list the directory", directory) }

@@ -35,17 +35,18 @@ public final class FileLock: @unchecked Sendable {
     text += [UInt8](repeating: UInt8(ascii: " "), count: Self.holderBytes - 1 - text.count) + [UInt8(ascii: "\n")]
     // A failure to write the text costs the error message of the second process its holder, nothing else.
     write(text, at: 0)
-    var line = [UInt8](repeating: 0, count: HighWaterMark.lineBytes)
-    let got = unsafe line.withUnsafeMutableBytes {
-      unsafe pread(descriptor, $0.baseAddress, $0.count, Self.holderBytes)
-    }
-    mark = got == line.count ? HighWaterMark(line: line) : nil
+    mark = HighWaterMark(lockFile: path)
   }
 
   /// Writes down how far the journal has come, without syncing it. A failure costs what it is there for, nothing else.
-  func remember(_ mark: HighWaterMark) {
+  ///
+  /// - Returns: False if it was so before, and nothing was written.
+  @discardableResult
+  func remember(_ mark: HighWaterMark) -> Bool {
+    guard mark != self.mark else { return false }
     self.mark = mark
     write(mark.line, at: Self.holderBytes)
+    return true
   }
 
   /// The journal whose series it is, and the newest file of it; nil if nobody has said so.
@@ -62,10 +63,9 @@ public final class FileLock: @unchecked Sendable {
 
   /// Writes down, durably, which journal's series it is and which file of it is the newest.
   public func remember(_ series: Series) {
-    guard series != self.series else { return }
     var counters = Counters()
     counters.last = series.file
-    remember(HighWaterMark(identifier: series.journal, counters))
+    guard remember(HighWaterMark(identifier: series.journal, counters)) else { return }
     // Without it a power cut leaves an older number, and a file that was moved is missed in vain.
     _ = fsync(descriptor)
   }

@@ -102,7 +102,7 @@ extension Journal {
   /// Checkpoints so that the next write starts the WAL anew; waits for readers no longer than the emitter's short reads need.
   ///
   /// - Returns: False where a reader prevented it.
-  private func startAnew(_ mode: Int32) throws(JournalError) -> Bool {
+  func startAnew(_ mode: Int32) throws(JournalError) -> Bool {
     database.setBusyTimeout(milliseconds: 50)
     defer { database.setBusyTimeout(milliseconds: busyMilliseconds) }
     return try database.checkpoint(mode: mode)

@@ -49,9 +49,7 @@ extension Journal {
       throw JournalError(
         kind: .invalid("is a symbolic link or no regular file"), operation: "open", object: file)
     }
-    for name in ["new", "mended"] {
-      for suffix in ["", "-wal", "-shm"] { try File.remove("\(file).\(name)\(suffix)") }
-    }
+    for name in ["new", "mended"] { try File.removeDatabase("\(file).\(name)") }
 
     let database = try Database(path: file, readOnly: false)
     // Until everything was checked, nothing may be written: closing an unfit file would otherwise copy its WAL into it.
@@ -59,19 +57,11 @@ extension Journal {
     try configure(database, settings)
     database.countFrames()
     try schema.refuseNewer(Int(try database.integer("PRAGMA user_version", "read the schema's version")), file)
-    try Schema.refuseForeign(database)
-    do throws(JournalError) {
-      let counters = try Counters(reading: database)
-      try lock.mark?.refuse(
-        counters, of: try database.text("SELECT identifier FROM journal", "read the identifier"), at: file)
-    } catch { throw missingTable(error) }
+    try checkContent(database, mark: lock.mark)
     try schema.migrate(database)
     // Before the first write: a missing table or column must leave the file as it is.
     let statements: Statements
     do throws(JournalError) { statements = try Statements(database) } catch { throw missingTable(error) }
-    if let damage = try Schema.damage(database).first {
-      throw JournalError(kind: .corrupt(damage), operation: "check the journal", object: file)
-    }
     // Not one statement with RETURNING: its row comes before its commit, which would end in silence when the row was read.
     try database.execute(
       "BEGIN IMMEDIATE; UPDATE journal SET epoch = epoch + 1; \(Schema.setDigest("journal"))", "begin a writer's epoch")
@@ -90,6 +80,19 @@ extension Journal {
     }
     try database.configure(SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)
     return journal
+  }
+
+  /// Throws what nobody may go on with, as far as that costs the same for any backlog: foreign triggers, counters that contradict
+  /// themselves or the rows, an end that is missing, and rows that are not what was written.
+  static func checkContent(_ database: Database, mark: HighWaterMark?) throws(JournalError) {
+    try Schema.refuseForeign(database)
+    do throws(JournalError) {
+      let counters = try Counters(reading: database)
+      let identifier = try database.text("SELECT identifier FROM journal", "read the identifier")
+      try mark?.refuse(counters, of: identifier, at: database.path)
+      guard let damage = try Schema.damage(database).first else { return }
+      throw JournalError(kind: .corrupt(damage), operation: "check the journal", object: database.path)
+    } catch { throw missingTable(error) }
   }
 
   /// Builds a journal beside its place, and puts it there complete and synced.
@@ -122,7 +125,7 @@ extension Journal {
   static func build(
     _ new: String, _ settings: JournalSettings, _ schema: Schema, fill: (Database) throws(JournalError) -> Void
   ) throws(JournalError) {
-    for suffix in ["", "-wal", "-shm"] { try File.remove("\(new)\(suffix)") }
+    try File.removeDatabase(new)
     try File.create(new)
     let database = try Database(path: new, readOnly: false)
     // Both take effect only before the first table (https://www.sqlite.org/pragma.html#pragma_auto_vacuum).

@@ -27,12 +27,10 @@ extension Journal {
 
     // SQLite would read a damaged WAL up to the damage only.
     let (new, mended) = ("\(file).new", "\(file).mended")
-    for suffix in ["", "-wal", "-shm"] { try File.remove("\(mended)\(suffix)") }
+    try File.removeDatabase(mended)
     let log = try WriteAheadLog(of: old)
     let isMended = log?.damage != nil
-    defer {
-      for name in [new, mended] { for suffix in ["", "-wal", "-shm"] { try? File.remove("\(name)\(suffix)") } }
-    }
+    defer { for name in [new, mended] { try? File.removeDatabase(name) } }
     if isMended { try log?.mend(old, into: mended) }
     var salvager = try Salvager(
       reading: isMended ? mended : old, reportingAs: file, mark: lock.mark, isMended: isMended)

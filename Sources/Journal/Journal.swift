@@ -271,7 +271,7 @@ public final class Journal: @unchecked Sendable {
     isClosed = true
     guard isFirst else { return }
     // Closing does it only if no visitor has the file open. What cannot be copied now the next opening reads from the WAL.
-    if failure == nil { _ = try? database.checkpoint(mode: SQLITE_CHECKPOINT_TRUNCATE) }
+    if failure == nil { _ = try? startAnew(SQLITE_CHECKPOINT_TRUNCATE) }
     failure = failure ?? invalid("closed", "use the journal")
     try database.close()
     lock.release()

@@ -63,20 +63,14 @@ public final class JournalReader: @unchecked Sendable {
     }
   }
 
-  /// Throws what a start would refuse, as far as that costs the same for any backlog: foreign triggers, rows that are not what was
-  /// written, and an end that is missing.
+  /// Throws what a start would refuse (``Journal/checkContent(_:mark:)``).
   public func checkStart() throws(JournalError) {
     // In this order: a writer that is at work remembers what it has committed.
     let mark = HighWaterMark(lockFile: "\(path).lock")
     // Counters and rows are of one moment.
     try database.execute("BEGIN", "begin to read")
     defer { try? database.execute("ROLLBACK", "end reading") }
-    try Schema.refuseForeign(database)
-    let counters = try Counters(reading: database)
-    try mark?.refuse(counters, of: identifier, at: path)
-    if let damage = try Schema.damage(database).first {
-      throw JournalError(kind: .corrupt(damage), operation: "check the journal", object: path)
-    }
+    try Journal.checkContent(database, mark: mark)
   }
 
   /// How far a series of output files was written; nil if the journal knows none of that name.

@@ -11,11 +11,12 @@ struct LogQueueTests {
   @Test func `what does not fit goes, the oldest first, is counted, and the newest is kept`() {
     let written = Monitor<[String]>([])
     let gate = Monitor(false)
-    let queue = LogQueue { line in
-      _ = gate.wait { $0 ? true : nil }
-      written.update { $0.append(String(decoding: line, as: UTF8.self)) }
-    }
-    for number in 1...2_000 { queue.put(Self.line(number), tell: { Array("left out \($0)\n".utf8) }) }
+    let queue = LogQueue(
+      write: { line in
+        _ = gate.wait { $0 ? true : nil }
+        written.update { $0.append(String(decoding: line, as: UTF8.self)) }
+      }, tell: { Array("left out \($0)\n".utf8) })
+    for number in 1...2_000 { queue.put(Self.line(number)) }
     // Nobody reads, and nobody has waited.
     #expect(written.read { $0.isEmpty })
     queue.flush(atMost: 0.01)

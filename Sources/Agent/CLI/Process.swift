@@ -9,7 +9,7 @@ enum Process {
   static let configurationStatus = ExitCode(78)
 
   static var log: Logger {
-    Logger.standardError(level: environment("LOG_LEVEL"), format: environment("LOG_FORMAT"))
+    Logger.standardError(level: environment("LOG_LEVEL"))
   }
 
   /// A variable of the environment; nil where it is not set.

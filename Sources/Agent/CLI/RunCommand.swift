@@ -106,14 +106,8 @@ struct RunCommand: ParsableCommand {
       configuration, journalPath: path, choice: choice, checkpoints: false, state: nil, streamState: nil, log: log)
     let journal = setup.journal
     let stem = try OutputSeries.stem(file.stream) { (name) throws(JournalError) in try journal.output(name) != nil }
-    if let before = try journal.newestQueue(),
-      before.name != configuration.queue.name || before.virtualHost != configuration.virtualHost
-    {
-      log.warning(
-        """
-        the journal was written for queue "\(before.name)" of virtual host "\(before.virtualHost)": the documents of \
-        "\(configuration.queue.name)" follow upon its. Give each queue an --output of its own
-        """)
+    if let before = try journal.newestQueue(), let other = StartCheck.otherQueue(before, than: configuration) {
+      log.warning("\(other)")
     }
     // Before anything is written, the session included.
     let lock = output == "-" ? nil : try OutputSeries(directory: output, stem: stem).lock()

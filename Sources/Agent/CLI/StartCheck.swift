@@ -19,10 +19,12 @@ struct StartCheck {
       // What is in it cannot be said then.
       if lines[0].verdict == .wrong { return lines }
     }
+    // Opened once: that reads all of the WAL.
+    var reader: JournalReader?
+    defer { try? reader?.close() }
     if let path = journalPath {
-      let found = journal(path)
-      lines += found
-      if found.contains(where: { $0.verdict == .wrong }) { return lines }
+      lines += journal(path, &reader)
+      if lines.last?.verdict == .wrong { return lines }
     }
     if output != "-",
       let holder = FileLock.holder(
@@ -30,7 +32,7 @@ struct StartCheck {
     {
       lines.append(.wrong("output files of \"\(stream)\": are written by \(holder)"))
     }
-    return lines + (output == "-" ? [] : files())
+    return lines + (output == "-" ? [] : files(reader))
   }
 
   private func directory(_ path: String, _ name: String) -> CheckLine {
@@ -54,22 +56,26 @@ struct StartCheck {
     return unsafe stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
   }
 
-  private func journal(_ path: String) -> [CheckLine] {
-    var lines = [state(ofJournal: path)]
-    if let reader = try? JournalReader(path: path), let before = try? reader.newestQueue() {
-      defer { try? reader.close() }
-      let queue = configuration.queue.name
-      if before.name != queue || before.virtualHost != configuration.virtualHost {
-        lines.append(
-          .note(
-            "journal \(path): was written for queue \"\(before.name)\" of virtual host \"\(before.virtualHost)\"; the documents of "
-              + "\"\(queue)\" will follow upon its. Give each queue an --output of its own"))
-      }
-    }
-    return lines
+  /// - Parameter reader: Is opened if there is a journal that can be read.
+  private func journal(_ path: String, _ reader: inout JournalReader?) -> [CheckLine] {
+    let state = state(ofJournal: path, &reader)
+    guard state.verdict != .wrong, let before = try? reader?.newestQueue(),
+      let other = Self.otherQueue(before, than: configuration)
+    else { return [state] }
+    return [state, .note(other)]
   }
 
-  private func state(ofJournal path: String) -> CheckLine {
+  /// What to say of a journal that was written for another queue; nil if it was for the one that is configured.
+  static func otherQueue(_ before: QueueName, than configuration: EndpointConfiguration) -> String? {
+    let queue = configuration.queue.name
+    guard before.name != queue || before.virtualHost != configuration.virtualHost else { return nil }
+    return """
+      the journal was written for queue "\(before.name)" of virtual host "\(before.virtualHost)": the documents of "\(queue)" follow upon \
+      its. Give each queue an --output of its own
+      """
+  }
+
+  private func state(ofJournal path: String, _ reader: inout JournalReader?) -> CheckLine {
     let subject = "journal \(path)"
     if let holder = FileLock.holder(path: path + ".lock") {
       return .wrong("\(subject): is in use by \(holder); one agent at a time may write it")
@@ -85,10 +91,10 @@ struct StartCheck {
       return .ok("\(subject): does not exist yet, and will be made\(kind)")
     }
     do throws(JournalError) {
-      let reader = try JournalReader(path: path)
-      defer { try? reader.close() }
-      try reader.checkStart()
-      let status = try reader.status()
+      let opened = try JournalReader(path: path)
+      reader = opened
+      try opened.checkStart()
+      let status = try opened.status()
       return .ok(
         "\(subject): can be read, \(Progress.grouped(status.pendingRows)) messages wait in it\(kind) "
           + "(source-amqp journal verify reads all of it)")
@@ -107,10 +113,10 @@ struct StartCheck {
   }
 
   /// The newest file, against what the journal knows of it: what a start would refuse.
-  private func files() -> [CheckLine] {
+  private func files(_ reader: JournalReader?) -> [CheckLine] {
     guard unsafe access(output, F_OK) == 0 else { return [] }
     do {
-      guard let path = journalPath, unsafe access(path, F_OK) == 0 else {
+      guard let reader else {
         let series = OutputSeries(directory: output, stem: OutputSeries.stem(stream))
         guard let newest = try series.numbers(after: 0).last else { return [] }
         return [
@@ -119,8 +125,6 @@ struct StartCheck {
               + "back, or see --continue-output of `run`")
         ]
       }
-      let reader = try JournalReader(path: path)
-      defer { try? reader.close() }
       let stem = try OutputSeries.stem(stream) { (name) throws(JournalError) in try reader.output(name) != nil }
       let series = OutputSeries(directory: output, stem: stem)
       let pending = PendingDocuments(reader, after: try reader.status().positions.committedThrough)

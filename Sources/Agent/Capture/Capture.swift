@@ -70,12 +70,6 @@ final class Capture: Sendable {
   /// Starts the threads.
   func start(into sink: some DocumentSink & Sendable) throws(JournalError) {
     let document = DocumentOptions(plan.configuration.document)
-    let reader = try JournalReader(path: plan.journal.path)
-    if plan.idle { try reader.close() }
-    let emitter = EmitterLoop(
-      reader: reader, inbox: inbox, progress: progress, mailbox: mailbox, status: status, document: document,
-      start: plan.start,
-      trail: plan.redelivery.map { RedeliveryTrail($0, start: plan.start) }, stream: plan.stream)
     let writer = JournalLoop(
       journal: plan.journal, inbox: inbox, progress: progress, mailbox: mailbox, status: status, log: log,
       maxBytes: Int64(plan.configuration.journal.maxBytes),
@@ -106,6 +100,11 @@ final class Capture: Sendable {
         lifecycle.emitterEnded = true
       }
     } else {
+      let reader = try JournalReader(path: plan.journal.path)
+      let emitter = EmitterLoop(
+        reader: reader, inbox: inbox, progress: progress, mailbox: mailbox, status: status, document: document,
+        start: plan.start,
+        trail: plan.redelivery.map { RedeliveryTrail($0, start: plan.start) }, stream: plan.stream)
       OSThread.start("emitter") { [self] in
         ended(\.emitterEnded) { () throws(CaptureFailure) in
           defer { try? reader.close() }

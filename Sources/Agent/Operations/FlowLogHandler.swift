@@ -7,7 +7,12 @@ import Synchronization
 /// On a terminal the same in plain words, one line each, in which nothing moves the cursor (``PrintableText``). What has the shape of credentials is hidden, whoever wrote the message.
 /// https://github.com/estuary/flow/blob/master/crates/ops/src/decode.rs
 struct FlowLogHandler: LogHandler {
-  enum Style: Sendable { case json, plain }
+  enum Style: Sendable {
+    case json, plain
+
+    /// Plain text where stderr is a terminal and nobody asks for JSON (`LOG_FORMAT`).
+    static let ofStandardError = Terminal.isTerminal && Process.environment("LOG_FORMAT") != "json" ? plain : json
+  }
 
   var metadata: Logger.Metadata = [:]
   var logLevel: Logger.Level
@@ -93,16 +98,12 @@ struct FlowLogHandler: LogHandler {
 }
 
 extension Logger {
-  /// The process's log on stderr: JSON lines, or plain text where stderr is a terminal and nobody asks for JSON.
-  static func standardError(level: String?, format: String?) -> Logger {
-    let plain = Terminal.isTerminal && format != "json"
-    let level = FlowLogHandler.level(named: level) ?? .info
-    let style: FlowLogHandler.Style = plain ? .plain : .json
-    let counting = FlowLogHandler(logLevel: level, style: style, write: { _ in })
-    return Logger(label: "source-amqp") { _ in
+  /// The process's log on stderr, from the level on that a `LOG_LEVEL` means.
+  static func standardError(level: String?) -> Logger {
+    Logger(label: "source-amqp") { _ in
       FlowLogHandler(
-        logLevel: level, style: style,
-        write: { line in Terminal.write(log: line, tell: { counting.line(leftOut: $0) }) })
+        logLevel: FlowLogHandler.level(named: level) ?? .info, style: .ofStandardError,
+        write: { line in Terminal.write(log: line) })
     }
   }
 }

@@ -37,16 +37,21 @@ final class LogQueue: Sendable {
   private let state = Monitor(State())
   private let write: @Sendable ([UInt8]) -> Void
 
-  /// - Parameter write: Writes a line, for as long as that takes.
-  init(write: @escaping @Sendable ([UInt8]) -> Void) { self.write = write }
+  private let tell: @Sendable (Int) -> [UInt8]
+
+  /// - Parameters:
+  ///   - write: Writes a line, for as long as that takes.
+  ///   - tell: Makes the line that says how many were left out.
+  init(write: @escaping @Sendable ([UInt8]) -> Void, tell: @escaping @Sendable (Int) -> [UInt8]) {
+    self.write = write
+    self.tell = tell
+  }
 
   /// Hands a line over; does not wait.
-  ///
-  /// - Parameter tell: Makes the line that says how many were left out.
-  func put(_ line: [UInt8], tell: @escaping @Sendable (Int) -> [UInt8]) {
+  func put(_ line: [UInt8]) {
     let isRunning = state.update { state -> Bool in
       if state.isRunning == nil {
-        state.isRunning = OSThread.tryToStart("log") { [self] in run(tell) } == 0
+        state.isRunning = OSThread.tryToStart("log") { [self] in run() } == 0
       }
       guard state.isRunning == true else { return false }
       state.append(line)
@@ -60,7 +65,7 @@ final class LogQueue: Sendable {
     _ = state.wait(atMost: seconds) { $0.lines.isEmpty && !$0.isWriting ? true : nil }
   }
 
-  private func run(_ tell: @Sendable (Int) -> [UInt8]) {
+  private func run() {
     // Signals are for the thread that waits for them.
     var all = sigset_t()
     unsafe sigfillset(&all)

@@ -1,4 +1,5 @@
 import Glibc
+import Logging
 import Synchronization
 
 /// stderr, shared by the log and the line that shows progress on a terminal: a log line stands above that line.
@@ -16,16 +17,18 @@ enum Terminal {
     return Int(size.ws_col)
   }
 
-  private static let queue = LogQueue { line in write(line) }
+  /// Nobody is left to tell about a failure.
+  private static let queue = LogQueue(
+    write: { line in
+      do throws(CaptureFailure) { try OutputDescriptor(descriptor: STDERR_FILENO, name: "stderr").write(line) } catch {}
+    }, tell: { FlowLogHandler(logLevel: .warning, style: .ofStandardError, write: { _ in }).line(leftOut: $0) })
   /// Seconds that what was said last may take until somebody has read it, before the process ends.
   private static let patience = 2.0
 
   /// Hands a whole line of the log over, and waits for nobody.
-  ///
-  /// - Parameter tell: Makes the line that says how many lines were left out, since nobody read.
-  static func write(log line: [UInt8], tell: @escaping @Sendable (Int) -> [UInt8]) {
+  static func write(log line: [UInt8]) {
     _ = flushesAtExit
-    queue.put(status.withLock { $0.isEmpty ? line : erase + line + $0 }, tell: tell)
+    queue.put(status.withLock { $0.isEmpty ? line : erase + line + $0 })
   }
 
   /// Shows `text` (one line, no line feed) in the last line of the terminal, in the place of what it showed before; an
@@ -35,7 +38,7 @@ enum Terminal {
       status = Array(PrintableText.escaped(text).utf8)
       return erase + status
     }
-    queue.put(line, tell: { _ in [] })
+    queue.put(line)
   }
 
   /// Waits until what was said is written, but not for long: to be called before a process ends by `_exit`; `exit` does it.
@@ -44,22 +47,4 @@ enum Terminal {
   private static let flushesAtExit: Void = {
     atexit { Terminal.flush() }
   }()
-
-  /// Writes all of it, for as long as that takes. Nobody is left to tell about a failure.
-  private static func write(_ bytes: [UInt8]) {
-    var done = 0
-    while done < bytes.count {
-      let count = unsafe bytes.withUnsafeBytes { buffer in
-        unsafe Glibc.write(STDERR_FILENO, buffer.baseAddress.map { unsafe $0 + done }, buffer.count - done)
-      }
-      if count > 0 {
-        done += count
-      } else if errno == EAGAIN {
-        var polled = pollfd(fd: STDERR_FILENO, events: Int16(POLLOUT), revents: 0)
-        _ = unsafe poll(&polled, 1, -1)
-      } else if errno != EINTR {
-        return
-      }
-    }
-  }
 }
