@@ -22,7 +22,7 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
     .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
     .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
-    .package(url: "https://github.com/swhitty/FlyingFox", from: "0.27.1"),
+    .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
   ],
   targets: [
     .systemLibrary(
@@ -40,7 +40,8 @@ let package = Package(
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
         .product(name: "Yams", package: "Yams"),
-        .product(name: "FlyingFox", package: "FlyingFox"),
+        .product(name: "NIOHTTP1", package: "swift-nio"),
+        .product(name: "NIOPosix", package: "swift-nio"),
       ],
       swiftSettings: settings),
     .target(name: "Support", path: "Tests/Support", swiftSettings: settings),
@@ -51,7 +52,10 @@ let package = Package(
     .testTarget(name: "AMQPTests", dependencies: ["AMQP", "Support"], swiftSettings: settings),
     .testTarget(name: "JournalTests", dependencies: ["Journal", "Support"], swiftSettings: settings),
     .testTarget(
-      name: "AgentTests", dependencies: ["Agent", "AMQP", "Journal", "Support"],
+      name: "AgentTests",
+      dependencies: [
+        "Agent", "AMQP", "Journal", "Support", .product(name: "NIOEmbedded", package: "swift-nio"),
+      ],
       swiftSettings: settings),
     .testTarget(
       name: "FuzzTests", dependencies: ["Agent", "AMQP", "Journal", "Support"], exclude: ["corpus"],

@@ -16,6 +16,13 @@ package enum SystemLimit {
     unsafe _ = setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
   }
 
+  /// How many descriptors the process may have open.
+  package static func openFiles() -> Int {
+    var limit = rlimit()
+    guard unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return Int(descriptors) }
+    return Int(clamping: limit.rlim_cur)
+  }
+
   static func end(_ cause: String) -> Never {
     let line = Array("source-amqp: \(cause)\n".utf8)
     // A pipe that nobody reads must not keep it from ending.

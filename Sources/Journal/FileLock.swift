@@ -25,17 +25,22 @@ public final class FileLock: @unchecked Sendable {
         kind: .locked(holder: Self.named(in: path)), operation: "open",
         object: path.hasSuffix(".lock") ? String(path.dropLast(5)) : path)
     }
-    var host = [UInt8](repeating: 0, count: 256)
-    let named = unsafe host.withUnsafeMutableBytes { buffer in
-      guard let base = buffer.baseAddress else { return Int32(-1) }
-      return unsafe gethostname(base.assumingMemoryBound(to: CChar.self), buffer.count - 1)
-    }
-    let name = named == 0 ? String(decoding: host.prefix { $0 != 0 }, as: UTF8.self) : "unknown"
-    var text = Array("pid \(getpid()) on host \(name)\(Self.command)".utf8.prefix(Self.holderBytes - 1))
+    var text = Array(
+      "pid \(getpid()) on host \(Self.hostName ?? "unknown")\(Self.command)".utf8.prefix(Self.holderBytes - 1))
     text += [UInt8](repeating: UInt8(ascii: " "), count: Self.holderBytes - 1 - text.count) + [UInt8(ascii: "\n")]
     // A failure to write the text costs the error message of the second process its holder, nothing else.
     write(text, at: 0)
     mark = HighWaterMark(lockFile: path)
+  }
+
+  /// The machine's own name; nil if the system does not say.
+  package static var hostName: String? {
+    var name = [UInt8](repeating: 0, count: 256)
+    let result = unsafe name.withUnsafeMutableBytes { buffer in
+      guard let base = buffer.baseAddress else { return Int32(-1) }
+      return unsafe gethostname(base.assumingMemoryBound(to: CChar.self), buffer.count - 1)
+    }
+    return result == 0 ? String(decoding: name.prefix { $0 != 0 }, as: UTF8.self) : nil
   }
 
   /// Writes down how far the journal has come, without syncing it. A failure costs what it is there for, nothing else.

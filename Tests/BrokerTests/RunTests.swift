@@ -197,6 +197,11 @@ import Testing
     #expect((output.lines + output.log).joined().contains("/nowhere/capture.yaml"))
   }
 
+  @Test func `no library for clients of HTTP is in the process`() throws {
+    let libraries = try run("/usr/bin/ldd", [connectorBinary()])
+    #expect(libraries.contains("librabbitmq") && !libraries.contains("libcurl") && !libraries.contains("Networking"))
+  }
+
   @Test func `spec prints both schemas`() throws {
     let (output, exit) = try Command(["spec"]).finish()
     #expect(exit == .exited(0))

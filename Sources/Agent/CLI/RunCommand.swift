@@ -60,6 +60,12 @@ struct RunCommand: ParsableCommand {
     transform: ListenAddress.parsed)
   var listen: ListenAddress?
 
+  @Option(
+    help: ArgumentHelp(
+      "Also answer requests of --listen that ask for this host name; addresses, localhost and the machine's own name are answered anyway.",
+      valueName: "name"))
+  var allowHost: [String] = []
+
   private static let defaultFileBytes: Int64 = 128 << 20
 
   func validate() throws {
@@ -68,6 +74,7 @@ struct RunCommand: ParsableCommand {
       throw ValidationError(
         "--rotate-size, --rotate-age and --continue-output are for files; with --output - there are none.")
     }
+    if listen == nil, !allowHost.isEmpty { throw ValidationError("--allow-host is for --listen, which is not given.") }
   }
 
   func run() throws {
@@ -115,9 +122,9 @@ struct RunCommand: ParsableCommand {
       start: setup.journal.positions.committedThrough, connectionName: "source-amqp run", outputName: stem,
       idle: false)
     let capture = Capture(plan, log: log)
-    let snapshot = try OperationsSnapshot.source(of: capture, journal: setup.journal.path)
+    let source = try OperationsSource(capture, journal: setup.journal.path)
     if let listen {
-      let address = try StatusServer.start(listen, log: log, snapshot: snapshot)
+      let address = try StatusServer.start(listen, names: allowHost, source: source)
       log.info("metrics and health are served", metadata: ["url": .string("http://\(address)/metrics")])
     }
     if output == "-" {
@@ -139,7 +146,7 @@ struct RunCommand: ParsableCommand {
       }
       try capture.start(into: sink)
     }
-    Progress.start(log: log, redraws: true, snapshot: snapshot)
+    Progress.start(log: log, redraws: true, source: source)
     return capture
   }
 

@@ -160,7 +160,7 @@ extension FlowDriver {
     status("Starting the capture")
     let ledger = Monitor(CheckpointLedger())
     let capture: Capture
-    let snapshot: @Sendable () -> OperationsSnapshot
+    let source: OperationsSource
     do {
       let stateKey = request.bindings.first?.stateKey ?? ""
       let carried = FlowState(state, stateKey: stateKey)
@@ -181,7 +181,7 @@ extension FlowDriver {
         start: start, connectionName: "source-amqp \(request.name)", outputName: "flow", idle: idle != nil,
         hasCommitted: !carried.isNew)
       capture = Capture(plan, log: log)
-      snapshot = try OperationsSnapshot.source(of: capture, journal: setup.journal.path)
+      source = try OperationsSource(capture, journal: setup.journal.path)
       try write(FlowResponse.opened)
       try capture.start(
         into: FlowSink(
@@ -194,7 +194,7 @@ extension FlowDriver {
     } catch {
       throw Process.failed("\(error)", log: log)
     }
-    if let idle { status(idle) } else { Progress.start(log: log, redraws: false, snapshot: snapshot) }
+    if let idle { status(idle) } else { Progress.start(log: log, redraws: false, source: source) }
     running.update { $0 = capture }
     readAcknowledgements(input, ledger, capture)
     if let failure = capture.wait() { throw Process.failed(failure, log: log) }

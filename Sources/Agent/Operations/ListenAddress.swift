@@ -1,4 +1,5 @@
 import ArgumentParser
+import NIOCore
 
 /// Where to listen: `ADDRESS:PORT`, the address in numbers; `[::1]:9090` for IPv6, `:9090` for every interface.
 struct ListenAddress: Equatable, Sendable, CustomStringConvertible {
@@ -40,6 +41,14 @@ struct ListenAddress: Equatable, Sendable, CustomStringConvertible {
       throw ValidationError("it needs ADDRESS:PORT, the address in numbers, such as 127.0.0.1:9090 or [::1]:9090")
     }
     return address
+  }
+
+  /// - Throws: Where the address is none in numbers.
+  func socketAddress() throws -> SocketAddress {
+    switch host {
+    case .any: try SocketAddress(ipAddress: "0.0.0.0", port: Int(port))
+    case .ip4(let address), .ip6(let address): try SocketAddress(ipAddress: address, port: Int(port))
+    }
   }
 
   var description: String {

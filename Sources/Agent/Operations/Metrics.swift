@@ -6,32 +6,12 @@ import Synchronization
 struct OperationsSnapshot: Sendable {
   var state: StatusBoard.State
   var counters: StatusBoard.Counters
-  /// Nil where the journal could not be read.
+  /// Nil if the journal was not looked into, or could not be read.
   var journal: JournalStatus?
   /// Messages in the queue that nobody has, when it was last asked (once a minute); nil if that is not known, or of a stream.
   var backlog: Int?
   /// Microseconds since 1970.
   var now: Int64
-
-  /// A way to look at `capture` and, through a connection of its own, at its journal, from any thread.
-  static func source(
-    of capture: Capture, journal path: String
-  ) throws(JournalError) -> @Sendable () -> OperationsSnapshot {
-    let reader = Monitor<JournalReader?>(try JournalReader(path: path))
-    let status = capture.status
-    capture.beforeClosing {
-      reader.update { reader in
-        try? reader?.close()
-        reader = nil
-      }
-    }
-    return {
-      let journal = reader.update { reader in try? reader?.status() }
-      return OperationsSnapshot(
-        state: status.state, counters: status.counters, journal: journal, backlog: status.backlog,
-        now: SystemClock.wallMicroseconds())
-    }
-  }
 
   /// Seconds since the oldest message arrived that is not committed downstream; 0 where none is pending.
   var oldestAge: Double {
@@ -50,6 +30,36 @@ struct OperationsSnapshot: Sendable {
 
   /// Whether the capture has begun its work: it has consumed, and is not asked to end.
   var isReady: Bool { counters.consumersStarted > 0 && state != .stopping }
+}
+
+/// A way to look at a running capture from any thread.
+struct OperationsSource: Sendable {
+  private let status: StatusBoard
+  private let journal: Monitor<JournalReader?>
+
+  /// - Parameter path: The capture's journal, which is read through a connection of its own.
+  init(_ capture: Capture, journal path: String) throws(JournalError) {
+    let reader = Monitor<JournalReader?>(try JournalReader(path: path))
+    capture.beforeClosing {
+      reader.update { reader in
+        try? reader?.close()
+        reader = nil
+      }
+    }
+    (status, journal) = (capture.status, reader)
+  }
+
+  /// What is known without a look into the journal: it waits for no disk.
+  func now() -> OperationsSnapshot { snapshot(nil) }
+
+  /// The same with the journal's numbers.
+  func withJournal() -> OperationsSnapshot { snapshot(journal.update { reader in try? reader?.status() }) }
+
+  private func snapshot(_ journal: JournalStatus?) -> OperationsSnapshot {
+    OperationsSnapshot(
+      state: status.state, counters: status.counters, journal: journal, backlog: status.backlog,
+      now: SystemClock.wallMicroseconds())
+  }
 }
 
 extension OperationsSnapshot {

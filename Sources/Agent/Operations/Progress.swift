@@ -19,16 +19,16 @@ struct Progress {
   /// Looks for as long as the process lives, on a thread of its own.
   ///
   /// - Parameter redraws: A terminal has a line for it, unless its log is JSON.
-  static func start(log: Logger, redraws: Bool, snapshot: @escaping @Sendable () -> OperationsSnapshot) {
+  static func start(log: Logger, redraws: Bool, source: OperationsSource) {
     let redraws = redraws && Terminal.isTerminal && Process.environment("LOG_FORMAT") != "json"
     OSThread.start("progress") {
       var progress = Progress()
       let pause = Monitor(())
-      let begin = snapshot()
+      let begin = source.withJournal()
       _ = (progress.line(begin, at: SystemClock.now()), progress.isNews(begin))
       while true {
         let _: Void? = pause.wait(atMost: redraws ? redrawSeconds : logSeconds) { _ in nil }
-        let now = snapshot()
+        let now = source.withJournal()
         if redraws {
           let line = progress.line(now, at: SystemClock.now())
           Terminal.show(now.state == .stopping ? "" : String(line.prefix(max(1, Terminal.columns - 1))))
