@@ -23,6 +23,18 @@ package enum SystemLimit {
     return Int(clamping: limit.rlim_cur)
   }
 
+  /// Why so many descriptors cannot be had just now, an errno; nil if they can.
+  package static func shortage(descriptors count: Int) -> Int32? {
+    var taken: [Int32] = []
+    defer { for descriptor in taken { close(descriptor) } }
+    while taken.count < count {
+      let descriptor = unsafe open("/dev/null", O_RDONLY | O_CLOEXEC)
+      guard descriptor >= 0 else { return errno }
+      taken.append(descriptor)
+    }
+    return nil
+  }
+
   static func end(_ cause: String) -> Never {
     let line = Array("source-amqp: \(cause)\n".utf8)
     // A pipe that nobody reads must not keep it from ending.

@@ -33,10 +33,12 @@ import Glibc
     // Beyond the limit for a file's size (`ulimit -f`) a write fails with EFBIG, which is reported, instead of ending the
     // process without a word. https://man7.org/linux/man-pages/man2/getrlimit.2.html
     signal(SIGXFSZ, SIG_IGN)
+    TLSLibrary.outliveThreads()
     let arguments = Array(CommandLine.arguments.dropFirst())
     // The agent's own; the commands end by signals as any program does.
     if arguments.isEmpty || arguments[0] == "run" {
       Process.holdSignals()
+      Process.explainBusErrors()
       SystemLimit.raiseDescriptors()
     }
     if let level = Process.environment("LOG_LEVEL"), FlowLogHandler.level(named: level) == nil {

@@ -1,6 +1,11 @@
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
 #include <errno.h>
+#include <fcntl.h>
 #include <sqlite3.h>
 #include <sys/statfs.h>
+#include <unistd.h>
 
 /// Sets one boolean option of a connection. Swift does not import `sqlite3_db_config` itself, it is variadic.
 static inline int csqlite_db_config(sqlite3 *db, int option, int value) {
@@ -39,9 +44,30 @@ static inline int csqlite_checkpoint(sqlite3 *db, int mode, int *frames, int *co
   return code;
 }
 
-/// Stops the library from counting the memory that it takes, which it does under a lock of the whole process; to be
-/// called before anything else. Swift does not import `sqlite3_config` itself, it is variadic.
-static inline int csqlite_stop_counting_memory(void) { return sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0); }
+/// The library's `pwrite`. It makes a WAL index longer by writing the last byte of each page, and then writes the rest through a
+/// mapping of the file. A file system whose blocks are smaller than a page has no room for that rest by then, and if it is full the
+/// process ends by SIGBUS: so the whole page is reserved first, or the write fails with ENOSPC. What is in the file is not touched.
+/// https://man7.org/linux/man-pages/man2/fallocate.2.html
+static inline ssize_t csqlite_pwrite(int file, const void *bytes, size_t count, off_t offset) {
+  if (count == 1 && (offset & 4095) == 4095) {
+    int code = fallocate(file, 0, offset - 4095, 4096);
+    if (code != 0 && (errno == ENOSPC || errno == EDQUOT || errno == EFBIG)) return -1;
+  }
+  return pwrite(file, bytes, count, offset);
+}
+
+/// Sets what holds for the whole process; to be called before anything else. The library does not count the memory that it takes,
+/// which it would do under a lock of the process, and writes by `csqlite_pwrite`. Swift does not import `sqlite3_config` itself, it
+/// is variadic.
+static inline int csqlite_prepare(void) {
+  sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+  sqlite3_vfs *system = sqlite3_vfs_find(0);
+  if (!system || system->iVersion < 3) return SQLITE_ERROR;
+  // One of the two is in use, by how the library was built.
+  int code = system->xSetSystemCall(system, "pwrite64", (sqlite3_syscall_ptr)csqlite_pwrite);
+  int other = system->xSetSystemCall(system, "pwrite", (sqlite3_syscall_ptr)csqlite_pwrite);
+  return code == SQLITE_OK || other == SQLITE_OK ? SQLITE_OK : code;
+}
 
 /// The type of the file system at `path` as statfs(2) gives it, -1 with errno where that fails. Swift's module of
 /// the C library leaves `sys/statfs.h` out.

@@ -17,12 +17,12 @@ internal import Glibc
   /// Frames in the WAL after the last commit; written by the hook that SQLite calls on the committing thread.
   private let frames: UnsafeMutablePointer<Int>
 
-  /// Once in the process. Fails, and changes nothing but the speed, where somebody else has used the library before.
-  private static let uncounted: Int32 = csqlite_stop_counting_memory()
+  /// Once in the process.
+  private static let prepared: Int32 = csqlite_prepare()
 
   /// Opens `path`, which must exist; symbolic links are refused in every component.
   init(path: String, readOnly: Bool) throws(JournalError) {
-    _ = Self.uncounted
+    _ = Self.prepared
     self.path = path
     entry = OpenDatabases.Entry(path)
     unsafe frames = .allocate(capacity: 1)

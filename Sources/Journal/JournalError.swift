@@ -3,7 +3,7 @@ internal import Glibc
 
 /// A failure of one operation on a journal.
 public struct JournalError: Error, Sendable, Equatable, CustomStringConvertible {
-  /// Whose limit ends the space.
+  /// Why nothing more can be written for now.
   public enum Shortage: Sendable, Equatable {
     /// The file system's own (ENOSPC), or a limit of the database.
     case disk
@@ -11,6 +11,8 @@ public struct JournalError: Error, Sendable, Equatable, CustomStringConvertible 
     case quota
     /// The process's limit for the size of one file (EFBIG; `ulimit -f`, systemd's `LimitFSIZE=`), or the file system's.
     case fileSize
+    /// The file system has become read-only (EROFS), as systems do it after an error of the disk.
+    case readOnly
 
     /// The shortage that an errno tells of; nil for all others.
     init?(errno number: Int32) {
@@ -25,7 +27,7 @@ public struct JournalError: Error, Sendable, Equatable, CustomStringConvertible 
 
   /// What went wrong, one case per thing that a caller treats differently.
   public enum Kind: Sendable, Equatable {
-    /// No space (`SQLITE_FULL`, ENOSPC, EDQUOT, EFBIG). Nothing was changed; may be retried.
+    /// No space (`SQLITE_FULL`, ENOSPC, EDQUOT, EFBIG), or none that may be written (EROFS). Nothing was changed; may be retried.
     case full(Shortage)
     /// An outside connection held the write lock for too long. Nothing was changed; may be retried.
     case busy
@@ -68,7 +70,7 @@ public struct JournalError: Error, Sendable, Equatable, CustomStringConvertible 
   /// True where nothing was changed and the same call may succeed later.
   public var isRetryable: Bool { isFull || kind == .busy }
 
-  /// True where there was no space.
+  /// True where there was no space that could be written.
   public var isFull: Bool {
     if case .full = kind { return true }
     return false
@@ -91,6 +93,7 @@ public struct JournalError: Error, Sendable, Equatable, CustomStringConvertible 
     switch kind {
     case .full(.disk): "no space left"
     case .full(.quota): "no space left: the disk quota is used up"
+    case .full(.readOnly): "the file system is read-only; the system's log (dmesg) says why"
     case .full(.fileSize): "no space left: the limit for the size of a file is reached (ulimit -f, LimitFSIZE=)"
     case .busy: "another program holds the write lock"
     case .io(let text): "input/output error: \(text)"
@@ -137,7 +140,8 @@ extension JournalError {
     // cannot, as an I/O error. A failed sync is never a lack of space that one could wait for: the kernel marks the pages clean, and
     // the next sync succeeds without having written them.
     let isSync = code == SQLITE_IOERR | (4 << 8) || code == SQLITE_IOERR | (5 << 8)
-    if code & 0xff == SQLITE_IOERR, !isSync, let shortage = Shortage(errno: number) {
+    let shortage = number == EROFS ? Shortage.readOnly : Shortage(errno: number)
+    if code & 0xff == SQLITE_IOERR, !isSync, let shortage {
       return JournalError(kind: .full(shortage), operation: operation, object: object)
     }
     let kind: Kind =

@@ -84,6 +84,7 @@ struct JournalTailTests {
       var writes = 0
     }
     let state: Agent.Monitor<State>
+    let wait = Stall.output
     var prefix: [UInt8] { [] }
     var suffix: [UInt8] { [0x0A] }
 

@@ -26,13 +26,15 @@ import Testing
   }
 
   /// From too few descriptors for anything to enough for all; nothing listens on the port, so that each run comes to its end.
-  @Test func `a process with too few descriptors says so and ends`() throws {
+  @Test(arguments: ["", "--listen 127.0.0.1:0"])
+  func `a process with too few descriptors says so and ends`(option: String) throws {
     let directory = try temporaryDirectory()
     let config: JSON = ["host": "127.0.0.1", "port": 1, "queue": ["name": "q"], "max_reconnect_attempts": 1]
     try config.text.write(toFile: directory + "/c.yaml", atomically: true, encoding: .utf8)
     let binary = try connectorBinary()
-    for limit in 6...24 {
-      let command = "ulimit -n \(limit); exec '\(binary)' run '\(directory)/c.yaml' --output '\(directory)/\(limit)'"
+    for limit in 6...28 {
+      let command =
+        "ulimit -n \(limit); exec '\(binary)' run '\(directory)/c.yaml' --output '\(directory)/\(limit)' \(option)"
       let (output, exit) = try Command(["-c", command], executable: "/bin/bash").finish()
       #expect(exit == .exited(1), "ulimit -n \(limit)")
       #expect(output.log.last?.isEmpty == false, "ulimit -n \(limit)")

@@ -60,6 +60,9 @@ import Testing
     // As load balancers ask: on one connection, whose answers must stay in step.
     let heads = try run("/usr/bin/curl", ["-s", "-I", agent.url + "healthz", agent.url + "readyz"])
     #expect(heads.components(separatedBy: "HTTP/1.1 200 OK").count == 3 && !heads.contains("consuming"))
+    // An offer to change the protocol is not taken, and holds up nothing.
+    let offered = try run("/usr/bin/curl", ["-s", "--http2", "-m", "10", agent.url + "healthz", agent.url + "readyz"])
+    #expect(offered == "consuming\nready\n")
     agent.command.child.signal(SIGTERM)
     #expect(try agent.command.end().exit == .exited(0))
     try bench.publisher.delete(bench.queue)

@@ -25,8 +25,13 @@ struct ListeningAgent {
   let command: Command
   let url: String
 
-  init(_ arguments: [String]) throws {
-    command = try Command(["run"] + arguments + ["--listen", "127.0.0.1:0"])
+  init(_ arguments: [String], environment: [String: String] = [:]) throws {
+    try self.init(command: Command(["run"] + arguments + ["--listen", "127.0.0.1:0"], environment: environment))
+  }
+
+  /// - Parameter command: Runs an agent that listens.
+  init(command: Command) throws {
+    self.command = command
     try command.wait("the address") { $0.log.contains { $0.contains("metrics and health are served") } }
     let line = try #require(command.written.log.first { $0.contains("metrics and health are served") })
     url = try #require(try JSON(parsing: line)[path: "fields", "url"]?.string?.replacing("/metrics", with: "/"))

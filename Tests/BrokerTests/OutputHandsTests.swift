@@ -121,28 +121,14 @@ import Testing
   {
     let bench = try Bench()
     let directory = try temporaryDirectory()
-    let source = """
-      #define _GNU_SOURCE
-      #include <dlfcn.h>
-      #include <time.h>
-      #include <unistd.h>
-      int clock_gettime(clockid_t clock, struct timespec *time) {
-        static int (*real)(clockid_t, struct timespec *);
-        if (!real) real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
-        int code = real(clock, time);
-        if (clock == CLOCK_REALTIME && access("\(directory)/step", F_OK) == 0) time->tv_sec += \(step);
-        return code;
-      }
-      """
-    try source.write(toFile: directory + "/clock.c", atomically: true, encoding: .utf8)
-    try run("/usr/bin/env", ["cc", "-shared", "-fPIC", "-o", directory + "/clock.so", directory + "/clock.c", "-ldl"])
+    let shim = try Shim(in: directory + "/shim")
     let config = try RunTests.configuration(bench, in: directory)
     let agent = try Command(
-      ["run", config, "--output", directory, "--rotate-age", "2"], environment: ["LD_PRELOAD": directory + "/clock.so"])
+      ["run", config, "--output", directory, "--rotate-age", "2"], environment: shim.environment)
     func file(_ number: Int) -> String { directory + "/\(bench.queue)-00000\(number).jsonl" }
     try bench.publisher.publishMany(5, .simple(bytes: 20), start: 1, routingKey: bench.queue)
     try wait(for: 5, in: file(1), agent)
-    try Data().write(to: URL(fileURLWithPath: directory + "/step"))
+    try shim.tell(.wall, step)
     // Complete although the clock says that it is of the future, or an hour old.
     let deadline = ContinuousClock().now + generousLimit
     while !FileManager.default.fileExists(atPath: file(2)) {

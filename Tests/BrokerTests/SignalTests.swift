@@ -67,6 +67,20 @@ import Testing
     try bench.publisher.delete(bench.queue)
   }
 
+  /// As if the journal's `-shm`, which SQLite has mapped, could not be read.
+  @Test func `SIGBUS ends it with a word about the disk, and no dump`() throws {
+    let bench = try Bench()
+    let directory = try temporaryDirectory()
+    let agent = try agent(bench, directory)
+    try bench.publisher.publishMany(5, .simple(bytes: 20), start: 1, routingKey: bench.queue)
+    try waitForLines(5, in: file(bench, directory))
+    agent.child.signal(SIGBUS)
+    let (output, exit) = try agent.end()
+    #expect(exit == .exited(1))
+    #expect(output.log.last?.contains("the journal's -shm, since its disk is full or fails") == true)
+    try bench.publisher.delete(bench.queue)
+  }
+
   /// Whether a process holds SIGTERM: then its `main` has begun.
   private func holdsSignals(_ pid: pid_t) -> Bool {
     guard let status = try? String(contentsOfFile: "/proc/\(pid)/status", encoding: .utf8),

@@ -77,6 +77,49 @@ struct SpaceTests {
     try bench.publisher.delete(bench.queue)
   }
 
+  /// On a file system whose blocks are smaller than a page a WAL index has no room for what is behind its last byte: writing it ended the
+  /// process by SIGBUS.
+  @Test(.enabled(if: isRoot, "mounting a small disk needs root"), arguments: ["TERM", "KILL"])
+  func `a start on a full disk is an error with words, however little is free`(end: String) throws {
+    let bench = try Bench()
+    let directory = try temporaryDirectory()
+    let config = try RunTests.configuration(bench, in: directory)
+    let (small, output) = (directory + "/small", directory + "/small/out")
+    try run(
+      "/bin/sh",
+      [
+        "-ec", #"truncate -s 8M "$0/image"; mkfs.ext4 -q -b 1024 -m 0 -O ^has_journal "$0/image"; mkdir "$0/small""#,
+        directory,
+      ])
+    try run("/bin/mount", ["-o", "loop", directory + "/image", small])
+    defer { _ = try? run("/bin/umount", ["-l", small]) }
+    let agent = try Command(["run", config, "--output", output])
+    try bench.publisher.publishMany(5, .simple(bytes: 20), start: 1, routingKey: bench.queue)
+    try waitForLines(5, in: "\(output)/\(bench.queue)-000001.jsonl")
+    agent.child.signal(end == "TERM" ? SIGTERM : SIGKILL)
+    _ = try agent.end()
+    try run("/bin/sh", ["-c", #"cat /dev/zero >"$0/ballast" 2>/dev/null; sync"#, small])
+    for _ in 0..<20 {
+      try run("/usr/bin/truncate", ["-s", "-3K", small + "/ballast"])
+      try run("/bin/sh", ["-c", "rm -f \"$0\"/journal.db-shm; sync", output])
+      let (written, exit) = try Command(
+        ["-c", "exec timeout 3 \"$0\" run \"$1\" --output \"$2\"", connectorBinary(), config, output],
+        executable: "/bin/sh"
+      ).end()
+      // Room enough: it was ended by `timeout`.
+      if exit == .exited(0) || exit == .exited(124) { break }
+      #expect(
+        exit == .exited(1) && written.log.last?.contains("no space left") == true, "\(exit) \(written.log.suffix(2))")
+    }
+    try FileManager.default.removeItem(atPath: small + "/ballast")
+    let again = try Command(["run", config, "--output", output])
+    try bench.publisher.publishMany(5, .simple(bytes: 20), start: 6, routingKey: bench.queue)
+    try waitForLines(10, in: "\(output)/\(bench.queue)-000001.jsonl")
+    again.child.signal(SIGTERM)
+    #expect(try again.end().exit == .exited(0))
+    try bench.publisher.delete(bench.queue)
+  }
+
   @Test(.enabled(if: isRoot, "mounting a small disk needs root"))
   func `intake pauses before the journal's disk is full, and goes on when there is room`() throws {
     let bench = try Bench()

@@ -8,26 +8,6 @@ func temporaryDirectory() throws -> String {
   return path
 }
 
-/// Runs `body` on a thread of its own; `join` waits for it and throws its error.
-final class Background: Sendable {
-  private let result = Monitor<Result<Void, any Error>?>(nil)
-
-  init(_ body: @escaping @Sendable () throws -> Void) {
-    let result = result
-    Thread.detachNewThread {
-      let outcome = Result { try body() }
-      result.update { $0 = outcome }
-    }
-  }
-
-  func join() throws {
-    guard let outcome = result.wait(atMost: .seconds(300), until: { $0 }) else {
-      throw SupportError("the other thread did not end")
-    }
-    try outcome.get()
-  }
-}
-
 extension TestBroker {
   /// Asks until the queue has so many ready and unacknowledged messages; each question takes rabbitmqctl half a second.
   func waitForDepth(_ queue: String, ready: Int, unacknowledged: Int) throws {

@@ -61,7 +61,7 @@ extension JournalCommand {
       try JournalCommand.reading(arguments.journal) { reader in
         let status = try reader.status()
         let text = json ? JournalReport.json(status).text + "\n" : JournalReport.table(status, path: reader.path)
-        try OutputDescriptor.standardOutput.write(Array(text.utf8))
+        try OutputDescriptor.standardOutput().write(Array(text.utf8))
       }
     }
   }
@@ -109,7 +109,7 @@ extension JournalCommand {
           json
           ? rows.map { $0.json.text + "\n" }.joined()
           : JournalReport.table(rows, of: status.pendingRows)
-        try OutputDescriptor.standardOutput.write(Array(text.utf8))
+        try OutputDescriptor.standardOutput().write(Array(text.utf8))
       }
     }
   }
@@ -178,7 +178,7 @@ extension JournalCommand {
           }
           if count == 0 { isDone = true }
           // No snapshot is held while whoever reads stdout takes its time.
-          try OutputDescriptor.standardOutput.write(lines)
+          try OutputDescriptor.standardOutput().write(lines)
         }
       }
     }
@@ -248,7 +248,7 @@ extension JournalCommand {
       try JournalCommand.reading(arguments.journal) { reader in
         let copy = try reader.backup(to: file)
         let text = "copied to \(file): up to position \(copy.last), \(Progress.grouped(copy.pending)) pending"
-        try OutputDescriptor.standardOutput.write(Array(PrintableText.escaped(text).utf8) + [0x0A])
+        try OutputDescriptor.standardOutput().write(Array(PrintableText.escaped(text).utf8) + [0x0A])
       }
     }
   }

@@ -24,6 +24,23 @@ enum Process {
     return status
   }
 
+  /// What a signal says last, if memory that is a file could not be read or written: the journal's `-shm`, of which SQLite has a mapping.
+  private static let busError: StaticString = """
+    source-amqp: SIGBUS: a file that is mapped into memory could not be read or written, most likely the journal's -shm, since its \
+    disk is full or fails. Nothing that was acknowledged is lost; the next start goes on
+
+    """
+
+  /// Ends the process with a line about the cause at a SIGBUS, instead of a dump. https://man7.org/linux/man-pages/man7/signal-safety.7.html
+  static func explainBusErrors() {
+    var action = sigaction()
+    unsafe action.__sigaction_handler.sa_handler = { _ in
+      unsafe _ = write(STDERR_FILENO, Process.busError.utf8Start, Process.busError.utf8CodeUnitCount)
+      _exit(1)
+    }
+    unsafe _ = sigaction(SIGBUS, &action, nil)
+  }
+
   /// What the agent waits for, each with its meaning, in both modes (docs/standalone.md).
   private static let signals = [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2]
 

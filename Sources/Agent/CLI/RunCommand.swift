@@ -129,7 +129,8 @@ struct RunCommand: ParsableCommand {
     }
     if output == "-" {
       log.info("documents on stdout count as captured once they are written: what still sits in a pipe is acknowledged")
-      try capture.start(into: StandardOutputSink())
+      let output = OutputDescriptor.standardOutput { [status = capture.status] in status.progressed(.reader) }
+      try capture.start(into: StandardOutputSink(output: LineOutput(output)))
     } else {
       let record = try setup.journal.output(stem)
       let pending = PendingDocuments(

@@ -48,6 +48,8 @@ final class Capture: Sendable {
 
   /// Seconds from the wish to stop to the end of the process, whoever hangs by then.
   private static let stopSeconds = 8.0
+  /// Of these, what is left for the journal's end when documents that nobody takes are waited for no longer.
+  private static let closeSeconds = 1.5
   /// Seconds that acknowledgements of the last checkpoints are waited for (`committed` mode).
   private static let acknowledgementSeconds = 3.0
 
@@ -197,12 +199,19 @@ final class Capture: Sendable {
     }
     _ = inbox.wait(atMost: left()) { $0.intakeEnded ? true : nil }
     _ = progress.wait(atMost: left()) { $0.ended ? true : nil }
-    let emitted = lifecycle.wait(atMost: left()) { $0.emitterEnded ? $0.failure == nil : nil } ?? false
+    let emitted =
+      lifecycle.wait(atMost: max(left() - Self.closeSeconds, 0)) { $0.emitterEnded ? $0.failure == nil : nil } ?? false
     if emitted && plan.mode == .committed && !plan.idle {
       awaitAcknowledgements(atMost: min(left(), Self.acknowledgementSeconds))
     }
     // The last connection to it takes the WAL away, so that a copy of the file alone is whole.
-    for close in closing.read({ $0 }) { close() }
+    let isClosed = Monitor(false)
+    OSThread.start("closing") { [closing] in
+      for close in closing.read({ $0 }) { close() }
+      isClosed.update { $0 = true }
+    }
+    // Whoever reads it just now may hang with its disk.
+    _ = isClosed.wait(atMost: left()) { $0 ? true : nil }
     // The journal's last words are acknowledgements, so the connection is closed behind it.
     inbox.update { $0.closing = true }
     if lifecycle.wait(atMost: left(), until: { $0.journalEnded ? true : nil }) == nil {

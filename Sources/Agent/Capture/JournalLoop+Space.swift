@@ -30,6 +30,11 @@ extension JournalLoop {
     status.resumed(.intake)
   }
 
+  /// Lets the journal tidy up.
+  func maintain(idle: Bool) throws(JournalError) {
+    try status.waiting(for: .journal) { () throws(JournalError) in _ = try journal.maintain(idle: idle) }
+  }
+
   private func space(_ writer: Writer) throws(JournalError) -> SpaceGate.Space {
     let disk = try journal.disk()
     return SpaceGate.Space(
@@ -42,7 +47,7 @@ extension JournalLoop {
     var paused = false
     while true {
       do {
-        let result = try body()
+        let result = try status.waiting(for: .journal) { try body() }
         if paused { status.resumed(.writing) }
         return result
       } catch let error as JournalError where error.isRetryable {
@@ -53,7 +58,7 @@ extension JournalLoop {
         paused = true
         if inbox.wait(atMost: Self.fullDelay, until: { $0.stopping ? true : nil }) != nil { throw error }
         // An emptied WAL is room to write in. What this throws, the next attempt throws too.
-        if error.isFull { _ = try? journal.maintain(idle: true) }
+        if error.isFull { try? maintain(idle: true) }
       }
     }
   }

@@ -100,9 +100,9 @@ struct JournalLoop {
         case .channel(let channel): try begin(channel, &writer)
         case .bookkeeping:
           try bookkeep(&writer)
-          try journal.maintain(idle: true)
+          try maintain(idle: true)
         case .idle: try idle(&writer)
-        case .look: try journal.checkFiles()
+        case .look: try status.waiting(for: .journal) { () throws(JournalError) in try journal.checkFiles() }
         case .intakeEnded:
           // Where a capture fails because its runtime went away, a kill is likely: the anchor, which must come back, tells more
           // than what a settling has acknowledged, which may.
@@ -219,7 +219,7 @@ struct JournalLoop {
       mailbox.post { $0.startOver = StartOver(generation: channel.generation, reason: reason) }
     }
     if let failure = plan.failure { throw failure }
-    try journal.maintain(idle: false)
+    try maintain(idle: false)
   }
 
   /// The first of a channel.

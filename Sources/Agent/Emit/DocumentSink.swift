@@ -12,6 +12,9 @@ protocol DocumentSink {
   /// A checkpoint without documents shall end the capture, if it ends in order (``Checkpoint/isLast``).
   var tellsLast: Bool { get }
 
+  /// What the sink waits for while it writes.
+  var wait: Stall { get }
+
   /// Writes the documents in `bytes`, and that `checkpoint` covers them, so that they count as emitted.
   ///
   /// - Parameter bytes: Whole documents (or none, where only the checkpoint has news) with prefix and suffix; the sink may append to it.

@@ -100,7 +100,7 @@ struct EmitterLoop {
     } catch {
       throw CaptureFailure.journal(error)
     }
-    let committed = try retrying { () throws(CaptureFailure) in try sink.write(&buffer, checkpoint) }
+    let committed = try retrying(sink.wait) { () throws(CaptureFailure) in try sink.write(&buffer, checkpoint) }
     inbox.update { inbox in
       inbox.emitted = max(inbox.emitted, position)
       if let committed {
@@ -129,17 +129,19 @@ struct EmitterLoop {
         return progress.ended ? .some(nil) : nil
       }
       if let found { return found }
-      if let output = try retrying({ () throws(CaptureFailure) in try sink.rest() }) {
+      if let output = try retrying(sink.wait, { () throws(CaptureFailure) in try sink.rest() }) {
         inbox.update { $0.output = output }
       }
     }
   }
 
   /// Runs `body` again while the disk that documents go to is full; rows wait in the journal meanwhile.
-  private func retrying<Result>(_ body: () throws(CaptureFailure) -> Result) throws(CaptureFailure) -> Result {
+  private func retrying<Result>(
+    _ wait: Stall, _ body: () throws(CaptureFailure) -> Result
+  ) throws(CaptureFailure) -> Result {
     while true {
       do throws(CaptureFailure) {
-        let result = try body()
+        let result = try status.waiting(for: wait, body)
         status.resumed(.output)
         return result
       } catch {

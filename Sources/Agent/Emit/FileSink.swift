@@ -18,6 +18,7 @@ import Journal
 struct FileSink: DocumentSink {
   let prefix: [UInt8] = []
   let suffix: [UInt8] = [0x0A]
+  let wait = Stall.output
   private let series: OutputSeries
   private let rotation: FileRotation
   private let now: @Sendable () -> Int64
@@ -29,6 +30,8 @@ struct FileSink: DocumentSink {
   private var descriptor: OutputDescriptor
   /// The file as it is on disk.
   private(set) var record: OutputRecord
+  /// Bytes behind the record's length may be of a write that failed.
+  private var isHalfWritten = false
 
   /// Seconds between two looks at the file while nothing is written.
   private static let lookSeconds = 1.0
@@ -237,12 +240,13 @@ struct FileSink: DocumentSink {
   }
 
   /// Writes and syncs; tells what somebody did to the file by then.
-  private func append(_ bytes: [UInt8]) throws(CaptureFailure) -> OutputChange? {
+  private mutating func append(_ bytes: [UInt8]) throws(CaptureFailure) -> OutputChange? {
     do throws(CaptureFailure) {
       try descriptor.write(bytes)
       guard fdatasync(descriptor.descriptor) == 0 else { throw Self.failure("syncing \(descriptor.name)", errno) }
     } catch {
-      // What is half written goes, so that the same batch can be written again.
+      // What is half written goes, now or before anything else, so that the same batch can be written again.
+      isHalfWritten = true
       if error.isShortage { try cut() }
       throw error
     }
@@ -282,6 +286,7 @@ struct FileSink: DocumentSink {
   /// Begins the next file where that is asked for, or the file is not what it was.
   @discardableResult
   private mutating func look() throws(CaptureFailure) -> Bool {
+    if isHalfWritten { try cut() }
     let isAsked = nextFile.isPending
     let change = try change(expected: record.length)
     if change != nil || isAsked && record.length > 0 { try begin(after: change) }
@@ -307,10 +312,11 @@ struct FileSink: DocumentSink {
   }
 
   /// Cuts the file back to what counts as written.
-  private func cut() throws(CaptureFailure) {
+  private mutating func cut() throws(CaptureFailure) {
     guard ftruncate(descriptor.descriptor, Int(record.length)) == 0, fsync(descriptor.descriptor) == 0 else {
       throw Self.failure("cutting \(descriptor.name) back to \(record.length) bytes", errno)
     }
+    isHalfWritten = false
   }
 
   private static func isFile(_ path: String) -> Bool {
@@ -357,11 +363,13 @@ struct FileSink: DocumentSink {
 
 /// Documents as lines on stdout. What was written counts as committed: whoever reads the pipe has it.
 struct StandardOutputSink: DocumentSink {
+  let wait = Stall.reader
+  var output: LineOutput
   let prefix: [UInt8] = []
   let suffix: [UInt8] = [0x0A]
 
   mutating func write(_ bytes: inout [UInt8], _ checkpoint: Checkpoint) throws(CaptureFailure) -> Committed? {
-    try OutputDescriptor.standardOutput.write(bytes)
+    try output.write(bytes)
     return Committed(through: checkpoint.through, output: nil)
   }
 }
@@ -370,7 +378,7 @@ extension CaptureFailure {
   /// What went wrong with the place where documents go; `code` is its errno, where that may be one that passes.
   static func output(_ description: String, _ code: Int32) -> CaptureFailure {
     var failure = CaptureFailure(cause: "output", description: description, needsUser: true)
-    failure.isShortage = [ENOSPC, EDQUOT, EFBIG].contains(code)
+    failure.isShortage = [ENOSPC, EDQUOT, EFBIG, EROFS].contains(code)
     return failure
   }
 }

@@ -8,17 +8,31 @@ struct OutputDescriptor: Sendable {
   /// Half a write can be taken back, so a write that met a full disk may be tried again.
   var isFile = false
 
-  static let standardOutput = OutputDescriptor(descriptor: STDOUT_FILENO, name: "stdout")
+  /// Called for each piece that was written.
+  var onProgress: (@Sendable () -> Void)?
+
+  /// Bytes of one write at the most: a write into a pipe returns when all of it was taken, and nobody sees how far it is.
+  private static let pieceBytes = 64 << 10
+
+  static func standardOutput(onProgress: (@Sendable () -> Void)? = nil) -> OutputDescriptor {
+    OutputDescriptor(descriptor: STDOUT_FILENO, name: "stdout", onProgress: onProgress)
+  }
 
   /// Writes all of `bytes`, for as long as the reader takes.
   func write(_ bytes: [UInt8]) throws(CaptureFailure) {
-    var done = 0
-    while done < bytes.count {
+    try write(bytes, in: bytes.indices, piece: isFile ? .max : Self.pieceBytes)
+  }
+
+  /// The same of a part of `bytes`, at most `piece` of them at once.
+  func write(_ bytes: [UInt8], in range: Range<Int>, piece: Int) throws(CaptureFailure) {
+    var done = range.lowerBound
+    while done < range.upperBound {
       let count = unsafe bytes.withUnsafeBytes { buffer in
-        unsafe Glibc.write(descriptor, buffer.baseAddress! + done, buffer.count - done)
+        unsafe Glibc.write(descriptor, buffer.baseAddress! + done, min(range.upperBound - done, piece))
       }
       if count >= 0 {
         done += count
+        onProgress?()
       } else if errno == EAGAIN {
         var polled = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
         _ = unsafe poll(&polled, 1, -1)

@@ -40,7 +40,7 @@ struct FlowDriver {
   }
 
   private func write(_ line: [UInt8]) throws {
-    do throws(CaptureFailure) { try OutputDescriptor.standardOutput.write(line) } catch {
+    do throws(CaptureFailure) { try OutputDescriptor.standardOutput().write(line) } catch {
       throw Process.failed(error, log: log)
     }
   }
@@ -187,8 +187,8 @@ extension FlowDriver {
         into: FlowSink(
           stateKey: stateKey, journal: setup.journal.identifier, isKept: setup.keepsJournal,
           stale: carried.stale.filter { $0 != "stream" || setup.stream == nil },
-          ledger: ledger,
-          output: .standardOutput))
+          ledger: ledger, status: capture.status,
+          output: .standardOutput { [status = capture.status] in status.progressed(.reader) }))
     } catch let status as ExitCode {
       throw status
     } catch {
@@ -270,7 +270,12 @@ extension FlowDriver {
         while let action = try input.next() {
           switch action {
           case .acknowledge(let checkpoints):
-            guard let newest = ledger.update({ $0.acknowledged(checkpoints) }) else {
+            let newest = ledger.update { ledger in
+              let newest = ledger.acknowledged(checkpoints)
+              if ledger.count == 0 { capture.status.ended(.runtime) } else { capture.status.progressed(.runtime) }
+              return newest
+            }
+            guard let newest else {
               throw FlowProtocolError(
                 "\(checkpoints) checkpoints were acknowledged, but only \(ledger.read { $0.count }) are outstanding")
             }

@@ -2,6 +2,7 @@ import Journal
 
 /// Documents as `captured` lines and a `checkpoint` line behind them, on the runtime's pipe.
 struct FlowSink: DocumentSink {
+  let wait = Stall.reader
   let prefix = FlowResponse.capturedPrefix
   let suffix = FlowResponse.capturedSuffix
   let stateKey: String
@@ -12,6 +13,7 @@ struct FlowSink: DocumentSink {
   let stale: [String]
   /// Shared with the reader of acknowledgements.
   let ledger: Monitor<CheckpointLedger>
+  let status: StatusBoard
   let output: OutputDescriptor
 
   var tellsLast: Bool { isKept }
@@ -21,7 +23,10 @@ struct FlowSink: DocumentSink {
       contentsOf:
         FlowResponse.checkpoint(checkpoint, stateKey: stateKey, journal: journal, isKept: isKept, stale: stale))
     // First the entry, then the line: the acknowledgement may be faster than the return of this call.
-    ledger.update { $0.written(checkpoint) }
+    ledger.update {
+      $0.written(checkpoint)
+      status.began(.runtime)
+    }
     try output.write(bytes)
     return nil
   }

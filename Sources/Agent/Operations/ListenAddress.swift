@@ -1,7 +1,7 @@
 import ArgumentParser
 import NIOCore
 
-/// Where to listen: `ADDRESS:PORT`, the address in numbers; `[::1]:9090` for IPv6, `:9090` for every interface.
+/// Where to listen: `ADDRESS:PORT`, the address in numbers; `[::1]:9090` for IPv6, `:9090` for every IPv4 address of the machine.
 struct ListenAddress: Equatable, Sendable, CustomStringConvertible {
   enum Host: Equatable, Sendable {
     case any

@@ -24,7 +24,7 @@ struct OperationsSnapshot: Sendable {
     switch state {
     case .consuming: (true, "consuming")
     case .standby(let reason): (true, "standing by: \(reason)")
-    case .starting, .connecting, .awaitingQueue, .reconnecting, .paused, .stopping: (false, state.message)
+    case .starting, .connecting, .awaitingQueue, .reconnecting, .paused, .stalled, .stopping: (false, state.message)
     }
   }
 
@@ -34,7 +34,7 @@ struct OperationsSnapshot: Sendable {
 
 /// A way to look at a running capture from any thread.
 struct OperationsSource: Sendable {
-  private let status: StatusBoard
+  let status: StatusBoard
   private let journal: Monitor<JournalReader?>
 
   /// - Parameter path: The capture's journal, which is read through a connection of its own.

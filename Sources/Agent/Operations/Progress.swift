@@ -5,8 +5,9 @@ import Logging
 /// Shows how a capture goes on (SPEC §6): a line that is redrawn on a terminal; elsewhere a log line a minute if something happened,
 /// else each ten minutes.
 struct Progress {
-  /// Seconds between two looks.
+  /// Seconds between two looks, and between two lines.
   private static let redrawSeconds = 0.5
+  private static let lookSeconds = 1.0
   private static let logSeconds = 60.0
   /// How many looks without news there are to a line.
   private static let quietLooks = 10
@@ -25,9 +26,13 @@ struct Progress {
       var progress = Progress()
       let pause = Monitor(())
       let begin = source.withJournal()
+      var next = SystemClock.now() + logSeconds
       _ = (progress.line(begin, at: SystemClock.now()), progress.isNews(begin))
       while true {
-        let _: Void? = pause.wait(atMost: redraws ? redrawSeconds : logSeconds) { _ in nil }
+        let _: Void? = pause.wait(atMost: redraws ? redrawSeconds : lookSeconds) { _ in nil }
+        source.status.look()
+        guard redraws || SystemClock.now() >= next else { continue }
+        next += logSeconds
         let now = source.withJournal()
         if redraws {
           let line = progress.line(now, at: SystemClock.now())

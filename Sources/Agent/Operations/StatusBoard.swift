@@ -23,6 +23,8 @@ final class StatusBoard: Sendable {
     case reconnecting(cause: String, reason: String)
     /// Consuming, but a part of the capture waits, for a reason that passes.
     case paused(Part, reason: String)
+    /// Consuming, but something that the capture waits for takes too long.
+    case stalled(Stall)
     case stopping
 
     /// One sentence for a user; Markdown is allowed.
@@ -36,6 +38,7 @@ final class StatusBoard: Sendable {
       case .reconnecting(_, let reason): "Not consuming, trying again: \(reason)"
       case .paused(.intake, let reason), .paused(.writing, let reason): "Intake is paused: \(reason)"
       case .paused(.output, let reason): "Documents wait in the journal: \(reason)"
+      case .stalled(let stall): "Slow: \(stall.reason)"
       case .stopping: "Stopping the capture"
       }
     }
@@ -45,7 +48,7 @@ final class StatusBoard: Sendable {
       switch self {
       case .awaitingQueue: "awaiting_queue"
       case .reconnecting(let cause, _): cause
-      case .starting, .connecting, .consuming, .standby, .paused, .stopping: nil
+      case .starting, .connecting, .consuming, .standby, .paused, .stalled, .stopping: nil
       }
     }
 
@@ -58,12 +61,13 @@ final class StatusBoard: Sendable {
       case .standby: "standby"
       case .reconnecting: "reconnecting"
       case .paused: "paused"
+      case .stalled: "slow"
       case .stopping: "stopping"
       }
     }
 
     /// Every name that there is, in the order of a capture's life.
-    static let names = ["starting", "connecting", "consuming", "standby", "paused", "reconnecting", "stopping"]
+    static let names = ["starting", "connecting", "consuming", "standby", "paused", "slow", "reconnecting", "stopping"]
   }
 
   /// What can be paused by itself.
@@ -121,17 +125,21 @@ final class StatusBoard: Sendable {
     var intake: String?
     var writing: String?
     var output: String?
+    var waits = StallWatch()
+    /// The state when a change of it was last looked for: time alone changes it too.
+    var known = State.starting
     var counters = Counters()
 
     /// What a user should hear first.
-    var state: State {
+    func state(at now: Double) -> State {
       switch connection {
       case .consuming, .standby: break
-      case .starting, .connecting, .awaitingQueue, .reconnecting, .paused, .stopping: return connection
+      case .starting, .connecting, .awaitingQueue, .reconnecting, .paused, .stalled, .stopping: return connection
       }
       if let intake { return .paused(.intake, reason: intake) }
       if let writing { return .paused(.writing, reason: writing) }
       if let output { return .paused(.output, reason: output) }
+      if let stall = waits.stall(at: now) { return .stalled(stall) }
       return connection
     }
   }
@@ -146,7 +154,10 @@ final class StatusBoard: Sendable {
     self.clock = clock
   }
 
-  var state: State { board.withLock { $0.state } }
+  var state: State {
+    let now = clock()
+    return board.withLock { $0.state(at: now) }
+  }
   var counters: Counters { board.withLock { $0.counters } }
 
   /// How many messages were in the queue, ready, when it was last asked; nil if that is not known.
@@ -161,7 +172,7 @@ final class StatusBoard: Sendable {
       switch state {
       case .consuming: board.counters.consumersStarted += 1
       case .reconnecting(let cause, _): board.counters.reconnects[cause, default: 0] += 1
-      case .starting, .connecting, .awaitingQueue, .standby, .paused, .stopping: break
+      case .starting, .connecting, .awaitingQueue, .standby, .paused, .stalled, .stopping: break
       }
       board.connection = state
     }
@@ -188,13 +199,42 @@ final class StatusBoard: Sendable {
     }
   }
 
+  /// Something is waited for from now on, until ``ended(_:)``.
+  func began(_ stall: Stall) {
+    let now = clock()
+    board.withLock { $0.waits.began(stall, at: now) }
+  }
+
+  /// Something came of what is waited for.
+  func progressed(_ stall: Stall) {
+    let now = clock()
+    board.withLock { $0.waits.progressed(stall, at: now) }
+  }
+
+  func ended(_ stall: Stall) {
+    let now = clock()
+    board.withLock { $0.waits.ended(stall, at: now) }
+  }
+
+  /// Runs `body`, which waits for `stall`.
+  func waiting<Result, Failure: Error>(
+    for stall: Stall, _ body: () throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    began(stall)
+    defer { ended(stall) }
+    return try body()
+  }
+
+  /// Tells what has changed by the passing of time alone; to be called about once a second.
+  func look() { change { _ in } }
+
   private func change(_ body: (inout Board) -> Void) {
     let now = clock()
     let news: State? = board.withLock { board in
-      let before = board.state
       body(&board)
-      let state = board.state
-      if state == before, !board.isUntold { return nil }
+      let state = board.state(at: now)
+      if state == board.known, !board.isUntold { return nil }
+      board.known = state
       board.isUntold = false
       if let key = state.outage {
         if let told = board.told[key], !board.over.contains(key) || now - told < OutageLog.stable {
@@ -212,8 +252,11 @@ final class StatusBoard: Sendable {
     }
     guard let news else { return }
     // What else is wrong has a line of its own beside the status.
-    var level = Logger.Level.info
-    if case .paused(.output, _) = news { level = .warning }
+    let level: Logger.Level =
+      switch news {
+      case .paused(.output, _), .stalled: .warning
+      case .starting, .connecting, .awaitingQueue, .consuming, .standby, .reconnecting, .paused, .stopping: .info
+      }
     log.log(level: level, "\(news.message)", metadata: ["eventType": "connectorStatus"])
   }
 

@@ -1,3 +1,4 @@
+import NIOCore
 import NIOHTTP1
 
 /// What a request to the listener gets, decided from its head alone.
@@ -24,12 +25,13 @@ enum StatusRequest: Equatable {
 
   private static func decide(_ head: HTTPRequestHead, _ names: HostNames) -> StatusRequest {
     if head.version.major != 1 { return .refused(.httpVersionNotSupported, "this speaks HTTP/1.0 and HTTP/1.1\n") }
-    let hosts = head.headers["host"]
+    let hosts = head.headers["host"].map(trimmed)
     // A request of HTTP/1.0 may do without; a browser never does.
     if hosts.count > 1 || hosts.isEmpty && head.version.minor > 0 {
       return .refused(.badRequest, "a request needs one Host\n")
     }
-    if let host = hosts.first, !names.accept(authority: host) {
+    let (authority, path) = split(target: head.uri)
+    if let host = authority ?? hosts.first, !names.accept(authority: host) {
       return .refused(
         .misdirectedRequest,
         "the Host of this request is neither an address nor a name of this listener: ask for an address, or allow the "
@@ -37,14 +39,34 @@ enum StatusRequest: Equatable {
     }
     guard head.method == .GET || head.method == .HEAD else { return .refused(.methodNotAllowed, "only GET and HEAD\n") }
     if head.headers.contains(name: "transfer-encoding")
-      || head.headers["content-length"].contains(where: { $0 != "0" })
+      || head.headers["content-length"].contains(where: { trimmed($0) != "0" })
     {
       return .refused(.badRequest, "a request here has no body\n")
     }
-    guard let page = Page(rawValue: String(head.uri.prefix { $0 != "?" })) else {
+    guard let page = Page(rawValue: path) else {
       return .refused(.notFound, "here are /metrics, /healthz and /readyz\n")
     }
     return .page(page)
+  }
+
+  /// Without the blanks around it, which are none of a field's value. https://www.rfc-editor.org/rfc/rfc9110#section-5.5
+  private static func trimmed(_ value: String) -> String {
+    func isBlank(_ byte: UInt8) -> Bool { byte == 0x20 || byte == 0x09 }
+    let bytes = value.utf8.drop(while: isBlank)
+    return String(
+      decoding: bytes.prefix(
+        (bytes.lastIndex { !isBlank($0) }.map { bytes.distance(from: bytes.startIndex, to: $0) + 1 }) ?? 0),
+      as: UTF8.self)
+  }
+
+  /// The path, and the authority in front of it if the target is a whole address: that counts then, and not `Host`.
+  /// https://www.rfc-editor.org/rfc/rfc9112#section-3.2.2
+  private static func split(target: String) -> (authority: String?, path: String) {
+    let plain = target.prefix { $0 != "?" }
+    guard plain.lowercased().hasPrefix("http://") else { return (nil, String(plain)) }
+    let rest = plain.dropFirst("http://".count)
+    let slash = rest.firstIndex(of: "/") ?? rest.endIndex
+    return (String(rest[..<slash]), slash == rest.endIndex ? "/" : String(rest[slash...]))
   }
 }
 
@@ -61,18 +83,19 @@ struct HostNames: Sendable {
   /// Whether `authority`, a `Host` header's value, is an address or one of the names; the port does not matter, since whoever
   /// forwards to here may have another one.
   func accept(authority: String) -> Bool {
-    guard let host = Self.host(authority) else { return false }
-    return host.first == "[" || Self.isIPv4(host) || names.contains(host.lowercased())
+    guard let (host, isBracketed) = Self.host(authority) else { return false }
+    if isBracketed { return (try? SocketAddress(ipAddress: host, port: 0))?.protocol == .inet6 }
+    // Four numbers: no name under any top-level domain looks so.
+    return (try? SocketAddress(ipAddress: host, port: 0))?.protocol == .inet || names.contains(host.lowercased())
   }
 
-  /// The host in `host[:port]`, `[address]` with its brackets; nil if it is neither.
+  /// The host in `host[:port]` or `[address][:port]`; nil if it is neither.
   /// https://www.rfc-editor.org/rfc/rfc3986#section-3.2.2
-  private static func host(_ authority: String) -> String? {
+  private static func host(_ authority: String) -> (String, isBracketed: Bool)? {
+    let isBracketed = authority.first == "["
     let end: String.Index
-    if authority.first == "[" {
-      guard let bracket = authority.firstIndex(of: "]"),
-        authority[..<bracket].dropFirst().allSatisfy({ $0.isHexDigit || $0 == ":" || $0 == "." })
-      else { return nil }
+    if isBracketed {
+      guard let bracket = authority.firstIndex(of: "]") else { return nil }
       end = authority.index(after: bracket)
     } else {
       end = authority.firstIndex(of: ":") ?? authority.endIndex
@@ -82,13 +105,8 @@ struct HostNames: Sendable {
       return nil
     }
     let host = authority[..<end]
+    if isBracketed { return (String(host.dropFirst().dropLast()), true) }
     // The root's dot is no part of the name.
-    return String(host.last == "." ? host.dropLast() : host)
-  }
-
-  /// Four numbers: no name under any top-level domain looks so.
-  private static func isIPv4(_ host: String) -> Bool {
-    let parts = host.split(separator: ".", omittingEmptySubsequences: false)
-    return parts.count == 4 && parts.allSatisfy { UInt8($0) != nil }
+    return (String(host.last == "." ? host.dropLast() : host), false)
   }
 }

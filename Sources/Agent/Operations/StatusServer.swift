@@ -12,12 +12,6 @@ import NIOPosix
 /// connects can have a bounded number of places (``StatusPlaces``), bytes and seconds, and no more: nothing that a client does or
 /// leaves undone reaches the capture.
 struct StatusServer {
-  private let source: OperationsSource
-  private let names: HostNames
-  private let clients = MultiThreadedEventLoopGroup(numberOfThreads: 1)
-  /// The thread that reads the journal.
-  private let journal = NIOThreadPool(numberOfThreads: 1)
-
   /// Listens, and serves for as long as the process lives.
   ///
   /// - Parameter names: Names of hosts that clients may ask for, besides addresses, `localhost` and the machine's own name.
@@ -26,28 +20,40 @@ struct StatusServer {
   static func start(
     _ address: ListenAddress, names: [String], source: OperationsSource
   ) throws(CaptureFailure) -> String {
-    let server = StatusServer(source: source, names: HostNames(names + [FileLock.hostName].compactMap(\.self)))
-    server.journal.start()
+    // What NIO cannot have it ends the process for.
+    if let number = SystemLimit.shortage(descriptors: descriptors) { throw failure(address, errnoText(number)) }
+    let (clients, journal) = (MultiThreadedEventLoopGroup(numberOfThreads: 1), NIOThreadPool(numberOfThreads: 1))
+    journal.start()
+    let names = HostNames(names + [FileLock.hostName].compactMap(\.self))
+    let pages = SourcePages(source, journal: journal, eventLoop: clients.next())
     do {
-      let channel = try server.bootstrap().bind(to: address.socketAddress()).wait()
+      let channel = try bootstrap(clients, names, pages).bind(to: address.socketAddress()).wait()
       return channel.localAddress.map(text) ?? address.description
     } catch {
-      try? server.journal.syncShutdownGracefully()
-      try? server.clients.syncShutdownGracefully()
-      throw failure(address, error)
+      try? journal.syncShutdownGracefully()
+      try? clients.syncShutdownGracefully()
+      switch error {
+      case let error as IOError where error.errnoCode == EADDRINUSE: throw failure(address, ListenAddress.taken)
+      case let error as IOError: throw failure(address, errnoText(error.errnoCode))
+      case SocketAddressError.failedToParseIPString: throw failure(address, "that is no address in numbers")
+      default: throw failure(address, "\(error)")
+      }
     }
   }
 
-  private init(source: OperationsSource, names: HostNames) {
-    self.source = source
-    self.names = names
-  }
+  /// How many the listener itself needs.
+  private static let descriptors = 8
 
-  private func bootstrap() -> ServerBootstrap {
+  private static func bootstrap(
+    _ group: MultiThreadedEventLoopGroup, _ names: HostNames, _ pages: SourcePages
+  ) -> ServerBootstrap {
     let room = StatusClient.Room(limit: StatusPlaces<ObjectIdentifier>.limit(descriptors: SystemLimit.openFiles()))
-    return ServerBootstrap(group: clients)
+    return ServerBootstrap(group: group)
       .serverChannelOption(.backlog, value: 128)
       .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
+      .serverChannelInitializer { channel in
+        channel.eventLoop.makeCompletedFuture { try channel.pipeline.syncOperations.addHandler(AcceptPause()) }
+      }
       .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
       .childChannelOption(.maxMessagesPerRead, value: 1)
       .childChannelOption(
@@ -58,33 +64,9 @@ struct StatusServer {
       .childChannelOption(.allowRemoteHalfClosure, value: true)
       .childChannelInitializer { channel in
         channel.eventLoop.makeCompletedFuture {
-          try channel.pipeline.syncOperations.addHandlers(
-            StatusClient.handlers(names: names, room: room, answer: answer))
+          try channel.pipeline.syncOperations.addHandlers(StatusClient.handlers(names: names, room: room, pages: pages))
         }
       }
-  }
-
-  /// Answers, on a thread where that does not hold up anybody.
-  @Sendable private func answer(_ page: StatusRequest.Page, on eventLoop: any EventLoop) -> EventLoopFuture<
-    StatusAnswer
-  > {
-    switch page {
-    case .health:
-      let health = source.now().health
-      return eventLoop.makeSucceededFuture(
-        StatusAnswer(status: health.isHealthy ? .ok : .serviceUnavailable, text: health.reason + "\n"))
-    case .readiness:
-      let now = source.now()
-      return eventLoop.makeSucceededFuture(
-        now.isReady
-          ? StatusAnswer(status: .ok, text: "ready\n")
-          : StatusAnswer(status: .serviceUnavailable, text: "not ready: \(now.state.message)\n"))
-    case .metrics:
-      return journal.runIfActive(eventLoop: eventLoop) { [source] in
-        StatusAnswer(
-          status: .ok, text: source.withJournal().prometheusText, type: "text/plain; version=0.0.4; charset=utf-8")
-      }
-    }
   }
 
   private static func text(_ address: SocketAddress) -> String {
@@ -92,17 +74,81 @@ struct StatusServer {
     return (address.protocol == .inet6 ? "[\(host)]" : host) + ":\(address.port ?? 0)"
   }
 
-  private static func failure(_ address: ListenAddress, _ error: any Error) -> CaptureFailure {
-    let reason: String
-    switch error {
-    case let error as IOError: reason = error.errnoCode == EADDRINUSE ? ListenAddress.taken : errnoText(error.errnoCode)
-    case SocketAddressError.failedToParseIPString: reason = "that is no address in numbers"
-    default: reason = "\(error)"
-    }
-    return CaptureFailure(
+  private static func failure(_ address: ListenAddress, _ reason: String) -> CaptureFailure {
+    CaptureFailure(
       cause: "listen",
       description:
         "listening on \(address): \(reason); --listen needs ADDRESS:PORT of this host that is free, for example "
         + "127.0.0.1:9090 or [::1]:9090", needsUser: true)
+  }
+}
+
+/// What a capture says of itself, for the clients of one listener.
+///
+/// The journal is read on a thread of its own, once for all who ask meanwhile. `@unchecked Sendable`: everything else happens on the
+/// thread of `eventLoop`.
+private final class SourcePages: StatusPages, @unchecked Sendable {
+  private let source: OperationsSource
+  private let journal: NIOThreadPool
+  private let eventLoop: any EventLoop
+  private var isReading = false
+  /// Who asked for metrics before the journal is read for them, and since.
+  private var asking: [ObjectIdentifier: (StatusAnswer) -> Void] = [:]
+  private var awaiting: [ObjectIdentifier: (StatusAnswer) -> Void] = [:]
+
+  init(_ source: OperationsSource, journal: NIOThreadPool, eventLoop: any EventLoop) {
+    (self.source, self.journal, self.eventLoop) = (source, journal, eventLoop)
+  }
+
+  func ask(_ page: StatusRequest.Page, _ client: ObjectIdentifier, reply: @escaping (StatusAnswer) -> Void) {
+    switch page {
+    case .health:
+      let health = source.now().health
+      reply(StatusAnswer(status: health.isHealthy ? .ok : .serviceUnavailable, text: health.reason + "\n"))
+    case .readiness:
+      let now = source.now()
+      reply(
+        now.isReady
+          ? StatusAnswer(status: .ok, text: "ready\n")
+          : StatusAnswer(status: .serviceUnavailable, text: "not ready: \(now.state.message)\n"))
+    case .metrics:
+      asking[client] = reply
+      read()
+    }
+  }
+
+  func left(_ client: ObjectIdentifier) {
+    asking[client] = nil
+    awaiting[client] = nil
+  }
+
+  private func read() {
+    guard !isReading, !asking.isEmpty else { return }
+    isReading = true
+    (awaiting, asking) = (asking, [:])
+    journal.runIfActive(eventLoop: eventLoop) { [source] in source.withJournal().prometheusText }
+      .whenSuccess { [self] text in
+        let answer = StatusAnswer(status: .ok, text: text, type: "text/plain; version=0.0.4; charset=utf-8")
+        let replies = awaiting.values
+        awaiting = [:]
+        isReading = false
+        for reply in replies { reply(answer) }
+        read()
+      }
+  }
+}
+
+/// Stops accepting for a second when the process has no descriptor left, instead of trying as fast as it can.
+private final class AcceptPause: ChannelInboundHandler {
+  typealias InboundIn = any Channel
+
+  private static let pause = TimeAmount.seconds(1)
+
+  func errorCaught(context: ChannelHandlerContext, error: any Error) {
+    guard let options = context.channel.syncOptions else { return context.fireErrorCaught(error) }
+    try? options.setOption(.autoRead, value: false)
+    context.channel.eventLoop.assumeIsolated().scheduleTask(in: Self.pause) {
+      try? options.setOption(.autoRead, value: true)
+    }
   }
 }
