@@ -1,6 +1,9 @@
 internal import Glibc
 
 extension Connection {
+  /// Bytes of a frame that every broker takes before `connection.tune`.
+  private static let smallestFirstFrame = 4096
+
   /// Header, start, tune, open. https://www.rabbitmq.com/resources/specs/amqp0-9-1.pdf §2.2.4
   func handshake(deadline: Double) throws(AMQPError) {
     output.append(contentsOf: [0x41, 0x4D, 0x51, 0x50, 0, 0, 9, 1])  // "AMQP", 0, version 0-9-1.
@@ -20,6 +23,7 @@ extension Connection {
     }
     try send(
       .startOk(properties: clientProperties, mechanism: mechanism, response: settings.credentials.response), channel: 0)
+    loginBytes = output.count
     let tune: (channels: UInt16, frame: UInt32, heartbeat: UInt16) = try step(operation, deadline) {
       if case .tune(let channels, let frame, let heartbeat) = $0 { (channels, frame, heartbeat) } else { nil }
     }
@@ -86,6 +90,13 @@ extension Connection {
     if lost && !hasStarted {
       return .endOfStream(hint: "before it said anything; is this a TLS port, or is a proxy in between?")
     }
+    if lost, loginBytes > Self.smallestFirstFrame {
+      return .endOfStream(
+        hint:
+          "during the handshake. The login takes \(loginBytes) bytes with its token or password, and a broker takes only so many before frame "
+          + "sizes are agreed on: 4096 before RabbitMQ 4.1, 8192 from there on, unless its initial_frame_max says otherwise. Use a "
+          + "token with fewer scopes, or raise initial_frame_max")
+    }
     if lost { return .endOfStream(hint: "during the handshake; the broker's log tells why") }
     return kind
   }
@@ -105,6 +116,13 @@ extension Connection {
 }
 
 extension Credentials {
+  var secret: String? {
+    switch self {
+    case .plain(_, let password), .amqplain(_, let password): password
+    case .external: nil
+    }
+  }
+
   /// The answer to `connection.start`. https://www.rabbitmq.com/docs/access-control#mechanisms
   var response: [UInt8] {
     switch self {

@@ -63,6 +63,10 @@ public final class Connection {
   var allowsProbe = false
   /// Nobody takes deliveries any more.
   private var isClosing = false
+  /// Bytes of the frame with the login.
+  var loginBytes = 0
+  /// The password or token that the broker has.
+  private var secret: String?
   /// A consumer was made, so what is called from now on is waited for.
   private var hasConsumed = false
 
@@ -83,6 +87,7 @@ public final class Connection {
     _ settings: ConnectionSettings, over stream: any ByteStream, to node: BrokerNode, deadline: Double
   ) throws(AMQPError) {
     assembler = DeliveryAssembler(limit: settings.bodyLimit)
+    secret = settings.credentials.secret
     self.settings = settings
     self.node = node
     self.stream = stream
@@ -125,6 +130,19 @@ extension Connection {
   public func acknowledge(_ tag: UInt64, multiple: Bool) throws(AMQPError) {
     try send(.ack(tag: tag, multiple: multiple), channel: Self.channel)
     try flush()
+  }
+
+  /// Hands the broker a new password or token, unless it has this one: a token that expires ends the connection.
+  /// https://www.rabbitmq.com/docs/oauth2#token-expiration
+  ///
+  /// - Returns: True if it went out. The broker's answer is not waited for; if it refuses, it closes the connection.
+  public func updateSecret(_ secret: String) throws(AMQPError) -> Bool {
+    // Others may not know the method, and would close the connection.
+    guard let known = self.secret, secret != known, server.product == "RabbitMQ" else { return false }
+    self.secret = secret
+    try send(.updateSecret(Array(secret.utf8), reason: "it changed"), channel: 0)
+    try flush()
+    return true
   }
 
   /// Refuses one delivery without requeueing it: it goes to the queue's dead-letter exchange, or away.
@@ -315,6 +333,7 @@ extension Connection {
       try note(.consumerCancelled(tag: tag))
     case .blocked(let reason): try note(.blocked(reason: reason))
     case .unblocked: try note(.unblocked)
+    case .updateSecretOk where secret != settings.credentials.secret: break
     case .queueDeclareOk(let status) where !questions.isEmpty:
       switch questions.removeFirst() {
       case .aside: probe.answered(status)

@@ -29,6 +29,9 @@ internal import CRabbitMQ
     throws(AMQPError)
   {
     defer { unsafe recycle_amqp_pool(pool) }
+    if case .updateSecret(let secret, let reason) = method {
+      return try Self.encode(updateSecret: secret, reason, into: &output, atMost: limit)
+    }
     let id = Self.id(of: method)
     let fields = unsafe try fields(of: method)
     let count = unsafe scratch.withUnsafeMutableBytes { buffer in
@@ -62,6 +65,7 @@ internal import CRabbitMQ
     defer { unsafe recycle_amqp_pool(pool) }
     let id = (0..<4).reduce(UInt32(0)) { $0 << 8 | UInt32(payload[$1]) }
     if id == UInt32(AMQP_CONNECTION_START_METHOD) { return try Self.start(payload) }
+    if id == Self.updateSecretOk { return .updateSecretOk }
     guard Self.isDecoded(id) else { return .other(id: id) }
     let decoded: ServerMethod? = unsafe payload.withUnsafeBytes { bytes in
       var fields: UnsafeMutableRawPointer?
@@ -88,11 +92,31 @@ internal import CRabbitMQ
 }
 
 extension MethodCodec {
+  /// `connection.update-secret` and its answer, of which the library knows nothing.
+  /// https://www.rabbitmq.com/amqp-0-9-1-reference#connection.update-secret
+  private static let (updateSecret, updateSecretOk) = (UInt32(10) << 16 | 70, UInt32(10) << 16 | 71)
+
+  private static func encode(
+    updateSecret secret: [UInt8], _ reason: String, into output: inout [UInt8], atMost limit: Int
+  ) throws(AMQPError) {
+    let reason = Array(reason.utf8)
+    let size = 4 + 4 + secret.count + 1 + reason.count
+    guard size <= limit, reason.count <= 255 else {
+      throw AMQPError(
+        .unencodable(text: "connection.update-secret takes \(size) bytes, and the broker's frame_max leaves \(limit)"),
+        during: "encoding connection.update-secret")
+    }
+    unsafe withUnsafeBytes(of: updateSecret.bigEndian) { unsafe output.append(contentsOf: $0) }
+    unsafe withUnsafeBytes(of: UInt32(secret.count).bigEndian) { unsafe output.append(contentsOf: $0) }
+    output += secret + [UInt8(reason.count)] + reason
+  }
+
   private static func id(of method: ClientMethod) -> UInt32 {
     switch method {
     case .startOk: UInt32(AMQP_CONNECTION_START_OK_METHOD)
     case .tuneOk: UInt32(AMQP_CONNECTION_TUNE_OK_METHOD)
     case .open: UInt32(AMQP_CONNECTION_OPEN_METHOD)
+    case .updateSecret: updateSecret
     case .close: UInt32(AMQP_CONNECTION_CLOSE_METHOD)
     case .closeOk: UInt32(AMQP_CONNECTION_CLOSE_OK_METHOD)
     case .channelOpen: UInt32(AMQP_CHANNEL_OPEN_METHOD)
@@ -124,6 +148,7 @@ extension MethodCodec {
       return unsafe place(
         amqp_connection_open_t(
           virtual_host: try shortString(virtualHost), capabilities: amqp_empty_bytes, insist: 0))
+    case .updateSecret: fatalError("encoded without the library")
     case .close(let code, let text):
       return unsafe place(
         amqp_connection_close_t(reply_code: code, reply_text: try shortString(text), class_id: 0, method_id: 0))

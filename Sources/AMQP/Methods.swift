@@ -3,6 +3,8 @@ enum ClientMethod: Equatable, Sendable {
   case startOk(properties: ArgumentTable, mechanism: String, response: [UInt8])
   case tuneOk(channelMax: UInt16, frameMax: UInt32, heartbeatSeconds: UInt16)
   case open(virtualHost: String)
+  /// RabbitMQ's own. https://www.rabbitmq.com/docs/oauth2#token-expiration
+  case updateSecret([UInt8], reason: String)
   case close(code: UInt16, text: String)
   case closeOk
   case channelOpen
@@ -24,6 +26,7 @@ enum ServerMethod: Equatable, Sendable {
   case secure
   case tune(channelMax: UInt16, frameMax: UInt32, heartbeatSeconds: UInt16)
   case openOk
+  case updateSecretOk
   case close(code: UInt16, text: String)
   case closeOk
   case blocked(reason: String)

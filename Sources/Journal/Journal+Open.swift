@@ -76,7 +76,7 @@ extension Journal {
       try File.sync(directory)
       journal.files = try JournalFiles(at: file)
       journal.dataVersion = try journal.readDataVersion()
-      journal.rememberPositions()
+      try journal.rememberPositions()
     }
     try database.configure(SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)
     return journal

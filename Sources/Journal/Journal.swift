@@ -200,12 +200,16 @@ public final class Journal: @unchecked Sendable {
     try checkFiles()
     if files != nil {
       dataVersion = try readDataVersion()
-      rememberPositions()
+      do throws(JournalError) { try rememberPositions() } catch { throw spent(error) }
     }
   }
 
-  /// Lets the lock file know what is durable (``HighWaterMark``).
-  func rememberPositions() { lock.remember(HighWaterMark(identifier: identifier, durable)) }
+  /// Lets the lock file know what is durable (``HighWaterMark``), and sees by that whether the commit can be relied on.
+  func rememberPositions() throws(JournalError) {
+    do throws(JournalError) { try lock.remember(HighWaterMark(identifier: identifier, durable)) } catch {
+      throw JournalError(kind: error.kind, operation: "commit", object: path)
+    }
+  }
 
   private func storeCounters() throws(JournalError) {
     let update = statements.counters

@@ -21,7 +21,7 @@ public struct JournalSettings: Sendable {
   /// 16 KiB needs half the time of 32 KiB.
   public var pageSize: Int
   /// Milliseconds to wait for an outside connection that holds the write lock.
-  package var busyMilliseconds: Int32 = 5_000
+  package var busyMilliseconds: Int32 = 2_000
 
   /// A journal that outlives the process.
   public init(path: String, pageSize: Int = 16_384) {

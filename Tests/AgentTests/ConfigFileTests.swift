@@ -1,3 +1,4 @@
+import Synchronization
 import Testing
 
 @testable import Agent
@@ -395,5 +396,47 @@ struct ConfigFileTests {
   @Test func `the process's environment is read`() {
     #expect(ConfigurationInputs.process.environment("PATH")?.isEmpty == false)
     #expect(ConfigurationInputs.process.environment("SOURCE_AMQP_NO_SUCH_VARIABLE") == nil)
+  }
+}
+
+/// What a connection is made with is read again, and nothing else.
+struct LoginsTests {
+  @Test func `files are read again for each connection, and only they`() throws {
+    let files = Mutex(["/p": "one\n", "/cert": "-----BEGIN CERTIFICATE-----\n1", "/q": "q1"])
+    let variables = Mutex(["USER": "u1"])
+    let inputs = ConfigurationInputs(
+      environment: { name in variables.withLock { $0[name] } },
+      contents: { path in
+        files.withLock { $0[path] }.map { .success($0) } ?? .failure(.init(reason: "No such file or directory"))
+      })
+    let file = try ConfigurationFile.load(
+      text: """
+        username: ${env:USER}
+        password: ${file:/p}
+        tls: {enabled: true, ca_cert: "${file:/cert}"}
+        queue: {name: "${file:/q}"}
+        """, name: "c.yaml", inputs: inputs)
+    #expect(file.logins.mayChange)
+    #expect(file.logins.newest.password.value == "one")
+    files.withLock { $0 = ["/p": "two", "/cert": "-----BEGIN CERTIFICATE-----\n2", "/q": "q2"] }
+    #expect(file.logins.newest.password.value == "one")
+    let login = try file.logins.read()
+    #expect(login.password.value == "two" && login.username == "u1")
+    #expect(login.tls.caCertificate == .text(Secret("-----BEGIN CERTIFICATE-----\n2")))
+    #expect(file.logins.newest == login && file.configuration.queue.name == "q1")
+    files.withLock { $0["/p"] = nil }
+    #expect {
+      try file.logins.read()
+    } throws: { error in
+      "\(error)".contains("password: cannot read file \"/p\": No such file or directory")
+    }
+    #expect(file.logins.newest == login)
+  }
+
+  @Test(arguments: ["password: secret", "password: ${env:HOME}", "queue_name: x"])
+  func `without a file in it nothing changes`(line: String) throws {
+    let text = "queue: {name: q}\n" + (line.hasPrefix("queue_name") ? "bindings: [{exchange: \"${file:/e}\"}]" : line)
+    let inputs = ConfigurationInputs(environment: { _ in "x" }, contents: { _ in .success("e") })
+    #expect(try !ConfigurationFile.load(text: text, name: "c.yaml", inputs: inputs).logins.mayChange)
   }
 }

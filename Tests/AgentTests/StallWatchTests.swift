@@ -46,9 +46,14 @@ struct StallWatchTests {
     }
     #expect(watch.stall(at: 155) == .reader)
     watch.progressed(.reader, at: 156)
-    #expect(watch.stall(at: 156) == nil)
-    watch.ended(.reader, at: 157)
-    watch.progressed(.reader, at: 158)
+    // Who takes a pipeful each sixteen seconds is slow all the time.
+    for second in stride(from: 156.0, through: 316, by: 16) {
+      #expect(watch.stall(at: second) == .reader && watch.stall(at: second + 8) == .reader)
+      watch.progressed(.reader, at: second)
+    }
+    watch.ended(.reader, at: 317)
+    #expect(watch.stall(at: 346) == nil)
+    watch.progressed(.reader, at: 350)
     #expect(watch.stall(at: 1000) == nil)
   }
 

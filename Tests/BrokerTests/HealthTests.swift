@@ -42,7 +42,7 @@ import Testing
     try bench.publisher.delete(bench.queue)
   }
 
-  @Test(arguments: [("journal.db", "Intake is paused"), (".jsonl", "Documents wait in the journal")])
+  @Test(arguments: [("journal.db-wal", "Intake is paused"), (".jsonl", "Documents wait in the journal")])
   func `a disk that has become read-only is told, and nothing is lost`(file: String, words: String) throws {
     let bench = try Bench()
     let directory = try temporaryDirectory()
@@ -78,6 +78,44 @@ import Testing
     try bench.publisher.delete(bench.queue)
   }
 
+  /// As ext4 does it when its journal is aborted.
+  @Test(arguments: [true, false]) func `a sync that says too much is seen by the write behind it`(isJournal: Bool)
+    throws
+  {
+    let bench = try Bench()
+    let directory = try temporaryDirectory()
+    let shim = try Shim(in: directory + "/shim")
+    let config = try RunTests.configuration(bench, in: directory)
+    let arguments = [config, "--output", directory + "/out"]
+    let agent = try ListeningAgent(arguments, environment: shim.environment)
+    try bench.publisher.publishMany(1, .simple(bytes: 100), start: 1, routingKey: bench.queue)
+    _ = try agent.page("metrics") { $0["committed_documents_total"] == 1 }
+    try bench.broker.waitForDepth(bench.queue, ready: 0, unacknowledged: 0)
+    // It may be the sync of something else, after which nothing is written any more; then once again.
+    var number = 1
+    let deadline = ContinuousClock().now + generousLimit
+    while agent.command.written.ended < 2 {
+      number += 1
+      try shim.tell(.dying, Int(EROFS), of: isJournal ? "journal.db" : bench.queue)
+      try bench.publisher.publishMany(1, .simple(bytes: 100), start: number, routingKey: bench.queue)
+      while agent.command.written.ended < 2, (try? Page(agent.url + "healthz"))?.status == 200 {
+        try #require(ContinuousClock().now < deadline)
+      }
+      guard agent.command.written.ended < 2, (try? Page(agent.url + "healthz")) != nil else { break }
+      try shim.stop(.refuse)
+      try healthy(agent)
+    }
+    let (output, exit) = try agent.command.end()
+    #expect(exit == .exited(1))
+    #expect(output.log.last?.contains("failed right behind a sync") == true, "\(output.log.suffix(2))")
+    // Neither is it acknowledged, nor counts it as written.
+    if isJournal { try bench.broker.waitForDepth(bench.queue, ready: 1, unacknowledged: 0) }
+    let state = try run(
+      "/usr/bin/sqlite3", [directory + "/out/journal.db", "SELECT committed FROM journal"])
+    #expect(state == "\(number - 1)\n")
+    try bench.publisher.delete(bench.queue)
+  }
+
   @Test func `a reader of stdout that stands still is told, and no line is left in half`() throws {
     let bench = try Bench()
     let directory = try temporaryDirectory()
@@ -107,8 +145,16 @@ import Testing
     func take() {
       while case let count = unsafe read(pipe, &buffer, buffer.count), count > 0 { taken += buffer[..<count] }
     }
-    take()
+    _ = try agent.page("metrics") {
+      take()
+      return $0["committed_documents_total"] == 100
+    }
+    try shim.tell(.later, 60)
     try healthy(agent)
+    for number in 101...120 {
+      try bench.publisher.publishMany(1, .simple(bytes: 5_000), start: number, routingKey: bench.queue)
+    }
+    _ = try agent.page("metrics") { $0["journaled_messages_total"] == 120 }
     agent.command.child.signal(SIGTERM)
     #expect(try agent.command.end().exit == .exited(0))
     take()

@@ -26,6 +26,8 @@ struct Shim {
     case slow
     /// The errno with which such a file cannot be written.
     case refuse
+    /// The same, from the next sync of such a file on, which does nothing and says that all is well.
+    case dying
     /// Any number: half of the next write that is to fail is written.
     case half
   }

@@ -33,7 +33,7 @@ struct SpaceTests {
     try bench.publisher.publishMany(1, .simple(bytes: 2_000_000), routingKey: bench.queue)
     try agent.wait("the pause") { output in
       output.log.contains {
-        $0.contains("intake is paused") && $0.contains("the limit for the size of a file is reached")
+        $0.contains("Intake is paused") && $0.contains("the limit for the size of a file is reached")
       }
     }
     try raiseLimit(agent)
@@ -49,7 +49,7 @@ struct SpaceTests {
     let directory = try temporaryDirectory()
     let agent = try limitedAgent(bench, in: directory)
     try bench.publisher.publishMany(1, .simple(bytes: 2_000_000), routingKey: bench.queue)
-    try agent.wait("the pause") { output in output.log.contains { $0.contains("intake is paused") } }
+    try agent.wait("the pause") { output in output.log.contains { $0.contains("Intake is paused") } }
     agent.child.signal(SIGTERM)
     let (output, exit) = try agent.end()
     #expect(exit == .exited(0))

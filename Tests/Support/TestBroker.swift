@@ -31,6 +31,8 @@ public struct TestBroker: Sendable {
   public let release: BrokerRelease
   /// Where it speaks the stream protocol; empty where it does not.
   private let streamPort: String
+  /// Signs tokens; empty where it takes none.
+  private let tokenKey: String
 
   /// Reads the variables that scripts/test exports.
   ///
@@ -42,10 +44,11 @@ public struct TestBroker: Sendable {
   /// Takes some seconds to start; `remove` ends it.
   ///
   /// - Parameter streams: It speaks the stream protocol, too.
-  public static func own(streams: Bool = false) throws -> TestBroker {
+  /// - Parameter oauth: It takes tokens (``token(expiresIn:)``) as passwords, too.
+  public static func own(streams: Bool = false, oauth: Bool = false) throws -> TestBroker {
     let beside = try TestBroker().directory.split(separator: "/").dropLast().joined(separator: "/")
     let directory = "/\(beside)/own-\(getpid())-\(UInt32.random(in: 0...UInt32.max))"
-    _ = try script(["start", directory] + (streams ? ["--streams"] : []))
+    _ = try script(["start", directory] + (streams ? ["--streams"] : []) + (oauth ? ["--oauth"] : []))
     var variables: [String: String] = [:]
     for line in try script(["env", directory]).split(separator: "\n") {
       let pair = line.dropFirst("export ".count).split(separator: "=", maxSplits: 1)
@@ -75,6 +78,7 @@ public struct TestBroker: Sendable {
     directory = try value("BROKER_DIR")
     let numbers = try value("RELEASE").split(separator: ".").compactMap { Int($0) }
     streamPort = variables["SOURCE_AMQP_TEST_STREAM_PORT"] ?? ""
+    tokenKey = variables["SOURCE_AMQP_TEST_OAUTH_KEY"] ?? ""
     guard numbers.count == 2 else { throw SupportError("SOURCE_AMQP_TEST_RELEASE is no release") }
     release = BrokerRelease(major: numbers[0], minor: numbers[1])
   }
@@ -155,6 +159,19 @@ public struct TestBroker: Sendable {
   /// Ends every client connection on the broker, publishers included, as an administrator would.
   public func closeConnections(reason: String = "test") throws {
     try ctl("close_all_connections", reason)
+  }
+
+  /// Ends the connections of one user.
+  public func closeConnections(of user: String) throws {
+    for line in try ctl("list_connections", "--no-table-headers", "pid", "user").split(separator: "\n") {
+      let columns = line.split(separator: "\t")
+      if columns.count == 2, columns[1] == user { try ctl("close_connection", String(columns[0]), "test") }
+    }
+  }
+
+  /// A token for the user `agent`, who may do everything.
+  public func token(expiresIn seconds: Int) throws -> String {
+    try run(try pythonInterpreter(), [repository + "/scripts/lib/oauth.py", tokenKey, "\(seconds)"])
   }
 
   /// Orderly stop; `start` brings it back on the same port with the same data.

@@ -5,6 +5,8 @@
 //   later    SECONDS            added to CLOCK_BOOTTIME
 //   slow     SECONDS TEXT       a sync of a file whose path contains TEXT takes this much longer
 //   refuse   ERRNO TEXT         writing and cutting such a file fails
+//   dying    ERRNO TEXT         the next sync of such a file writes nothing and says that it did; from then on it is `refuse`, as on
+//                               a file system that is given up
 //   half                        once, half of a write that is to fail is written
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -70,14 +72,24 @@ int clock_gettime(clockid_t clock, struct timespec *time) {
   return code;
 }
 
+static int is_dying(int descriptor) {
+  char text[256], from[PATH_MAX], to[PATH_MAX];
+  if (!control("dying", text, sizeof text) || !is_named(descriptor, text)) return 0;
+  snprintf(from, sizeof from, "%s/dying", getenv("SHIM"));
+  snprintf(to, sizeof to, "%s/refuse", getenv("SHIM"));
+  return rename(from, to) == 0;
+}
+
 int fsync(int descriptor) {
   REAL(int, fsync, int);
+  if (is_dying(descriptor)) return 0;
   delay(descriptor);
   return real(descriptor);
 }
 
 int fdatasync(int descriptor) {
   REAL(int, fdatasync, int);
+  if (is_dying(descriptor)) return 0;
   delay(descriptor);
   return real(descriptor);
 }

@@ -118,9 +118,10 @@ struct RunCommand: ParsableCommand {
     }
     // Before anything is written, the session included.
     let lock = output == "-" ? nil : try OutputSeries(directory: output, stem: stem).lock()
-    let plan = try setup.plan(
+    var plan = try setup.plan(
       start: setup.journal.positions.committedThrough, connectionName: "source-amqp run", outputName: stem,
       idle: false)
+    plan.logins = file.logins
     let capture = Capture(plan, log: log)
     let source = try OperationsSource(capture, journal: setup.journal.path)
     if let listen {

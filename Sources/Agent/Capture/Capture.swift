@@ -33,6 +33,8 @@ final class Capture: Sendable {
     var idle = false
     /// Earlier processes may have ended before they got anything through.
     var isInDoubt = false
+    /// Whom connections are made as; nil for the configuration's own user.
+    var logins: Logins?
   }
 
   /// How a capture ends.
@@ -81,7 +83,7 @@ final class Capture: Sendable {
     let connection = ConnectionLoop(
       topology: Topology(
         configuration: plan.configuration, connectionName: plan.connectionName, sessionID: plan.sessionID,
-        prefetch: plan.redelivery?.prefetch, stream: plan.stream),
+        prefetch: plan.redelivery?.prefetch, stream: plan.stream, logins: plan.logins),
       mailbox: mailbox, inbox: inbox, status: status, log: log, policy: plan.policy,
       keepsConsumer: (plan.redelivery?.anchor ?? 0) > 0,
       beginsNarrow: plan.isInDoubt, waitsForRuntime: plan.mode == .committed,
@@ -113,12 +115,34 @@ final class Capture: Sendable {
           try emitter.run(into: sink)
         }
       }
+      if let logins = plan.logins, logins.mayChange {
+        OSThread.start("secrets") { [self] in watch(logins) }
+      }
       OSThread.start("amqp", stackBytes: 16 << 20) { [self] in
         ended(\.connectionEnded) { () throws(CaptureFailure) in
           defer { inbox.update { $0.intakeEnded = true } }
           if let failure = connection.run() { throw failure }
         }
       }
+    }
+  }
+
+  /// Looks for a new login each second, until the end. A file that is being written may be half there, so it counts if it stays the same
+  /// for a second.
+  private func watch(_ logins: Logins) {
+    var known: Login? = logins.newest
+    var candidate = known
+    while lifecycle.wait(atMost: 1, until: { $0.stopRequested || $0.failure != nil ? true : nil }) == nil {
+      guard let login = try? logins.read() else {
+        // Connections fail by it until it is back.
+        known = nil
+        continue
+      }
+      if login == candidate, login != known {
+        known = login
+        mailbox.post { $0.login = login }
+      }
+      candidate = login
     }
   }
 
@@ -134,6 +158,11 @@ final class Capture: Sendable {
       // What was acknowledged is in the journal, and the broker has the rest.
       log.warning("stopping although there is no room; nothing is lost, and the next start goes on: \(found)")
       failure = nil
+    }
+    // Whoever waits for its last word waits no longer.
+    if part == \.journalEnded {
+      progress.update { $0.ended = true }
+      mailbox.post { $0.settled = true }
     }
     lifecycle.update { lifecycle in
       lifecycle[keyPath: part] = true

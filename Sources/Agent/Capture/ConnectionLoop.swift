@@ -171,11 +171,12 @@ struct ConnectionLoop {
     }
   }
 
-  /// Sleeps, unless told to stop; true where it was.
+  /// Sleeps, unless told to stop; true where it was. A new login is worth trying at once.
   private func rest(_ seconds: Double) -> Bool {
     let deadline = SystemClock.now() + seconds
     while SystemClock.now() < deadline {
       if mailbox.isStopping { return true }
+      if mailbox.takeLogin() != nil { return false }
       mailbox.wakeup.wait(until: deadline)
     }
     return mailbox.isStopping
@@ -355,6 +356,9 @@ struct ConnectionLoop {
       let messages = Int(acknowledgement.tag - acknowledgedTag)
       acknowledgedTag = acknowledgement.tag
       status.count { $0.acknowledged += messages }
+    }
+    if let login = commands.login, try connection.updateSecret(login.password.value) {
+      log.info("the password has changed, and the broker has the new one")
     }
     if commands.question == generation { try connection.askBehind(for: topology.configuration.queue.name) }
   }

@@ -26,6 +26,9 @@ final class ConnectionMailbox: Sendable {
   /// True once it was told to stop.
   var isStopping: Bool { commands.withLock { $0.stop } }
 
+  /// Takes the new login, if there is one, and leaves all else.
+  func takeLogin() -> Login? { commands.withLock { $0.login.take() } }
+
   /// Takes the answer to ``JournalInbox/asksForReturning``, if it is there, and leaves all else.
   func takeReturning() -> (Int, Position)? { commands.withLock { $0.returning.take() } }
 

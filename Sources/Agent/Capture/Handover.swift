@@ -131,6 +131,8 @@ struct ConnectionCommands: Sendable {
   var spare: DeliveryBatch?
   /// The channel of this generation is to be given up for another.
   var startOver: StartOver?
+  /// The login has changed, and may have to be handed to the broker.
+  var login: Login?
   /// Stop consuming, hand over what has arrived, end.
   var stop = false
   /// Everything that may be acknowledged was; the connection can be closed.

@@ -23,16 +23,21 @@ extension JournalLoop {
       switch found {
       case true?: return
       case false?: try bookkeep(&writer)
-      case nil: _ = try retrying { try journal.maintain(idle: true) }
+      case nil: try maintain(idle: true)
       }
     }
     log.info("intake goes on: there is space again")
     status.resumed(.intake)
   }
 
-  /// Lets the journal tidy up.
+  /// Lets the journal tidy up. If there is no room for that now, the WAL holds what it would have moved, and the next write tells.
   func maintain(idle: Bool) throws(JournalError) {
-    try status.waiting(for: .journal) { () throws(JournalError) in _ = try journal.maintain(idle: idle) }
+    do throws(JournalError) {
+      try status.waiting(for: .journal) { () throws(JournalError) in _ = try journal.maintain(idle: idle) }
+    } catch {
+      guard error.isRetryable else { throw error }
+      log.debug("tidying up later: \(error)")
+    }
   }
 
   private func space(_ writer: Writer) throws(JournalError) -> SpaceGate.Space {
@@ -52,13 +57,12 @@ extension JournalLoop {
         return result
       } catch let error as JournalError where error.isRetryable {
         if !paused {
-          log.warning("intake is paused, and tried again every second: \(error)")
           status.paused(.writing, reason: "\(error)")
         }
         paused = true
         if inbox.wait(atMost: Self.fullDelay, until: { $0.stopping ? true : nil }) != nil { throw error }
         // An emptied WAL is room to write in. What this throws, the next attempt throws too.
-        if error.isFull { try? maintain(idle: true) }
+        if error.isFull, error.kind != .full(.readOnly) { try maintain(idle: true) }
       }
     }
   }

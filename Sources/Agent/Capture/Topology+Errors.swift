@@ -9,7 +9,7 @@ extension Topology {
       failure.description += failure.description.hasSuffix(".") ? " \(advice)" : ". \(advice)"
     }
     // The broker's texts are its own, and may quote anything.
-    failure.description = Disclosure.text(failure.description, hiding: configuration.password)
+    failure.description = Disclosure.text(failure.description, hiding: logins.newest.password)
     return failure
   }
 

@@ -4,8 +4,7 @@ import Glibc
 extension Topology {
   /// What TLS is to verify and to present; nil without TLS. Files are read anew for every connection, so that renewed
   /// certificates take effect with the next one.
-  func tlsSettings() throws(CaptureFailure) -> TLSSettings? {
-    let tls = configuration.tls
+  static func settings(_ tls: TLSConfiguration) throws(CaptureFailure) -> TLSSettings? {
     guard tls.enabled else { return nil }
     return TLSSettings(
       verify: tls.verifyCertificate, serverName: tls.serverName,

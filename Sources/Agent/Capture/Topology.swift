@@ -3,6 +3,8 @@ import AMQP
 /// What has to be there on the broker before messages can be consumed, and how to say what is wrong with it.
 struct Topology: Sendable {
   let configuration: EndpointConfiguration
+  /// Whom connections are made as.
+  let logins: Logins
   /// What the broker's management shows as the connection's name.
   let connectionName: String
   /// Makes consumer tags unique over processes.
@@ -23,8 +25,9 @@ struct Topology: Sendable {
 
   init(
     configuration: EndpointConfiguration, connectionName: String, sessionID: String, prefetch: Int? = nil,
-    stream: StreamResumption? = nil
+    stream: StreamResumption? = nil, logins: Logins? = nil
   ) {
+    self.logins = logins ?? Logins(configuration.login)
     isAbandoned = { false }
     self.stream = stream
     self.configuration = configuration
@@ -244,16 +247,20 @@ struct Topology: Sendable {
   }
 
   private func connectionSettings() throws(CaptureFailure) -> ConnectionSettings {
+    let login: Login
+    do throws(ConfigurationError) { login = try logins.read() } catch {
+      throw CaptureFailure(cause: "secret", description: "\(error)", needsUser: false)
+    }
     let credentials: Credentials =
       switch configuration.authType {
-      case .plain: .plain(username: configuration.username, password: configuration.password.value)
-      case .amqplain: .amqplain(username: configuration.username, password: configuration.password.value)
+      case .plain: .plain(username: login.username, password: login.password.value)
+      case .amqplain: .amqplain(username: login.username, password: login.password.value)
       case .external: .external
       }
     // Shuffled, so that the agents of a cluster spread over its nodes, and a node that is ill is not the first of all.
     var settings = ConnectionSettings(
       nodes: firstNode.map { Array(nodes[$0...] + nodes[..<$0]) } ?? nodes.shuffled(),
-      virtualHost: configuration.virtualHost, credentials: credentials, tls: try tlsSettings(),
+      virtualHost: configuration.virtualHost, credentials: credentials, tls: try Self.settings(login.tls),
       heartbeatSeconds: UInt16(configuration.heartbeatSeconds),
       timeout: configuration.connectionTimeout, connectionName: connectionName)
     settings.bodyLimit = DocumentOptions(configuration.document).bodyLimit

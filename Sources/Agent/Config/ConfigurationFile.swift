@@ -10,7 +10,7 @@
 ///
 /// References to secrets are expanded here and only here (`SecretReferences`): within Flow, configurations come
 /// complete. A configuration still encrypted by sops is refused, as only Flow decrypts.
-struct ConfigurationFile: Sendable, Equatable {
+struct ConfigurationFile: Sendable {
   let configuration: EndpointConfiguration
   /// Name of the stream; the queue's name where the file names none. 1 to 255 bytes, may contain slashes.
   let stream: String
@@ -22,6 +22,8 @@ struct ConfigurationFile: Sendable, Equatable {
   let source: JSONValue
   /// Paths in it whose values came from the environment or from a file.
   let hidden: Set<String>
+  /// Reads again what a connection is made with.
+  let logins: Logins
 
   /// Reads and loads a file; `-` is stdin.
   static func read(
@@ -52,23 +54,40 @@ struct ConfigurationFile: Sendable, Equatable {
       if capture != nil {
         throw ConfigurationError(file: name, "has no captures to choose from: it is an endpoint configuration")
       }
-      let (configuration, source, hidden) = try parse(root, file: name, inputs: inputs)
+      let parsed = try parse(root, file: name, inputs: inputs)
       return ConfigurationFile(
-        configuration: configuration, stream: configuration.queue.name, capture: nil, isContainer: false,
-        source: source,
-        hidden: hidden)
+        configuration: parsed.configuration, stream: parsed.configuration.queue.name, capture: nil, isContainer: false,
+        source: parsed.source, hidden: parsed.references.hidden, logins: logins(root, parsed, file: name, inputs))
     }
     let entry = try CatalogFile(root, file: name, inputs: inputs).entry(named: capture)
-    let (configuration, source, hidden) = try parse(
-      entry.configuration, file: entry.configurationFile, inputs: inputs)
+    let parsed = try parse(entry.configuration, file: entry.configurationFile, inputs: inputs)
     return ConfigurationFile(
-      configuration: configuration, stream: entry.stream ?? configuration.queue.name, capture: entry.name,
-      isContainer: entry.isContainer, source: source, hidden: hidden)
+      configuration: parsed.configuration, stream: entry.stream ?? parsed.configuration.queue.name,
+      capture: entry.name, isContainer: entry.isContainer, source: parsed.source, hidden: parsed.references.hidden,
+      logins: logins(entry.configuration, parsed, file: entry.configurationFile, inputs))
+  }
+
+  private struct Parsed {
+    var configuration: EndpointConfiguration
+    var source: JSONValue
+    var references: SecretReferences
+  }
+
+  /// Settings that a connection is made with, and that may come from files which change.
+  private static let loginSettings = ["username", "password", "tls.ca_cert", "tls.client_cert", "tls.client_key"]
+
+  /// - Parameter node: What was read of the configuration's own file, which is not read again.
+  private static func logins(
+    _ node: SourceNode, _ parsed: Parsed, file: String, _ inputs: ConfigurationInputs
+  ) -> Logins {
+    Logins(parsed.configuration.login, mayChange: loginSettings.contains(where: parsed.references.files.contains)) {
+      () throws(ConfigurationError) in try parse(node, file: file, inputs: inputs).configuration.login
+    }
   }
 
   private static func parse(
     _ node: SourceNode, file: String, inputs: ConfigurationInputs
-  ) throws(ConfigurationError) -> (EndpointConfiguration, source: JSONValue, hidden: Set<String>) {
+  ) throws(ConfigurationError) -> Parsed {
     if node["sops"] != nil, isEncrypted(node) {
       throw ConfigurationError(file: file, "is encrypted with sops: decrypt it first, or give it to Flow")
     }
@@ -78,7 +97,7 @@ struct ConfigurationFile: Sendable, Equatable {
     guard references.problems.isEmpty else { throw located(references.problems, locations, file: file) }
     do throws(ConfigurationError) {
       let configuration = try EndpointConfiguration.parse(expanded.value, hidden: references.hidden)
-      return (configuration, expanded.value, references.hidden)
+      return Parsed(configuration: configuration, source: expanded.value, references: references)
     } catch {
       throw located(error.problems, locations, file: file)
     }

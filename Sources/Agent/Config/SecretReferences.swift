@@ -8,6 +8,8 @@ struct SecretReferences {
   /// Paths whose values came from outside, so that no message shows them.
   private(set) var hidden: Set<String> = []
   private(set) var problems: [ConfigurationProblem] = []
+  /// Of these, paths whose values came from files.
+  private(set) var files: Set<String> = []
 
   private let inputs: ConfigurationInputs
   /// Directory that files are relative to; ends in `/` unless empty.
@@ -88,6 +90,7 @@ struct SecretReferences {
         result += literal
       case .reference(let scheme, let name):
         hidden.insert(path)
+        if scheme == .file { files.insert(path) }
         result += look(up: String(name), scheme, at: path) ?? ""
       case .open:
         report(path, "has a reference without its closing brace")

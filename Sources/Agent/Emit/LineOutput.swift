@@ -24,7 +24,7 @@ struct LineOutput: Sendable {
 
   /// Writes all of `lines`, each of which ends with a line feed, for as long as the reader takes.
   mutating func write(_ lines: [UInt8]) throws(CaptureFailure) {
-    guard var capacity else { return try output.write(lines) }
+    guard var capacity else { return try writeToEnd(lines) }
     var done = 0
     while done < lines.count {
       // There may be room for more, but in slots, of which nobody knows how many are in use.
@@ -35,7 +35,7 @@ struct LineOutput: Sendable {
         done = end + 1
       } else {
         let end = (lines[done...].firstIndex(of: 0x0A) ?? lines.count - 1) + 1
-        capacity = grow(to: end - done)
+        capacity = grow(from: capacity, to: end - done)
         awaitEmpty()
         // If it is too large for any pipe, its pieces show that there is a reader.
         try output.write(lines, in: done..<end, piece: end - done <= capacity ? .max : capacity)
@@ -43,6 +43,27 @@ struct LineOutput: Sendable {
       }
     }
     self.capacity = capacity
+  }
+
+  /// Writes to what is no pipe. At the end of a file, what a failed write has left is cut off, so that the same can be written again.
+  private func writeToEnd(_ lines: [UInt8]) throws(CaptureFailure) {
+    var status = stat()
+    let isFile = unsafe fstat(output.descriptor, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
+    let isAppending = fcntl(output.descriptor, F_GETFL) & O_APPEND != 0
+    guard isFile, isAppending || lseek(output.descriptor, 0, SEEK_CUR) == status.st_size else {
+      return try output.write(lines)
+    }
+    var file = output
+    file.isFile = true
+    do throws(CaptureFailure) { try file.write(lines) } catch {
+      var after = stat()
+      // Unless somebody else has written to it meanwhile.
+      if unsafe fstat(output.descriptor, &after) == 0, after.st_size - status.st_size < lines.count {
+        ftruncate(output.descriptor, status.st_size)
+        if !isAppending { lseek(output.descriptor, status.st_size, SEEK_SET) }
+      }
+      throw error
+    }
   }
 
   /// Bytes that the reader has not taken yet.
@@ -54,8 +75,8 @@ struct LineOutput: Sendable {
   /// Makes the pipe as large as that, if the system lets it.
   ///
   /// - Returns: How large it is.
-  private func grow(to bytes: Int) -> Int {
-    guard let capacity, bytes > capacity else { return capacity ?? 0 }
+  private func grow(from capacity: Int, to bytes: Int) -> Int {
+    guard bytes > capacity else { return capacity }
     let size = fcntl(output.descriptor, Self.setSize, Int32(clamping: bytes))
     return size > 0 ? Int(size) : capacity
   }
@@ -63,8 +84,13 @@ struct LineOutput: Sendable {
   /// Waits until the reader has taken everything, or has gone away.
   private func awaitEmpty() {
     var milliseconds = Self.looks.first
-    while unread > 0, pause(for: 0, milliseconds: milliseconds) == 0 {
+    var left = unread
+    while left > 0, pause(for: 0, milliseconds: milliseconds) == 0 {
       milliseconds = min(milliseconds * 2, Self.looks.last)
+      let now = unread
+      // Who takes some is no reader that stands still.
+      if now < left { output.onProgress?() }
+      left = now
     }
   }
 

@@ -23,7 +23,9 @@ enum Stall: String, CaseIterable, Sendable {
   var calm: Double {
     switch self {
     case .journal, .output: 10
-    case .reader, .runtime: 0
+    // It may take some from time to time.
+    case .reader: 30
+    case .runtime: 0
     }
   }
 

@@ -43,12 +43,14 @@ final class StatusBoard: Sendable {
       }
     }
 
-    /// What it is called while nothing is consumed, since its words may change with each attempt; nil if it is no outage's.
+    /// What is wrong, by a name, since its words may change each time; nil if nothing is.
     fileprivate var outage: String? {
       switch self {
       case .awaitingQueue: "awaiting_queue"
       case .reconnecting(let cause, _): cause
-      case .starting, .connecting, .consuming, .standby, .paused, .stalled, .stopping: nil
+      case .paused(let part, _): "paused_\(part)"
+      case .stalled(let stall): "stalled_\(stall)"
+      case .starting, .connecting, .consuming, .standby, .stopping: nil
       }
     }
 
@@ -254,8 +256,9 @@ final class StatusBoard: Sendable {
     // What else is wrong has a line of its own beside the status.
     let level: Logger.Level =
       switch news {
-      case .paused(.output, _), .stalled: .warning
-      case .starting, .connecting, .awaitingQueue, .consuming, .standby, .reconnecting, .paused, .stopping: .info
+      case .paused(.output, _), .paused(.writing, _), .stalled: .warning
+      case .starting, .connecting, .awaitingQueue, .consuming, .standby, .reconnecting, .paused(.intake, _), .stopping:
+        .info
       }
     log.log(level: level, "\(news.message)", metadata: ["eventType": "connectorStatus"])
   }

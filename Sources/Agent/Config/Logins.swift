@@ -1,0 +1,44 @@
+import Synchronization
+
+/// What a connection is made with that may change while the process runs: a user, a password or token, certificates.
+struct Login: Equatable, Sendable {
+  var username: String
+  var password: Secret
+  var tls: TLSConfiguration
+}
+
+extension EndpointConfiguration {
+  var login: Login { Login(username: username, password: password, tls: tls) }
+}
+
+/// Where logins come from: the configuration, in which `${file:PATH}` is read again for each connection, since passwords and tokens
+/// are changed by changing such files. What else a configuration says stays as it was at the start.
+final class Logins: Sendable {
+  /// A file is named in one of the settings that a connection is made with.
+  let mayChange: Bool
+  private let source: @Sendable () throws(ConfigurationError) -> Login
+  private let known: Mutex<Login>
+
+  /// One that never changes.
+  convenience init(_ login: Login) { self.init(login, mayChange: false) { () throws(ConfigurationError) in login } }
+
+  /// - Parameter source: Reads it; from any thread.
+  init(_ login: Login, mayChange: Bool, source: @escaping @Sendable () throws(ConfigurationError) -> Login) {
+    self.mayChange = mayChange
+    self.source = source
+    known = Mutex(login)
+  }
+
+  /// The login as it is now.
+  ///
+  /// - Throws: If a file cannot be read, or does not hold what the setting may be.
+  func read() throws(ConfigurationError) -> Login {
+    guard mayChange else { return newest }
+    let login = try source()
+    known.withLock { $0 = login }
+    return login
+  }
+
+  /// The login that was read last.
+  var newest: Login { known.withLock { $0 } }
+}
