@@ -4,7 +4,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sqlite3.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/statfs.h>
+#include <time.h>
 #include <unistd.h>
 
 /// Sets one boolean option of a connection. Swift does not import `sqlite3_db_config` itself, it is variadic.
@@ -34,6 +37,40 @@ static inline int csqlite_execute(sqlite3 *db, const char *sql, int *number) {
 static inline int csqlite_bind_copy(sqlite3_stmt *statement, int index, const void *bytes, sqlite3_uint64 count, int text) {
   return text ? sqlite3_bind_text64(statement, index, bytes, count, SQLITE_TRANSIENT, SQLITE_UTF8)
               : sqlite3_bind_blob64(statement, index, bytes, count, SQLITE_TRANSIENT);
+}
+
+/// Whether the time in `deadline` has come.
+static int csqlite_is_late(void *deadline) {
+  const struct timespec *limit = (const struct timespec *)deadline;
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec > limit->tv_sec || (now.tv_sec == limit->tv_sec && now.tv_nsec >= limit->tv_nsec);
+}
+
+/// `PRAGMA quick_check(1)`, given up after so many milliseconds. `text` gets what it found, and is empty if that is nothing, or if the
+/// time was over. https://www.sqlite.org/pragma.html#pragma_quick_check https://www.sqlite.org/c3ref/progress_handler.html
+static inline int csqlite_quick_check(sqlite3 *db, int milliseconds, char *text, size_t size) {
+  struct timespec limit;
+  clock_gettime(CLOCK_MONOTONIC, &limit);
+  limit.tv_sec += milliseconds / 1000;
+  limit.tv_nsec += milliseconds % 1000 * 1000000L;
+  if (limit.tv_nsec >= 1000000000L) {
+    limit.tv_sec++;
+    limit.tv_nsec -= 1000000000L;
+  }
+  text[0] = 0;
+  sqlite3_stmt *statement = 0;
+  int code = sqlite3_prepare_v2(db, "PRAGMA quick_check(1)", -1, &statement, 0);
+  if (code != SQLITE_OK) return code;
+  sqlite3_progress_handler(db, 1000, csqlite_is_late, &limit);
+  code = sqlite3_step(statement);
+  if (code == SQLITE_ROW) {
+    const char *found = (const char *)sqlite3_column_text(statement, 0);
+    if (found && strcmp(found, "ok") != 0) snprintf(text, size, "%s", found);
+  }
+  sqlite3_finalize(statement);
+  sqlite3_progress_handler(db, 0, 0, 0);
+  return code == SQLITE_ROW || code == SQLITE_DONE || (code & 0xff) == SQLITE_INTERRUPT ? SQLITE_OK : code;
 }
 
 /// `sqlite3_wal_checkpoint_v2` of the main database, and errno as in `csqlite_step`.

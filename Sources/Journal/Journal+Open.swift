@@ -82,10 +82,17 @@ extension Journal {
     return journal
   }
 
+  /// Time for a look at all pages at the start: enough for some ten thousand.
+  private static let pageCheckMilliseconds: Int32 = 200
+
   /// Throws what nobody may go on with, as far as that costs the same for any backlog: foreign triggers, counters that contradict
   /// themselves or the rows, an end that is missing, and rows that are not what was written.
   static func checkContent(_ database: Database, mark: HighWaterMark?) throws(JournalError) {
     try Schema.refuseForeign(database)
+    try Schema.current.refuseChanged(database)
+    if let damage = try database.quickCheck(milliseconds: pageCheckMilliseconds) {
+      throw JournalError(kind: .corrupt(damage), operation: "check the pages", object: database.path)
+    }
     do throws(JournalError) {
       let counters = try Counters(reading: database)
       let identifier = try database.text("SELECT identifier FROM journal", "read the identifier")

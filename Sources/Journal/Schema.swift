@@ -77,6 +77,42 @@ struct Schema {
       operation: "check the schema", object: database.path)
   }
 
+  /// Throws `.corrupt` if a table, view or index of ours is not what the migrations up to the file's version make: with a constraint of
+  /// somebody else's, say, or a view that says what its maker wants. Released steps never change, so neither does the text of what they
+  /// make.
+  func refuseChanged(_ database: Database) throws(JournalError) {
+    let version = Int(try database.integer("PRAGMA user_version", "read the schema's version"))
+    try refuseNewer(version, database.path)
+    let example = try Database(path: ":memory:", readOnly: false)
+    try Schema(steps: Array(steps[..<version])).migrate(example)
+    let (wanted, found) = (try Self.objects(example), try Self.objects(database))
+    try example.close()
+    for (name, object) in wanted.sorted(by: { $0.key < $1.key }) where found[name] != object {
+      throw JournalError(
+        kind: .corrupt(
+          "its \(object.type) \(name) is \(found[name] == nil ? "missing" : "not what version \(version) of the journal has")"
+        ),
+        operation: "check the schema", object: database.path)
+    }
+  }
+
+  private struct Object: Equatable {
+    var type: String
+    var table: String
+    var sql: String
+  }
+
+  private static func objects(_ database: Database) throws(JournalError) -> [String: Object] {
+    try database.with("SELECT name, type, tbl_name, ifnull(sql, '') FROM sqlite_master", "read the schema") {
+      (row) throws(JournalError) in
+      var found: [String: Object] = [:]
+      while try row.step() {
+        found[row.string(0)] = Object(type: row.string(1), table: row.string(2), sql: row.string(3))
+      }
+      return found
+    }
+  }
+
   /// The same of `message`.
   static let messageColumns = """
     position, consumer, delivery_tag, received_at, redelivered, size, bytes_before, exchange, routing_key, properties,

@@ -7,7 +7,7 @@ import Journal
 /// What can be fuzzed, by name; the folders of `corpus` have the same names.
 let targets: [String: @Sendable ([UInt8]) -> Void] = [
   "frames": frames, "properties": properties, "requests": requests, "state": state, "journal": journal,
-  "broker": broker,
+  "wal": wal, "broker": broker,
 ]
 
 /// The payloads of a channel's frames, in any order: a kind octet, two octets of length, the payload.
@@ -102,9 +102,35 @@ private func journal(_ input: [UInt8]) {
     bytes[place % bytes.count] = rest[rest.startIndex + 4]
     rest = rest.dropFirst(5)
   }
+  examine(bytes, wal: nil)
+}
+
+/// A journal as a killed process leaves it, the WAL's newest frames not in the file yet, with changes in both: as in ``journal(_:)``, places
+/// count through both; a place of 2^31 or more cuts the WAL there.
+private func wal(_ input: [UInt8]) {
+  var (bytes, wal) = killedJournal
+  var rest = input[...]
+  while rest.count >= 5 {
+    let place = rest.prefix(4).reduce(0) { $0 << 8 | Int($1) }
+    let at = place % (bytes.count + wal.count)
+    if place >= 1 << 31 {
+      wal = Array(wal.prefix(place % (wal.count + 1)))
+    } else if at < bytes.count {
+      bytes[at] = rest[rest.startIndex + 4]
+    } else if at - bytes.count < wal.count {
+      wal[at - bytes.count] = rest[rest.startIndex + 4]
+    }
+    rest = rest.dropFirst(5)
+  }
+  examine(bytes, wal: wal)
+}
+
+/// Opens it, or salvages it, or has it refused; what comes out of that is sound.
+private func examine(_ bytes: [UInt8], wal: [UInt8]?) {
   let path = scratch + "/j.db"
-  for suffix in ["", "-wal", "-shm", ".damaged"] { unsafe unlink(path + suffix) }
+  for suffix in ["", "-wal", "-shm", ".damaged", ".lock"] { unsafe unlink(path + suffix) }
   writeFile(path, bytes)
+  if let wal { writeFile(path + "-wal", wal) }
   do throws(JournalError) {
     do throws(JournalError) {
       try look(path)
@@ -144,24 +170,40 @@ private let scratch: String = {
 }()
 
 /// Forty messages, ten of them committed, at the smallest page size, so that there are many pages.
-private let soundJournal: [UInt8] = {
+private let soundJournal: [UInt8] = made(after: { path in readFile(path) })
+
+/// The same, before it was closed.
+private let killedJournal: (file: [UInt8], wal: [UInt8]) = made(before: { path in
+  guard let file = readFile(path), let wal = readFile(path + "-wal") else { return nil }
+  return (file, wal)
+})
+
+/// Makes a journal and reads it before it is closed, or after.
+private func made<Files>(before: (String) -> Files? = { _ in nil }, after: (String) -> Files? = { _ in nil }) -> Files {
   let path = scratch + "/sound.db"
+  for suffix in ["", "-wal", "-shm", ".lock"] { unsafe unlink(path + suffix) }
   do {
     let journal = try Journal.open(JournalSettings(path: path, pageSize: 512))
     try journal.beginSession(id: "s", queue: "q", virtualHost: "/", startedAt: 1)
     let consumer = try journal.beginConsumer(tag: "c").id
     let (properties, body) = (Array("{}".utf8), [UInt8](repeating: 120, count: 300))
-    try journal.write { tx in
-      for tag in 1...40 {
-        try tx.append(
-          consumer: consumer, deliveryTag: UInt64(tag), redelivered: false, receivedAt: 1, exchange: Span(),
-          routingKey: Span(), properties: properties.span, rawProperties: Span(), body: body.span)
+    for batch in 0..<4 {
+      try journal.write { tx in
+        for tag in 1...10 {
+          try tx.append(
+            consumer: consumer, deliveryTag: UInt64(batch * 10 + tag), redelivered: false, receivedAt: 1,
+            exchange: Span(),
+            routingKey: Span(), properties: properties.span, rawProperties: Span(), body: body.span)
+        }
+        if batch == 2 {
+          try tx.setEmitted(through: Position(rawValue: 20))
+          try tx.setCommitted(through: Position(rawValue: 10))
+        }
       }
-      try tx.setEmitted(through: Position(rawValue: 20))
-      try tx.setCommitted(through: Position(rawValue: 10))
     }
+    let early = before(path)
     try journal.close()
+    guard let files = early ?? after(path) else { fatalError("cannot read \(path)") }
+    return files
   } catch { fatalError("\(error)") }
-  guard let bytes = readFile(path) else { fatalError("cannot read \(path)") }
-  return bytes
-}()
+}

@@ -84,6 +84,11 @@ struct DamageTests {
     ("DELETE FROM message", "all missing"), ("DELETE FROM journal", "no counters"),
     ("DROP VIEW pending; DROP VIEW summary; DROP TABLE message", "no table"),
     ("ALTER TABLE output RENAME length TO size", "no column"),
+    ("DROP VIEW pending; CREATE VIEW pending AS SELECT 1 AS sequence", "another view"),
+    (
+      "PRAGMA writable_schema = ON; UPDATE sqlite_master SET sql = replace(sql, 'committed INTEGER NOT NULL', "
+        + "'committed INTEGER NOT NULL CHECK (committed < 400)') WHERE name = 'journal'", "a constraint more"
+    ),
   ])
   func `a journal that contradicts itself is refused and left as it is`(sql: String, name: String) throws {
     try makeJournal()

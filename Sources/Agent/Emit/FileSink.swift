@@ -381,7 +381,7 @@ extension CaptureFailure {
   /// What went wrong with the place where documents go; `code` is its errno, where that may be one that passes.
   static func output(_ description: String, _ code: Int32) -> CaptureFailure {
     var failure = CaptureFailure(cause: "output", description: description, needsUser: true)
-    failure.isShortage = [ENOSPC, EDQUOT, EFBIG, EROFS].contains(code)
+    failure.isShortage = [ENOSPC, EDQUOT, EFBIG, EROFS, EMFILE, ENFILE].contains(code)
     return failure
   }
 }
