@@ -67,6 +67,8 @@ public final class Connection {
   var loginBytes = 0
   /// The password or token that the broker has.
   private var secret: String?
+  /// How often it was changed without an answer yet.
+  private var updates = 0
   /// A consumer was made, so what is called from now on is waited for.
   private var hasConsumed = false
 
@@ -140,6 +142,7 @@ extension Connection {
     // Others may not know the method, and would close the connection.
     guard let known = self.secret, secret != known, server.product == "RabbitMQ" else { return false }
     self.secret = secret
+    updates += 1
     try send(.updateSecret(Array(secret.utf8), reason: "it changed"), channel: 0)
     try flush()
     return true
@@ -333,7 +336,7 @@ extension Connection {
       try note(.consumerCancelled(tag: tag))
     case .blocked(let reason): try note(.blocked(reason: reason))
     case .unblocked: try note(.unblocked)
-    case .updateSecretOk where secret != settings.credentials.secret: break
+    case .updateSecretOk where updates > 0: updates -= 1
     case .queueDeclareOk(let status) where !questions.isEmpty:
       switch questions.removeFirst() {
       case .aside: probe.answered(status)

@@ -24,6 +24,7 @@ struct MethodTests {
         Wire.method(10, 31, [0, 1, 0, 2, 0, 0, 255, 255])
       ),
       (.open(virtualHost: "/ü"), Wire.method(10, 40, Wire.short("/ü"), [0], [0])),
+      (.updateSecret([1, 0, 255], reason: "r"), Wire.method(10, 70, Wire.long([1, 0, 255]), Wire.short("r"))),
       (.close(code: 200, text: "done"), Wire.method(10, 50, [0, 200], Wire.short("done"), [0, 0, 0, 0])),
       (.closeOk, Wire.method(10, 51)), (.channelOpen, Wire.method(20, 10, [0])),
       (.channelClose(code: 541, text: ""), Wire.method(20, 40, [2, 29], [0], [0, 0, 0, 0])),
@@ -134,7 +135,7 @@ struct MethodTests {
     (
       Wire.method(10, 30, [7, 255, 0, 2, 0, 0, 0, 60]), .tune(channelMax: 2047, frameMax: 131_072, heartbeatSeconds: 60)
     ),
-    (Wire.method(10, 41, Wire.short("")), .openOk),
+    (Wire.method(10, 41, Wire.short("")), .openOk), (Wire.method(10, 71), .updateSecretOk),
     (Wire.method(10, 50, [1, 64], Wire.short("bye"), [0, 0, 0, 0]), .close(code: 320, text: "bye")),
     (Wire.method(10, 51), .closeOk), (Wire.method(10, 60, Wire.short("low on disk")), .blocked(reason: "low on disk")),
     (Wire.method(10, 61), .unblocked), (Wire.method(20, 11, Wire.long("")), .channelOpenOk),

@@ -59,7 +59,8 @@ import Testing
     let broker = try TestBroker.own(oauth: true)
     let bench = try Bench(broker)
     let directory = try temporaryDirectory()
-    try write(try broker.token(expiresIn: 15), in: directory)
+    let first = try broker.token(expiresIn: 1800)
+    try write(first, in: directory)
     let agent = try agent(bench, directory, user: "agent")
     try bench.publisher.publishMany(5, .simple(bytes: 20), start: 1, routingKey: bench.queue)
     _ = try agent.page("metrics") { $0["committed_documents_total"] == 5 }
@@ -70,6 +71,11 @@ import Testing
     try bench.publisher.publishMany(5, .simple(bytes: 20), start: 6, routingKey: bench.queue)
     let page = try agent.page("metrics") { $0["committed_documents_total"] == 10 }
     #expect(page["consumers_started_total"] == 1, "on the same connection")
+    // And back.
+    try write(first, in: directory)
+    try agent.command.wait("the second hand-over") { $0.log.count { $0.contains(news) } == 2 }
+    try bench.publisher.publishMany(5, .simple(bytes: 20), start: 11, routingKey: bench.queue)
+    #expect(try agent.page("metrics") { $0["committed_documents_total"] == 15 }["consumers_started_total"] == 1)
 
     // A connection that ended meanwhile is refused until there is a good one.
     try broker.closeConnections(of: "agent")
@@ -78,8 +84,8 @@ import Testing
     _ = try agent.page("healthz") { $0.body.contains("403 ACCESS_REFUSED") }
     try write(try broker.token(expiresIn: 3600), in: directory)
     _ = try agent.page("healthz") { $0.status == 200 }
-    try bench.publisher.publishMany(5, .simple(bytes: 20), start: 11, routingKey: bench.queue)
-    _ = try agent.page("metrics") { $0["committed_documents_total"] == 15 }
+    try bench.publisher.publishMany(5, .simple(bytes: 20), start: 16, routingKey: bench.queue)
+    _ = try agent.page("metrics") { $0["committed_documents_total"] == 20 }
     agent.command.child.signal(SIGTERM)
     #expect(try agent.command.end().exit == .exited(0))
     try broker.remove()
