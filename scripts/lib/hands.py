@@ -58,11 +58,12 @@ class Agent:
         """Starts it; with `early`, a signal and after how many seconds, without waiting for it to listen."""
         command = [os.environ["SOURCE_AMQP_BINARY"], "run", self.config, "--output", self.out, "--rotate-size", "200k",
                    "--listen", "127.0.0.1:0"] + (["--continue-output"] if self.continues else [])
-        self.continues = False
+        self.continues = self.has_begun = False
         self.url = None
         environment = dict(os.environ, LD_PRELOAD=f"{self.shim}/shim.so", SHIM=self.shim, LOG_FORMAT="json")
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
-        threading.Thread(target=self.read, args=(self.process,), daemon=True).start()
+        self.reader = threading.Thread(target=self.read, args=(self.process,), daemon=True)
+        self.reader.start()
         if early:
             time.sleep(early[1])
             self.signal(early[0])
@@ -89,6 +90,8 @@ class Agent:
             except ValueError:
                 continue
             self.last = event.get("message", "")
+            if self.last == "Capture started":
+                self.has_begun = True
             if "metrics and health are served" in self.last and process is self.process:
                 self.url = event["fields"]["url"].removesuffix("metrics")
 
@@ -172,11 +175,16 @@ class Hands:
         self.agent.start()
 
     def count_end(self, status, expected):
+        # Its last line.
+        self.agent.reader.join(10)
         cause = self.agent.last[:60] if status == 1 else ""
         self.ends[(status, cause)] = self.ends.get((status, cause), 0) + 1
         if status == 1 and self.is_restored and "went back in time" in self.agent.last:
             # Refused with the range, as it should be if something was captured since the copy; somebody has read it.
             self.agent.continues = True
+        elif status == 1 and "Too many open files" in self.agent.last and not self.agent.has_begun:
+            # A start that had none.
+            pass
         elif status not in expected:
             self.problems.append(f"ended with {status}: {self.agent.last}")
 
