@@ -32,7 +32,8 @@ let package = Package(
     // No library: vectors of bytes in C, for what Swift cannot express.
     .systemLibrary(name: "CVector"),
     .target(name: "AMQP", dependencies: ["CRabbitMQ", "COpenSSL"], swiftSettings: settings),
-    .target(name: "Journal", dependencies: ["CSQLite"], swiftSettings: settings),
+    .target(name: "CStorage", dependencies: ["CSQLite"]),
+    .target(name: "Journal", dependencies: ["CSQLite", "CStorage"], swiftSettings: settings),
     .executableTarget(
       name: "Agent",
       dependencies: [

@@ -1,4 +1,5 @@
 internal import CSQLite
+internal import CStorage
 internal import Glibc
 
 /// The one owner of a SQLite connection and of every statement prepared on it.
@@ -18,7 +19,7 @@ internal import Glibc
   private let frames: UnsafeMutablePointer<Int>
 
   /// Once in the process.
-  private static let prepared: Int32 = csqlite_prepare()
+  private static let prepared: Int32 = cstorage_prepare()
 
   /// Opens `path`, which must exist; symbolic links are refused in every component.
   init(path: String, readOnly: Bool) throws(JournalError) {
@@ -156,10 +157,11 @@ internal import Glibc
     guard code == SQLITE_DONE, ended == SQLITE_OK else { throw other.error(ended == SQLITE_OK ? code : ended, "copy") }
   }
 
-  /// What is wrong with the file's pages, as far as that is found within `milliseconds`; nil if nothing is.
-  func quickCheck(milliseconds: Int32) throws(JournalError) -> String? {
+  /// What is wrong with the pages of a table, as far as that is found within `milliseconds`; nil if nothing is.
+  func quickCheck(_ table: String, milliseconds: Int32) throws(JournalError) -> String? {
     var text = [CChar](repeating: 0, count: 400)
-    let code = unsafe csqlite_quick_check(handle, milliseconds, &text, text.count)
+    let code = unsafe cstorage_quick_check(
+      handle.map { unsafe UnsafeMutableRawPointer($0) }, table, milliseconds, &text, text.count)
     guard code == SQLITE_OK else { throw error(code, "check the pages") }
     let found = String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
     return found.isEmpty ? nil : found

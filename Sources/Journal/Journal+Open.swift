@@ -82,17 +82,25 @@ extension Journal {
     return journal
   }
 
-  /// Time for a look at all pages at the start: enough for some ten thousand.
-  private static let pageCheckMilliseconds: Int32 = 200
+  /// Bytes of a journal of which all pages are looked at, and milliseconds for each table: a start takes no longer with a large backlog.
+  private static let checked = (bytes: Int64(32) << 20, milliseconds: Int32(50))
+
+  /// Throws `.corrupt` if pages of our tables are damaged; of a large journal that is left to who reads them.
+  private static func checkPages(_ database: Database) throws(JournalError) {
+    let pages = try database.integer("PRAGMA page_count", "count the pages")
+    guard pages * (try database.integer("PRAGMA page_size", "read the page size")) <= checked.bytes else { return }
+    for table in Schema.tables {
+      guard let damage = try database.quickCheck(table, milliseconds: checked.milliseconds) else { continue }
+      throw JournalError(kind: .corrupt(damage), operation: "check the pages", object: database.path)
+    }
+  }
 
   /// Throws what nobody may go on with, as far as that costs the same for any backlog: foreign triggers, counters that contradict
   /// themselves or the rows, an end that is missing, and rows that are not what was written.
   static func checkContent(_ database: Database, mark: HighWaterMark?) throws(JournalError) {
     try Schema.refuseForeign(database)
     try Schema.current.refuseChanged(database)
-    if let damage = try database.quickCheck(milliseconds: pageCheckMilliseconds) {
-      throw JournalError(kind: .corrupt(damage), operation: "check the pages", object: database.path)
-    }
+    try checkPages(database)
     do throws(JournalError) {
       let counters = try Counters(reading: database)
       let identifier = try database.text("SELECT identifier FROM journal", "read the identifier")

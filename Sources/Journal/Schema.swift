@@ -56,24 +56,30 @@ struct Schema {
     ("gap", "first, last"),
   ]
 
+  /// Of the newest version.
+  static var tables: [String] { digested.map(\.table) + ["message"] }
+
   /// Throws `.invalid` if the file has what would run, or be written to, in the place of our tables: a trigger runs inside our
   /// transactions, and a view or a virtual table with the name of one is whatever its maker wants. Tables of others, with their own
   /// triggers, are left alone. To be called before the first write. https://www.sqlite.org/security.html
   static func refuseForeign(_ database: Database) throws(JournalError) {
-    let ours = (digested.map(\.table) + ["message"]).map { "'\($0)'" }.joined(separator: ", ")
+    let ours = tables.map { "'\($0)'" }.joined(separator: ", ")
     let found = try database.first(
       """
       SELECT type, name, tbl_name FROM sqlite_master WHERE type = 'trigger' AND tbl_name COLLATE NOCASE IN (\(ours))
+        OR type = 'index' AND tbl_name COLLATE NOCASE IN (\(ours)) AND sql LIKE 'CREATE UNIQUE %'
         OR name COLLATE NOCASE IN (\(ours)) AND (type <> 'table' OR sql NOT LIKE 'CREATE TABLE %') LIMIT 1
       """, "look for triggers"
     ) { ($0.string(0), $0.string(1), $0.string(2)) }
     guard let (type, name, table) = found else { return }
     throw JournalError(
       kind: .invalid(
-        type == "trigger"
-          ? "it has a trigger \"\(name)\" on the table \(table), which would run inside of every transaction. Nobody who looks needs one: "
-            + "find out who made it, and drop it (DROP TRIGGER)"
-          : "\(name) is no plain table (\(type)): somebody has changed the journal; put an intact copy back"),
+        type == "index"
+          ? "it has a unique index \"\(name)\" on the table \(table), which would refuse messages: drop it (DROP INDEX)"
+          : type == "trigger"
+            ? "it has a trigger \"\(name)\" on the table \(table), which would run inside of every transaction. Nobody who looks needs one: "
+              + "find out who made it, and drop it (DROP TRIGGER)"
+            : "\(name) is no plain table (\(type)): somebody has changed the journal; put an intact copy back"),
       operation: "check the schema", object: database.path)
   }
 

@@ -404,11 +404,12 @@ struct LoginsTests {
   @Test func `files are read again for each connection, and only they`() throws {
     let files = Mutex(["/p": "one\n", "/cert": "-----BEGIN CERTIFICATE-----\n1", "/q": "q1"])
     let variables = Mutex(["USER": "u1"])
-    let inputs = ConfigurationInputs(
+    var inputs = ConfigurationInputs(
       environment: { name in variables.withLock { $0[name] } },
       contents: { path in
         files.withLock { $0[path] }.map { .success($0) } ?? .failure(.init(reason: "No such file or directory"))
       })
+    inputs.isFile = { _ in true }
     let file = try ConfigurationFile.load(
       text: """
         username: ${env:USER}
@@ -418,12 +419,15 @@ struct LoginsTests {
         """, name: "c.yaml", inputs: inputs)
     #expect(file.logins.mayChange)
     #expect(file.logins.newest.password.value == "one")
-    files.withLock { $0 = ["/p": "two", "/cert": "-----BEGIN CERTIFICATE-----\n2", "/q": "q2"] }
+    // What is no login's is as it was, even if its file has gone.
+    files.withLock { $0 = ["/p": "two", "/cert": "-----BEGIN CERTIFICATE-----\n2"] }
     #expect(file.logins.newest.password.value == "one")
     let login = try file.logins.read()
     #expect(login.password.value == "two" && login.username == "u1")
     #expect(login.tls.caCertificate == .text(Secret("-----BEGIN CERTIFICATE-----\n2")))
     #expect(file.logins.newest == login && file.configuration.queue.name == "q1")
+    files.withLock { $0["/p"] = "\n" }
+    #expect(throws: ConfigurationError.self, "as it is while it is being written") { try file.logins.read() }
     files.withLock { $0["/p"] = nil }
     #expect {
       try file.logins.read()

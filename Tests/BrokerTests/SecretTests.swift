@@ -66,7 +66,7 @@ import Testing
     _ = try agent.page("metrics") { $0["committed_documents_total"] == 5 }
 
     try write(try broker.token(expiresIn: 3600), in: directory)
-    let news = "the password has changed, and the broker has the new one"
+    let news = "the password has changed, and was handed to the broker"
     try agent.command.wait("the hand-over") { $0.log.contains { $0.contains(news) } }
     try bench.publisher.publishMany(5, .simple(bytes: 20), start: 6, routingKey: bench.queue)
     let page = try agent.page("metrics") { $0["committed_documents_total"] == 10 }

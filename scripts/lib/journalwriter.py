@@ -13,6 +13,9 @@ class Word:
         """Takes a line of the writer's; with `before` (nanoseconds, CLOCK_MONOTONIC) only if it was true by then."""
         time, _, words = line.partition(" ")
         kind, _, rest = words.partition(" ")
+        # What Swift's runtime prints of a process whose disk has gone is no word of the writer's.
+        if not time.isdigit():
+            return
         # What was tried may have been recorded whenever it was said.
         if before is not None and int(time) >= before and kind != "committing":
             return

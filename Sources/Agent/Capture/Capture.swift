@@ -50,8 +50,8 @@ final class Capture: Sendable {
 
   /// Seconds from the wish to stop to the end of the process, whoever hangs by then.
   private static let stopSeconds = 8.0
-  /// Of these, what is left for the journal's end when documents that nobody takes are waited for no longer.
-  private static let closeSeconds = 1.5
+  /// Seconds for the journal's end behind that, when documents that nobody takes are waited for no longer.
+  private static let closeSeconds = 1.0
   /// Seconds that acknowledgements of the last checkpoints are waited for (`committed` mode).
   private static let acknowledgementSeconds = 3.0
 
@@ -132,12 +132,17 @@ final class Capture: Sendable {
   private func watch(_ logins: Logins) {
     var known: Login? = logins.newest
     var candidate = known
+    var failures = 0
     while lifecycle.wait(atMost: 1, until: { $0.stopRequested || $0.failure != nil ? true : nil }) == nil {
-      guard let login = try? logins.read() else {
+      let login: Login
+      do throws(ConfigurationError) { login = try logins.read() } catch {
         // Connections fail by it until it is back.
         known = nil
+        failures += 1
+        if failures == 3 { log.warning("a new login cannot be read, and the old one may expire: \(error)") }
         continue
       }
+      failures = 0
       if login == candidate, login != known {
         known = login
         mailbox.post { $0.login = login }
@@ -229,7 +234,7 @@ final class Capture: Sendable {
     _ = inbox.wait(atMost: left()) { $0.intakeEnded ? true : nil }
     _ = progress.wait(atMost: left()) { $0.ended ? true : nil }
     let emitted =
-      lifecycle.wait(atMost: max(left() - Self.closeSeconds, 0)) { $0.emitterEnded ? $0.failure == nil : nil } ?? false
+      lifecycle.wait(atMost: left()) { $0.emitterEnded ? $0.failure == nil : nil } ?? false
     if emitted && plan.mode == .committed && !plan.idle {
       awaitAcknowledgements(atMost: min(left(), Self.acknowledgementSeconds))
     }
@@ -240,10 +245,10 @@ final class Capture: Sendable {
       isClosed.update { $0 = true }
     }
     // Whoever reads it just now may hang with its disk.
-    _ = isClosed.wait(atMost: left()) { $0 ? true : nil }
+    _ = isClosed.wait(atMost: max(left(), Self.closeSeconds / 2)) { $0 ? true : nil }
     // The journal's last words are acknowledgements, so the connection is closed behind it.
     inbox.update { $0.closing = true }
-    if lifecycle.wait(atMost: left(), until: { $0.journalEnded ? true : nil }) == nil {
+    if lifecycle.wait(atMost: max(left(), Self.closeSeconds), until: { $0.journalEnded ? true : nil }) == nil {
       log.warning("the journal could not be closed in time; the next start recovers it")
     }
     mailbox.post { $0.settled = true }

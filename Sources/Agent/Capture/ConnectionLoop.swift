@@ -358,7 +358,7 @@ struct ConnectionLoop {
       status.count { $0.acknowledged += messages }
     }
     if let login = commands.login, try connection.updateSecret(login.password.value) {
-      log.info("the password has changed, and the broker has the new one")
+      log.info("the password has changed, and was handed to the broker")
     }
     if commands.question == generation { try connection.askBehind(for: topology.configuration.queue.name) }
   }

@@ -23,6 +23,8 @@ extension Topology {
       "Check username, password and auth_type: RabbitMQ lets the user guest in from its own machine only, so make a user for the capture"
     case .connectionClosed(403, _): "Check username, password and auth_type"
     case .connectionClosed(530, let text) where BrokerLimit(text) != nil: BrokerLimit(text)?.advice
+    case .connectionClosed(530, let text) where text.contains("New secret was refused"):
+      "The broker does not take the password or token that was written into its file meanwhile"
     case .connectionClosed(530, _) where configuration.virtualHostIsEncoded:
       "Set virtual_host: / for the default virtual host: the setting is taken literally, and %2F stands for / only in an "
         + "amqp:// address"

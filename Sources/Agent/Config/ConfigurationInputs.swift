@@ -7,6 +7,12 @@ struct ConfigurationInputs: Sendable {
   /// The file's text; the error is a clause such as `No such file or directory`, without any content.
   var contents: @Sendable (_ path: String) -> Result<String, UnreadableFile>
 
+  /// Whether a path is that of a regular file: anything else (a pipe, a device) gives what it has once.
+  var isFile: @Sendable (_ path: String) -> Bool = { path in
+    var status = stat()
+    return unsafe stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
+  }
+
   struct UnreadableFile: Error, Equatable {
     var reason: String
   }

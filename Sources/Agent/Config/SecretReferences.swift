@@ -8,8 +8,8 @@ struct SecretReferences {
   /// Paths whose values came from outside, so that no message shows them.
   private(set) var hidden: Set<String> = []
   private(set) var problems: [ConfigurationProblem] = []
-  /// Of these, paths whose values came from files.
-  private(set) var files: Set<String> = []
+  /// The files that values came from, by the values' paths.
+  private(set) var files: [String: Set<String>] = [:]
 
   private let inputs: ConfigurationInputs
   /// Directory that files are relative to; ends in `/` unless empty.
@@ -90,7 +90,6 @@ struct SecretReferences {
         result += literal
       case .reference(let scheme, let name):
         hidden.insert(path)
-        if scheme == .file { files.insert(path) }
         result += look(up: String(name), scheme, at: path) ?? ""
       case .open:
         report(path, "has a reference without its closing brace")
@@ -172,6 +171,7 @@ struct SecretReferences {
       return value
     case .file:
       let file = ConfigurationFile.resolve(name, in: directory)
+      files[path, default: []].insert(file)
       switch inputs.contents(file) {
       case .success(let contents):
         // A line break is one character, also with a carriage return.

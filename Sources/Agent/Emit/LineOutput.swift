@@ -45,24 +45,33 @@ struct LineOutput: Sendable {
     self.capacity = capacity
   }
 
-  /// Writes to what is no pipe. At the end of a file, what a failed write has left is cut off, so that the same can be written again.
+  /// Writes to what is no pipe. What a failed write has left at the end of a file is cut off, so that the same can be written again,
+  /// unless somebody else writes to the file as well.
   private func writeToEnd(_ lines: [UInt8]) throws(CaptureFailure) {
-    var status = stat()
-    let isFile = unsafe fstat(output.descriptor, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
-    let isAppending = fcntl(output.descriptor, F_GETFL) & O_APPEND != 0
-    guard isFile, isAppending || lseek(output.descriptor, 0, SEEK_CUR) == status.st_size else {
+    var before = stat()
+    guard unsafe fstat(output.descriptor, &before) == 0, before.st_mode & S_IFMT == S_IFREG else {
       return try output.write(lines)
     }
-    var file = output
-    file.isFile = true
-    do throws(CaptureFailure) { try file.write(lines) } catch {
-      var after = stat()
-      // Unless somebody else has written to it meanwhile.
-      if unsafe fstat(output.descriptor, &after) == 0, after.st_size - status.st_size < lines.count {
-        ftruncate(output.descriptor, status.st_size)
-        if !isAppending { lseek(output.descriptor, status.st_size, SEEK_SET) }
+    var done = 0
+    while done < lines.count {
+      let count = unsafe lines.withUnsafeBytes {
+        unsafe Glibc.write(output.descriptor, $0.baseAddress! + done, $0.count - done)
       }
-      throw error
+      if count >= 0 {
+        done += count
+        output.onProgress?()
+        continue
+      }
+      let code = errno
+      if code == EINTR { continue }
+      var after = stat()
+      if done > 0, unsafe fstat(output.descriptor, &after) == 0, after.st_size == before.st_size + done {
+        ftruncate(output.descriptor, before.st_size)
+        if fcntl(output.descriptor, F_GETFL) & O_APPEND == 0 { lseek(output.descriptor, before.st_size, SEEK_SET) }
+        done = 0
+      }
+      // What stays cannot be written again.
+      throw CaptureFailure.output("writing to \(output.name): \(errnoText(code))", done == 0 ? code : 0)
     }
   }
 
