@@ -45,14 +45,12 @@ public final class FileLock: @unchecked Sendable {
 
   /// Writes down how far the journal has come, without syncing it.
   ///
-  /// - Returns: False if it was so before, and nothing was written.
-  /// - Throws: As ``checkDisk()``. Any other failure costs what it is there for, nothing else.
+  /// - Returns: As ``doubtOfSync()``. Any other failure costs what it is there for, nothing else.
   @discardableResult
-  func remember(_ mark: HighWaterMark) throws(JournalError) -> Bool {
-    guard mark != self.mark else { return false }
+  func remember(_ mark: HighWaterMark) -> String? {
+    guard mark != self.mark else { return nil }
     self.mark = mark
-    try checkDisk()
-    return true
+    return doubtOfSync()
   }
 
   /// Writes what is remembered once more, behind a sync of another file of the same file system, to see whether that still works.
@@ -61,16 +59,13 @@ public final class FileLock: @unchecked Sendable {
   /// `fdatasync` returned 0 while its journal was aborted, and every call after it failed. A write that works behind the sync shows that
   /// it was before that.
   ///
-  /// - Throws: `.io` if the file system takes no writes any more. What the sync before has said cannot be relied on.
-  public func checkDisk() throws(JournalError) {
+  /// - Returns: Why what the sync before has said cannot be relied on; nil if the file system still takes writes.
+  public func doubtOfSync() -> String? {
     guard let mark, let number = write(mark.line, at: Self.holderBytes), number == EROFS || number == EIO else {
-      return
+      return nil
     }
-    throw JournalError(
-      kind: .io(
-        "the file system failed right behind a sync (\(unsafe String(cString: strerror(number)))), so what that has written may not be there"
-      ),
-      operation: "write the lock file", object: "in the same directory")
+    return
+      "the file system failed right behind a sync (\(unsafe String(cString: strerror(number)))), so what that has written may not be there"
   }
 
   /// The journal whose series it is, and the newest file of it; nil if nobody has said so.
@@ -89,7 +84,9 @@ public final class FileLock: @unchecked Sendable {
   public func remember(_ series: Series) {
     var counters = Counters()
     counters.last = series.file
-    guard (try? remember(HighWaterMark(identifier: series.journal, counters))) ?? false else { return }
+    let mark = HighWaterMark(identifier: series.journal, counters)
+    guard mark != self.mark else { return }
+    remember(mark)
     // Without it a power cut leaves an older number, and a file that was moved is missed in vain.
     _ = fsync(descriptor)
   }

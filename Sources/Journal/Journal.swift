@@ -206,9 +206,8 @@ public final class Journal: @unchecked Sendable {
 
   /// Lets the lock file know what is durable (``HighWaterMark``), and sees by that whether the commit can be relied on.
   func rememberPositions() throws(JournalError) {
-    do throws(JournalError) { try lock.remember(HighWaterMark(identifier: identifier, durable)) } catch {
-      throw JournalError(kind: error.kind, operation: "commit", object: path)
-    }
+    guard let doubt = lock.remember(HighWaterMark(identifier: identifier, durable)) else { return }
+    throw JournalError(kind: .io(doubt), operation: "commit", object: path)
   }
 
   private func storeCounters() throws(JournalError) {

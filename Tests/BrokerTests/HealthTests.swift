@@ -8,6 +8,16 @@ import Testing
     #expect(try agent.page("healthz") { $0.status == 200 }.body == "consuming\n")
   }
 
+  /// A healthy agent that a shim can lie to, and its directory, of which `out` is for documents and journal.
+  private func liedTo(_ bench: Bench) throws -> (ListeningAgent, Shim, directory: String) {
+    let directory = try temporaryDirectory()
+    let shim = try Shim(in: directory + "/shim")
+    let config = try RunTests.configuration(bench, ["heartbeat": 2], in: directory)
+    let agent = try ListeningAgent([config, "--output", directory + "/out"], environment: shim.environment)
+    try healthy(agent)
+    return (agent, shim, directory)
+  }
+
   private func red(_ agent: ListeningAgent, _ words: String) throws {
     let page = try agent.page("healthz") { $0.status == 503 }
     #expect(page.body.contains(words), "\(page.body)")
@@ -18,11 +28,7 @@ import Testing
   ])
   func `a disk that is slow is told, and costs neither heartbeats nor messages`(file: String, words: String) throws {
     let bench = try Bench()
-    let directory = try temporaryDirectory()
-    let shim = try Shim(in: directory + "/shim")
-    let config = try RunTests.configuration(bench, ["heartbeat": 2], in: directory)
-    let agent = try ListeningAgent([config, "--output", directory + "/out"], environment: shim.environment)
-    try healthy(agent)
+    let (agent, shim, _) = try liedTo(bench)
     try shim.tell(.slow, 5, of: file)
     try bench.publisher.publishMany(1000, .simple(bytes: 100), routingKey: bench.queue)
     try red(agent, words)
@@ -45,11 +51,7 @@ import Testing
   @Test(arguments: [("journal.db-wal", "Intake is paused"), (".jsonl", "Documents wait in the journal")])
   func `a disk that has become read-only is told, and nothing is lost`(file: String, words: String) throws {
     let bench = try Bench()
-    let directory = try temporaryDirectory()
-    let shim = try Shim(in: directory + "/shim")
-    let config = try RunTests.configuration(bench, ["heartbeat": 2], in: directory)
-    let agent = try ListeningAgent([config, "--output", directory + "/out"], environment: shim.environment)
-    try healthy(agent)
+    let (agent, shim, directory) = try liedTo(bench)
     let publishing = Background {
       for batch in 0..<10 {
         try bench.publisher.publishMany(1000, .simple(bytes: 100), start: 1 + 1000 * batch, routingKey: bench.queue)

@@ -4,10 +4,10 @@ import Testing
 
 /// Passwords and tokens that change while the agent runs (SPEC §6).
 @Suite(.serialized) struct SecretTests {
-  /// An agent whose password is in a file, and that waits long between attempts.
+  /// An agent whose password is in a file, and that waits an hour between attempts: only a new password brings it back.
   private func agent(_ bench: Bench, _ directory: String, user: String) throws -> ListeningAgent {
     let options: JSON = [
-      "username": .string(user), "password": .string("${file:\(directory)/secret}"), "reconnect_delay": 30,
+      "username": .string(user), "password": .string("${file:\(directory)/secret}"), "reconnect_delay": 3600,
     ]
     let config = try RunTests.configuration(bench, options, in: directory)
     return try ListeningAgent([config, "--output", directory + "/out"])

@@ -198,7 +198,7 @@ struct SalvageTests {
       let lock = try FileLock(path: scratch.journal + ".lock")
       var counters = Counters()
       (counters.last, counters.emitted, counters.committed) = (last, committed, committed)
-      try lock.remember(HighWaterMark(identifier: "3677a7ff-0201-4708-b56f-49932a757c64", counters))
+      lock.remember(HighWaterMark(identifier: "3677a7ff-0201-4708-b56f-49932a757c64", counters))
       lock.release()
       let refused = try Journal.salvage(settings, acceptLoss: false)
       if last == 9_000 && committed == 200 {

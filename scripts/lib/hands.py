@@ -410,7 +410,6 @@ class Hands:
         self.agent.truth()
         self.green("everything")
         self.load.end()
-        self.load.go.set()
         deadline = time.monotonic() + 60
         while Publisher().queue_info(self.queue)["messages"] or not self.is_drained():
             if time.monotonic() > deadline:

@@ -146,50 +146,13 @@ struct StartCheck {
   func port(_ address: ListenAddress) -> CheckLine {
     let subject = "listen \(address)"
     guard address.port != 0 else { return .ok("\(subject): the system chooses a port") }
-    let number = Self.bindError(address)
+    let number = address.bindError()
     switch number {
     case 0: return .ok("\(subject): is free")
     case EADDRINUSE:
       return .wrong(
         "\(subject): \(ListenAddress.taken); stop it, or give another port")
     default: return .wrong("\(subject): \(errnoText(number))")
-    }
-  }
-
-  /// 0, or why the address cannot be listened on.
-  private static func bindError(_ address: ListenAddress) -> Int32 {
-    var (family, host) = (AF_INET, "0.0.0.0")
-    switch address.host {
-    case .any: break
-    case .ip4(let ip): host = ip
-    case .ip6(let ip): (family, host) = (AF_INET6, ip)
-    }
-    let descriptor = socket(family, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
-    guard descriptor >= 0 else { return errno }
-    defer { close(descriptor) }
-    var yes: Int32 = 1
-    _ = unsafe setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &yes, socklen_t(MemoryLayout<Int32>.size))
-    if family == AF_INET {
-      var place = sockaddr_in()
-      place.sin_family = sa_family_t(AF_INET)
-      place.sin_port = address.port.bigEndian
-      guard unsafe inet_pton(AF_INET, host, &place.sin_addr) == 1 else { return EADDRNOTAVAIL }
-      return listenError(descriptor, place)
-    }
-    var place = sockaddr_in6()
-    place.sin6_family = sa_family_t(AF_INET6)
-    place.sin6_port = address.port.bigEndian
-    guard unsafe inet_pton(AF_INET6, host, &place.sin6_addr) == 1 else { return EADDRNOTAVAIL }
-    return listenError(descriptor, place)
-  }
-
-  /// - Parameter place: A socket's address, of any family.
-  private static func listenError<Address>(_ descriptor: Int32, _ place: Address) -> Int32 {
-    unsafe withUnsafePointer(to: place) { pointer in
-      unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-        unsafe bind(descriptor, $0, socklen_t(MemoryLayout<Address>.size)) == 0 && Glibc.listen(descriptor, 1) == 0
-          ? 0 : errno
-      }
     }
   }
 }

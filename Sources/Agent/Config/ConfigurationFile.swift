@@ -71,8 +71,6 @@ struct ConfigurationFile: Sendable {
     var configuration: EndpointConfiguration
     var source: JSONValue
     var references: SecretReferences
-    /// What was read for it, by file.
-    var contents: [String: Result<String, ConfigurationInputs.UnreadableFile>]
   }
 
   /// Settings that a connection is made with, and that may come from files which change.
@@ -86,7 +84,7 @@ struct ConfigurationFile: Sendable {
     let files = Set(loginSettings.flatMap { parsed.references.files[$0] ?? [] }.filter(inputs.isFile))
     let first = parsed.configuration.login
     var again = inputs
-    again.contents = { [known = parsed.contents] path in
+    again.contents = { [known = parsed.references.contents] path in
       files.contains(path) ? inputs.contents(path) : known[path] ?? inputs.contents(path)
     }
     return Logins(first, mayChange: !files.isEmpty) { [again] () throws(ConfigurationError) in
@@ -104,21 +102,13 @@ struct ConfigurationFile: Sendable {
     if node["sops"] != nil, isEncrypted(node) {
       throw ConfigurationError(file: file, "is encrypted with sops: decrypt it first, or give it to Flow")
     }
-    let contents = Monitor<[String: Result<String, ConfigurationInputs.UnreadableFile>]>([:])
-    var recording = inputs
-    recording.contents = { path in
-      let text = inputs.contents(path)
-      contents.update { $0[path] = text }
-      return text
-    }
-    var references = SecretReferences(inputs: recording, directory: directory(of: file))
+    var references = SecretReferences(inputs: inputs, directory: directory(of: file))
     let expanded = references.expand(node)
     let locations = node.locations()
     guard references.problems.isEmpty else { throw located(references.problems, locations, file: file) }
     do throws(ConfigurationError) {
       let configuration = try EndpointConfiguration.parse(expanded.value, hidden: references.hidden)
-      return Parsed(
-        configuration: configuration, source: expanded.value, references: references, contents: contents.read { $0 })
+      return Parsed(configuration: configuration, source: expanded.value, references: references)
     } catch {
       throw located(error.problems, locations, file: file)
     }

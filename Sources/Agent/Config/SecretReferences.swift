@@ -8,8 +8,9 @@ struct SecretReferences {
   /// Paths whose values came from outside, so that no message shows them.
   private(set) var hidden: Set<String> = []
   private(set) var problems: [ConfigurationProblem] = []
-  /// The files that values came from, by the values' paths.
+  /// The files that values came from, by the values' paths; and what was in them, by file.
   private(set) var files: [String: Set<String>] = [:]
+  private(set) var contents: [String: Result<String, ConfigurationInputs.UnreadableFile>] = [:]
 
   private let inputs: ConfigurationInputs
   /// Directory that files are relative to; ends in `/` unless empty.
@@ -172,7 +173,9 @@ struct SecretReferences {
     case .file:
       let file = ConfigurationFile.resolve(name, in: directory)
       files[path, default: []].insert(file)
-      switch inputs.contents(file) {
+      let found = inputs.contents(file)
+      contents[file] = found
+      switch found {
       case .success(let contents):
         // A line break is one character, also with a carriage return.
         return contents.last == "\n" || contents.last == "\r\n" ? String(contents.dropLast()) : contents

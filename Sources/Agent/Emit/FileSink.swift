@@ -244,9 +244,7 @@ struct FileSink: DocumentSink {
     do throws(CaptureFailure) {
       try descriptor.write(bytes)
       guard fdatasync(descriptor.descriptor) == 0 else { throw Self.failure("syncing \(descriptor.name)", errno) }
-      do throws(JournalError) { try lock?.checkDisk() } catch {
-        throw CaptureFailure.output("syncing \(descriptor.name): \(error)", 0)
-      }
+      if let doubt = lock?.doubtOfSync() { throw CaptureFailure.output("syncing \(descriptor.name): \(doubt)", 0) }
     } catch {
       // What is half written goes, now or before anything else, so that the same batch can be written again.
       isHalfWritten = true

@@ -52,27 +52,16 @@ struct LineOutput: Sendable {
     guard unsafe fstat(output.descriptor, &before) == 0, before.st_mode & S_IFMT == S_IFREG else {
       return try output.write(lines)
     }
-    var done = 0
-    while done < lines.count {
-      let count = unsafe lines.withUnsafeBytes {
-        unsafe Glibc.write(output.descriptor, $0.baseAddress! + done, $0.count - done)
-      }
-      if count >= 0 {
-        done += count
-        output.onProgress?()
-        continue
-      }
-      let code = errno
-      if code == EINTR { continue }
-      var after = stat()
-      if done > 0, unsafe fstat(output.descriptor, &after) == 0, after.st_size == before.st_size + done {
-        ftruncate(output.descriptor, before.st_size)
-        if fcntl(output.descriptor, F_GETFL) & O_APPEND == 0 { lseek(output.descriptor, before.st_size, SEEK_SET) }
-        done = 0
-      }
-      // What stays cannot be written again.
-      throw CaptureFailure.output("writing to \(output.name): \(errnoText(code))", done == 0 ? code : 0)
+    let (written, errno) = output.attempt(lines, in: lines.indices, piece: .max)
+    guard let errno else { return }
+    var after = stat()
+    let isOurs = unsafe fstat(output.descriptor, &after) == 0 && after.st_size == before.st_size + written
+    if written > 0, isOurs {
+      ftruncate(output.descriptor, before.st_size)
+      if fcntl(output.descriptor, F_GETFL) & O_APPEND == 0 { lseek(output.descriptor, before.st_size, SEEK_SET) }
     }
+    // What stays cannot be written again.
+    throw output.failure(errno, mayPass: written == 0 || isOurs)
   }
 
   /// Bytes that the reader has not taken yet.

@@ -25,6 +25,13 @@ struct OutputDescriptor: Sendable {
 
   /// The same of a part of `bytes`, at most `piece` of them at once.
   func write(_ bytes: [UInt8], in range: Range<Int>, piece: Int) throws(CaptureFailure) {
+    if let code = attempt(bytes, in: range, piece: piece).errno { throw failure(code, mayPass: isFile) }
+  }
+
+  /// Writes as much of it as goes.
+  ///
+  /// - Returns: How many bytes were written, and why not all of them.
+  func attempt(_ bytes: [UInt8], in range: Range<Int>, piece: Int) -> (written: Int, errno: Int32?) {
     var done = range.lowerBound
     while done < range.upperBound {
       let count = unsafe bytes.withUnsafeBytes { buffer in
@@ -37,12 +44,17 @@ struct OutputDescriptor: Sendable {
         var polled = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
         _ = unsafe poll(&polled, 1, -1)
       } else if errno != EINTR {
-        let code = errno
-        throw CaptureFailure.output(
-          "writing to \(name): \(errnoText(code))" + (code == EPIPE ? "; its reader has gone away" : ""),
-          isFile ? code : 0)
+        return (done - range.lowerBound, errno)
       }
     }
+    return (range.count, nil)
+  }
+
+  /// - Parameter mayPass: The same write may be tried again.
+  func failure(_ code: Int32, mayPass: Bool) -> CaptureFailure {
+    CaptureFailure.output(
+      "writing to \(name): \(errnoText(code))" + (code == EPIPE ? "; its reader has gone away" : ""), mayPass ? code : 0
+    )
   }
 }
 

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Glibc
 import NIOCore
 
 /// Where to listen: `ADDRESS:PORT`, the address in numbers; `[::1]:9090` for IPv6, `:9090` for every IPv4 address of the machine.
@@ -48,6 +49,20 @@ struct ListenAddress: Equatable, Sendable, CustomStringConvertible {
     switch host {
     case .any: try SocketAddress(ipAddress: "0.0.0.0", port: Int(port))
     case .ip4(let address), .ip6(let address): try SocketAddress(ipAddress: address, port: Int(port))
+    }
+  }
+
+  /// 0, or why the address cannot be listened on; it is taken and given back.
+  func bindError() -> Int32 {
+    guard let address = try? socketAddress() else { return EADDRNOTAVAIL }
+    return unsafe address.withSockAddr { place, size in
+      let type = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
+      let descriptor = unsafe socket(Int32(place.pointee.sa_family), type, 0)
+      guard descriptor >= 0 else { return errno }
+      defer { close(descriptor) }
+      var yes: Int32 = 1
+      _ = unsafe setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &yes, socklen_t(MemoryLayout<Int32>.size))
+      return unsafe bind(descriptor, place, socklen_t(size)) == 0 && listen(descriptor, 1) == 0 ? 0 : errno
     }
   }
 

@@ -32,7 +32,7 @@ struct Progress {
         let _: Void? = pause.wait(atMost: redraws ? redrawSeconds : lookSeconds) { _ in nil }
         source.status.look()
         guard redraws || SystemClock.now() >= next else { continue }
-        next += logSeconds
+        next = SystemClock.now() + logSeconds
         let now = source.withJournal()
         if redraws {
           let line = progress.line(now, at: SystemClock.now())

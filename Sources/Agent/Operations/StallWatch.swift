@@ -32,10 +32,12 @@ enum Stall: String, CaseIterable, Sendable {
   /// What is wrong, for a user: the same words for as long as it lasts.
   var reason: String {
     switch self {
-    case .journal: "the journal's disk takes more than 3 s to write or sync; nothing is acknowledged meanwhile"
-    case .output: "the disk of the output files takes more than 3 s to write or sync; documents wait in the journal"
-    case .reader: "whoever reads the documents has taken nothing for 15 s; they wait in the journal"
-    case .runtime: "the runtime has acknowledged no checkpoint for 5 minutes although some wait for it"
+    case .journal:
+      "the journal's disk takes more than \(Int(limit)) s to write or sync; nothing is acknowledged meanwhile"
+    case .output:
+      "the disk of the output files takes more than \(Int(limit)) s to write or sync; documents wait in the journal"
+    case .reader: "whoever reads the documents has taken nothing for \(Int(limit)) s; they wait in the journal"
+    case .runtime: "the runtime has acknowledged no checkpoint for \(Int(limit / 60)) minutes although some wait for it"
     }
   }
 }

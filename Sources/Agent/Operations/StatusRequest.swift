@@ -52,11 +52,10 @@ enum StatusRequest: Equatable {
   /// Without the blanks around it, which are none of a field's value. https://www.rfc-editor.org/rfc/rfc9110#section-5.5
   private static func trimmed(_ value: String) -> String {
     func isBlank(_ byte: UInt8) -> Bool { byte == 0x20 || byte == 0x09 }
-    let bytes = value.utf8.drop(while: isBlank)
-    return String(
-      decoding: bytes.prefix(
-        (bytes.lastIndex { !isBlank($0) }.map { bytes.distance(from: bytes.startIndex, to: $0) + 1 }) ?? 0),
-      as: UTF8.self)
+    guard let first = value.utf8.firstIndex(where: { !isBlank($0) }),
+      let last = value.utf8.lastIndex(where: { !isBlank($0) })
+    else { return "" }
+    return String(value[first...last])
   }
 
   /// The path, and the authority in front of it if the target is a whole address: that counts then, and not `Host`.

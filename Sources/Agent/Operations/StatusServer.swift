@@ -11,7 +11,7 @@ import NIOPosix
 /// another one reads the journal for `/metrics`, so that a disk that does not answer holds up neither health nor readiness. Whoever
 /// connects can have a bounded number of places (``StatusPlaces``), bytes and seconds, and no more: nothing that a client does or
 /// leaves undone reaches the capture.
-struct StatusServer {
+enum StatusServer {
   /// Listens, and serves for as long as the process lives.
   ///
   /// - Parameter names: Names of hosts that clients may ask for, besides addresses, `localhost` and the machine's own name.
