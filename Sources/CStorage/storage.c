@@ -5,9 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sqlite3.h>
-#include <stdio.h>
-#include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 // The library's `pwrite`. It makes a WAL index longer by writing the last byte of each page, and then writes the rest through a
@@ -30,40 +27,4 @@ int cstorage_prepare(void) {
   int code = system->xSetSystemCall(system, "pwrite64", (sqlite3_syscall_ptr)write_reserved);
   int other = system->xSetSystemCall(system, "pwrite", (sqlite3_syscall_ptr)write_reserved);
   return code == SQLITE_OK || other == SQLITE_OK ? SQLITE_OK : code;
-}
-
-// Whether the time in `deadline` has come.
-static int is_late(void *deadline) {
-  const struct timespec *limit = (const struct timespec *)deadline;
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return now.tv_sec > limit->tv_sec || (now.tv_sec == limit->tv_sec && now.tv_nsec >= limit->tv_nsec);
-}
-
-int cstorage_quick_check(void *database, const char *table, int milliseconds, char *text, size_t size) {
-  sqlite3 *db = database;
-  struct timespec limit;
-  clock_gettime(CLOCK_MONOTONIC, &limit);
-  limit.tv_sec += milliseconds / 1000;
-  limit.tv_nsec += milliseconds % 1000 * 1000000L;
-  if (limit.tv_nsec >= 1000000000L) {
-    limit.tv_sec++;
-    limit.tv_nsec -= 1000000000L;
-  }
-  text[0] = 0;
-  sqlite3_stmt *statement = 0;
-  char *sql = sqlite3_mprintf("PRAGMA quick_check(%Q)", table);
-  if (!sql) return SQLITE_NOMEM;
-  int code = sqlite3_prepare_v2(db, sql, -1, &statement, 0);
-  sqlite3_free(sql);
-  if (code != SQLITE_OK) return code;
-  sqlite3_progress_handler(db, 1000, is_late, &limit);
-  code = sqlite3_step(statement);
-  if (code == SQLITE_ROW) {
-    const char *found = (const char *)sqlite3_column_text(statement, 0);
-    if (found && strcmp(found, "ok") != 0) snprintf(text, size, "%s", found);
-  }
-  sqlite3_finalize(statement);
-  sqlite3_progress_handler(db, 0, 0, 0);
-  return code == SQLITE_ROW || code == SQLITE_DONE || (code & 0xff) == SQLITE_INTERRUPT ? SQLITE_OK : code;
 }

@@ -157,16 +157,6 @@ internal import Glibc
     guard code == SQLITE_DONE, ended == SQLITE_OK else { throw other.error(ended == SQLITE_OK ? code : ended, "copy") }
   }
 
-  /// What is wrong with the pages of a table, as far as that is found within `milliseconds`; nil if nothing is.
-  func quickCheck(_ table: String, milliseconds: Int32) throws(JournalError) -> String? {
-    var text = [CChar](repeating: 0, count: 400)
-    let code = unsafe cstorage_quick_check(
-      handle.map { unsafe UnsafeMutableRawPointer($0) }, table, milliseconds, &text, text.count)
-    guard code == SQLITE_OK else { throw error(code, "check the pages") }
-    let found = String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
-    return found.isEmpty ? nil : found
-  }
-
   /// The error that SQLite reported last on this connection.
   ///
   /// - Parameter number: errno of the system call that failed; nil where the library keeps it, as it does for opening a file.

@@ -82,16 +82,18 @@ extension Journal {
     return journal
   }
 
-  /// Bytes of a journal of which all pages are looked at, and milliseconds for each table: a start takes no longer with a large backlog.
-  private static let checked = (bytes: Int64(32) << 20, milliseconds: Int32(50))
+  /// Bytes of a journal of which all pages are looked at: a start takes no longer with a large backlog.
+  private static let checkedBytes = Int64(32) << 20
 
-  /// Throws `.corrupt` if pages of our tables are damaged; of a large journal that is left to who reads them.
+  /// Throws `.corrupt` if pages of our tables, as many as the file's version has, are damaged; of a large journal that is left to who
+  /// reads them. https://www.sqlite.org/pragma.html#pragma_quick_check
   private static func checkPages(_ database: Database) throws(JournalError) {
     let pages = try database.integer("PRAGMA page_count", "count the pages")
-    guard pages * (try database.integer("PRAGMA page_size", "read the page size")) <= checked.bytes else { return }
-    for table in Schema.tables {
-      guard let damage = try database.quickCheck(table, milliseconds: checked.milliseconds) else { continue }
-      throw JournalError(kind: .corrupt(damage), operation: "check the pages", object: database.path)
+    guard pages * (try database.integer("PRAGMA page_size", "read the page size")) <= checkedBytes else { return }
+    for table in try Schema.tables(in: database) {
+      let found = try database.text("PRAGMA quick_check('\(table)')", "check the pages")
+      guard found != "ok" else { continue }
+      throw JournalError(kind: .corrupt(found), operation: "check the pages", object: database.path)
     }
   }
 

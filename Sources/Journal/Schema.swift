@@ -59,6 +59,12 @@ struct Schema {
   /// Of the newest version.
   static var tables: [String] { digested.map(\.table) + ["message"] }
 
+  /// Those that a file has, which are fewer in one of an older version.
+  static func tables(in database: Database) throws(JournalError) -> [String] {
+    let found = try objects(database)
+    return tables.filter { found[$0] != nil }
+  }
+
   /// Throws `.invalid` if the file has what would run, or be written to, in the place of our tables: a trigger runs inside our
   /// transactions, and a view or a virtual table with the name of one is whatever its maker wants. Tables of others, with their own
   /// triggers, are left alone. To be called before the first write. https://www.sqlite.org/security.html

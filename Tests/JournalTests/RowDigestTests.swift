@@ -106,8 +106,9 @@ struct RowDigestTests {
     #expect(failure { _ = try JournalReader(path: scratch.journal).all() } != nil)
   }
 
-  @Test func `messages of an older version have no digests and are read, those that follow have`() throws {
-    let old = Schema(steps: Array(Schema.current.steps.prefix(4)))
+  @Test(arguments: 1...4)
+  func `messages of an older version have no digests and are read, those that follow have`(version: Int) throws {
+    let old = Schema(steps: Array(Schema.current.steps.prefix(version)))
     let path = scratch.journal
     try Journal.build(path, JournalSettings(path: path), old) { (database) throws(JournalError) in
       try database.execute(
