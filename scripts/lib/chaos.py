@@ -73,7 +73,7 @@ class Load(threading.Thread):
 
     def __init__(self, queue, seed):
         super().__init__(daemon=True)
-        self.queue, self.seed, self.number = queue, seed, 1
+        self.queue, self.seed, self.number, self.gap = queue, seed, 1, 0.02
         self.confirmed, self.uncertain = set(), set()
         self.idle, self.go, self.finished = threading.Event(), threading.Event(), False
         self.go.set()
@@ -100,7 +100,7 @@ class Load(threading.Thread):
             if not self.batch(publisher):
                 publisher = Publisher()
                 time.sleep(0.1)
-            time.sleep(0.02)
+            time.sleep(self.gap)
         self.idle.set()
 
     def pause(self):
