@@ -1,5 +1,5 @@
 /// What tells deliveries of one message apart, or their order wrong.
-public struct DeliveryMarks: Equatable, Sendable {
+public struct DeliveryMarks: Hashable, Sendable {
   /// What a number of the broker's can be; another one is none. Sums and differences of a few never overflow.
   public static let numbers: ClosedRange<Int64> = 0...(1 << 61)
 

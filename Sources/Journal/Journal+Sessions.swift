@@ -1,5 +1,5 @@
 /// Where an output stands.
-public struct OutputRecord: Equatable, Sendable {
+public struct OutputRecord: Hashable, Sendable {
   /// Number of the file written to, from 1.
   public var file: Int64
   /// Bytes of it that hold whole, synced documents.

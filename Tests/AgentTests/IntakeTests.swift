@@ -7,18 +7,20 @@ import Testing
 
 /// What is journaled is what was delivered, byte for byte, whatever the machine decides about a batch and in which order.
 struct IntakeTests {
-  /// An intake whose machine has captured `captured`, with an anchor of `anchor` of them.
-  private static func intake(captured: [TestDelivery], anchor: Int) throws -> Intake {
+  /// A machine that has captured `captured`, with an anchor of `anchor` of them.
+  private static func machine(captured: [TestDelivery], anchor: Int) throws -> SubscriptionMachine {
     let batch = try deliveryBatch(captured)
     let digests = DigestMaker()
     let window = batch.deliveries.map { digests.digest($0, of: batch, form: .complete) }
-    let machine = RedeliveryMachine(
-      anchor: anchor, windowLimit: 100, captured: Int64(captured.count), releasable: Int64(captured.count - anchor),
-      window: window, priority: nil, prioritySince: 0, prefetch: 100)
-    return Intake(document: DocumentOptions(), redelivery: machine)
+    return .recognising(
+      RedeliveryMachine(
+        anchor: anchor, windowLimit: 100, captured: Int64(captured.count), releasable: Int64(captured.count - anchor),
+        window: window, priority: nil, prioritySince: 0, prefetch: 100), .exclusive)
   }
 
-  private static let classic = QueueNature(kind: .classic, hasPriorities: false, countsAcquisitions: false)
+  private static let channel = Consuming(
+    generation: 1, consumerTag: "c",
+    queue: QueueNature(kind: .classic, hasPriorities: false, countsAcquisitions: false))
 
   /// The rows of a journal as deliveries, and their properties as documents show them.
   private static func rows(_ journal: Journal) throws -> [(TestDelivery, properties: String)] {
@@ -43,14 +45,15 @@ struct IntakeTests {
     func message(_ number: Int, redelivered: Bool) -> TestDelivery {
       TestDelivery(body: Array("message \(number)".utf8), redelivered: redelivered)
     }
-    var intake = try Self.intake(captured: (1...20).map { message($0, redelivered: false) }, anchor: 8)
-    intake.sessionStarted(.exclusive, on: Self.classic)
+    var intake = Intake(document: DocumentOptions())
+    var machine = try Self.machine(captured: (1...20).map { message($0, redelivered: false) }, anchor: 8)
+    _ = machine.began(Self.channel, place: nil, at: 0)
     try withJournal { journal in
       let consumer = try journal.beginConsumer(tag: "c")
       let sent = [message(13, redelivered: true), message(21, redelivered: false), message(13, redelivered: true)]
       let batch = try deliveryBatch(sent)
-      let plan = intake.prepare(batch, consumer: consumer)
-      #expect(plan.startsOver == .takenBack && plan.count == 2)
+      let plan = intake.prepare(batch, consumer: consumer, &machine)
+      #expect(plan.decision.startsOver == .takenBack && plan.count == 2)
       #expect(plan.digests.map(\.beginsLine) == [true] && plan.digests.map(\.following) == [0])
       try journal.write { (tx) in try Intake.write(plan, of: batch, consumer: consumer.id, to: tx) }
       #expect(try Self.rows(journal).map(\.0) == Array(sent.prefix(2)))
@@ -67,12 +70,14 @@ struct IntakeTests {
           + [UInt8](repeating: UInt8(number), count: Int.random(in: 0...300, using: &random)),
         exchange: String(repeating: "x", count: number % 5), routingKey: "key-\(number)")
     }
-    var intake = try Self.intake(captured: Array(published.prefix(20)), anchor: Int.random(in: 1...8, using: &random))
+    var intake = Intake(document: DocumentOptions())
+    var machine = try Self.machine(captured: Array(published.prefix(20)), anchor: Int.random(in: 1...8, using: &random))
     try withJournal { journal in
       let consumer = try journal.beginConsumer(tag: "c")
       var written = 0
       for _ in 1...Int.random(in: 1...4, using: &random) {
-        intake.sessionStarted(.exclusive, on: Self.classic)
+        intake.sessionStarted()
+        _ = machine.began(Self.channel, place: nil, at: 0)
         var tag: UInt64 = 1
         var place = Int.random(in: 8...19, using: &random)
         for _ in 1...Int.random(in: 1...5, using: &random) {
@@ -86,12 +91,13 @@ struct IntakeTests {
           }
           let batch = try deliveryBatch(deliveries, firstTag: tag)
           tag += UInt64(deliveries.count)
-          let plan = intake.prepare(batch, consumer: consumer)
+          let plan = intake.prepare(batch, consumer: consumer, &machine)
           try journal.write { (tx) in try Intake.write(plan, of: batch, consumer: consumer.id, to: tx) }
           written += plan.count
-          if plan.startsOver != nil { break }
+          if plan.decision.startsOver != nil { break }
         }
-        if let plan = intake.prepareHeld() {
+        if let decision = machine.silent() {
+          let plan = intake.prepareHeld(decision)
           try journal.write { (tx) in try Intake.write(plan, of: DeliveryBatch(), consumer: consumer.id, to: tx) }
           written += plan.count
         }

@@ -3,6 +3,7 @@ import Journal
 import Logging
 
 @testable import AMQP
+@testable import Agent
 
 /// A message as a broker delivers it.
 struct TestDelivery: Equatable {
@@ -46,4 +47,14 @@ var quietLog: Logger {
   var log = Logger(label: "test")
   log.logLevel = .critical
   return log
+}
+
+extension SubscriptionMachine {
+  /// A machine with nothing but what recognises redeliveries, if anything does.
+  static func recognising(
+    _ redelivery: RedeliveryMachine?, _ trust: RedeliveryMachine.Trust = .none
+  ) -> SubscriptionMachine {
+    SubscriptionMachine(
+      Settings(mode: .journaled, trust: trust), redelivery: redelivery, journaled: .origin, written: Written(), at: 0)
+  }
 }

@@ -18,8 +18,9 @@ struct JournalTailTests {
 
   private static func journaled(_ count: Int, last: Int, size: Int = 1) throws -> JournaledBatch {
     let batch = try batch(Array(repeating: [UInt8](repeating: 0x61, count: size), count: count))
-    var intake = Intake(document: DocumentOptions(), redelivery: nil)
-    let plan = intake.prepare(batch, consumer: consumer)
+    var intake = Intake(document: DocumentOptions())
+    var machine = SubscriptionMachine.recognising(nil)
+    let plan = intake.prepare(batch, consumer: consumer, &machine)
     return JournaledBatch(plan, of: batch, consumer: consumer, last: Position(rawValue: Int64(last)))
   }
 
@@ -136,7 +137,7 @@ struct JournalTailTests {
       // The oracle: the same messages, rendered by hand.
       var expected: [UInt8] = []
       var renderer = DocumentRenderer(options: DocumentOptions())
-      var intake = Intake(document: DocumentOptions(), redelivery: nil)
+      var intake = Intake(document: DocumentOptions())
       var last = 0
       for _ in 0..<20 {
         // One batch in eight is too large for the tail.
@@ -146,7 +147,8 @@ struct JournalTailTests {
           return [UInt8](repeating: UInt8.random(in: 0x20...0x7E, using: &random), count: size)
         }
         let batch = try Self.batch(bodies, tag: last + 1)
-        let plan = intake.prepare(batch, consumer: Self.consumer)
+        var machine = SubscriptionMachine.recognising(nil)
+        let plan = intake.prepare(batch, consumer: Self.consumer, &machine)
         last += bodies.count
         let rows = JournaledBatch(plan, of: batch, consumer: Self.consumer, last: Position(rawValue: Int64(last)))
         _ = rows.read(after: .origin, limit: .max) { row in

@@ -39,8 +39,14 @@ struct ModelBroker {
   private(set) var toAgent: [ModelDelivery] = []
   /// Tags of `basic.ack` with `multiple`; 0 is a question for the queue.
   private(set) var toBroker: [UInt64] = []
-  /// Answers: after how many of `toAgent` each stands.
-  private(set) var answers: [Int] = []
+  /// Answers: after how many of `toAgent` each stands, and how many messages waited.
+  private(set) var answers: [Answer] = []
+  struct Answer: Hashable {
+    var place: Int
+    var messages: Int
+  }
+  /// A question was answered since the last acknowledgement.
+  private var wasAsked = false
   /// What a consumer holds whose end the broker has not noticed: until then nobody else gets anything.
   private(set) var lingering: [Int]?
   /// Acknowledged messages that a crash may bring back, in the order of their acknowledgement.
@@ -90,7 +96,7 @@ struct ModelBroker {
   mutating func read(_ count: Int) -> [ModelDelivery] {
     defer {
       toAgent.removeFirst(count)
-      answers = answers.map { $0 - count }
+      answers = answers.map { Answer(place: $0.place - count, messages: $0.messages) }
     }
     return Array(toAgent[..<count])
   }
@@ -100,19 +106,27 @@ struct ModelBroker {
   /// Asks for the queue behind all acknowledgements.
   mutating func ask() { toBroker.append(0) }
 
-  /// The next answer is read, in front of which no delivery is left to read.
-  mutating func readAnswer() { answers.removeFirst() }
+  /// The next answer is read.
+  mutating func readAnswer() -> (place: Int, messages: Int) {
+    let answer = answers.removeFirst()
+    return (max(answer.place, 0), answer.messages)
+  }
+
+  /// No question is on its way, and no answer.
+  var hasAnsweredAll: Bool { answers.isEmpty && !toBroker.contains(0) }
 
   mutating func processAcknowledgement() {
     let tag = toBroker.removeFirst()
     if tag == 0 {
-      // The question comes a second later: what was acknowledged is on the disk.
-      undurable = []
+      // The second question comes a second later: what was acknowledged is on the disk by then.
+      if wasAsked { undurable = [] }
+      wasAsked = true
       // The queue delivers what it can before it turns to the next question.
       while canDeliver { deliver() }
-      answers.append(toAgent.count)
+      answers.append(Answer(place: toAgent.count, messages: ready.count))
       return
     }
+    wasAsked = false
     let count = unacked.prefix { $0.tag <= tag }.count
     if kind == .classic {
       undurable += unacked[..<count].map(\.message)
@@ -221,7 +235,11 @@ struct ModelBroker {
       }
     }
     key.append(UInt8(truncatingIfNeeded: answers.count))
-    for place in answers { key.append(UInt8(truncatingIfNeeded: place)) }
+    for answer in answers {
+      key.append(UInt8(truncatingIfNeeded: answer.place))
+      key.append(UInt8(truncatingIfNeeded: answer.messages))
+    }
+    key.append(wasAsked ? 1 : 0)
     key.append(UInt8(lingering?.count ?? 255))
     for message in lingering ?? [] { key.append(UInt8(truncatingIfNeeded: message)) }
     for tag in toBroker { key.append(UInt8(truncatingIfNeeded: tag)) }

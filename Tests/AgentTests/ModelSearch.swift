@@ -82,13 +82,20 @@ struct ModelSearch {
   let faultLimit: Int
 
   /// Visits every state that can be reached, once.
-  func run() -> Result {
+  ///
+  /// - Parameters:
+  ///   - limit: Gives up after so many states.
+  ///   - isFound: Ends it as soon as this is true of the worst so far.
+  func run(limit: Int = .max, until isFound: (ModelWorld.Score) -> Bool = { _ in false }) -> Result {
     var result = Result()
     var seen: Set<[UInt8]> = []
     var open = [(world: ModelWorld(setup, published: published ?? setup.payloads.count), struck: 0)]
     while let (world, struck) = open.popLast() {
       var steps = world.steps
-      if steps.isEmpty { result.worst.raise(to: world.score) }
+      if steps.isEmpty {
+        result.worst.raise(to: world.score)
+        if isFound(result.worst) || seen.count > limit { break }
+      }
       if struck < faultLimit { for fault in faults { steps += world.outcomes(of: fault) } }
       for step in steps {
         var next = world

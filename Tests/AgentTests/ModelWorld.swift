@@ -20,8 +20,11 @@ struct ModelWorld {
     case lingering
     /// Somebody else looks at a message and gives it back.
     case lookedAt
+    /// The capture is asked to stop; its runtime leaves, which asks it too; or it fails since its runtime has gone away.
+    case stopped, left, failed
 
     /// Those under which nothing that can be told apart may be duplicated.
+    static let ends: [Fault] = [.stopped, .left, .failed]
     static let usual: [Fault] = [.agentCrash, .connectionLoss, .brokerCrash, .brokerRestart, .takenBack, .lingering]
   }
 
@@ -31,22 +34,21 @@ struct ModelWorld {
     case connect
     /// The first of the deliveries that have arrived, as one batch.
     case handOver(Int)
-    case take
+    /// The journal's thread does what is to be done at once.
+    case work
     case commit
-    case sendAcknowledgement
+    /// The connection's thread does what the journal's asks for.
+    case obey
     case processAcknowledgement
-    case silence
-    /// The next step of a settling.
-    case settle
-    /// The journal thread looks at a channel on which nothing has come.
-    case begin
-    case sendQuestion
+    /// Bookkeeping has rested long enough.
+    case bookkeep
+    /// Nothing has come for a while: deliveries that wait are taken for new, or a settling goes on.
+    case rest
     case readAnswer
-    case takeAnswer
+    /// The process ends as it was to, and another begins.
+    case end
     /// The broker notices that a connection has ended.
     case notice
-    /// The agent closes the channel, of its own accord, and everything that it has sent is handled.
-    case startOver
     /// Documents and a checkpoint for everything journaled.
     case emit
     /// The runtime commits so many checkpoints at once.
@@ -66,6 +68,8 @@ struct ModelWorld {
   private var rows: [Int] = []
   /// How many of `rows` were emitted.
   private var emitted = 0
+  /// How often an end has allowed what it must not, in processes that are over.
+  private var broken = 0
 
   /// - Parameter published: How many messages wait already.
   init(_ setup: ModelSetup, published: Int = 0) {
@@ -80,35 +84,35 @@ struct ModelWorld {
   /// Everything but faults.
   var steps: [Step] {
     var steps: [Step] = []
-    if !broker.isConnected { steps.append(.connect) }
+    if agent.mayEnd { steps.append(.end) }
+    if !broker.isConnected, !agent.isStopping { steps.append(.connect) }
     if broker.canDeliver { steps.append(.deliver) }
-    if agent.handover == nil {
+    if !agent.hasHandover, !agent.isStopping {
       for count in 0..<broker.toAgent.count { steps.append(.handOver(count + 1)) }
-    } else if agent.plan == nil {
-      steps.append(.take)
     }
-    if agent.plan != nil { steps.append(.commit) }
-    if agent.startsOver { steps.append(.startOver) }
-    if agent.mailbox != nil { steps.append(.sendAcknowledgement) }
-    if agent.question != nil && agent.mailbox == nil { steps.append(.sendQuestion) }
+    let work = agent.work(afterRest: false)
+    if work != nil { steps.append(.work) }
+    if agent.transaction != nil { steps.append(.commit) }
+    if agent.hasCommands && agent.channel != nil { steps.append(.obey) }
     if broker.lingering != nil { steps.append(.notice) }
-    if let place = broker.answers.first, place == 0 || setup.mutant == .settlesByAnyAnswer { steps.append(.readAnswer) }
-    if agent.answer != nil && agent.handover == nil && agent.plan == nil { steps.append(.takeAnswer) }
-    if setup.settles && broker.isConnected && agent.canBegin { steps.append(.begin) }
+    if !broker.answers.isEmpty { steps.append(.readAnswer) }
     if !broker.toBroker.isEmpty { steps.append(.processAcknowledgement) }
     if setup.mode == .committed {
-      let isDue = agent.settlement.map { Int($0.position.rawValue) == journal.captured } ?? false
-      if emitted < rows.count || isDue { steps.append(.emit) }
+      if agent.canEmit { steps.append(.emit) }
       for count in 0..<runtime.received.count { steps.append(.runtimeCommit(count + 1)) }
-      if !runtime.acknowledgements.isEmpty { steps.append(.runtimeAcknowledge) }
+      if !runtime.acknowledgements.isEmpty, !agent.inbox.acknowledgementsEnded { steps.append(.runtimeAcknowledge) }
     }
     // Silence means that nothing will come: not that something is slow.
     let nothingComes =
-      broker.toAgent.isEmpty && !broker.canDeliver && broker.toBroker.isEmpty && agent.mailbox == nil
+      broker.toAgent.isEmpty && !broker.canDeliver && broker.toBroker.isEmpty && !agent.hasCommands
       && broker.answers.isEmpty
-    if nothingComes && agent.canFallSilent { steps.append(.silence) }
+    switch work == nil ? agent.work(afterRest: true) : nil {
+    case .idle where agent.machine.redelivery!.isHolding: if nothingComes { steps.append(.rest) }
     // Messages that differ may come meanwhile: time is all that a settling waits for.
-    if agent.canSettle && (nothingComes || setup.areDistinct || agent.isSettling) { steps.append(.settle) }
+    case .idle: if setup.settles, nothingComes || setup.areDistinct || agent.isSettling { steps.append(.rest) }
+    case .bookkeeping: steps.append(.bookkeep)
+    default: break
+    }
     // The very same messages, published again while a settling is under way, may be taken for the settled ones. That is the one
     // ambiguity that the three steps leave, and it is not asked about here. But no settling is under way for ever, unless a
     // quorum queue has nothing to deliver.
@@ -127,6 +131,7 @@ struct ModelWorld {
         ? [.fault(fault, surviving: 0, forgotten: 0)] : []
     case .lingering:
       guard broker.kind == .quorum && broker.isConnected else { return [] }
+    case .stopped, .left, .failed: return agent.isStopping ? [] : [.fault(fault, surviving: 0, forgotten: 0)]
     case .lookedAt: return broker.canBeLookedAt ? [.fault(fault, surviving: 0, forgotten: 0)] : []
     case .agentCrash, .connectionLoss, .brokerCrash, .brokerRestart, .anchorLoss: break
     }
@@ -144,31 +149,51 @@ struct ModelWorld {
     case .deliver: broker.deliver()
     case .connect: broker.consume(prefetch: agent.connected())
     case .handOver(let count): agent.handOver(broker.read(count))
-    case .take: agent.take()
+    case .work: work(at: 0)
     case .commit: rows += agent.commit(&journal)
-    case .sendAcknowledgement:
-      if let tag = agent.takeAcknowledgement() { broker.send(ack: tag) }
+    case .obey: obey()
     case .processAcknowledgement: broker.processAcknowledgement()
-    case .silence: agent.silence()
-    case .settle: agent.settle()
-    case .begin: if let channel = agent.channel { agent.begin(channel) }
-    case .sendQuestion: if agent.takeQuestion() { broker.ask() }
+    case .bookkeep, .rest: work(at: .infinity)
     case .readAnswer:
-      let isLast = broker.answers.first == 0
-      broker.readAnswer()
-      agent.answered(isLast: isLast)
+      let (place, messages) = broker.readAnswer()
+      // Only the newest question's counts (``Connection``).
+      if broker.hasAnsweredAll { agent.answered(messages: messages, hasUnread: place > 0) }
     case .notice: broker.notice()
-    case .takeAnswer: agent.takeAnswer()
-    case .startOver:
+    case .end:
+      broken += agent.broken
       broker.disconnect(surviving: broker.toBroker.count)
-      agent.disconnected()
+      restart()
     case .emit:
       runtime.receive(ModelCheckpoint(documents: Array(rows[emitted...]), state: agent.checkpoint(journal)))
       emitted = rows.count
     case .runtimeCommit(let count): runtime.commit(count)
-    case .runtimeAcknowledge: agent.runtimeAcknowledged(runtime.acknowledge())
+    case .runtimeAcknowledge:
+      agent.runtimeAcknowledged(runtime.acknowledge())
+      // Whether it waits on its way or in the inbox, nobody can tell.
+      if agent.work(afterRest: false) == nil, agent.work(afterRest: true) == .bookkeeping { work(at: .infinity) }
     case .fault(let fault, let surviving, let forgotten): strike(fault, surviving, forgotten)
     }
+  }
+
+  private mutating func work(at now: Double) {
+    agent.work(at: now)
+    // Of a journal that goes with the process nobody can tell whether it was written.
+    if setup.mode == .committed, agent.transaction != nil { rows += agent.commit(&journal) }
+  }
+
+  private mutating func obey() {
+    let (orders, startsOver) = agent.obey()
+    for order in orders {
+      switch order {
+      case .acknowledge(let tag, _): broker.send(ack: tag)
+      case .ask: broker.ask()
+      case .reject: break
+      }
+    }
+    guard startsOver else { return }
+    // It closes the channel of its own accord, and everything that it has sent is handled.
+    broker.disconnect(surviving: broker.toBroker.count)
+    agent.disconnected()
   }
 
   private mutating func strike(_ fault: Fault, _ surviving: Int, _ forgotten: Int) {
@@ -178,11 +203,12 @@ struct ModelWorld {
       broker.linger(surviving: surviving)
       return agent.disconnected()
     case .lookedAt: return broker.lookedAt()
+    case .stopped, .left, .failed: return agent.stop(failed: fault == .failed, hasRuntime: fault == .stopped)
     case .agentCrash, .connectionLoss, .brokerCrash, .brokerRestart, .anchorLoss:
       broker.disconnect(surviving: surviving)
     }
     switch fault {
-    case .takenBack, .lookedAt, .lingering: break
+    case .takenBack, .lookedAt, .lingering, .stopped, .left, .failed: break
     case .connectionLoss: agent.disconnected()
     case .anchorLoss:
       let journaled = Set(rows)
@@ -195,21 +221,27 @@ struct ModelWorld {
       broker.restart()
       agent.disconnected()
     case .agentCrash:
-      if setup.mode == .committed {
-        runtime.connectorEnded()
-        journal = runtime.state
-        rows = []
-        emitted = 0
-      }
-      agent = ModelAgent(setup, from: journal)
+      broken += agent.broken
+      restart()
     }
+  }
+
+  /// A new process, which knows what is durable.
+  private mutating func restart() {
+    if setup.mode == .committed {
+      runtime.connectorEnded()
+      journal = runtime.state
+      rows = []
+      emitted = 0
+    }
+    agent = ModelAgent(setup, from: journal)
   }
 
   /// A start might find a settling under way, or the agent has one.
   private var isSettling: Bool {
     let record = setup.mode == .journaled ? journal : runtime.state
     let isLeft = record.releasable == record.captured && record.settled < record.captured
-    return agent.isSettling || isLeft || agent.settlement != nil
+    return agent.isSettling || isLeft
       || runtime.received.contains { $0.state.releasable == $0.state.captured && $0.state.settled < $0.state.captured }
   }
 
@@ -220,17 +252,24 @@ struct ModelWorld {
     var duplicated = 0
     /// Those of `duplicated` that look like no other.
     var duplicatedUnlike = 0
+    /// Messages whose first capture comes after that of a later one.
+    var disordered = 0
+    /// Ends of a capture that have allowed what they must not.
+    var broken = 0
 
     static func + (left: Score, right: Score) -> Score {
       Score(
         lost: left.lost + right.lost, duplicated: left.duplicated + right.duplicated,
-        duplicatedUnlike: left.duplicatedUnlike + right.duplicatedUnlike)
+        duplicatedUnlike: left.duplicatedUnlike + right.duplicatedUnlike,
+        disordered: left.disordered + right.disordered, broken: left.broken + right.broken)
     }
 
     mutating func raise(to other: Score) {
       lost = max(lost, other.lost)
       duplicated = max(duplicated, other.duplicated)
       duplicatedUnlike = max(duplicatedUnlike, other.duplicatedUnlike)
+      disordered = max(disordered, other.disordered)
+      broken = max(broken, other.broken)
     }
   }
 
@@ -241,8 +280,14 @@ struct ModelWorld {
     for message in setup.mode == .journaled ? rows : runtime.committed {
       balance[setup.payloads[message], default: 0] += 1
     }
+    var (seen, newest) = (Set<Int>(), -1)
+    let disordered = (setup.mode == .journaled ? rows : runtime.committed).count { message in
+      guard seen.insert(message).inserted else { return false }
+      defer { newest = max(newest, message) }
+      return message < newest
+    }
     let alike = Dictionary(grouping: setup.payloads.prefix(broker.published)) { $0 }
-    return balance.reduce(into: Score()) { score, entry in
+    return balance.reduce(into: Score(disordered: disordered, broken: broken + agent.broken)) { score, entry in
       let (payload, count) = entry
       score.lost += max(0, -count)
       score.duplicated += max(0, count)
@@ -259,6 +304,7 @@ struct ModelWorld {
     key.append(UInt8(truncatingIfNeeded: journal.captured))
     key.append(UInt8(truncatingIfNeeded: journal.releasable))
     key.append(UInt8(truncatingIfNeeded: emitted))
+    key.append(UInt8(truncatingIfNeeded: broken))
     for message in rows { key.append(UInt8(truncatingIfNeeded: message)) }
     key.append(255)
     if setup.mode == .committed { runtime.encode(into: &key) }

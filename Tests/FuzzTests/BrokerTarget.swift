@@ -9,35 +9,43 @@ func broker(_ input: [UInt8]) {
   guard let first = input.first else { return }
   let kind: QueueNature.Kind = [.classic, .quorum, .unknown, .stream][Int(first) % 4]
   let queue = QueueNature(kind: kind, hasPriorities: first & 4 != 0, countsAcquisitions: first & 8 != 0)
-  var intake = Intake(
-    document: DocumentOptions(maxBytes: 2 << 20, oversize: .reject),
+  var intake = Intake(document: DocumentOptions(maxBytes: 2 << 20, oversize: .reject))
+  var machine = SubscriptionMachine(
+    SubscriptionMachine.Settings(mode: .journaled, trust: kind == .classic ? .exclusive : .sole),
     redelivery: RedeliveryMachine(
-      anchor: 2, windowLimit: 16, captured: 0, releasable: 0, window: [], priority: nil, prioritySince: 0, prefetch: 8))
+      anchor: 2, windowLimit: 16, captured: 0, releasable: 0, window: [], priority: nil, prioritySince: 0, prefetch: 8),
+    journaled: .origin, written: SubscriptionMachine.Written(), at: 0)
   var place = StreamPlace()
   for session in 0..<2 {
-    intake.sessionStarted(kind == .classic ? .exclusive : .sole, on: queue, prefetch: first & 16 != 0 ? 2 : nil)
+    intake.sessionStarted()
+    let channel = Consuming(
+      generation: session + 1, consumerTag: "c", queue: queue, narrowPrefetch: first & 16 != 0 ? 2 : nil)
+    _ = machine.began(channel, place: nil, at: 0)
     place.sessionStarted()
     do throws(AMQPError) {
       try converse(Array(input.dropFirst())) { batch in
-        decide(batch, &intake, &place)
-        if first & 32 != 0 { _ = intake.prepareHeld() }
+        decide(batch, &intake, &machine, &place)
+        if first & 32 != 0, let decision = machine.silent() { _ = intake.prepareHeld(decision) }
       }
     } catch {
       precondition(!"\(error)".isEmpty && !CaptureFailure(error).description.isEmpty)
     }
-    if session == 0 { intake.redelivery?.settling() }
+    if session == 0 { _ = machine.settle() }
   }
 }
 
-private func decide(_ batch: DeliveryBatch, _ intake: inout Intake, _ place: inout StreamPlace) {
+private func decide(
+  _ batch: DeliveryBatch, _ intake: inout Intake, _ machine: inout SubscriptionMachine, _ place: inout StreamPlace
+) {
   let consumer = ConsumerRecord(id: 1, sessionID: "s", sessionBase: .origin, tag: "t", queue: "q", virtualHost: "/")
-  let plan = intake.prepare(batch, consumer: consumer)
+  let plan = intake.prepare(batch, consumer: consumer, &machine)
   var last: UInt64 = 0
-  plan.forEachTag { tag, _ in
+  plan.decision.forEachTag { tag, _ in
     precondition(tag > last, "acknowledgements out of order: \(tag) behind \(last)")
     last = tag
   }
-  _ = intake.redelivery?.committing()
+  _ = machine.writing(plan.decision, releasable: nil, at: 0)
+  _ = machine.written(plan.decision, after: machine.journaled, machine.written, at: 0)
   let digests = DigestMaker()
   for delivery in batch.deliveries {
     let block = batch.arena.span.extracting(delivery.properties)

@@ -9,7 +9,7 @@ enum AcknowledgementMode: String, Sendable {
 }
 
 /// One `basic.ack` with `multiple`: everything of this channel up to this tag.
-struct Acknowledgement: Equatable, Sendable {
+struct Acknowledgement: Hashable, Sendable {
   /// The channel that the tag belongs to. Tags start at 1 on every channel, so a tag without it means nothing.
   var generation: Int
   var tag: UInt64
@@ -20,9 +20,9 @@ struct Acknowledgement: Equatable, Sendable {
 /// Invariants: a tag is acknowledged only after its message is safe in the sense of the mode, only on its own channel,
 /// and tags only grow. Positions and tags grow together within a channel, so the unacknowledged ones are a few runs of
 /// neighbours, whatever their number.
-struct AcknowledgementMachine {
+struct AcknowledgementMachine: Hashable, Sendable {
   /// Neighbouring tags with neighbouring positions.
-  private struct Run {
+  private struct Run: Hashable {
     var tag: UInt64
     var position: Position
     var count: Int
@@ -46,7 +46,7 @@ struct AcknowledgementMachine {
   /// A new channel: what the old one left unacknowledged will come again, and its tags mean nothing any more.
   mutating func channelOpened(generation: Int) {
     self.generation = generation
-    runs.removeAll()
+    if !Mutant.keepsTagsOverChannels.isOn { runs.removeAll() }
   }
 
   /// A delivery got a position in the journal, or was recognised as the message that has it. It is not safe before
@@ -63,7 +63,7 @@ struct AcknowledgementMachine {
   mutating func journalCommitted(through position: Position) -> Acknowledgement? {
     switch mode {
     case .journaled: advance(to: position)
-    case .committed: nil
+    case .committed: Mutant.acknowledgesWithoutTheRuntime.isOn ? advance(to: position) : nil
     }
   }
 

@@ -37,28 +37,10 @@ final class Capture: Sendable {
     var logins: Logins?
   }
 
-  /// How a capture ends.
-  private struct Lifecycle: Sendable {
-    var stopRequested = false
-    var failure: CaptureFailure?
-    var connectionEnded = false
-    var emitterEnded = false
-    var journalEnded = false
-    /// No acknowledgement will come any more.
-    var acknowledgementsEnded = false
-  }
-
-  /// Seconds from the wish to stop to the end of the process, whoever hangs by then.
-  private static let stopSeconds = 8.0
-  /// Seconds for the journal's end behind that, when documents that nobody takes are waited for no longer.
-  private static let closeSeconds = 1.0
-  /// Seconds that acknowledgements of the last checkpoints are waited for (`committed` mode).
-  private static let acknowledgementSeconds = 3.0
-
   private let plan: Plan
   private let log: Logger
   let status: StatusBoard
-  private let lifecycle = Monitor(Lifecycle())
+  private let lifecycle: Monitor<Lifecycle>
   private let inbox = Monitor(JournalInbox())
   private let progress: Monitor<JournalProgress>
   private let mailbox = ConnectionMailbox()
@@ -69,6 +51,11 @@ final class Capture: Sendable {
     self.log = log
     status = StatusBoard(log: log)
     progress = Monitor(JournalProgress(journaled: plan.journal.positions.last))
+    // What the journal of an idle capture holds waits for the binding to come back: there is nowhere to send it.
+    lifecycle = Monitor(
+      Lifecycle(
+        awaitsCommit: plan.mode == .committed && !plan.idle, committed: plan.start,
+        ended: plan.idle ? [.connection, .emitter] : []))
   }
 
   /// Starts the threads.
@@ -79,7 +66,8 @@ final class Capture: Sendable {
       maxBytes: Int64(plan.configuration.journal.maxBytes),
       acknowledgementMode: plan.configuration.consumer.noAck ? nil : plan.mode, outputName: plan.outputName,
       document: document, redelivery: plan.redelivery, stream: plan.stream,
-      prefetch: plan.redelivery?.prefetch ?? plan.configuration.consumer.prefetchCount)
+      prefetch: plan.redelivery?.prefetch ?? plan.configuration.consumer.prefetchCount,
+      drained: { [lifecycle] in lifecycle.update { $0.drained() } })
     let connection = ConnectionLoop(
       topology: Topology(
         configuration: plan.configuration, connectionName: plan.connectionName, sessionID: plan.sessionID,
@@ -94,15 +82,10 @@ final class Capture: Sendable {
       inbox.committed = plan.start
     }
     OSThread.start("journal") { [self] in
-      ended(\.journalEnded) { () throws(CaptureFailure) in try writer.run() }
+      ended(.journal) { () throws(CaptureFailure) in try writer.run() }
     }
     if plan.idle {
       inbox.update { $0.intakeEnded = true }
-      lifecycle.update { lifecycle in
-        lifecycle.connectionEnded = true
-        // What the journal holds waits for the binding to come back: there is nowhere to send it.
-        lifecycle.emitterEnded = true
-      }
     } else {
       let reader = try JournalReader(path: plan.journal.path)
       let emitter = EmitterLoop(
@@ -110,16 +93,18 @@ final class Capture: Sendable {
         start: plan.start,
         trail: plan.redelivery.map { RedeliveryTrail($0, start: plan.start) }, stream: plan.stream)
       OSThread.start("emitter") { [self] in
-        ended(\.emitterEnded) { () throws(CaptureFailure) in
+        ended(.emitter) { () throws(CaptureFailure) in
           defer { try? reader.close() }
           try emitter.run(into: sink)
+          let (last, settlement) = progress.read { ($0.journaled, $0.settlement) }
+          lifecycle.update { $0.emitted(through: last, settlement) }
         }
       }
       if let logins = plan.logins, logins.mayChange {
         OSThread.start("secrets") { [self] in watch(logins) }
       }
       OSThread.start("amqp", stackBytes: 16 << 20) { [self] in
-        ended(\.connectionEnded) { () throws(CaptureFailure) in
+        ended(.connection) { () throws(CaptureFailure) in
           defer { inbox.update { $0.intakeEnded = true } }
           if let failure = connection.run() { throw failure }
         }
@@ -151,9 +136,7 @@ final class Capture: Sendable {
     }
   }
 
-  private func ended(
-    _ part: any WritableKeyPath<Lifecycle, Bool> & Sendable, _ body: () throws(CaptureFailure) -> Void
-  ) {
+  private func ended(_ part: Lifecycle.Part, _ body: () throws(CaptureFailure) -> Void) {
     var failure: CaptureFailure?
     do throws(CaptureFailure) { try body() } catch { failure = error }
     // With no_ack the broker has forgotten what it sent.
@@ -165,32 +148,29 @@ final class Capture: Sendable {
       failure = nil
     }
     // Whoever waits for its last word waits no longer.
-    if part == \.journalEnded {
+    if part == .journal {
       progress.update { $0.ended = true }
       mailbox.post { $0.settled = true }
     }
     lifecycle.update { lifecycle in
-      lifecycle[keyPath: part] = true
-      // The first failure is the cause; others follow from it.
-      if lifecycle.failure == nil { lifecycle.failure = failure }
+      if part == .journal { lifecycle.drained() }
+      lifecycle.ended(part, failure)
     }
   }
 
   /// The runtime has committed a checkpoint.
   func committed(_ checkpoint: Checkpoint) {
-    inbox.update { inbox in
-      inbox.committed = max(inbox.committed, checkpoint.through)
-      inbox.releasable = max(inbox.releasable ?? checkpoint.releasable, checkpoint.releasable)
-    }
+    inbox.update { $0.committed(checkpoint) }
+    lifecycle.update { $0.committed(checkpoint) }
   }
 
   /// Ends the capture in order. May be called from any thread, more than once.
-  func requestStop() { lifecycle.update { $0.stopRequested = true } }
+  func requestStop() { lifecycle.update { $0.requestStop() } }
 
   /// Nobody will report commits any more.
   func acknowledgementsEnded() {
     inbox.update { $0.acknowledgementsEnded = true }
-    lifecycle.update { $0.acknowledgementsEnded = true }
+    lifecycle.update { $0.acknowledgementsAreOver() }
   }
 
   /// Lets `body` run before the journal is closed in order, to close what else has it open.
@@ -198,76 +178,36 @@ final class Capture: Sendable {
 
   /// Ends the capture because of `failure`.
   func fail(_ failure: CaptureFailure) {
-    lifecycle.update { if $0.failure == nil { $0.failure = failure } }
+    lifecycle.update { $0.fail(failure) }
   }
 
   /// Waits until the capture has ended.
   ///
   /// - Returns: Why it failed; nil where it was asked to stop, and did.
   func wait() -> CaptureFailure? {
-    let failure =
-      lifecycle.wait { (lifecycle) -> CaptureFailure?? in
-        if let failure = lifecycle.failure { return .some(failure) }
-        return lifecycle.stopRequested ? .some(nil) : nil
-      } ?? nil
-    status.changed(to: .stopping)
-    let deadline = SystemClock.now() + Self.stopSeconds
-    // First the journal: it settles when the connection ends, or not.
-    inbox.update { inbox in
-      inbox.stopping = true
-      inbox.failed = failure != nil
-    }
-    mailbox.post { $0.stop = true }
-    finish(by: deadline)
-    return failure ?? lifecycle.read { $0.failure }
-  }
-
-  /// Lets the threads end one behind the other; gives up at the deadline, which costs nothing but time at the next start.
-  private func finish(by deadline: Double) {
-    func left() -> Double { max(deadline - SystemClock.now(), 0) }
-    // A failed emitter emits nothing more, and a failed journal writes nothing more: then there is nothing to wait for.
-    guard lifecycle.read({ !$0.journalEnded }) else {
-      mailbox.post { $0.settled = true }
-      _ = lifecycle.wait(atMost: 2) { $0.connectionEnded ? true : nil }
-      return
-    }
-    _ = inbox.wait(atMost: left()) { $0.intakeEnded ? true : nil }
-    _ = progress.wait(atMost: left()) { $0.ended ? true : nil }
-    let emitted =
-      lifecycle.wait(atMost: left()) { $0.emitterEnded ? $0.failure == nil : nil } ?? false
-    if emitted && plan.mode == .committed && !plan.idle {
-      awaitAcknowledgements(atMost: min(left(), Self.acknowledgementSeconds))
-    }
-    // The last connection to it takes the WAL away, so that a copy of the file alone is whole.
-    let isClosed = Monitor(false)
-    OSThread.start("closing") { [closing] in
-      for close in closing.read({ $0 }) { close() }
-      isClosed.update { $0 = true }
-    }
-    // Whoever reads it just now may hang with its disk.
-    _ = isClosed.wait(atMost: max(left(), Self.closeSeconds / 2)) { $0 ? true : nil }
-    // The journal's last words are acknowledgements, so the connection is closed behind it.
-    inbox.update { $0.closing = true }
-    if lifecycle.wait(atMost: max(left(), Self.closeSeconds), until: { $0.journalEnded ? true : nil }) == nil {
-      log.warning("the journal could not be closed in time; the next start recovers it")
-    }
-    mailbox.post { $0.settled = true }
-    _ = lifecycle.wait(atMost: left()) { $0.connectionEnded ? true : nil }
-  }
-
-  private func awaitAcknowledgements(atMost seconds: Double) {
-    let deadline = SystemClock.now() + seconds
-    let (last, settlement) = progress.read { ($0.journaled, $0.settlement) }
-    func isCommitted(_ inbox: JournalInbox) -> Bool {
-      guard inbox.committed >= last else { return false }
-      // The anchor's release is a checkpoint of its own, after that of the last document.
-      guard let settlement, settlement.position == last else { return true }
-      return inbox.releasable.map { $0 >= last } ?? false
-    }
-    while !inbox.read(isCommitted) && lifecycle.read({ !$0.acknowledgementsEnded }) {
-      let left = deadline - SystemClock.now()
-      if left <= 0 { return }
-      _ = inbox.wait(atMost: min(left, 0.1)) { isCommitted($0) ? true : nil }
+    while true {
+      switch lifecycle.wait(for: { $0.next(at: SystemClock.now()) }) {
+      case .stop(let failed):
+        status.changed(to: .stopping)
+        // First the journal: it settles when the connection ends, or not.
+        inbox.update { inbox in
+          inbox.stopping = true
+          inbox.failed = failed
+        }
+        mailbox.post { $0.stop = true }
+      case .closeReaders:
+        // The last connection to it takes the WAL away, so that a copy of the file alone is whole.
+        OSThread.start("closing") { [closing, lifecycle] in
+          for close in closing.read({ $0 }) { close() }
+          lifecycle.update { $0.readersClosed() }
+        }
+      // The journal's last words are acknowledgements, so the connection is closed behind it.
+      case .closeJournal: inbox.update { $0.closing = true }
+      case .disconnect(let isUnclosed):
+        if isUnclosed { log.warning("the journal could not be closed in time; the next start recovers it") }
+        mailbox.post { $0.settled = true }
+      case .end: return lifecycle.read { $0.failure }
+      }
     }
   }
 }

@@ -244,7 +244,7 @@ struct ConnectionLoop {
     topology.stream?.sessionStarted()
     let began = SystemClock.now()
     var spare = DeliveryBatch()
-    var acknowledgedTag: UInt64 = 0
+    var machine = ChannelMachine(generation: generation)
     var newestTag: UInt64 = 0
     // A large message takes its time, in which nothing else can come: that is no silence.
     var isArriving = false
@@ -262,9 +262,10 @@ struct ConnectionLoop {
         try connection.cancel(tag: channel.consumerTag)
         narrow.isCancelled = true
       }
-      let acknowledged = acknowledgedTag
-      try obey(commands, on: connection, generation, &acknowledgedTag)
-      look(at: newestTag, since: acknowledged, acknowledgedTag, &course)
+      let before = machine.acknowledged
+      try obey(commands, on: connection, &machine)
+      let acknowledgedTag = machine.acknowledged
+      look(at: newestTag, since: before, acknowledgedTag, &course)
       let isFull = course.limit > 0 && newestTag - min(newestTag, acknowledgedTag) >= UInt64(course.limit)
       try look(for: &backlog, of: channel, newest: newestTag, isFull: isFull, on: connection)
       narrow.heard(commands, generation, acknowledged: acknowledgedTag)
@@ -272,20 +273,20 @@ struct ConnectionLoop {
       if narrow.isCancelled, connection.batch.isEmpty, narrow.isAllAcknowledged(upTo: newestTag) {
         return end(narrow, generation, connection, &course)
       }
-      if commands.stop { return try stop(connection, channel, &spare, &acknowledgedTag) }
+      if commands.stop { return try stop(connection, channel, &spare, &machine) }
       if course.offsets.width != nil, course.offsets.widens(at: topology.stream?.offset) {
         try? connection.close()
         return .startOver(.widens)
       }
-      if let startOver = commands.startOver, startOver.generation == generation {
+      if let reason = machine.startsOver(commands) {
         // What is lost by a close that fails comes again all the same.
         try? connection.close()
-        return .startOver(startOver.reason)
+        return .startOver(reason)
       }
 
-      let before = connection.batch.deliveries.count
+      let waiting = connection.batch.deliveries.count
       let received = try connection.receive(deliveries: Self.batchDeliveries, bytes: Self.batchBytes)
-      let fresh = connection.batch.deliveries.count - before
+      let fresh = connection.batch.deliveries.count - waiting
       if fresh > 0 { status.count { $0.received += fresh } }
       if connection.isArriving != isArriving {
         isArriving = connection.isArriving
@@ -303,7 +304,12 @@ struct ConnectionLoop {
         try? connection.close()
         return .startOver(.silent)
       }
-      if let answer = connection.takeAnswerBehind() { passOn(answer, of: channel, connection) }
+      if let answer = connection.takeAnswerBehind(),
+        let settling = machine.answered(
+          consumers: answer.consumers, messages: answer.messages, hasUnread: !connection.batch.isEmpty)
+      {
+        inbox.update { $0.answer = settling }
+      }
       newestTag = connection.batch.deliveries.last?.tag ?? newestTag
       (turn.fresh, turn.unacknowledged) = (fresh, newestTag - min(newestTag, acknowledgedTag))
       if !narrow.isCancelled, let finding = try watch(&course.standstill, &turn, on: connection) {
@@ -343,33 +349,20 @@ struct ConnectionLoop {
     }
   }
 
-  /// Acknowledgements of another channel than the present one mean nothing here, and are dropped.
   private func obey(
-    _ commands: ConnectionCommands, on connection: Connection, _ generation: Int, _ acknowledgedTag: inout UInt64
+    _ commands: ConnectionCommands, on connection: Connection, _ machine: inout ChannelMachine
   ) throws(AMQPError) {
-    for rejected in commands.rejected where rejected.generation == generation {
-      try connection.reject(rejected.tag)
-    }
-    if let acknowledgement = commands.acknowledgement, acknowledgement.generation == generation {
-      try connection.acknowledge(acknowledgement.tag, multiple: true)
-      // Tags of a channel count its deliveries: 1, 2, 3 …
-      let messages = Int(acknowledgement.tag - acknowledgedTag)
-      acknowledgedTag = acknowledgement.tag
-      status.count { $0.acknowledged += messages }
-    }
     if let login = commands.login, try connection.updateSecret(login.password.value) {
       log.info("the password has changed, and was handed to the broker")
     }
-    if commands.question == generation { try connection.askBehind(for: topology.configuration.queue.name) }
-  }
-
-  /// Passes the broker's answer behind an acknowledgement on, unless something was delivered before it that the journal does
-  /// not have yet.
-  private func passOn(_ answer: QueueStatus, of channel: Consuming, _ connection: Connection) {
-    guard connection.batch.isEmpty else { return }
-    inbox.update {
-      $0.answer = SettlingAnswer(
-        generation: channel.generation, consumers: answer.consumers, messages: answer.messages)
+    for order in machine.obey(commands) {
+      switch order {
+      case .reject(let tag): try connection.reject(tag)
+      case .acknowledge(let tag, let messages):
+        try connection.acknowledge(tag, multiple: true)
+        status.count { $0.acknowledged += messages }
+      case .ask: try connection.askBehind(for: topology.configuration.queue.name)
+      }
     }
   }
 
@@ -388,7 +381,7 @@ struct ConnectionLoop {
 
   /// Stops consuming, journals what has arrived, waits for the acknowledgements that are due, says goodbye.
   private func stop(
-    _ connection: Connection, _ channel: Consuming, _ spare: inout DeliveryBatch, _ acknowledgedTag: inout UInt64
+    _ connection: Connection, _ channel: Consuming, _ spare: inout DeliveryBatch, _ machine: inout ChannelMachine
   ) throws(AMQPError) -> End {
     if !keepsConsumer { try connection.cancel(tag: channel.consumerTag) }
     while !connection.batch.isEmpty {
@@ -396,14 +389,14 @@ struct ConnectionLoop {
       if connection.batch.isEmpty { break }
       try connection.wait(until: SystemClock.now() + 1, wakeup: mailbox.wakeup, reading: false)
       let commands = mailbox.take()
-      try obey(commands, on: connection, channel.generation, &acknowledgedTag)
+      try obey(commands, on: connection, &machine)
       // A journal that has failed takes no more; what it did not take comes again.
       if commands.settled { break }
     }
     inbox.update { $0.intakeEnded = true }
     while true {
       let commands = mailbox.take()
-      try obey(commands, on: connection, channel.generation, &acknowledgedTag)
+      try obey(commands, on: connection, &machine)
       if commands.settled { break }
       try connection.wait(until: SystemClock.now() + 1, wakeup: mailbox.wakeup, reading: false)
     }

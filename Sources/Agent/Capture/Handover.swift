@@ -41,10 +41,16 @@ struct JournalInbox: Sendable {
   var acknowledgementsEnded = false
   /// Nothing at all will come; finish and close.
   var closing = false
+
+  /// The runtime, or the output's file, has committed a checkpoint.
+  mutating func committed(_ checkpoint: Checkpoint) {
+    committed = max(committed, checkpoint.through)
+    releasable = max(releasable ?? checkpoint.releasable, checkpoint.releasable)
+  }
 }
 
 /// A channel on which a queue is consumed.
-struct Consuming: Equatable, Sendable {
+struct Consuming: Hashable, Sendable {
   /// Of the channel: 1 for the first of the process, growing with every connection.
   var generation: Int
   /// The consumer tag in use on it.
@@ -58,7 +64,7 @@ struct Consuming: Equatable, Sendable {
 }
 
 /// What the broker says of the queue, on the channel of this generation and behind all acknowledgements before.
-struct SettlingAnswer: Equatable, Sendable {
+struct SettlingAnswer: Hashable, Sendable {
   var generation: Int
   /// How many consumers the queue has, ours among them; 0 where a node answers for a queue without a leader.
   var consumers: UInt32
@@ -67,8 +73,8 @@ struct SettlingAnswer: Equatable, Sendable {
 }
 
 /// A step of a settling that a checkpoint of its own is to carry (``SettlingMachine``).
-struct Settlement: Equatable, Sendable {
-  enum Step: Equatable, Sendable {
+struct Settlement: Hashable, Sendable {
+  enum Step: Hashable, Sendable {
     /// Everything captured may be acknowledged.
     case settling
     /// The broker has the acknowledgement.
@@ -96,11 +102,31 @@ struct JournalProgress: Sendable {
   var ended = false
   /// And all rows' messages were acknowledged, as far as acknowledgements rest on the journal.
   var isSettled = false
+
+  /// What the emitter does next.
+  enum Work {
+    case rows(JournalTail.Source)
+    /// Everything is emitted, and a checkpoint without documents is to carry a step of a settling.
+    case settlement(Settlement)
+    /// Nothing follows.
+    case end
+  }
+
+  /// What is to be emitted; nil if nothing is for now.
+  ///
+  /// - Parameters:
+  ///   - emitted: Up to here everything was.
+  ///   - steps: The number of the newest step of a settling that was looked at.
+  mutating func next(after emitted: Position, steps: Int) -> Work? {
+    if journaled > emitted { return .rows(tail.next(after: emitted, through: journaled)) }
+    if let settlement, settlement.number > steps, settlement.position == emitted { return .settlement(settlement) }
+    return ended ? .end : nil
+  }
 }
 
 /// Why a channel is given up for another at once.
-struct StartOver: Equatable, Sendable {
-  enum Reason: Equatable, Sendable {
+struct StartOver: Hashable, Sendable {
+  enum Reason: Hashable, Sendable {
     /// Its queue delivers again what it holds.
     case takenBack
     /// It was narrow, and everything on it is acknowledged (``PrefetchGuard``).

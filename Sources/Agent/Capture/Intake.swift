@@ -1,11 +1,11 @@
 import AMQP
 import Journal
 
-/// Decides what becomes of each delivery of a batch, and writes it.
+/// Does with the bytes of each delivery of a batch what ``SubscriptionMachine`` decides, and writes them.
 ///
 /// Properties are rendered to JSON here, once; bodies are not looked at, so that no message can do anything but be stored.
 /// Only where a message's document would be larger than `document.max_bytes` does the policy decide, since it has to be
-/// known before the acknowledgement. Where redeliveries are recognised, `RedeliveryMachine` says which are old.
+/// known before the acknowledgement.
 ///
 /// Preparing changes the machine and happens once; writing happens in a transaction that may be rolled back and run
 /// again, and changes nothing but the journal. So a plan owns what it says: held messages move into it with their bytes,
@@ -94,29 +94,10 @@ struct Intake {
     fileprivate(set) var rendered: [UInt8] = []
     /// The messages of earlier batches that are among ``items``, with their bytes.
     fileprivate var held = Held()
-    /// Which of ``items`` begin a line (``RedeliveryMachine/lineStart``), in order.
-    fileprivate var lines: [Int] = []
-    /// Deliveries that are acknowledged with what is captured in front of them, and how many of ``items`` that are; tags grow.
-    /// They were captured before, by their ids or as what comes first of a stream, or are among ``oversizeOffsets``.
-    fileprivate(set) var known: [(tag: UInt64, behind: Int)] = []
-    /// How many of them their ids tell.
-    fileprivate(set) var knownByID = 0
-    /// Deliveries that were captured before, as which of all captured messages.
-    var recognised: [(tag: UInt64, count: Int64)] = []
-    /// Tags of messages that `document.oversize: reject` sends to the dead-letter exchange.
-    var rejected: [UInt64] = []
-    /// Offsets of such messages of a stream, which has none, and from which nothing can be rejected.
+    /// What was decided, by tags; those it captures are the items', in their order.
+    fileprivate(set) var decision = SubscriptionMachine.Decision()
+    /// Offsets of messages of a stream, from which nothing can be rejected, that are too large (`document.oversize: reject`).
     var oversizeOffsets: [Int64] = []
-    /// What follows in the batch, and on the channel, is not decided about and not acknowledged: a new channel is to bring
-    /// it again.
-    var startsOver: StartOver.Reason?
-    /// Offsets of a stream that its retention has dropped before they were captured.
-    var gap: ClosedRange<Int64>?
-    /// How many offsets in the middle of a stream were none of a message, and the newest that stand beside each other.
-    var jumped: Int64 = 0
-    var jump: ClosedRange<Int64>?
-    /// How often the queue has taken back the message of which it has most often; 0 for none.
-    var returns: Int64 = 0
     /// The capture must end before this message: `document.oversize: fail`.
     var failure: CaptureFailure?
 
@@ -126,14 +107,8 @@ struct Intake {
 
     /// How many messages are to be appended.
     var count: Int { items.count }
-    /// One of them was never delivered before.
-    var hasFresh: Bool { items.contains { !$0.redelivered } }
     /// Messages of earlier batches are among them.
     var hasHeld: Bool { !held.items.isEmpty }
-    /// ``Intake/forEachTag(of:known:_:)`` of this plan.
-    func forEachTag(_ body: (_ tag: UInt64, _ number: Int) -> Void) {
-      Intake.forEachTag(of: items.lazy.map(\.tag), known: known, body)
-    }
 
     /// Captures messages of earlier batches, with their bytes.
     fileprivate mutating func capture(_ messages: Held) {
@@ -142,17 +117,13 @@ struct Intake {
       items += held.items.suffix(messages.items.count)
     }
 
-    /// Deliveries with these tags are the last captured ones up to the `newest`-th, in order.
-    fileprivate mutating func recognise(_ tags: [UInt64], upTo newest: Int64) {
-      for (index, tag) in tags.enumerated() { recognised.append((tag, newest - Int64(tags.count - 1 - index))) }
-    }
-
     /// How many of them the broker may have sent before.
     var redelivered: Int { items.count { $0.redelivered } }
     /// Their digests, 16 bytes each, in groups of one line; none where none are kept.
     var digests: [Digests] {
       guard items.last?.digest != nil else { return [] }
       var groups: [Digests] = []
+      let lines = decision.lines
       for start in (lines.first == 0 ? [] : [0]) + lines {
         let end = lines.first { $0 > start } ?? items.count
         var group = Digests(following: items.count - end, beginsLine: lines.contains(start))
@@ -179,52 +150,19 @@ struct Intake {
   private let options: DocumentOptions
   private let digests = DigestMaker()
   private var held = Held()
-  /// Recognises redeliveries; nil where that is not possible.
-  var redelivery: RedeliveryMachine?
-  /// Where the line began whose messages were planned last.
-  private var plannedLine: Int64
-  /// Where in the stream it is; nil where the queue is none, or that is not known yet.
-  private(set) var place: StreamPlace?
-  private let stream: StreamResumption?
 
-  init(document options: DocumentOptions, redelivery: RedeliveryMachine?, stream: StreamResumption? = nil) {
-    self.stream = stream
+  init(document options: DocumentOptions) {
     self.options = options
-    self.redelivery = redelivery
-    plannedLine = redelivery?.lineStart ?? 0
     documentRenderer = DocumentRenderer(options: options)
   }
 
-  /// Each tag of a message that is, or was, captured, with how many messages of a batch are captured when it is: its own
-  /// number, from 1, or that of the newest one in front of a message that is known. Tags and numbers grow.
-  ///
-  /// - Parameters:
-  ///   - tags: Of the messages to be appended, in order.
-  ///   - known: Of those that were captured before, and how many of `tags` come before each.
-  static func forEachTag(
-    of tags: some Sequence<UInt64>, known: [(tag: UInt64, behind: Int)], _ body: (_ tag: UInt64, _ number: Int) -> Void
-  ) {
-    var rest = known[...]
-    for (index, tag) in tags.enumerated() {
-      while let next = rest.first, next.behind <= index {
-        body(next.tag, next.behind)
-        rest.removeFirst()
-      }
-      body(tag, index + 1)
-    }
-    for next in rest { body(next.tag, next.behind) }
-  }
-
   /// A new consumer on a new channel: what waits of the old one will come again.
-  mutating func sessionStarted(_ trust: RedeliveryMachine.Trust, on queue: QueueNature, prefetch: Int? = nil) {
-    held = Held()
-    // What was decided about and not written comes again.
-    place = queue.kind == .stream ? stream?.place : nil
-    redelivery?.sessionStarted(trust, on: queue, prefetch: prefetch)
-  }
+  mutating func sessionStarted() { held = Held() }
 
-  /// Decides about the deliveries in order. Stops in front of a message that must end the capture.
-  mutating func prepare(_ batch: DeliveryBatch, consumer: ConsumerRecord) -> Plan {
+  /// Does what the machine decides about the deliveries, in order. Stops in front of a message that must end the capture.
+  mutating func prepare(
+    _ batch: DeliveryBatch, consumer: ConsumerRecord, _ machine: inout SubscriptionMachine
+  ) -> Plan {
     var plan = Plan()
     plan.rendered.reserveCapacity(usualRendered)
     plan.items.reserveCapacity(batch.deliveries.count)
@@ -233,92 +171,64 @@ struct Intake {
       let block = batch.arena.span.extracting(delivery.properties)
       let properties = try? BasicProperties(block: block)
       // Only where something depends on them: most captures need none.
-      let marks = place != nil || redelivery != nil ? DeliveryMarks(properties, of: block) : DeliveryMarks()
+      let marks =
+        machine.place != nil || machine.redelivery != nil ? DeliveryMarks(properties, of: block) : DeliveryMarks()
       var streamDigest: DeliveryDigest?
-      if place != nil, let offset = marks.streamOffset {
+      if machine.place != nil, let offset = marks.streamOffset {
         let digest = digests.digest(delivery, of: batch, properties: properties)
         streamDigest = digest
-        switch place!.delivered(offset, digest) {
-        case .capture: break
-        case .captureAfterGap(let missing): plan.gap = missing
-        case .captureAfterJump(let offsets):
-          plan.jumped += offsets
-          plan.jump = offset - offsets...offset - 1
-        case .pass:
-          plan.known.append((delivery.tag, plan.items.count))
-          continue
-        case .anotherStream:
-          plan.startsOver = .anotherStream
-          return plan
+        switch machine.delivered(delivery.tag, offset: offset, digest, &plan.decision) {
+        case nil: break
+        case .startOver: return plan
+        default: continue
         }
       }
       var item = render(delivery, properties, of: batch, into: &plan.rendered)
       if let size = oversize(item, batch, plan.rendered, consumer) {
-        if options.oversize == .reject {
-          if place != nil {
-            plan.known.append((delivery.tag, plan.items.count))
-            plan.oversizeOffsets.append(marks.streamOffset ?? 0)
-          } else {
-            plan.rejected.append(delivery.tag)
-          }
-          continue
+        guard options.oversize == .reject else {
+          plan.failure = tooLarge(item, batch, size)
+          break
         }
-        plan.failure = tooLarge(item, batch, size)
-        break
+        machine.refused(delivery.tag, &plan.decision)
+        if machine.place != nil { plan.oversizeOffsets.append(marks.streamOffset ?? 0) }
+        continue
       }
       if let streamDigest {
         item.digest = streamDigest
         item.streamOffset = marks.streamOffset
       }
-      guard redelivery != nil else {
+      guard machine.redelivery != nil else {
+        _ = machine.delivered(delivery.tag, redelivered: delivery.redelivered, &plan.decision)
         plan.items.append(item)
         continue
       }
-      if delivery.redelivered, let count = marks.deliveryCount { plan.returns = max(plan.returns, count) }
-      let seen = look(at: delivery, properties, marks, of: batch)
+      let seen = look(at: delivery, properties, marks, of: batch, machine.redelivery!)
       item.digest = seen.digest
-      switch redelivery!.delivered(seen) {
-      case .capture:
-        noteLine(&plan)
-        plan.items.append(item)
-      case .startOver:
-        held = Held()
-        plan.startsOver = .takenBack
-        return plan
-      case .known:
-        plan.known.append((item.tag, plan.items.count))
-        plan.knownByID += 1
-      case .hold: hold(item, batch, plan.rendered)
-      case .holdBehindOld(let count, let newest):
-        hold(item, batch, plan.rendered)
-        plan.recognise(held.items.prefix(count).map(\.tag), upTo: newest)
-        held.removeFirst(count)
+      switch machine.delivered(delivery.tag, seen, &plan.decision) {
+      case .capture: plan.items.append(item)
       case .captureHeld:
-        noteLine(&plan)
         plan.capture(held.take())
         plan.items.append(item)
-      case .recognised:
-        plan.recognise(held.items.map(\.tag) + [item.tag], upTo: redelivery!.captured)
+      case .hold: held.append(item, of: batch.arena, properties: plan.rendered)
+      case .holdForgetting(let count):
+        held.append(item, of: batch.arena, properties: plan.rendered)
+        held.removeFirst(count)
+      case .pass: break
+      case .forgetHeld: held = Held()
+      case .startOver:
         held = Held()
+        return plan
       }
     }
     return plan
   }
 
-  /// The deliveries that wait, since no other came behind them; nil where none do.
-  mutating func prepareHeld() -> Plan? {
-    guard redelivery?.silent() == true else { return nil }
+  /// The plan of a decision about the deliveries that wait: all of them are captured.
+  mutating func prepareHeld(_ decision: SubscriptionMachine.Decision) -> Plan {
     var plan = Plan()
-    noteLine(&plan)
+    plan.decision = decision
     plan.capture(held.take())
     return plan
-  }
-
-  /// What is captured next may begin a line.
-  private mutating func noteLine(_ plan: inout Plan) {
-    guard let redelivery, redelivery.lineStart != plannedLine else { return }
-    plannedLine = redelivery.lineStart
-    plan.lines.append(plan.items.count)
   }
 
   /// Appends what the plan says, in order.
@@ -362,15 +272,17 @@ extension Intake {
 
   /// What there is to know of a delivery, where redeliveries are recognised.
   private func look(
-    at delivery: DeliveryBatch.Delivery, _ properties: BasicProperties?, _ marks: DeliveryMarks, of batch: DeliveryBatch
+    at delivery: DeliveryBatch.Delivery, _ properties: BasicProperties?, _ marks: DeliveryMarks,
+    of batch: DeliveryBatch,
+    _ redelivery: RedeliveryMachine
   ) -> RedeliveryMachine.Delivery {
-    let form = redelivery!.digestForm
+    let form = redelivery.digestForm
     func digest(_ form: DigestForm) -> DeliveryDigest {
       digests.digest(delivery, of: batch, properties: properties, form: form)
     }
     var seen = RedeliveryMachine.Delivery(digest: digest(form), redelivered: delivery.redelivered, marks: marks)
-    if delivery.redelivered, redelivery!.comparesDigests {
-      for other in redelivery!.otherForms {
+    if delivery.redelivered, redelivery.comparesDigests {
+      for other in redelivery.otherForms {
         let digest = digest(other)
         if digest != seen.digest { seen.otherDigests.append(digest) }
       }
@@ -387,10 +299,5 @@ extension Intake {
         + "delivery tag \(item.tag)) would make a document of \(size) bytes, and document.max_bytes is "
         + "\(options.maxBytes). It was not acknowledged. Raise document.max_bytes; or set document.oversize to truncate; "
         + "or to reject, which drops it unless the queue has a dead-letter exchange", needsUser: true)
-  }
-
-  /// Copies the message out of the batch.
-  private mutating func hold(_ item: Item, _ batch: DeliveryBatch, _ rendered: [UInt8]) {
-    held.append(item, of: batch.arena, properties: rendered)
   }
 }

@@ -3,7 +3,17 @@ import Logging
 
 /// What the journal thread tells people of what came.
 extension JournalLoop {
-  func startStreamOver() {
+  func tell(_ news: SubscriptionMachine.News) {
+    switch news {
+    case .alike: warnOfAlike()
+    case .gap(let gap): report(gap: gap)
+    case .jump(let jump): report(jump: jump)
+    case .nearLimit(let returns, let limit): warn(returns: returns, limit: limit)
+    case .anotherStream: startStreamOver()
+    }
+  }
+
+  private func startStreamOver() {
     log.warning(
       """
       stream "\(stream?.queue.queue ?? "")" is not the one that was captured before: another message stands at offset \
@@ -13,7 +23,7 @@ extension JournalLoop {
   }
 
   /// Tells what a stream no longer had when the capture came to it.
-  func report(gap: ClosedRange<Int64>) {
+  private func report(gap: ClosedRange<Int64>) {
     let count = gap.upperBound - gap.lowerBound + 1
     log.warning(
       """
@@ -28,7 +38,7 @@ extension JournalLoop {
   }
 
   /// Tells that a stream has offsets without a message, the first time on a channel; all are counted.
-  func report(jump: ClosedRange<Int64>) {
+  private func report(jump: ClosedRange<Int64>) {
     log.warning(
       """
       stream "\(stream?.queue.queue ?? "")" goes on at offset \(jump.upperBound + 1), and offsets \(jump.lowerBound) to \
@@ -43,12 +53,13 @@ extension JournalLoop {
 
   /// Tells what `document.oversize: reject` did not capture.
   func reportRefused(_ plan: Intake.Plan) {
-    status.count { $0.rejected += plan.rejected.count + plan.oversizeOffsets.count }
-    if !plan.rejected.isEmpty {
+    let rejected = plan.decision.rejected.count
+    status.count { $0.rejected += rejected + plan.oversizeOffsets.count }
+    if rejected > 0 {
       log.warning(
         """
         rejected without requeue, since their documents would be larger than document.max_bytes (document.oversize: reject): \
-        \(plan.rejected.count) message\(plan.rejected.count == 1 ? "" : "s"); the queue's dead-letter exchange has them, if it \
+        \(rejected) message\(rejected == 1 ? "" : "s"); the queue's dead-letter exchange has them, if it \
         has one
         """)
     }
@@ -64,7 +75,7 @@ extension JournalLoop {
   }
 
   /// Tells that what comes again may not be recognised, since the messages are too much alike.
-  func warnOfAlike() {
+  private func warnOfAlike() {
     log.warning(
       """
       the last captured messages cannot be told apart (they are alike, or the same ones were captured before in the same order), \
@@ -93,7 +104,7 @@ extension JournalLoop {
   }
 
   /// Tells that the queue will soon take captured messages for failures.
-  func warn(returns: Int64, limit: Int64) {
+  private func warn(returns: Int64, limit: Int64) {
     log.warning(
       """
       messages came back that the queue has taken back \(returns) times already; above its delivery limit (\(limit)) it drops or \

@@ -14,7 +14,7 @@ extension JournalLoop {
     var told = tell(reason, after: nil)
     while let reason = writer.space.check(try space(writer)) {
       told = tell(reason, after: told)
-      let before = writer.written
+      let before = writer.machine.written
       // Room on the disk, and the end of a reader that holds the WAL, come without a word.
       let found = inbox.wait(atMost: Self.fullDelay) { inbox in
         if inbox.stopping { return true }
@@ -44,7 +44,7 @@ extension JournalLoop {
     let disk = try journal.disk()
     return SpaceGate.Space(
       inUse: journal.boundedBytes, held: journal.heldWALBytes,
-      isShrinking: journal.pendingRows > 0 || writer.written.toPrune > 0, free: disk.free, disk: disk.size)
+      isShrinking: journal.pendingRows > 0 || writer.machine.written.toPrune > 0, free: disk.free, disk: disk.size)
   }
 
   /// Runs `body` again while the disk is full or an outside connection holds the journal: nothing was changed.

@@ -1,4 +1,14 @@
+import AMQP
 internal import Glibc
+
+/// What there is to do: something now, or nothing before a time, in seconds of ``SystemClock``, unless something else happens.
+enum Next<Result> {
+  case now(Result)
+  case later(Double)
+}
+
+extension Next: Equatable where Result: Equatable {}
+extension Next: Sendable where Result: Sendable {}
 
 /// State that several threads share: one lock, and one condition to wait for a change of it.
 ///
@@ -44,6 +54,29 @@ internal import Glibc
     unsafe pthread_mutex_lock(mutex)
     defer { unsafe pthread_mutex_unlock(mutex) }
     return try body(state)
+  }
+
+  /// Waits until `body` has something. It runs under the lock, first at once, then after every ``update(_:)``, and when the time comes that
+  /// it gave last.
+  func wait<Result>(for body: (inout State) -> Next<Result>) -> Result {
+    var deadline = Double.infinity
+    while true {
+      let left = deadline.isFinite ? max(deadline - SystemClock.now(), 0) : .infinity
+      let first = deadline
+      let found: Next<Result>? = wait(atMost: left) { state in
+        let next = body(&state)
+        switch next {
+        case .now: return next
+        // Waits again if it is to be asked at another time.
+        case .later(let time): return time == first ? nil : next
+        }
+      }
+      switch found {
+      case .now(let result): return result
+      case .later(let time): deadline = time
+      case nil: break
+      }
+    }
   }
 
   /// Waits until `body` returns something, or for at most `seconds`; then nil. `body` runs under the lock, first at once

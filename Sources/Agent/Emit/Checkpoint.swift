@@ -1,7 +1,7 @@
 import Journal
 
 /// What a checkpoint covers.
-struct Checkpoint: Equatable, Sendable {
+struct Checkpoint: Hashable, Sendable {
   /// All documents up to here.
   var through: Position
   /// Once the checkpoint is committed, the broker may forget messages up to here.

@@ -5,7 +5,7 @@ import Journal
 /// An entry is recorded before its line is written, since the acknowledgement can race the write;
 /// `acknowledge.checkpoints` counts from the oldest.
 /// https://github.com/estuary/flow/blob/master/go/protocols/capture/capture.proto
-struct CheckpointLedger {
+struct CheckpointLedger: Hashable {
   private var pending: [Checkpoint] = []
 
   /// Checkpoints without an acknowledgement.

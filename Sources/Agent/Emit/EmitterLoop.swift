@@ -39,10 +39,11 @@ struct EmitterLoop {
     var buffer: [UInt8] = []
     var trail = trail
     var steps = 0
-    while let work = try next(after: emitted, steps: steps, &sink) {
+    emitting: while true {
       let through: Position
       var memory: JournaledBatch?
-      switch work {
+      switch try next(after: emitted, steps: steps, &sink) {
+      case .end: break emitting
       case .settlement(let settlement):
         steps = settlement.number
         // Where acknowledgements rest on the journal, it is told that nothing is left of it to acknowledge or to emit.
@@ -77,12 +78,6 @@ struct EmitterLoop {
     }
   }
 
-  private enum Work {
-    case rows(JournalTail.Source)
-    /// Everything is emitted, and a checkpoint without documents is to carry a step of a settling.
-    case settlement(Settlement)
-  }
-
   /// Writes the documents of the buffer with their checkpoint, reports, and empties the buffer.
   private func write(
     _ buffer: inout [UInt8], through position: Position, _ step: Settlement.Step?, isLast: Bool = false,
@@ -104,30 +99,21 @@ struct EmitterLoop {
     inbox.update { inbox in
       inbox.emitted = max(inbox.emitted, position)
       if let committed {
-        inbox.committed = max(inbox.committed, committed.through)
-        inbox.releasable = max(inbox.releasable ?? checkpoint.releasable, checkpoint.releasable)
+        inbox.committed(Checkpoint(through: committed.through, releasable: checkpoint.releasable))
         inbox.output = committed.output
       }
     }
     buffer.removeAll(keepingCapacity: buffer.capacity <= 4 * Self.checkpointBytes)
   }
 
-  /// What to do next; nil when everything was emitted and no row will follow.
+  /// What to do next.
   ///
   /// - Parameter steps: The number of the newest step of a settling that was written.
   private func next(
     after emitted: Position, steps: Int, _ sink: inout some DocumentSink
-  ) throws(CaptureFailure) -> Work? {
+  ) throws(CaptureFailure) -> JournalProgress.Work {
     while true {
-      let found: Work?? = progress.wait(atMost: sink.secondsUntilRest ?? .infinity) { progress in
-        if progress.journaled > emitted {
-          return .some(.rows(progress.tail.next(after: emitted, through: progress.journaled)))
-        }
-        if let settlement = progress.settlement, settlement.number > steps, settlement.position == emitted {
-          return .some(.settlement(settlement))
-        }
-        return progress.ended ? .some(nil) : nil
-      }
+      let found = progress.wait(atMost: sink.secondsUntilRest ?? .infinity) { $0.next(after: emitted, steps: steps) }
       if let found { return found }
       if let output = try retrying(sink.wait, { () throws(CaptureFailure) in try sink.rest() }) {
         inbox.update { $0.output = output }

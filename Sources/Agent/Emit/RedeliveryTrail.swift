@@ -9,9 +9,7 @@ struct RedeliveryTrail: Sendable {
   /// journaled while redeliveries are not recognised, or after a salvage.
   private var window: [DeliveryDigest]
   private var emitted: Position
-  private var releasable: Position
-  /// What ``RedeliveryState/settled`` says.
-  private var settled: Position
+  private var release: ReleaseTrail
   private var priority: UInt8?
   private var prioritySince: Int64
   private var lineStart: Int64
@@ -25,8 +23,9 @@ struct RedeliveryTrail: Sendable {
     // The machine has captured what the journal holds, and this begins in front of what was not emitted.
     window = machine.window.dropLast(Int(clamping: max(0, machine.captured - captured)))
     emitted = start
-    releasable = keeper.position(of: machine.releasable)
-    settled = keeper.position(of: machine.settled)
+    release = ReleaseTrail(
+      anchor: keeper.anchor, releasable: keeper.position(of: machine.releasable),
+      settled: keeper.position(of: machine.settled))
     priority = machine.priority
     prioritySince = min(machine.prioritySince, captured + 1)
     lineStart = min(machine.lineStart, captured)
@@ -38,17 +37,8 @@ struct RedeliveryTrail: Sendable {
   mutating func checkpoint(
     through position: Position, step: Settlement.Step? = nil, reader: JournalReader
   ) throws(JournalError) -> Checkpoint {
-    // Acknowledgements once allowed stay allowed, also where a settling was followed by a few messages.
-    switch step {
-    case nil: releasable = max(releasable, Position(rawValue: position.rawValue - Int64(keeper.anchor)))
-    case .settling:
-      if releasable < position { settled = releasable }
-      releasable = max(releasable, position)
-    case .settled:
-      releasable = max(releasable, position)
-      settled = releasable
-    }
-    guard keeper.isCarriedByCheckpoints else { return Checkpoint(through: position, releasable: releasable) }
+    release.checkpoint(through: position, step: step)
+    guard keeper.isCarriedByCheckpoints else { return Checkpoint(through: position, releasable: release.releasable) }
     if position > emitted { try follow(to: position, reader) }
     // A settling behind the checkpoint of its last document changes a number only.
     let isCarried = carried == position
@@ -56,11 +46,11 @@ struct RedeliveryTrail: Sendable {
     // What has no digest is not recognised when it comes again, so there is no sense in waiting for it.
     let captured = keeper.count(of: position)
     return Checkpoint(
-      through: position, releasable: releasable,
+      through: position, releasable: release.releasable,
       redelivery: RedeliveryState(
         queue: keeper.queue.text, captured: captured,
-        releasable: min(captured, max(keeper.count(of: releasable), captured - Int64(window.count))),
-        settled: min(captured, max(keeper.count(of: settled), captured - Int64(window.count))),
+        releasable: min(captured, max(keeper.count(of: release.releasable), captured - Int64(window.count))),
+        settled: min(captured, max(keeper.count(of: release.settled), captured - Int64(window.count))),
         prefetch: keeper.prefetch, priority: priority, prioritySince: prioritySince, lineStart: lineStart,
         window: isCarried ? nil : window.suffix(keeper.carriedWindow)))
   }

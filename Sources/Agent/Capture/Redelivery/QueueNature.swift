@@ -4,8 +4,8 @@ import AMQP
 ///
 /// A classic queue delivers a message again as it was sent. A quorum queue counts its deliveries in headers, which replace
 /// a publisher's headers of these names. https://www.rabbitmq.com/docs/quorum-queues#poison-message-handling
-struct QueueNature: Equatable, Sendable {
-  enum Kind: Equatable, Sendable {
+struct QueueNature: Hashable, Sendable {
+  enum Kind: Hashable, Sendable {
     case classic
     case quorum
     /// Nothing is taken back: each message has an offset (``StreamPlace``).

@@ -27,7 +27,7 @@ struct RedeliveryKeeper: Sendable {
   /// True if the journal may not outlive the process, so that the checkpoints' state has to carry this.
   let isCarriedByCheckpoints: Bool
   /// How many messages were captured before the journal's first position.
-  private let base: Int64
+  let base: Int64
   private let initial: RedeliveryMachine
 
   /// What is added to the positions of a journal that is kept, for the counts in a state that checkpoints carry: large enough

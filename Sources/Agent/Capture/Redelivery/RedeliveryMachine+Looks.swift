@@ -10,6 +10,7 @@ extension RedeliveryMachine {
 
   /// Whether the newest `count` captured messages can be told from all others.
   private func newestTellApart(_ count: Int) -> Bool {
+    if Mutant.acceptsWhatIsAlike.isOn { return true }
     let sequence = DigestSequence(window.suffix(count))
     guard tellsApart(sequence, of: count) else { return false }
     guard unacknowledged > 0, !superseded.isEmpty else { return !sequence.isContained(in: window.dropLast()) }
@@ -27,7 +28,7 @@ extension RedeliveryMachine {
   /// Whether `length` deliveries that end like the captured ones are old, although fewer could have been all that comes again: those
   /// behind have to make up an anchor by themselves.
   func isTold(_ length: Int) -> Bool {
-    guard length >= session.expected else { return false }
+    guard length >= session.expected else { return Mutant.acceptsLessThanTheAnchor.isOn }
     guard let end = session.possibleEnd else { return true }
     return length - end >= anchor && newestTellApart(length - end)
   }
@@ -54,8 +55,12 @@ extension RedeliveryMachine {
 
   /// True if it was delivered before, and looks like what may be unacknowledged.
   func mayBeCaptured(_ delivery: Delivery) -> Bool {
-    session.trust != .none && delivery.redelivered
-      && window.suffix(max(prefetch, unacknowledged)).contains { delivery.matches($0) }
+    session.trust != .none && delivery.redelivered && looksCaptured(delivery)
+  }
+
+  /// True if it looks like what may be unacknowledged.
+  func looksCaptured(_ delivery: Delivery) -> Bool {
+    window.suffix(max(prefetch, unacknowledged)).contains { delivery.matches($0) }
   }
 
   /// Whether the broker counts in the headers how often it has taken a message back.

@@ -58,9 +58,9 @@ import AMQP
 /// consumers. A message without an id, or one that is not marked redelivered, is new.
 ///
 /// A value without I/O: deliveries in, verdicts out. Counts are of captured messages over the life of the capture.
-struct RedeliveryMachine {
+struct RedeliveryMachine: Hashable, Sendable {
   /// What is known of one delivery.
-  struct Delivery: Equatable, Sendable {
+  struct Delivery: Hashable, Sendable {
     /// As it is stored if the delivery is captured.
     var digest: DeliveryDigest
     /// As which it may have been stored before, of one that is redelivered: under other settings, or by version 0.1.0.
@@ -91,7 +91,7 @@ struct RedeliveryMachine {
   }
 
   /// Why deliveries of a session can be recognised by position.
-  enum Trust: Equatable, Sendable {
+  enum Trust: Hashable, Sendable {
     /// The broker has granted exclusive consumption. Only a classic queue enforces it.
     case exclusive
     /// This is the only consumer, on a queue of any type (single active consumer, or the operator's word).
@@ -100,7 +100,7 @@ struct RedeliveryMachine {
     case none
   }
 
-  private enum State {
+  private enum State: Hashable {
     /// Everything that comes is new. Leaves by `sessionStarted`; `startOver` asks for that.
     case flowing
     /// The anchor is looked for; `held` came so far, and may be what is in the window from any of `candidates` on.
@@ -109,7 +109,7 @@ struct RedeliveryMachine {
   }
 
   /// What a session has shown so far.
-  struct Session {
+  struct Session: Hashable, Sendable {
     var trust = Trust.none
     var queue = QueueNature.unknown
     /// How often the queue had taken back the last delivery; nil before the first.
@@ -170,10 +170,11 @@ struct RedeliveryMachine {
     anchor: Int, windowLimit: Int, captured: Int64, releasable: Int64, window: [DeliveryDigest], priority: UInt8?,
     prioritySince: Int64, prefetch: Int = .max, byMessageID: Bool = false, lineStart: Int64 = 0, settled: Int64? = nil
   ) {
-    self.anchor = anchor
+    self.anchor = Mutant.keepsNoAnchor.isOn ? 0 : anchor
     self.prefetch = prefetch
     self.windowLimit = windowLimit
     self.captured = captured
+    let window = Mutant.forgetsTheWindow.isOn ? [] : window
     let known = captured - Int64(window.count)
     // Without digests nothing can be recognised, and nothing needs to be kept back.
     self.releasable = min(max(releasable, known), captured)
@@ -205,7 +206,7 @@ struct RedeliveryMachine {
   var canSettle: Bool {
     switch state {
     case .flowing: unacknowledged > 0 && anchor > 0
-    case .matching: false
+    case .matching: Mutant.settlesWhileHolding.isOn
     }
   }
 
@@ -264,6 +265,9 @@ struct RedeliveryMachine {
       session.returns = returns
       if !delivery.redelivered { session.sawFresh = true }
     }
+    if delivery.redelivered, Mutant.trustsTheFlag.isOn || Mutant.trustsTheDigest.isOn && looksCaptured(delivery) {
+      return .known
+    }
     switch state {
     case .flowing:
       if let ledger, delivery.redelivered, delivery.marks.hasMessageID,
@@ -271,10 +275,15 @@ struct RedeliveryMachine {
       {
         return .known
       }
-      if isTakenBack(delivery, returns) {
+      if isTakenBack(delivery, returns), !Mutant.capturesWhatWasTakenBack.isOn {
+        if Mutant.recognisesWithinTheChannel.isOn {
+          sessionStarted(session.trust, on: session.queue, prefetch: session.prefetch)
+          return delivered(delivery)
+        }
         // What a settling has acknowledged is looked for too, until the broker has answered for it: after that, messages that look
         // like it are new. Another channel tells nothing more of messages that are alike.
-        if returning > 0, tellingLength != nil, startsOver() { return .startOver }
+        let mayReturn = Mutant.forgetsWhatWasSettled.isOn ? unacknowledged : returning
+        if mayReturn > 0, tellingLength != nil, startsOver() { return .startOver }
         beginLine()
       } else if session.returns == nil, mayBeCaptured(delivery) {
         // Nothing was to come again.
@@ -299,7 +308,10 @@ struct RedeliveryMachine {
       let remaining = candidates.filter {
         $0 + length <= window.count && delivery.matches(window[$0 + length - 1])
       }
-      if length >= session.least, remaining.last == window.count - length, hasOnePriority(last: length) {
+      let isEnd =
+        remaining.last == window.count - length
+        || Mutant.acceptsBeforeTheEnd.isOn && !remaining.isEmpty && length >= unacknowledged
+      if length >= session.least || Mutant.acceptsLessThanTheAnchor.isOn, isEnd, hasOnePriority(last: length) {
         if isTold(length) {
           state = .flowing
           return .recognised(count: length)

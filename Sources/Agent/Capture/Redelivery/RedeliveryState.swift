@@ -3,7 +3,7 @@ import AMQP
 /// What recognises redeliveries, as a checkpoint's state carries it: for a connector whose disk goes away with it.
 ///
 /// Counts are of captured messages over the life of the capture.
-struct RedeliveryState: Equatable, Sendable {
+struct RedeliveryState: Hashable, Sendable {
   /// The queue that it speaks of, as ``QueueIdentity`` writes it.
   var queue: String
   /// How many messages were captured, this checkpoint's included.

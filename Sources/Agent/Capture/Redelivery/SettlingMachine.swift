@@ -134,7 +134,7 @@ struct SettlingMachine: Hashable, Sendable {
       state = .answered(at: now, times: 0)
       return nil
     }
-    guard times > 1 else {
+    guard times > 1 || Mutant.settlesByTheFirstAnswer.isOn else {
       state = .answered(at: now, times: 1)
       return nil
     }

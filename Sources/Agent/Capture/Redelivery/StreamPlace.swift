@@ -9,7 +9,7 @@ import AMQP
 /// https://www.rabbitmq.com/docs/streams#consuming
 ///
 /// A value without I/O: deliveries in, verdicts out.
-struct StreamPlace: Equatable, Sendable {
+struct StreamPlace: Hashable, Sendable {
   enum Verdict: Equatable, Sendable {
     /// New.
     case capture
@@ -23,7 +23,7 @@ struct StreamPlace: Equatable, Sendable {
     case anotherStream
   }
 
-  private enum State: Equatable {
+  private enum State: Hashable {
     /// Nothing was captured yet. Leaves by a capture.
     case fresh
     /// The session has begun, and the newest captured message is expected. Leaves when it comes, or a later one, or another

@@ -209,7 +209,7 @@ final class StreamResumption: Sendable {
   }
 
   /// An offset, and the digest of the message there, as a checkpoint's state carries them.
-  struct State: Equatable, Sendable {
+  struct State: Hashable, Sendable {
     var queue: String
     var offset: Int64
     /// Nil in a state of version 0.1.0, or where it was not known.

@@ -1,0 +1,179 @@
+import Journal
+
+/// How a capture comes to its end, in order: nothing more is consumed; what has arrived is journaled; what is journaled is emitted; the
+/// runtime commits it; the journal is closed; the broker hears the last acknowledgements, and goodbye.
+///
+/// ```
+/// running ──► draining ──► emitting ──► awaiting commit ──► closing readers ──► closing journal ──► disconnecting ──► ended
+///    │  stop, or a failure      └──── journaled, or failed ────┘                                           ▲
+///    └────────────────────────── the journal's thread had ended before ───────────────────────────────────┘
+/// ```
+///
+/// Each state is left by what it waits for, or by its deadline: nobody waits for ever for one who hangs, and giving up costs nothing but
+/// time at the next start. A `kill -9` in any state is as good an end as any.
+///
+/// A value without clock and I/O: reports in, actions out. Whoever runs it performs each action before asking for the next.
+struct Lifecycle: Sendable {
+  /// What has a thread of its own.
+  enum Part: Hashable, Sendable { case connection, emitter, journal }
+
+  enum State: Equatable, Sendable {
+    /// Leaves by a wish to stop, or a failure.
+    case running
+    /// The connection hands over what has arrived, and the journal writes it. Leaves once no row will follow.
+    case draining
+    /// Leaves once everything is emitted.
+    case emitting
+    /// Leaves once the runtime has committed everything, or commits nothing more.
+    case awaitingCommit
+    /// Whoever else reads the journal closes it, so that it can be closed whole. Leaves when they have.
+    case closingReaders
+    /// Leaves when the journal's thread has ended.
+    case closingJournal
+    /// Leaves when the connection's thread has ended.
+    case disconnecting
+    case ended
+  }
+
+  enum Action: Equatable, Sendable {
+    /// Nobody waits for better times any more; the flag says that the capture may be killed any moment.
+    case stop(failed: Bool)
+    case closeReaders
+    case closeJournal
+    /// Everything that may be acknowledged was; the flag says that the journal's thread hangs, and the next start recovers it.
+    case disconnect(isUnclosed: Bool)
+    case end
+  }
+
+  /// Seconds from the wish to stop to the end of the process, whoever hangs by then.
+  static let stopSeconds = 8.0
+  /// Seconds for the journal's end after that, when documents that nobody takes are waited for no longer; half of it for its readers.
+  static let closeSeconds = 1.0
+  /// Seconds that acknowledgements of the last checkpoints are waited for (`committed` mode).
+  static let acknowledgementSeconds = 3.0
+  /// Seconds for a goodbye after a journal that failed.
+  static let goodbyeSeconds = 2.0
+
+  private(set) var state = State.running
+  /// Why it ends, if nobody asked for it: the first failure is the cause, and others follow from it.
+  private(set) var failure: CaptureFailure?
+  private(set) var stopRequested = false
+  /// Acknowledgements rest on the runtime's commits.
+  let awaitsCommit: Bool
+  private var ended: Set<Part>
+  private var isDrained = false
+  /// The journal's thread had ended before anybody wanted to stop.
+  private var isBroken = false
+  private var areReadersClosed = false
+  /// Nobody will report commits any more.
+  private var acknowledgementsEnded = false
+  /// What is to be committed before the end; nil until everything is emitted.
+  private var owed: Checkpoint?
+  private var committed: Checkpoint
+  /// Of the whole end, and of the present state.
+  private var deadline = 0.0
+  private var until = 0.0
+
+  /// - Parameters:
+  ///   - committed: Documents up to here were committed before.
+  ///   - ended: What never begins.
+  init(awaitsCommit: Bool = false, committed: Position = .origin, ended: Set<Part> = []) {
+    self.awaitsCommit = awaitsCommit
+    self.ended = ended
+    self.committed = Checkpoint(through: committed, releasable: Position(rawValue: .min))
+  }
+
+  // MARK: Reports
+
+  mutating func requestStop() { stopRequested = true }
+
+  mutating func fail(_ cause: CaptureFailure) { failure = failure ?? cause }
+
+  /// No row will follow.
+  mutating func drained() { isDrained = true }
+
+  /// A thread has ended.
+  mutating func ended(_ part: Part, _ cause: CaptureFailure?) {
+    ended.insert(part)
+    if let cause { fail(cause) }
+  }
+
+  /// Everything is emitted, documents up to `last`.
+  ///
+  /// - Parameter settlement: The newest step of a settling, if there was one: the anchor's release is a checkpoint of its own, after
+  ///   that of the last document.
+  mutating func emitted(through last: Position, _ settlement: Settlement?) {
+    owed = Checkpoint(through: last, releasable: settlement?.position == last ? last : Position(rawValue: .min))
+  }
+
+  /// The runtime has committed a checkpoint.
+  mutating func committed(_ checkpoint: Checkpoint) {
+    committed.through = max(committed.through, checkpoint.through)
+    committed.releasable = max(committed.releasable, checkpoint.releasable)
+  }
+
+  mutating func acknowledgementsAreOver() { acknowledgementsEnded = true }
+
+  mutating func readersClosed() { areReadersClosed = true }
+
+  // MARK: What is next
+
+  /// The next action, or until when there is none unless something is reported.
+  mutating func next(at now: Double) -> Next<Action> {
+    while true {
+      let isLate = now >= until
+      switch state {
+      case .running:
+        guard stopRequested || failure != nil else { return .later(.infinity) }
+        deadline = now + Self.stopSeconds
+        isBroken = ended.contains(.journal)
+        let failed = failure != nil && !Mutant.forgetsTheFailure.isOn
+        return .now(enter(.draining, until: deadline, .stop(failed: failed)))
+      case .draining:
+        // A failed journal writes nothing more: then there is nothing to wait for.
+        if isBroken { return .now(disconnect(until: now + Self.goodbyeSeconds)) }
+        guard isDrained || isLate else { return .later(until) }
+        (state, until) = (.emitting, deadline)
+      case .emitting:
+        guard ended.contains(.emitter) || isLate else { return .later(until) }
+        // A failed emitter emits nothing more, and what nobody has emitted nobody commits.
+        let waits = awaitsCommit && owed != nil && failure == nil
+        if waits { (state, until) = (.awaitingCommit, min(deadline, now + Self.acknowledgementSeconds)) }
+        if !waits { return .now(closeReaders(at: now)) }
+      case .awaitingCommit:
+        guard isCommitted || acknowledgementsEnded || isLate else { return .later(until) }
+        return .now(closeReaders(at: now))
+      case .closingReaders:
+        // Whoever reads it just now may hang with its disk.
+        guard areReadersClosed || isLate else { return .later(until) }
+        return .now(enter(.closingJournal, until: max(deadline, now + Self.closeSeconds), .closeJournal))
+      case .closingJournal:
+        if ended.contains(.journal) { return .now(disconnect(until: deadline)) }
+        guard isLate else { return .later(until) }
+        return .now(enter(.disconnecting, until: deadline, .disconnect(isUnclosed: true)))
+      case .disconnecting:
+        guard ended.contains(.connection) || isLate else { return .later(until) }
+        return .now(enter(.ended, until: .infinity, .end))
+      case .ended: return .later(.infinity)
+      }
+    }
+  }
+
+  private mutating func enter(_ state: State, until: Double, _ action: Action) -> Action {
+    (self.state, self.until) = (state, until)
+    return action
+  }
+
+  private mutating func closeReaders(at now: Double) -> Action {
+    enter(.closingReaders, until: max(deadline, now + Self.closeSeconds / 2), .closeReaders)
+  }
+
+  private mutating func disconnect(until: Double) -> Action {
+    enter(.disconnecting, until: until, .disconnect(isUnclosed: false))
+  }
+
+  private var isCommitted: Bool {
+    guard let owed else { return true }
+    return committed.through >= owed.through && committed.releasable >= owed.releasable
+  }
+}

@@ -1,0 +1,126 @@
+import Journal
+import Testing
+
+@testable import Agent
+
+/// How a capture ends: in order, and in time whoever hangs.
+struct LifecycleTests {
+  private static let failure = CaptureFailure(cause: "test", description: "of a test", needsUser: false)
+  private static let last = Position(rawValue: 7)
+
+  /// What it does until it waits, and in which state.
+  private static func actions(_ lifecycle: inout Lifecycle, at now: Double) -> [Lifecycle.Action] {
+    var found: [Lifecycle.Action] = []
+    while case .now(let action) = lifecycle.next(at: now) { found.append(action) }
+    return found
+  }
+
+  @Test func `a capture that runs does nothing, whatever the time`() {
+    var lifecycle = Lifecycle()
+    lifecycle.ended(.connection, nil)
+    #expect(Self.actions(&lifecycle, at: 1e9) == [] && lifecycle.state == .running)
+  }
+
+  @Test(arguments: [false, true])
+  func `each step follows on the one before`(awaitsCommit: Bool) {
+    var lifecycle = Lifecycle(awaitsCommit: awaitsCommit)
+    lifecycle.requestStop()
+    #expect(Self.actions(&lifecycle, at: 0) == [.stop(failed: false)] && lifecycle.state == .draining)
+    lifecycle.drained()
+    #expect(Self.actions(&lifecycle, at: 1) == [] && lifecycle.state == .emitting)
+    lifecycle.emitted(through: Self.last, nil)
+    lifecycle.ended(.emitter, nil)
+    if awaitsCommit {
+      #expect(Self.actions(&lifecycle, at: 1) == [] && lifecycle.state == .awaitingCommit)
+      lifecycle.committed(Checkpoint(through: Position(rawValue: 6), releasable: .origin))
+      #expect(Self.actions(&lifecycle, at: 2) == [])
+      lifecycle.committed(Checkpoint(through: Self.last, releasable: .origin))
+    }
+    #expect(Self.actions(&lifecycle, at: 2) == [.closeReaders] && lifecycle.state == .closingReaders)
+    lifecycle.readersClosed()
+    #expect(Self.actions(&lifecycle, at: 2) == [.closeJournal] && lifecycle.state == .closingJournal)
+    lifecycle.ended(.journal, nil)
+    #expect(
+      Self.actions(&lifecycle, at: 2) == [.disconnect(isUnclosed: false)] && lifecycle.state == .disconnecting)
+    lifecycle.ended(.connection, nil)
+    #expect(Self.actions(&lifecycle, at: 2) == [.end] && lifecycle.state == .ended)
+    #expect(Self.actions(&lifecycle, at: 1e9) == [] && lifecycle.failure == nil)
+  }
+
+  /// The anchor's release is a checkpoint of its own, after that of the last document.
+  @Test func `a settling is waited for, but not one that something followed`() {
+    for position in [Self.last, Position(rawValue: 6)] {
+      var lifecycle = Lifecycle(awaitsCommit: true)
+      lifecycle.requestStop()
+      _ = Self.actions(&lifecycle, at: 0)
+      lifecycle.drained()
+      lifecycle.emitted(
+        through: Self.last, Settlement(position: position, step: .settling, isCarried: true, number: 1))
+      lifecycle.ended(.emitter, nil)
+      lifecycle.committed(Checkpoint(through: Self.last, releasable: Position(rawValue: 3)))
+      #expect(Self.actions(&lifecycle, at: 1) == (position == Self.last ? [] : [.closeReaders]))
+      lifecycle.committed(Checkpoint(through: Self.last, releasable: Self.last))
+      #expect(Self.actions(&lifecycle, at: 1) == (position == Self.last ? [.closeReaders] : []))
+    }
+  }
+
+  @Test func `a runtime that is gone is not waited for, nor one that says nothing`() {
+    for isGone in [true, false] {
+      var lifecycle = Lifecycle(awaitsCommit: true)
+      lifecycle.requestStop()
+      _ = Self.actions(&lifecycle, at: 0)
+      lifecycle.drained()
+      lifecycle.emitted(through: Self.last, nil)
+      lifecycle.ended(.emitter, nil)
+      _ = Self.actions(&lifecycle, at: 1)
+      if isGone { lifecycle.acknowledgementsAreOver() }
+      #expect(Self.actions(&lifecycle, at: 3.9) == (isGone ? [.closeReaders] : []))
+      #expect(Self.actions(&lifecycle, at: 4) == (isGone ? [] : [.closeReaders]))
+    }
+  }
+
+  @Test func `whoever hangs is given up, and the end comes in time`() {
+    var lifecycle = Lifecycle(awaitsCommit: true)
+    lifecycle.requestStop()
+    #expect(Self.actions(&lifecycle, at: 100) == [.stop(failed: false)])
+    #expect(lifecycle.next(at: 107) == .later(108))
+    // What nobody has emitted nobody commits.
+    #expect(Self.actions(&lifecycle, at: 108) == [.closeReaders])
+    #expect(Self.actions(&lifecycle, at: 108.4) == [])
+    #expect(Self.actions(&lifecycle, at: 108.5) == [.closeJournal])
+    #expect(Self.actions(&lifecycle, at: 109.5) == [.disconnect(isUnclosed: true), .end])
+  }
+
+  @Test func `a failure keeps its cause, and waits for no commit`() {
+    var lifecycle = Lifecycle(awaitsCommit: true)
+    lifecycle.ended(.emitter, Self.failure)
+    lifecycle.fail(CaptureFailure(cause: "other", description: "that follows", needsUser: false))
+    #expect(Self.actions(&lifecycle, at: 0) == [.stop(failed: true)])
+    lifecycle.drained()
+    #expect(Self.actions(&lifecycle, at: 0) == [.closeReaders])
+    #expect(lifecycle.failure?.cause == "test")
+  }
+
+  @Test func `after a journal that failed there is only a goodbye to wait for`() {
+    var lifecycle = Lifecycle()
+    lifecycle.drained()
+    lifecycle.ended(.journal, Self.failure)
+    #expect(Self.actions(&lifecycle, at: 10) == [.stop(failed: true), .disconnect(isUnclosed: false)])
+    #expect(lifecycle.next(at: 10) == .later(12))
+    #expect(Self.actions(&lifecycle, at: 12) == [.end])
+  }
+
+  /// What it had acknowledged by then is in the journal, and is emitted.
+  @Test func `a journal that ends while it drains does not keep the emitter from its end`() {
+    var lifecycle = Lifecycle()
+    lifecycle.requestStop()
+    _ = Self.actions(&lifecycle, at: 0)
+    lifecycle.drained()
+    lifecycle.ended(.journal, nil)
+    #expect(Self.actions(&lifecycle, at: 0) == [] && lifecycle.state == .emitting)
+    lifecycle.ended(.emitter, nil)
+    #expect(Self.actions(&lifecycle, at: 0) == [.closeReaders])
+    lifecycle.readersClosed()
+    #expect(Self.actions(&lifecycle, at: 0) == [.closeJournal, .disconnect(isUnclosed: false)])
+  }
+}
