@@ -44,7 +44,7 @@ let package = Package(
         .product(name: "NIOHTTP1", package: "swift-nio"),
         .product(name: "NIOPosix", package: "swift-nio"),
       ],
-      swiftSettings: settings),
+      exclude: ["Redelivery/README.md"], swiftSettings: settings),
     .target(name: "Support", path: "Tests/Support", swiftSettings: settings),
     .executableTarget(
       name: "Bench", dependencies: ["AMQP", "Journal"], path: "Tests/Bench", swiftSettings: settings),

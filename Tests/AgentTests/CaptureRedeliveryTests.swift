@@ -30,7 +30,7 @@ import Testing
     _ machine: inout RedeliveryMachine, _ deliveries: [RedeliveryMachine.Delivery],
     _ trust: RedeliveryMachine.Trust = .exclusive, on queue: QueueNature = RedeliveryTests.classic
   ) -> [RedeliveryMachine.Verdict] {
-    machine.sessionStarted(trust, on: queue)
+    machine.channelBegan(trust, on: queue)
     return deliveries.map { machine.delivered($0) }
   }
 
@@ -285,7 +285,7 @@ import Testing
   @Test func `acknowledgements stop in front of the anchor until everything is settled`() {
     var machine = RedeliveryMachine(
       anchor: 3, windowLimit: 100, captured: 0, releasable: 0, window: [], priority: nil, prioritySince: 0)
-    machine.sessionStarted(.exclusive, on: Self.classic)
+    machine.channelBegan(.exclusive, on: Self.classic)
     for number in 1...10 { _ = machine.delivered(Self.delivery(number, redelivered: false)) }
     #expect(machine.committing() == 7)
     #expect(machine.canSettle)
@@ -298,7 +298,7 @@ import Testing
   @Test func `the window forgets the oldest`() {
     var machine = RedeliveryMachine(
       anchor: 1, windowLimit: 4, captured: 0, releasable: 0, window: [], priority: nil, prioritySince: 0)
-    machine.sessionStarted(.exclusive, on: Self.classic)
+    machine.channelBegan(.exclusive, on: Self.classic)
     for number in 1...100 { _ = machine.delivered(Self.delivery(number, redelivered: false)) }
     #expect(machine.window.count < 8 && machine.window.suffix(4) == (97...100).map(Self.digest)[...])
   }
@@ -397,7 +397,7 @@ import Testing
       // No id, or never delivered before: an id that a publisher used twice loses nothing.
       delivery(2, id: false), delivery(1, redelivered: false),
     ]
-    machine.sessionStarted(.none, on: .unknown)
+    machine.channelBegan(.none, on: .unknown)
     let verdicts = deliveries.map { machine.delivered($0) }
     #expect(verdicts == [.known, .capture, .known, .known, .capture, .known, .capture, .capture])
     #expect(machine.captured == 7 && machine.committing() == 7 && !machine.canSettle)

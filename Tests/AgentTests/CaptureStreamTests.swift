@@ -15,37 +15,37 @@ struct CaptureStreamTests {
 
   @Test func `everything of a stream that was never captured is new`() {
     var place = StreamPlace()
-    place.sessionStarted()
+    place.channelBegan()
     #expect(Self.verdicts(&place, [(7, 7), (8, 8)]) == [.capture, .capture])
     #expect(place.offset == 8)
   }
 
   @Test func `a session passes over what was captured, the newest included`() {
     var place = StreamPlace(offset: 8, digest: Self.digest(8))
-    place.sessionStarted()
+    place.channelBegan()
     #expect(Self.verdicts(&place, [(6, 6), (7, 7), (8, 8), (9, 9)]) == [.pass, .pass, .pass, .capture])
-    place.sessionStarted()
+    place.channelBegan()
     #expect(Self.verdicts(&place, [(9, 9), (10, 10)]) == [.pass, .capture])
   }
 
   @Test func `another message at the newest offset means another stream, and all of that is new`() {
     var place = StreamPlace(offset: 8, digest: Self.digest(8))
-    place.sessionStarted()
+    place.channelBegan()
     #expect(Self.verdicts(&place, [(7, 107), (8, 108)]) == [.pass, .anotherStream])
     #expect(place.offset == nil)
-    place.sessionStarted()
+    place.channelBegan()
     #expect(Self.verdicts(&place, [(0, 100), (1, 101)]) == [.capture, .capture])
   }
 
   @Test func `without a digest nothing is compared`() {
     var place = StreamPlace(offset: 8)
-    place.sessionStarted()
+    place.channelBegan()
     #expect(Self.verdicts(&place, [(8, 108), (9, 9)]) == [.pass, .capture])
   }
 
   @Test func `what retention dropped meanwhile is a gap, and offsets in the middle are none`() {
     var place = StreamPlace(offset: 8, digest: Self.digest(8))
-    place.sessionStarted()
+    place.channelBegan()
     let expected: [StreamPlace.Verdict] = [
       .captureAfterGap(missing: 9...11), .capture, .captureAfterJump(offsets: 2),
     ]
@@ -181,11 +181,11 @@ struct CaptureStreamTests {
     let journal = try Journal.open(.temporary(under: NSTemporaryDirectory()))
     let state = StreamResumption.State(queue: QueueIdentity(virtualHost: "/", queue: "orders").text, offset: 19)
     let stream = try Self.resumption("", journal: journal, state: state)
-    stream.sessionStarted()
+    stream.channelBegan()
     #expect(stream.isUnconfirmed)
     stream.confirmed()
     #expect(!stream.isUnconfirmed)
-    stream.sessionStarted()
+    stream.channelBegan()
     stream.forget()
     #expect(!stream.isUnconfirmed, "nothing was captured of it")
   }

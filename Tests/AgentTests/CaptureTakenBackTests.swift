@@ -34,7 +34,7 @@ struct CaptureTakenBackTests {
     var machine = RedeliveryMachine(
       anchor: 3, windowLimit: 100, captured: 0, releasable: 0, window: [], priority: nil, prioritySince: 0, prefetch: 12
     )
-    machine.sessionStarted(trust, on: queue)
+    machine.channelBegan(trust, on: queue)
     for number in 1...n { #expect(machine.delivered(new(number, priority: priority(number))) == .capture) }
     _ = machine.committing()
     return machine
@@ -50,7 +50,7 @@ struct CaptureTakenBackTests {
     var machine = Self.flowing(10)
     #expect(machine.delivered(Self.old(8, 1)) == .startOver)
     #expect(machine.captured == 10)
-    machine.sessionStarted(.sole, on: Self.quorum)
+    machine.channelBegan(.sole, on: Self.quorum)
     #expect(
       Self.verdicts(&machine, [Self.old(8, 2), Self.old(9, 2), Self.old(10, 2), Self.new(11)]) == [
         .hold, .hold, .recognised(count: 3), .capture,
@@ -59,7 +59,7 @@ struct CaptureTakenBackTests {
 
   @Test func `it may do so before anything new came, and while deliveries wait`() {
     var machine = Self.flowing(10)
-    machine.sessionStarted(.sole, on: Self.quorum)
+    machine.channelBegan(.sole, on: Self.quorum)
     // 8, 9, 10 are old; 11 and 12 had been delivered and not captured.
     #expect(
       Self.verdicts(&machine, [8, 9, 10, 11, 12].map { Self.old($0, 1) }) == [
@@ -67,17 +67,17 @@ struct CaptureTakenBackTests {
       ])
     _ = machine.committing()
     #expect(machine.delivered(Self.old(10, 2)) == .startOver)
-    machine.sessionStarted(.sole, on: Self.quorum)
+    machine.channelBegan(.sole, on: Self.quorum)
     #expect(
       Self.verdicts(&machine, [Self.old(10, 3), Self.old(11, 3), Self.old(10, 4)]) == [.hold, .hold, .startOver])
-    machine.sessionStarted(.sole, on: Self.quorum)
+    machine.channelBegan(.sole, on: Self.quorum)
     #expect(
       Self.verdicts(&machine, [10, 11, 12].map { Self.old($0, 5) }) == [.hold, .hold, .recognised(count: 3)])
   }
 
   @Test func `what was delivered before and not captured is new, and no reason to start over`() {
     var machine = Self.flowing(10)
-    machine.sessionStarted(.sole, on: Self.quorum)
+    machine.channelBegan(.sole, on: Self.quorum)
     let came = Self.verdicts(&machine, [8, 9, 10].map { Self.old($0, 2) } + [Self.old(11, 2), Self.old(12, 1)])
     #expect(came == [.hold, .hold, .recognised(count: 3), .capture, .capture])
     // It looks like nothing that this channel holds.
@@ -88,7 +88,7 @@ struct CaptureTakenBackTests {
   @Test func `messages that are alike are captured within the channel, since what somebody gave back looks the same`() {
     var machine = RedeliveryMachine(
       anchor: 3, windowLimit: 100, captured: 0, releasable: 0, window: [], priority: nil, prioritySince: 0)
-    machine.sessionStarted(.sole, on: Self.quorum)
+    machine.channelBegan(.sole, on: Self.quorum)
     for _ in 1...10 { _ = machine.delivered(Self.new(1)) }
     _ = machine.committing()
     // Ten alike were captured, and one more that somebody has looked at comes: it is in the queue beside the anchor.
@@ -99,10 +99,10 @@ struct CaptureTakenBackTests {
   @Test func `what starts over again and again without progress is captured`() {
     var machine = Self.flowing(10)
     for _ in 0..<8 {
-      machine.sessionStarted(.sole, on: Self.quorum)
+      machine.channelBegan(.sole, on: Self.quorum)
       #expect(Self.verdicts(&machine, [Self.old(8, 1), Self.old(9, 2)]) == [.hold, .startOver])
     }
-    machine.sessionStarted(.sole, on: Self.quorum)
+    machine.channelBegan(.sole, on: Self.quorum)
     #expect(Self.verdicts(&machine, [Self.old(8, 1), Self.old(9, 2)]) == [.hold, .captureHeld])
   }
 
@@ -111,7 +111,7 @@ struct CaptureTakenBackTests {
     var machine = Self.flowing(10, trust, on: queue)
     #expect(machine.delivered(Self.old(8, 1)) == .capture)
     // Quorum queues ignore exclusive consumption.
-    machine.sessionStarted(trust, on: queue)
+    machine.channelBegan(trust, on: queue)
     #expect(Self.verdicts(&machine, [9, 10, 8].map { Self.old($0, 1) }) == [.capture, .capture, .capture])
   }
 
@@ -128,7 +128,7 @@ struct CaptureTakenBackTests {
       return
     }
     #expect(machine.delivered(Self.old(8, 1)) == .startOver)
-    machine.sessionStarted(.sole, on: Self.quorum)
+    machine.channelBegan(.sole, on: Self.quorum)
     #expect(
       Self.verdicts(&machine, [Self.old(8, 1), Self.old(9, 1), Self.old(10, 1)]) == [
         .hold, .hold, .recognised(count: 3),
@@ -143,12 +143,12 @@ struct CaptureTakenBackTests {
     machine.settling()
     machine.confirmSettled()
     #expect(Self.verdicts(&machine, [Self.old(8, 1), Self.old(9, 1)]) == [.capture, .startOver])
-    machine.sessionStarted(.sole, on: Self.quorum)
+    machine.channelBegan(.sole, on: Self.quorum)
     let again = Self.verdicts(&machine, [8, 9, 10].map { Self.old($0, 2) })
     #expect(again == [.recognised(count: 1), .capture, .capture])
     _ = machine.committing()
     #expect(machine.delivered(Self.old(8, 3)) == .startOver)
-    machine.sessionStarted(.sole, on: Self.quorum)
+    machine.channelBegan(.sole, on: Self.quorum)
     #expect(
       Self.verdicts(&machine, [Self.old(8, 4), Self.old(9, 4), Self.old(10, 4), Self.new(11)]) == [
         .hold, .hold, .recognised(count: 3), .capture,
@@ -160,11 +160,11 @@ struct CaptureTakenBackTests {
     var machine = Self.flowing(10)
     machine.settling()
     machine.confirmSettled()
-    machine.sessionStarted(.sole, on: Self.quorum)
+    machine.channelBegan(.sole, on: Self.quorum)
     #expect(Self.verdicts(&machine, [8, 9, 10].map { Self.old($0, 1) }) == [.capture, .capture, .capture])
     _ = machine.committing()
     #expect(machine.delivered(Self.old(8, 2)) == .startOver)
-    machine.sessionStarted(.sole, on: Self.quorum)
+    machine.channelBegan(.sole, on: Self.quorum)
     #expect(
       Self.verdicts(&machine, [8, 9, 10].map { Self.old($0, 3) }) == [.hold, .hold, .recognised(count: 3)])
   }
@@ -173,12 +173,12 @@ struct CaptureTakenBackTests {
     var machine = Self.flowing(10)
     machine.settling()
     machine.confirmSettled()
-    machine.sessionStarted(.sole, on: Self.quorum)
+    machine.channelBegan(.sole, on: Self.quorum)
     _ = Self.verdicts(&machine, [8, 9, 10].map { Self.old($0, 1) } + [8, 9, 10].map { Self.new($0) })
     _ = machine.committing()
     // Twice in one line: three of them tell nothing by themselves.
     #expect(machine.delivered(Self.old(8, 1)) == .startOver)
-    machine.sessionStarted(.sole, on: Self.quorum)
+    machine.channelBegan(.sole, on: Self.quorum)
     #expect(Self.verdicts(&machine, [8, 9, 10].map { Self.old($0, 2) }) == [.hold, .hold, .hold])
     #expect(machine.silent() && machine.isAmbiguous)
   }
@@ -189,18 +189,18 @@ struct CaptureTakenBackTests {
       var machine = RedeliveryMachine(
         anchor: 3, windowLimit: 100, captured: 0, releasable: 0, window: [], priority: nil, prioritySince: 0,
         prefetch: 12)
-      machine.sessionStarted(.sole, on: queue)
+      machine.channelBegan(.sole, on: queue)
       for _ in 1...2 { #expect(machine.delivered(Self.new(1)) == .capture) }
       machine.settling()
       machine.confirmSettled()
       #expect(machine.delivered(Self.new(1)) == .capture)
-      machine.sessionStarted(.sole, on: queue)
+      machine.channelBegan(.sole, on: queue)
       // The third comes again, and is captured again: nothing tells it from the two before.
       #expect(Self.verdicts(&machine, [Self.old(1, 1)]).last != .recognised(count: 1))
       _ = machine.silent()
       machine.settling()
       // A fourth had been delivered before the connection was lost.
-      machine.sessionStarted(.sole, on: queue)
+      machine.channelBegan(.sole, on: queue)
       #expect(machine.delivered(Self.old(1, 1)) == .capture)
     }
   }
@@ -209,16 +209,16 @@ struct CaptureTakenBackTests {
     var machine = RedeliveryMachine(
       anchor: 3, windowLimit: 100, captured: 0, releasable: 0, window: [], priority: nil, prioritySince: 0, prefetch: 12
     )
-    machine.sessionStarted(.sole, on: Self.quorum)
+    machine.channelBegan(.sole, on: Self.quorum)
     #expect(machine.delivered(Self.new(1)) == .capture)
     machine.settling()
     machine.confirmSettled()
-    machine.sessionStarted(.sole, on: Self.quorum)
+    machine.channelBegan(.sole, on: Self.quorum)
     // The same, or one that is alike: captured.
     #expect(machine.delivered(Self.old(1, 1)) == .capture)
     machine.settling()
     // And so is a third, which need not be either of them.
-    machine.sessionStarted(.sole, on: Self.quorum)
+    machine.channelBegan(.sole, on: Self.quorum)
     #expect(machine.delivered(Self.old(1, 1)) == .capture)
   }
 
@@ -226,13 +226,13 @@ struct CaptureTakenBackTests {
     var machine = RedeliveryMachine(
       anchor: 3, windowLimit: 100, captured: 0, releasable: 0, window: [], priority: nil, prioritySince: 0, prefetch: 12
     )
-    machine.sessionStarted(.sole, on: Self.quorum)
+    machine.channelBegan(.sole, on: Self.quorum)
     for _ in 1...4 { _ = machine.delivered(Self.new(1)) }
     machine.settling()
     machine.confirmSettled()
-    machine.sessionStarted(.sole, on: Self.quorum)
+    machine.channelBegan(.sole, on: Self.quorum)
     #expect(machine.delivered(Self.old(1, 1)) == .capture)
-    machine.sessionStarted(.sole, on: Self.quorum)
+    machine.channelBegan(.sole, on: Self.quorum)
     #expect(machine.isAmbiguous)
   }
 
@@ -240,7 +240,7 @@ struct CaptureTakenBackTests {
 
   @Test func `on a classic queue counts in the headers are the publisher's`() {
     var machine = Self.flowing(10, on: Self.classic)
-    machine.sessionStarted(.sole, on: Self.classic)
+    machine.channelBegan(.sole, on: Self.classic)
     #expect(
       Self.verdicts(&machine, [Self.old(8, 3), Self.old(9, 4), Self.old(10, 5)]) == [
         .hold, .hold, .recognised(count: 3),
@@ -250,17 +250,17 @@ struct CaptureTakenBackTests {
 
   @Test func `before RabbitMQ 4.3 a count of acquisitions is the publisher's`() {
     var machine = Self.flowing(10)
-    machine.sessionStarted(.sole, on: Self.quorum)
+    machine.channelBegan(.sole, on: Self.quorum)
     let deliveries = (8...10).map { Self.old($0, 1, acquired: Int64($0)) }
     #expect(Self.verdicts(&machine, deliveries) == [.hold, .hold, .recognised(count: 3)])
-    machine.sessionStarted(.sole, on: Self.quorum43)
+    machine.channelBegan(.sole, on: Self.quorum43)
     #expect(Self.verdicts(&machine, Array(deliveries[..<2])) == [.hold, .startOver])
   }
 
   @Test func `priorities mean nothing where they make no order of their own`() {
     for queue in [Self.classic, Self.quorum, Self.quorum43] {
       var machine = Self.flowing(10, on: queue) { UInt8($0) }
-      machine.sessionStarted(.sole, on: queue)
+      machine.channelBegan(.sole, on: queue)
       let deliveries = (8...10).map { Self.old($0, queue.kind == .quorum ? 1 : nil, priority: UInt8($0)) }
       #expect(Self.verdicts(&machine, deliveries) == [.hold, .hold, .recognised(count: 3)])
     }
@@ -269,7 +269,7 @@ struct CaptureTakenBackTests {
   @Test func `priorities that differ are not recognised where they make an order of their own`() {
     let queue = QueueNature(kind: .classic, hasPriorities: true, countsAcquisitions: true)
     var mixed = Self.flowing(10, on: queue) { $0 == 9 ? 5 : nil }
-    mixed.sessionStarted(.sole, on: queue)
+    mixed.channelBegan(.sole, on: queue)
     #expect(
       Self.verdicts(&mixed, (8...10).map { Self.old($0, 1, priority: $0 == 9 ? 5 : nil) }) == [
         .hold, .captureHeld, .capture,
@@ -280,7 +280,7 @@ struct CaptureTakenBackTests {
 
   @Test func `a redelivery is looked for as it is stored, and as it may have been stored before`() {
     var machine = Self.flowing(10)
-    machine.sessionStarted(.sole, on: Self.quorum)
+    machine.channelBegan(.sole, on: Self.quorum)
     var deliveries = (8...10).map { Self.old($0 + 100, 1) }
     for index in deliveries.indices { deliveries[index].otherDigests = [Self.digest(77), Self.digest(8 + index)] }
     #expect(Self.verdicts(&machine, deliveries) == [.hold, .hold, .recognised(count: 3)])
@@ -289,9 +289,9 @@ struct CaptureTakenBackTests {
   @Test func `on a queue that may be a quorum queue, exclusive consumption recognises nothing`() {
     var machine = Self.flowing(10, .exclusive, on: Self.classic)
     #expect(machine.digestForm == .complete && machine.otherForms == [.withoutBrokers, .first])
-    machine.sessionStarted(.exclusive, on: .unknown)
+    machine.channelBegan(.exclusive, on: .unknown)
     #expect(machine.delivered(Self.old(8)) == .capture)
-    machine.sessionStarted(.sole, on: .unknown)
+    machine.channelBegan(.sole, on: .unknown)
     #expect(machine.digestForm == .withoutBrokers && machine.otherForms == [.first, .complete])
   }
 

@@ -76,7 +76,7 @@ struct IntakeTests {
       let consumer = try journal.beginConsumer(tag: "c")
       var written = 0
       for _ in 1...Int.random(in: 1...4, using: &random) {
-        intake.sessionStarted()
+        intake.channelBegan()
         _ = machine.began(Self.channel, place: nil, at: 0)
         var tag: UInt64 = 1
         var place = Int.random(in: 8...19, using: &random)

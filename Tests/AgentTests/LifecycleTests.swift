@@ -17,7 +17,7 @@ struct LifecycleTests {
 
   @Test func `a capture that runs does nothing, whatever the time`() {
     var lifecycle = Lifecycle()
-    lifecycle.ended(.connection, nil)
+    _ = lifecycle.ended(.connection, nil)
     #expect(Self.actions(&lifecycle, at: 1e9) == [] && lifecycle.state == .running)
   }
 
@@ -29,20 +29,21 @@ struct LifecycleTests {
     lifecycle.drained()
     #expect(Self.actions(&lifecycle, at: 1) == [] && lifecycle.state == .emitting)
     lifecycle.emitted(through: Self.last, nil)
-    lifecycle.ended(.emitter, nil)
+    _ = lifecycle.ended(.emitter, nil)
     if awaitsCommit {
       #expect(Self.actions(&lifecycle, at: 1) == [] && lifecycle.state == .awaitingCommit)
       lifecycle.committed(Checkpoint(through: Position(rawValue: 6), releasable: .origin))
       #expect(Self.actions(&lifecycle, at: 2) == [])
       lifecycle.committed(Checkpoint(through: Self.last, releasable: .origin))
     }
-    #expect(Self.actions(&lifecycle, at: 2) == [.closeReaders] && lifecycle.state == .closingReaders)
+    #expect(
+      Self.actions(&lifecycle, at: 2) == [.closeReaders(isUncommitted: false)] && lifecycle.state == .closingReaders)
     lifecycle.readersClosed()
     #expect(Self.actions(&lifecycle, at: 2) == [.closeJournal] && lifecycle.state == .closingJournal)
-    lifecycle.ended(.journal, nil)
+    _ = lifecycle.ended(.journal, nil)
     #expect(
       Self.actions(&lifecycle, at: 2) == [.disconnect(isUnclosed: false)] && lifecycle.state == .disconnecting)
-    lifecycle.ended(.connection, nil)
+    _ = lifecycle.ended(.connection, nil)
     #expect(Self.actions(&lifecycle, at: 2) == [.end] && lifecycle.state == .ended)
     #expect(Self.actions(&lifecycle, at: 1e9) == [] && lifecycle.failure == nil)
   }
@@ -56,11 +57,11 @@ struct LifecycleTests {
       lifecycle.drained()
       lifecycle.emitted(
         through: Self.last, Settlement(position: position, step: .settling, isCarried: true, number: 1))
-      lifecycle.ended(.emitter, nil)
+      _ = lifecycle.ended(.emitter, nil)
       lifecycle.committed(Checkpoint(through: Self.last, releasable: Position(rawValue: 3)))
-      #expect(Self.actions(&lifecycle, at: 1) == (position == Self.last ? [] : [.closeReaders]))
+      #expect(Self.actions(&lifecycle, at: 1) == (position == Self.last ? [] : [.closeReaders(isUncommitted: false)]))
       lifecycle.committed(Checkpoint(through: Self.last, releasable: Self.last))
-      #expect(Self.actions(&lifecycle, at: 1) == (position == Self.last ? [.closeReaders] : []))
+      #expect(Self.actions(&lifecycle, at: 1) == (position == Self.last ? [.closeReaders(isUncommitted: false)] : []))
     }
   }
 
@@ -71,11 +72,11 @@ struct LifecycleTests {
       _ = Self.actions(&lifecycle, at: 0)
       lifecycle.drained()
       lifecycle.emitted(through: Self.last, nil)
-      lifecycle.ended(.emitter, nil)
+      _ = lifecycle.ended(.emitter, nil)
       _ = Self.actions(&lifecycle, at: 1)
       if isGone { lifecycle.acknowledgementsAreOver() }
-      #expect(Self.actions(&lifecycle, at: 3.9) == (isGone ? [.closeReaders] : []))
-      #expect(Self.actions(&lifecycle, at: 4) == (isGone ? [] : [.closeReaders]))
+      #expect(Self.actions(&lifecycle, at: 3.9) == (isGone ? [.closeReaders(isUncommitted: true)] : []))
+      #expect(Self.actions(&lifecycle, at: 4) == (isGone ? [] : [.closeReaders(isUncommitted: true)]))
     }
   }
 
@@ -85,7 +86,7 @@ struct LifecycleTests {
     #expect(Self.actions(&lifecycle, at: 100) == [.stop(failed: false)])
     #expect(lifecycle.next(at: 107) == .later(108))
     // What nobody has emitted nobody commits.
-    #expect(Self.actions(&lifecycle, at: 108) == [.closeReaders])
+    #expect(Self.actions(&lifecycle, at: 108) == [.closeReaders(isUncommitted: false)])
     #expect(Self.actions(&lifecycle, at: 108.4) == [])
     #expect(Self.actions(&lifecycle, at: 108.5) == [.closeJournal])
     #expect(Self.actions(&lifecycle, at: 109.5) == [.disconnect(isUnclosed: true), .end])
@@ -93,18 +94,17 @@ struct LifecycleTests {
 
   @Test func `a failure keeps its cause, and waits for no commit`() {
     var lifecycle = Lifecycle(awaitsCommit: true)
-    lifecycle.ended(.emitter, Self.failure)
+    _ = lifecycle.ended(.emitter, Self.failure)
     lifecycle.fail(CaptureFailure(cause: "other", description: "that follows", needsUser: false))
     #expect(Self.actions(&lifecycle, at: 0) == [.stop(failed: true)])
     lifecycle.drained()
-    #expect(Self.actions(&lifecycle, at: 0) == [.closeReaders])
+    #expect(Self.actions(&lifecycle, at: 0) == [.closeReaders(isUncommitted: false)])
     #expect(lifecycle.failure?.cause == "test")
   }
 
   @Test func `after a journal that failed there is only a goodbye to wait for`() {
     var lifecycle = Lifecycle()
-    lifecycle.drained()
-    lifecycle.ended(.journal, Self.failure)
+    _ = lifecycle.ended(.journal, Self.failure)
     #expect(Self.actions(&lifecycle, at: 10) == [.stop(failed: true), .disconnect(isUnclosed: false)])
     #expect(lifecycle.next(at: 10) == .later(12))
     #expect(Self.actions(&lifecycle, at: 12) == [.end])
@@ -115,12 +115,22 @@ struct LifecycleTests {
     var lifecycle = Lifecycle()
     lifecycle.requestStop()
     _ = Self.actions(&lifecycle, at: 0)
-    lifecycle.drained()
-    lifecycle.ended(.journal, nil)
+    _ = lifecycle.ended(.journal, nil)
     #expect(Self.actions(&lifecycle, at: 0) == [] && lifecycle.state == .emitting)
-    lifecycle.ended(.emitter, nil)
-    #expect(Self.actions(&lifecycle, at: 0) == [.closeReaders])
+    _ = lifecycle.ended(.emitter, nil)
+    #expect(Self.actions(&lifecycle, at: 0) == [.closeReaders(isUncommitted: false)])
     lifecycle.readersClosed()
     #expect(Self.actions(&lifecycle, at: 0) == [.closeJournal, .disconnect(isUnclosed: false)])
+  }
+
+  @Test func `a want of room fails a capture that runs, and not one that is to stop anyway`() {
+    var full = CaptureFailure(cause: "journal", description: "no room", needsUser: true)
+    full.isShortage = true
+    for (stops, keeps) in [(false, true), (true, true), (true, false)] {
+      var lifecycle = Lifecycle(brokerKeeps: keeps)
+      if stops { lifecycle.requestStop() }
+      #expect((lifecycle.ended(.emitter, full) != nil) == (stops && keeps))
+      #expect((lifecycle.failure != nil) == !(stops && keeps))
+    }
   }
 }

@@ -157,8 +157,8 @@ struct ModelAgent {
     case .batch: decide(deliveries)
     case .answer(let answer): perform(machine.answered(answer, at: 0))
     case .returning: perform(machine.returning())
-    case .idle: perform(machine.idle(at: now))
-    case .intakeEnded: end()
+    case .idle: checked { $0.perform($0.machine.idle(at: now)) }
+    case .intakeEnded: checked { $0.perform($0.machine.intakeEnded()) }
     case .bookkeeping:
       let news = SubscriptionMachine.Written(inbox)
       perform(machine.writing(nil, releasable: news.releasable, at: 0))
@@ -179,15 +179,17 @@ struct ModelAgent {
     }
     if case .now(.stop(let failed)) = lifecycle.next(at: 0) { (inbox.stopping, inbox.failed) = (true, failed) }
     (hasFailed, inbox.acknowledgementsEnded) = (failed, !hasRuntime)
-    // What has arrived, and was not handed over, comes again.
-    inbox.intakeEnded = true
   }
 
-  private mutating func end() {
+  /// The connection has handed over what it has. What has arrived, and was not handed over, comes again.
+  mutating func drain() { inbox.intakeEnded = true }
+
+  /// Work that may be part of a capture's end.
+  private mutating func checked(_ work: (inout ModelAgent) -> Void) {
     let (before, isHolding, settlement) = (redelivery.releasable, redelivery.isHolding, progress.settlement)
-    perform(machine.intakeEnded())
+    work(&self)
     // A failed capture keeps its anchor, as does one that has yet to know what is old; and nobody hears of a step if no runtime is there.
-    if hasFailed || isHolding, redelivery.releasable > before { broken += 1 }
+    if hasFailed || isHolding && isStopping, redelivery.releasable > before { broken += 1 }
     if inbox.acknowledgementsEnded, progress.settlement != settlement { broken += 1 }
   }
 
@@ -248,7 +250,9 @@ struct ModelAgent {
       record.window += appended.map { setup.payloads[$0] }
       progress.journaled = Position(rawValue: Int64(record.captured))
       perform(machine.written(decision, after: before, written, at: 0))
-    case .record: perform(machine.recorded(at: 0) + todo.take())
+    case .record:
+      machine.heard(inbox)
+      perform(machine.recorded(at: 0) + todo.take())
     }
     return appended
   }

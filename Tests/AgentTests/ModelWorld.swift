@@ -45,6 +45,8 @@ struct ModelWorld {
     /// Nothing has come for a while: deliveries that wait are taken for new, or a settling goes on.
     case rest
     case readAnswer
+    /// The connection of a capture that is to end has handed over what it has.
+    case drain
     /// The process ends as it was to, and another begins.
     case end
     /// The broker notices that a connection has ended.
@@ -85,6 +87,7 @@ struct ModelWorld {
   var steps: [Step] {
     var steps: [Step] = []
     if agent.mayEnd { steps.append(.end) }
+    if agent.isStopping, !agent.inbox.intakeEnded { steps.append(.drain) }
     if !broker.isConnected, !agent.isStopping { steps.append(.connect) }
     if broker.canDeliver { steps.append(.deliver) }
     if !agent.hasHandover, !agent.isStopping {
@@ -159,6 +162,7 @@ struct ModelWorld {
       // Only the newest question's counts (``Connection``).
       if broker.hasAnsweredAll { agent.answered(messages: messages, hasUnread: place > 0) }
     case .notice: broker.notice()
+    case .drain: agent.drain()
     case .end:
       broken += agent.broken
       broker.disconnect(surviving: broker.toBroker.count)

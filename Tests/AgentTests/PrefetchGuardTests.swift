@@ -94,13 +94,13 @@ struct PrefetchGuardTests {
     var machine = RedeliveryMachine(
       anchor: 8, windowLimit: 100, captured: 20, releasable: 20, window: window, priority: nil, prioritySince: 0,
       settled: 12)
-    machine.sessionStarted(.sole, on: .unknown, prefetch: prefetch)
+    machine.channelBegan(.sole, on: .unknown, prefetch: prefetch)
     let alike = RedeliveryMachine.Delivery(digest: window[4], redelivered: true)
     #expect(machine.delivered(alike) == .capture)
     var one = RedeliveryMachine(
       anchor: 8, windowLimit: 100, captured: 20, releasable: 20, window: window, priority: nil, prioritySince: 0,
       settled: 19)
-    one.sessionStarted(.sole, on: .unknown, prefetch: 1)
+    one.channelBegan(.sole, on: .unknown, prefetch: 1)
     #expect(one.delivered(RedeliveryMachine.Delivery(digest: window[19], redelivered: true)) == .capture)
   }
 }

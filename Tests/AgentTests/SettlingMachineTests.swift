@@ -12,7 +12,7 @@ struct SettlingMachineTests {
     var machine = RedeliveryMachine(
       anchor: 8, windowLimit: 100, captured: 0, releasable: 0, window: [], priority: nil, prioritySince: 0, prefetch: 50
     )
-    machine.sessionStarted(.exclusive, on: classic)
+    machine.channelBegan(.exclusive, on: classic)
     for number in 0..<count {
       _ = machine.delivered(.init(digest: DeliveryDigest(high: 0, low: UInt64(number)), redelivered: false))
     }

@@ -13,7 +13,7 @@ struct StandstillTests {
     _ kind: QueueNature.Kind, messages: UInt32? = 0, offset: Int64? = nil
   ) -> StandstillMachine {
     var machine = StandstillMachine()
-    machine.sessionStarted(kind, messages: messages, offset: offset, at: 0)
+    machine.channelBegan(kind, messages: messages, offset: offset, at: 0)
     return machine
   }
 
@@ -54,7 +54,7 @@ struct StandstillTests {
       #expect(machine.answered(Self.answer(3, consumers: 2), offset: nil, at: now) == .consumeAnew(holds))
       // The first time it may well help.
       #expect(machine.finding == (number == 0 ? nil : holds))
-      machine.sessionStarted(kind, messages: 3, offset: nil, at: now)
+      machine.channelBegan(kind, messages: 3, offset: nil, at: now)
       // What was unacknowledged comes again, and is no success.
       #expect(machine.turned(.old, hasRoom: true, at: now) == .none)
     }
@@ -65,7 +65,7 @@ struct StandstillTests {
 
   @Test func `a queue that is fine is bound again, and an exchange that is missing is told until it is there`() {
     var machine = StandstillMachine(binds: true)
-    machine.sessionStarted(.quorum, messages: 0, offset: nil, at: 0)
+    machine.channelBegan(.quorum, messages: 0, offset: nil, at: 0)
     func ask(at now: Double) {
       #expect(machine.turned(.nothing, hasRoom: true, at: now) == .ask)
       #expect(machine.answered(Self.answer(0), offset: nil, at: now) == .bind)
@@ -91,7 +91,7 @@ struct StandstillTests {
 
   @Test func `one that stands by is no fault unless messages wait and do not get fewer`() {
     var machine = StandstillMachine(isSingleActive: true)
-    machine.sessionStarted(.quorum, messages: 0, offset: nil, at: 0)
+    machine.channelBegan(.quorum, messages: 0, offset: nil, at: 0)
     func look(_ messages: UInt32, at now: Double) -> StandstillMachine.Action {
       #expect(machine.turned(.nothing, hasRoom: true, at: now) == .ask)
       return machine.answered(Self.answer(messages, consumers: 2), offset: nil, at: now)
@@ -112,7 +112,7 @@ struct StandstillTests {
     for now in [60.0, 180] {
       #expect(machine.turned(.nothing, hasRoom: true, at: now) == .ask)
       _ = machine.answered(Self.answer(3), offset: nil, at: now)
-      machine.sessionStarted(.quorum, messages: 3, offset: nil, at: now)
+      machine.channelBegan(.quorum, messages: 3, offset: nil, at: now)
     }
     #expect(machine.turned(.nothing, hasRoom: true, at: 420) == .ask)
     #expect(machine.answered(Self.answer(0), offset: nil, at: 420) == .recovered)
@@ -138,7 +138,7 @@ struct StandstillTests {
     #expect(machine.turned(.nothing, hasRoom: true, at: 80) == .ask)
     #expect(machine.answered(Self.answer(0, consumers: 0), offset: nil, at: 80) == .consumeAnew(.noConsumer))
     // One that is back is fine.
-    machine.sessionStarted(.quorum, messages: 0, offset: nil, at: 80)
+    machine.channelBegan(.quorum, messages: 0, offset: nil, at: 80)
     #expect(machine.turned(.nothing, hasRoom: true, at: 200) == .ask)
     #expect(machine.answered(Self.answer(0), offset: nil, at: 200) == .none)
   }
@@ -172,7 +172,7 @@ struct StandstillTests {
       #expect(
         machine.answered(Self.answer(count, consumers: 0), offset: offset, at: now)
           == (anew ? .consumeAnew(.undelivered) : .none), "\(count) \(offset)")
-      if anew { machine.sessionStarted(.stream, messages: count, offset: offset, at: now) }
+      if anew { machine.channelBegan(.stream, messages: count, offset: offset, at: now) }
     }
     // It may be the numbers that are not known: no reason to alarm anybody.
     #expect(machine.finding == nil)

@@ -17,11 +17,11 @@ func broker(_ input: [UInt8]) {
     journaled: .origin, written: SubscriptionMachine.Written(), at: 0)
   var place = StreamPlace()
   for session in 0..<2 {
-    intake.sessionStarted()
+    intake.channelBegan()
     let channel = Consuming(
       generation: session + 1, consumerTag: "c", queue: queue, narrowPrefetch: first & 16 != 0 ? 2 : nil)
     _ = machine.began(channel, place: nil, at: 0)
-    place.sessionStarted()
+    place.channelBegan()
     do throws(AMQPError) {
       try converse(Array(input.dropFirst())) { batch in
         decide(batch, &intake, &machine, &place)

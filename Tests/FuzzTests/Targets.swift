@@ -80,7 +80,7 @@ private func use(_ state: RedeliveryState) {
     anchor: 8, windowLimit: 64, captured: state.captured, releasable: state.releasable, window: state.window ?? [],
     priority: state.priority, prioritySince: state.prioritySince, prefetch: state.prefetch, lineStart: state.lineStart,
     settled: state.settled)
-  machine.sessionStarted(.sole, on: QueueNature(kind: .quorum, hasPriorities: false, countsAcquisitions: false))
+  machine.channelBegan(.sole, on: QueueNature(kind: .quorum, hasPriorities: false, countsAcquisitions: false))
   let old = (state.window ?? []).suffix(8).map { RedeliveryMachine.Delivery(digest: $0, redelivered: true) }
   let new = (0..<20).map {
     RedeliveryMachine.Delivery(digest: DeliveryDigest(high: 0, low: $0 % 3), redelivered: false)

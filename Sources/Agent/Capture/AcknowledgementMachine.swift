@@ -15,7 +15,8 @@ struct Acknowledgement: Hashable, Sendable {
   var tag: UInt64
 }
 
-/// Decides which deliveries may be acknowledged.
+/// Knows which tags of a channel wait for which positions, and which tag is the newest whose messages are safe; how far they are,
+/// ``SubscriptionMachine`` says.
 ///
 /// Invariants: a tag is acknowledged only after its message is safe in the sense of the mode, only on its own channel,
 /// and tags only grow. Positions and tags grow together within a channel, so the unacknowledged ones are a few runs of

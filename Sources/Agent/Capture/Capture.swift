@@ -2,7 +2,7 @@ import AMQP
 import Journal
 import Logging
 
-/// A running capture: broker → journal → documents, as DESIGN describes.
+/// A running capture: broker → journal → documents.
 ///
 /// Four threads, each the only owner of what it touches: the connection, the journal's writer, the emitter with a
 /// reading connection of its own, and whoever reports what is committed (the reader of stdin, or the sink itself). They
@@ -55,6 +55,7 @@ final class Capture: Sendable {
     lifecycle = Monitor(
       Lifecycle(
         awaitsCommit: plan.mode == .committed && !plan.idle, committed: plan.start,
+        brokerKeeps: !plan.configuration.consumer.noAck,
         ended: plan.idle ? [.connection, .emitter] : []))
   }
 
@@ -76,7 +77,7 @@ final class Capture: Sendable {
       keepsConsumer: (plan.redelivery?.anchor ?? 0) > 0,
       beginsNarrow: plan.isInDoubt, waitsForRuntime: plan.mode == .committed,
       random: { Double.random(in: 0...1) })
-    // What the runtime has committed before this session is committed for the journal too.
+    // What the runtime has committed before this process is committed for the journal too.
     inbox.update { inbox in
       inbox.emitted = plan.start
       inbox.committed = plan.start
@@ -91,7 +92,8 @@ final class Capture: Sendable {
       let emitter = EmitterLoop(
         reader: reader, inbox: inbox, progress: progress, mailbox: mailbox, status: status, document: document,
         start: plan.start,
-        trail: plan.redelivery.map { RedeliveryTrail($0, start: plan.start) }, stream: plan.stream)
+        trail: plan.redelivery.map { RedeliveryTrail($0, start: plan.start) }, stream: plan.stream,
+        committed: { [lifecycle] checkpoint in lifecycle.update { $0.committed(checkpoint) } })
       OSThread.start("emitter") { [self] in
         ended(.emitter) { () throws(CaptureFailure) in
           defer { try? reader.close() }
@@ -139,22 +141,13 @@ final class Capture: Sendable {
   private func ended(_ part: Lifecycle.Part, _ body: () throws(CaptureFailure) -> Void) {
     var failure: CaptureFailure?
     do throws(CaptureFailure) { try body() } catch { failure = error }
-    // With no_ack the broker has forgotten what it sent.
-    if let found = failure, found.isShortage, !plan.configuration.consumer.noAck,
-      lifecycle.read({ $0.stopRequested && $0.failure == nil })
-    {
-      // What was acknowledged is in the journal, and the broker has the rest.
-      log.warning("stopping although there is no room; nothing is lost, and the next start goes on: \(found)")
-      failure = nil
-    }
     // Whoever waits for its last word waits no longer.
     if part == .journal {
       progress.update { $0.ended = true }
       mailbox.post { $0.settled = true }
     }
-    lifecycle.update { lifecycle in
-      if part == .journal { lifecycle.drained() }
-      lifecycle.ended(part, failure)
+    if let shortage = lifecycle.update({ [failure] in $0.ended(part, failure) }) {
+      log.warning("stopping although there is no room; nothing is lost, and the next start goes on: \(shortage)")
     }
   }
 
@@ -195,7 +188,10 @@ final class Capture: Sendable {
           inbox.failed = failed
         }
         mailbox.post { $0.stop = true }
-      case .closeReaders:
+      case .closeReaders(let isUncommitted):
+        if isUncommitted {
+          log.info("the last documents were not committed in time; the next start emits them again")
+        }
         // The last connection to it takes the WAL away, so that a copy of the file alone is whole.
         OSThread.start("closing") { [closing, lifecycle] in
           for close in closing.read({ $0 }) { close() }

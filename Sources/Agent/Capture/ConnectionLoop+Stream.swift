@@ -8,7 +8,7 @@ extension ConnectionLoop {
 
   /// Reads what stands at the stream's end, on a connection of its own, and forgets the place if it is another stream.
   ///
-  /// - Returns: That the broker cannot send it. All else that fails here fails again in the next session, which reports it.
+  /// - Returns: That the broker cannot send it. All else that fails here fails again at the next attempt, which reports it.
   func look(at end: inout StreamEnd, _ course: inout Course) -> CaptureFailure? {
     guard let stream = topology.stream else { return nil }
     let last: StreamEnd.Message?
@@ -95,7 +95,7 @@ extension ConnectionLoop {
     _ stream: StreamResumption, after failure: CaptureFailure, isInternalError: Bool, _ course: inout Course
   ) -> CaptureFailure {
     guard isInternalError else {
-      // A session that began behind what was gone past has to be decided about as such.
+      // A channel that began behind what was gone past has to be decided about as such.
       if stream.isPassing { _ = returning(&course) }
       forgetOffsets(&course)
       return failure
@@ -142,7 +142,7 @@ extension ConnectionLoop {
     )
   }
 
-  /// Looks at what the broker could not send, before the next session.
+  /// Looks at what the broker could not send, before the next channel.
   ///
   /// - Returns: What stands in the way; nil if nothing does, or the capture is to stop.
   func seek(_ course: inout Course) -> CaptureFailure? {
@@ -162,7 +162,7 @@ extension ConnectionLoop {
 
   /// Tries offsets from the first that could not be sent on.
   ///
-  /// - Returns: Whether a session may begin.
+  /// - Returns: Whether a channel may begin.
   private func search(
     _ stream: StreamResumption, _ first: Int64, skips: Bool, _ course: inout Course
   ) throws(CaptureFailure) -> Bool {
@@ -272,7 +272,7 @@ extension ConnectionLoop {
     topology.firstNode = node
     let connection = try topology.connect()
     do throws(AMQPError) {
-      // As a session consumes, or it would be told of other messages.
+      // As a capture consumes, or it would be told of other messages.
       let arguments = try Topology.table(topology.configuration.consumer.arguments)
       let batch = try read(from: start, arguments, prefetch: 1, within: StreamEnd.patience, on: connection)
       try? connection.close()

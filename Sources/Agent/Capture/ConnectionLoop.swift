@@ -35,7 +35,7 @@ struct ConnectionLoop {
   /// 0…1, a new one at each call.
   let random: @Sendable () -> Double
 
-  /// What outlives a session.
+  /// What outlives a connection.
   struct Course {
     var standstill: StandstillMachine
     var takenBack = TakenBack()
@@ -95,7 +95,7 @@ struct ConnectionLoop {
     var generation = 0
     var end = StreamEnd()
     var lastFailure: CaptureFailure?
-    /// What follows from what stands in the way of a session, or shows at a stream's end.
+    /// What follows from what stands in the way of consuming, or shows at a stream's end.
     func waits(_ failure: CaptureFailure) -> ReconnectMachine.Action {
       lastFailure = failure
       let action = course.pacing.next(failure) ?? machine.failed(failure, jitter: random() * 2 - 1)
@@ -122,7 +122,7 @@ struct ConnectionLoop {
           continue
         }
         generation += 1
-        switch session(generation, &course, consuming: { machine.consuming() }) {
+        switch attempt(generation, &course, consuming: { machine.consuming() }) {
         case .stopped: return nil
         case .startOver(.anotherStream):
           course.forgetStream()
@@ -183,7 +183,7 @@ struct ConnectionLoop {
   }
 
   /// One connection from open to end.
-  private func session(
+  private func attempt(
     _ generation: Int, _ course: inout Course, consuming: () -> Void
   ) -> End {
     do throws(CaptureFailure) {
@@ -220,7 +220,7 @@ struct ConnectionLoop {
         }
       }
       tell(of: channel, queue, connection, &course)
-      course.standstill.sessionStarted(
+      course.standstill.channelBegan(
         nature.kind, messages: queue?.messages, offset: topology.stream?.offset, at: SystemClock.now())
       if let finding = course.standstill.finding {
         status.changed(to: .reconnecting(cause: finding.cause, reason: text(of: finding, course.standstill)))
@@ -241,7 +241,7 @@ struct ConnectionLoop {
     on connection: Connection, _ channel: Consuming, _ course: inout Course
   ) throws(AMQPError) -> End {
     let (generation, queue) = (channel.generation, channel.queue)
-    topology.stream?.sessionStarted()
+    topology.stream?.channelBegan()
     let began = SystemClock.now()
     var spare = DeliveryBatch()
     var machine = ChannelMachine(generation: generation)
@@ -352,9 +352,6 @@ struct ConnectionLoop {
   private func obey(
     _ commands: ConnectionCommands, on connection: Connection, _ machine: inout ChannelMachine
   ) throws(AMQPError) {
-    if let login = commands.login, try connection.updateSecret(login.password.value) {
-      log.info("the password has changed, and was handed to the broker")
-    }
     for order in machine.obey(commands) {
       switch order {
       case .reject(let tag): try connection.reject(tag)
@@ -363,6 +360,10 @@ struct ConnectionLoop {
         status.count { $0.acknowledged += messages }
       case .ask: try connection.askBehind(for: topology.configuration.queue.name)
       }
+    }
+    // Last: a broker that refuses it closes the connection, and what comes after it is lost.
+    if let login = commands.login, try connection.updateSecret(login.password.value) {
+      log.info("the password has changed, and was handed to the broker")
     }
   }
 

@@ -4,7 +4,7 @@ import Logging
 
 /// The journal thread: the journal's only writer.
 ///
-/// It does what ``SubscriptionMachine`` says, which decides about everything: appends batches, records what was emitted and committed,
+/// It does what ``SubscriptionMachine`` says: appends batches, records what was emitted and committed,
 /// prunes, passes on what may be acknowledged. What the emitter and the runtime report rides along with the next batch.
 struct JournalLoop {
   /// Rows pruned in one transaction at the most, so that none takes long.
@@ -23,7 +23,7 @@ struct JournalLoop {
   /// Name under which the output file's length is kept.
   let outputName: String
   let document: DocumentOptions
-  /// Recognises redeliveries; nil where that is not possible.
+  /// Keeps what recognises redeliveries; nil where that is not possible.
   let redelivery: RedeliveryKeeper?
   /// Remembers where to go on; nil where the queue is no stream.
   let stream: StreamResumption?
@@ -78,7 +78,7 @@ struct JournalLoop {
     case .batch: if let handover { try take(handover.batch, &writer) }
     case .begin(let channel):
       writer.consumer = try retrying { try journal.beginConsumer(tag: channel.consumerTag) }
-      writer.intake.sessionStarted()
+      writer.intake.channelBegan()
       try perform(writer.machine.began(channel, place: stream?.place, at: SystemClock.now()), &writer)
     case .answer(let answer): try perform(writer.machine.answered(answer, at: SystemClock.now()), &writer)
     case .returning: try perform(writer.machine.returning(), &writer)
@@ -108,6 +108,8 @@ struct JournalLoop {
       case .record:
         let machine = writer.machine
         try retrying { try journal.write { (tx) in try writeRedelivery(machine, to: tx) } }
+        // A disk that was full may have taken its time.
+        inbox.read { writer.machine.heard($0) }
         try perform(writer.machine.recorded(at: SystemClock.now()), &writer)
       case .carry(let settlement): progress.update { $0.settlement = settlement }
       case .captureHeld(let decision):

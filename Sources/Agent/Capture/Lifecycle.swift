@@ -38,14 +38,15 @@ struct Lifecycle: Sendable {
   enum Action: Equatable, Sendable {
     /// Nobody waits for better times any more; the flag says that the capture may be killed any moment.
     case stop(failed: Bool)
-    case closeReaders
+    /// The flag says that documents were emitted and not committed: they come again.
+    case closeReaders(isUncommitted: Bool)
     case closeJournal
     /// Everything that may be acknowledged was; the flag says that the journal's thread hangs, and the next start recovers it.
     case disconnect(isUnclosed: Bool)
     case end
   }
 
-  /// Seconds from the wish to stop to the end of the process, whoever hangs by then.
+  /// Seconds from the wish to stop until nobody is waited for any more; closing takes one and a half more at the most.
   static let stopSeconds = 8.0
   /// Seconds for the journal's end after that, when documents that nobody takes are waited for no longer; half of it for its readers.
   static let closeSeconds = 1.0
@@ -60,6 +61,8 @@ struct Lifecycle: Sendable {
   private(set) var stopRequested = false
   /// Acknowledgements rest on the runtime's commits.
   let awaitsCommit: Bool
+  /// The broker has what was not acknowledged; with `no_ack` it has forgotten what it sent.
+  let brokerKeeps: Bool
   private var ended: Set<Part>
   private var isDrained = false
   /// The journal's thread had ended before anybody wanted to stop.
@@ -77,9 +80,13 @@ struct Lifecycle: Sendable {
   /// - Parameters:
   ///   - committed: Documents up to here were committed before.
   ///   - ended: What never begins.
-  init(awaitsCommit: Bool = false, committed: Position = .origin, ended: Set<Part> = []) {
+  init(
+    awaitsCommit: Bool = false, committed: Position = .origin, brokerKeeps: Bool = true, ended: Set<Part> = []
+  ) {
     self.awaitsCommit = awaitsCommit
+    self.brokerKeeps = brokerKeeps
     self.ended = ended
+    // Less than any release that is waited for.
     self.committed = Checkpoint(through: committed, releasable: Position(rawValue: .min))
   }
 
@@ -93,9 +100,16 @@ struct Lifecycle: Sendable {
   mutating func drained() { isDrained = true }
 
   /// A thread has ended.
-  mutating func ended(_ part: Part, _ cause: CaptureFailure?) {
+  ///
+  /// - Returns: A want of room that does not count as a failure, since the capture was to stop anyway: what was acknowledged is in the
+  ///   journal, and the broker has the rest.
+  mutating func ended(_ part: Part, _ cause: CaptureFailure?) -> CaptureFailure? {
     ended.insert(part)
-    if let cause { fail(cause) }
+    if part == .journal { isDrained = true }
+    guard let cause else { return nil }
+    if cause.isShortage, brokerKeeps, stopRequested, failure == nil { return cause }
+    fail(cause)
+    return nil
   }
 
   /// Everything is emitted, documents up to `last`.
@@ -139,10 +153,10 @@ struct Lifecycle: Sendable {
         // A failed emitter emits nothing more, and what nobody has emitted nobody commits.
         let waits = awaitsCommit && owed != nil && failure == nil
         if waits { (state, until) = (.awaitingCommit, min(deadline, now + Self.acknowledgementSeconds)) }
-        if !waits { return .now(closeReaders(at: now)) }
+        if !waits { return .now(closeReaders(isUncommitted: false, at: now)) }
       case .awaitingCommit:
         guard isCommitted || acknowledgementsEnded || isLate else { return .later(until) }
-        return .now(closeReaders(at: now))
+        return .now(closeReaders(isUncommitted: !isCommitted, at: now))
       case .closingReaders:
         // Whoever reads it just now may hang with its disk.
         guard areReadersClosed || isLate else { return .later(until) }
@@ -164,8 +178,9 @@ struct Lifecycle: Sendable {
     return action
   }
 
-  private mutating func closeReaders(at now: Double) -> Action {
-    enter(.closingReaders, until: max(deadline, now + Self.closeSeconds / 2), .closeReaders)
+  private mutating func closeReaders(isUncommitted: Bool, at now: Double) -> Action {
+    let until = max(deadline, now + Self.closeSeconds / 2)
+    return enter(.closingReaders, until: until, .closeReaders(isUncommitted: isUncommitted))
   }
 
   private mutating func disconnect(until: Double) -> Action {

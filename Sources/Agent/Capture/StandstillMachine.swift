@@ -20,7 +20,7 @@ import AMQP
 /// Of the consumers of a queue with a single active one, all but that one get nothing, and nothing tells them. One that got nothing
 /// since it began, on a queue with several, stands by, most likely. That is no fault, unless messages wait and do not get fewer.
 ///
-/// A value without clock and I/O. It outlives its sessions, so that a new one does not begin to hope anew.
+/// A value without clock and I/O. It outlives its channels, so that a new one does not begin to hope anew.
 struct StandstillMachine {
   enum Action: Equatable {
     case none
@@ -102,7 +102,7 @@ struct StandstillMachine {
   /// How often the queue was consumed anew since something new came.
   private(set) var attempts = 0
   private var strange = 0
-  /// Something came in this session.
+  /// Something came on this channel.
   private var isActive = false
   /// How many messages waited at the last look of one that stands by.
   private var waiting: UInt32?
@@ -118,7 +118,7 @@ struct StandstillMachine {
   /// A consumer has begun.
   ///
   /// - Parameter messages: How many the queue said that it has; nil where it was not asked.
-  mutating func sessionStarted(_ kind: QueueNature.Kind, messages: UInt32?, offset: Int64?, at now: Double) {
+  mutating func channelBegan(_ kind: QueueNature.Kind, messages: UInt32?, offset: Int64?, at now: Double) {
     self.kind = kind
     strange = 0
     isActive = false

@@ -36,7 +36,7 @@ struct Topology: Sendable {
     self.sessionID = sessionID
   }
 
-  /// For looking and declaring, without a session.
+  /// For looking and declaring, without consuming.
   init(_ configuration: EndpointConfiguration, name: String) {
     self.init(configuration: configuration, connectionName: "source-amqp \(name)", sessionID: "")
   }

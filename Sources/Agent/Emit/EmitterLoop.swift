@@ -29,6 +29,8 @@ struct EmitterLoop {
   let trail: RedeliveryTrail?
   /// Remembers where to go on; nil where the queue is no stream.
   let stream: StreamResumption?
+  /// Told of what the sink has committed by itself.
+  var committed: @Sendable (Checkpoint) -> Void = { _ in }
 
   /// Runs until the journal's last row is written to the sink; throws what ends the capture.
   func run(into sink: consuming some DocumentSink) throws(CaptureFailure) {
@@ -96,13 +98,15 @@ struct EmitterLoop {
       throw CaptureFailure.journal(error)
     }
     let committed = try retrying(sink.wait) { () throws(CaptureFailure) in try sink.write(&buffer, checkpoint) }
+    let settled = committed.map { Checkpoint(through: $0.through, releasable: checkpoint.releasable) }
     inbox.update { inbox in
       inbox.emitted = max(inbox.emitted, position)
-      if let committed {
-        inbox.committed(Checkpoint(through: committed.through, releasable: checkpoint.releasable))
+      if let committed, let settled {
+        inbox.committed(settled)
         inbox.output = committed.output
       }
     }
+    if let settled { self.committed(settled) }
     buffer.removeAll(keepingCapacity: buffer.capacity <= 4 * Self.checkpointBytes)
   }
 

@@ -10,12 +10,16 @@ extension SubscriptionMachine {
 
   /// The broker has answered after an acknowledgement.
   mutating func answered(_ answer: SettlingAnswer, at now: Double) -> [Action] {
-    guard answer.generation == channel?.generation || Mutant.settlesByAnyAnswer.isOn else { return [] }
+    guard answer.generation == channel?.generation || Mutant.settlesByAnyAnswer.isOn, !reports.failed else { return [] }
     return perform(settling.answered(consumers: answer.consumers, messages: answer.messages, at: now))
   }
 
   /// The record that was asked for is durable.
-  mutating func recorded(at now: Double) -> [Action] { acknowledge(at: now) }
+  mutating func recorded(at now: Double) -> [Action] {
+    let concluded = isConcluding ? carry(.settled) : []
+    isConcluding = false
+    return acknowledge(at: now) + concluded
+  }
 
   private mutating func perform(_ action: SettlingMachine.Action?) -> [Action] {
     switch action {
@@ -26,7 +30,9 @@ extension SubscriptionMachine {
     case .conclude:
       redelivery?.confirmSettled()
       if Mutant.neverSettles.isOn { return [] }
-      return (settings.mode == .journaled ? [.record] : []) + carry(.settled)
+      guard settings.mode == .journaled else { return carry(.settled) }
+      isConcluding = true
+      return [.record]
     }
   }
 

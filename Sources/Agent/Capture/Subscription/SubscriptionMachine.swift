@@ -1,8 +1,9 @@
 import AMQP
 import Journal
 
-/// Decides everything about the deliveries of one queue, from their arrival to their acknowledgement: which are captured, in which
-/// order the journal's thread works, what the broker may forget and when, and how what was captured comes to rest.
+/// Decides about the deliveries of one queue, from their arrival to their acknowledgement: which are captured, in which order the
+/// journal's thread works, what the broker may forget and when, and how what was captured comes to rest. (Whether there is room to write,
+/// ``SpaceGate`` says; what is too large for a document, `Intake`.)
 ///
 /// The journal's thread is the one that runs it. Other threads report to it by ``JournalInbox``, and are told by the actions, which the
 /// loop performs as they come, one after the other. The machine has no clock: it is told the time, and says until when it has nothing
@@ -11,17 +12,19 @@ import Journal
 /// ```
 ///              ┌──────────── next ────────────┐
 ///   inbox ───► │ drop · begin · batch         │ ──► Intake asks `delivered` for each delivery, and moves the bytes
-///              │ answer · returning · ended   │ ──► `written`, once the transaction is durable ──► acknowledge, start over, …
-///              │ bookkeeping · idle · look    │
+///              │ answer · returning · idle    │ ──► `written`, once the transaction is durable ──► acknowledge, start over, …
+///              │ bookkeeping · look           │
+///              │ intakeEnded · close          │
 ///              └──────────────────────────────┘
 /// ```
 ///
 /// Invariants
-///   - An acknowledgement is an action of ``written(_:after:at:)``, ``bookkept(_:at:)`` or ``recorded(at:)``: of nothing that is not
-///     durable. Only ``acknowledge(at:)`` makes one.
+///   - An acknowledgement is an action of ``written(_:after:_:at:)``, ``bookkept(_:at:)`` or ``recorded(at:)``, which are told after
+///     their transaction: in `journaled` mode of nothing that is not durable, in `committed` mode of nothing that the runtime has not
+///     committed. Only ``acknowledge(at:)`` makes one.
 ///   - It names the channel that its tags are of. Nothing is decided about deliveries of a channel that was given up.
-///   - The journal's record of what recognises redeliveries is written in the transaction of the messages.
-///   - A failed capture settles nothing: it may be killed any moment, and what must come back tells more than what may.
+///   - A failed capture settles nothing from the moment on that the journal's thread has heard of it: it may be killed any moment, and
+///     messages that must come again can be recognised more surely than those that may.
 ///
 /// States: no channel, until ``began(_:at:)``; then that channel, until another begins; it may be *abandoned*, and then nothing on it is
 /// decided any more; and *ended*, when intake has ended, after which nothing comes but what others report.
@@ -108,7 +111,7 @@ struct SubscriptionMachine: Hashable, Sendable {
     case anotherStream
   }
 
-  /// What of the inbox is already durable.
+  /// What of the inbox is already durable, and what pruning has left.
   struct Written: Sendable, Hashable {
     var emitted = Position.origin
     var committed = Position.origin
@@ -172,6 +175,8 @@ struct SubscriptionMachine: Hashable, Sendable {
   var written: Written
   /// How many steps of settlings checkpoints were asked to carry.
   var steps = 0
+  /// The record that is being written says that the broker has the acknowledgement of a settling.
+  var isConcluding = false
   /// When the last batch was written.
   private var lastBatch: Double
   /// Since when bookkeeping waits, and when the files are looked at if nothing is to be done until then.
@@ -216,13 +221,18 @@ struct SubscriptionMachine: Hashable, Sendable {
   /// What to do now, or until when there is nothing to do unless something is reported. Of what it gives, the inbox is rid, but for the
   /// batch.
   mutating func next(_ inbox: inout JournalInbox, at now: Double) -> Next<Work> {
+    heard(inbox)
+    let next = look(&inbox, at: now)
+    if case .now = next { (bookkeepingSince, looksAt) = (nil, nil) }
+    return next
+  }
+
+  /// What is reported now decides from here on.
+  mutating func heard(_ inbox: JournalInbox) {
     reports = Reports(
       consuming: inbox.consuming?.generation, isArriving: inbox.isArriving,
       settledGeneration: inbox.settledGeneration, failed: inbox.failed,
       acknowledgementsEnded: inbox.acknowledgementsEnded)
-    let next = look(&inbox, at: now)
-    if case .now = next { (bookkeepingSince, looksAt) = (nil, nil) }
-    return next
   }
 
   private mutating func look(_ inbox: inout JournalInbox, at now: Double) -> Next<Work> {
@@ -239,7 +249,7 @@ struct SubscriptionMachine: Hashable, Sendable {
     if inbox.closing { return .now(.close) }
     // On a channel to which nothing comes there is only that to find out.
     if redelivery?.awaitsSettled == true, let channel = inbox.consuming,
-      channel.generation != self.channel?.generation, channel.generation != abandoned
+      channel.generation != self.channel?.generation
     {
       return .now(.begin(channel))
     }
@@ -257,7 +267,7 @@ struct SubscriptionMachine: Hashable, Sendable {
 
   /// When something is to be done although nothing comes; nil where nothing is.
   private var idleDeadline: Double? {
-    guard let redelivery, !hasEnded else { return nil }
+    guard let redelivery, !hasEnded, !reports.failed || Mutant.settlesAfterAFailure.isOn else { return nil }
     if redelivery.isHolding {
       return isConsuming || Mutant.capturesTheHeldOfADeadChannel.isOn ? lastBatch + Self.silenceSeconds : nil
     }
@@ -291,7 +301,7 @@ struct SubscriptionMachine: Hashable, Sendable {
     if !Mutant.keepsTheHeldOverChannels.isOn { held = [] }
     // What was decided about and not written comes again.
     self.place = channel.queue.kind == .stream ? place : nil
-    redelivery?.sessionStarted(settings.trust, on: channel.queue, prefetch: channel.narrowPrefetch)
+    redelivery?.channelBegan(settings.trust, on: channel.queue, prefetch: channel.narrowPrefetch)
     return redelivery?.isAmbiguous == true ? [.tell(.alike)] : []
   }
 
@@ -322,8 +332,8 @@ struct SubscriptionMachine: Hashable, Sendable {
   mutating func intakeEnded() -> [Action] {
     hasEnded = true
     var actions: [Action] = []
-    // If a capture fails because its runtime went away, a kill is likely: the anchor, which must come back, tells more than what a
-    // settling has acknowledged, which may.
+    // If a capture fails because its runtime went away, a kill is likely: an anchor must come again, and is recognised more surely than
+    // what a settling has acknowledged, which may.
     if !reports.failed || Mutant.settlesAfterAFailure.isOn, isConsuming { actions = settle() }
     return actions + [.ended(isSettled: (redelivery?.unacknowledged ?? 0) == 0)]
   }

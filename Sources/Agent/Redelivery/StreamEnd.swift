@@ -2,7 +2,7 @@ import AMQP
 
 /// Decides from what stands at a stream's end whether it is the stream that was captured.
 ///
-/// A session begins at the newest captured message, which comes at once and is compared (``StreamPlace``). A stream that was
+/// A channel begins at the newest captured message, which comes at once and is compared (``StreamPlace``). A stream that was
 /// made anew, and has fewer messages than that, sends nothing. But neither does a broker that is busy, or a node whose copy of
 /// the stream is behind; and the broker's count of messages is 0 for seconds after its start, and small for ever after
 /// retention. So the last message is read:

@@ -4,7 +4,7 @@ import AMQP
 ///
 /// A consumer cannot know which of its last acknowledgements arrived, and equal content does not mean the same message.
 /// So the last `anchor` captured deliveries are never acknowledged while messages flow. After any crash they must come
-/// back, in order, behind everything older and in front of everything newer. At the start of a session redeliveries are
+/// back, in order, behind everything older and in front of everything newer. At the start of a channel redeliveries are
 /// held until the anchor's digests have been seen: what came up to there is old (it is acknowledged, and not captured
 /// again), what comes behind is new. Where the sequence does not fit, all of it is new: at worst duplicates.
 ///
@@ -47,7 +47,7 @@ import AMQP
 ///   - A delivery is recognised only by position behind the anchor, never by the broker's redelivered flag; the flag only
 ///     refuses.
 ///
-/// A queue may also deliver again in the middle of a session: a quorum queue takes back what its consumer holds when its
+/// A queue may also deliver again in the middle of a channel: a quorum queue takes back what its consumer holds when its
 /// leader loses the consumer's node for a moment, and delivers it anew on the same channel, with new tags. What that looks
 /// like can also be a message that somebody else has had and given back, and then nothing of ours comes back with it. So
 /// nothing is recognised there and then: the machine asks for a new channel (`startOver`), on whose deliveries the
@@ -90,7 +90,7 @@ struct RedeliveryMachine: Hashable, Sendable {
     case startOver
   }
 
-  /// Why deliveries of a session can be recognised by position.
+  /// Why deliveries of a channel can be recognised by position.
   enum Trust: Hashable, Sendable {
     /// The broker has granted exclusive consumption. Only a classic queue enforces it.
     case exclusive
@@ -101,15 +101,15 @@ struct RedeliveryMachine: Hashable, Sendable {
   }
 
   private enum State: Hashable {
-    /// Everything that comes is new. Leaves by `sessionStarted`; `startOver` asks for that.
+    /// Everything that comes is new. Leaves by `channelBegan`; `startOver` asks for that.
     case flowing
     /// The anchor is looked for; `held` came so far, and may be what is in the window from any of `candidates` on.
     /// Leaves by recognition, by a delivery that does not fit, by silence, or by starting over.
     case matching(Trust, held: [Delivery], candidates: [Int])
   }
 
-  /// What a session has shown so far.
-  struct Session: Hashable, Sendable {
+  /// What the channel has shown so far.
+  struct Shown: Hashable, Sendable {
     var trust = Trust.none
     var queue = QueueNature.unknown
     /// How often the queue had taken back the last delivery; nil before the first.
@@ -145,7 +145,7 @@ struct RedeliveryMachine: Hashable, Sendable {
   /// How many deliveries can wait: the broker sends no more before one is acknowledged.
   let prefetch: Int
   private var state = State.flowing
-  private(set) var session = Session()
+  private(set) var shown = Shown()
   /// How often it has started over since something new came.
   private var startedOver = 0
   /// How many messages were captured.
@@ -213,7 +213,7 @@ struct RedeliveryMachine: Hashable, Sendable {
   /// True where no more than the anchor is unacknowledged, as in a queue that rests: this one, or a longer one of a start with a
   /// larger prefetch count.
   var keepsAnchorOnly: Bool {
-    unacknowledged <= max(anchor, min(session.expected, DeduplicationPolicy.largestAnchor))
+    unacknowledged <= max(anchor, min(shown.expected, DeduplicationPolicy.largestAnchor))
   }
 
   /// True where everything captured was acknowledged, and nothing has shown yet that the broker knows.
@@ -231,39 +231,39 @@ struct RedeliveryMachine: Hashable, Sendable {
   ///
   /// - Parameter prefetch: How many deliveries can wait, where it is another number than otherwise. If it is less than may come back,
   ///   nothing is recognised: one or two messages that look like captured ones prove nothing.
-  mutating func sessionStarted(_ trust: Trust, on queue: QueueNature, prefetch: Int? = nil) {
+  mutating func channelBegan(_ trust: Trust, on queue: QueueNature, prefetch: Int? = nil) {
     // Only classic queues enforce exclusive consumption: else others may consume as well. A stream goes by offsets.
     let trust = queue.kind == .stream || trust == .exclusive && queue.kind != .classic ? Trust.none : trust
-    session = Session(trust: trust, queue: queue, prefetch: prefetch)
+    shown = Shown(trust: trust, queue: queue, prefetch: prefetch)
     state = .flowing
     guard returning > 0, ledger == nil else { return }
-    session.isCertain = unacknowledged > 0
+    shown.isCertain = unacknowledged > 0
     guard trust != .none else { return beginLine() }
     let telling = tellingLength
-    session.isAmbiguous = session.isCertain && telling != returning
-    guard let telling, prefetch ?? .max >= max(telling, session.isCertain ? 1 : 2) else { return beginLine() }
-    (session.least, session.expected) = (returning, telling)
+    shown.isAmbiguous = shown.isCertain && telling != returning
+    guard let telling, prefetch ?? .max >= max(telling, shown.isCertain ? 1 : 2) else { return beginLine() }
+    (shown.least, shown.expected) = (returning, telling)
     state = .matching(trust, held: [], candidates: Array(window.indices.suffix(Int(captured - lineStart))))
   }
 
-  /// True where this session does not recognise the messages that were unacknowledged when it began by themselves, since they,
+  /// True where this channel does not recognise the messages that were unacknowledged when it began by themselves, since they,
   /// or sequences of them, are all alike.
-  var isAmbiguous: Bool { session.isAmbiguous }
+  var isAmbiguous: Bool { shown.isAmbiguous }
 
   /// True while redeliveries are looked at more closely: their ``Delivery/otherDigests`` matter.
   var comparesDigests: Bool {
     switch state {
     case .matching: true
-    case .flowing: ledger != nil || session.trust != .none
+    case .flowing: ledger != nil || shown.trust != .none
     }
   }
 
-  /// The next delivery of the session, in the broker's order.
+  /// The next delivery of the channel, in the broker's order.
   mutating func delivered(_ delivery: Delivery) -> Verdict {
-    let returns = delivery.redelivered ? session.queue.returns(of: delivery.marks) : 0
+    let returns = delivery.redelivered ? shown.queue.returns(of: delivery.marks) : 0
     defer {
-      session.returns = returns
-      if !delivery.redelivered { session.sawFresh = true }
+      shown.returns = returns
+      if !delivery.redelivered { shown.sawFresh = true }
     }
     if delivery.redelivered, Mutant.trustsTheFlag.isOn || Mutant.trustsTheDigest.isOn && looksCaptured(delivery) {
       return .known
@@ -277,7 +277,7 @@ struct RedeliveryMachine: Hashable, Sendable {
       }
       if isTakenBack(delivery, returns), !Mutant.capturesWhatWasTakenBack.isOn {
         if Mutant.recognisesWithinTheChannel.isOn {
-          sessionStarted(session.trust, on: session.queue, prefetch: session.prefetch)
+          channelBegan(shown.trust, on: shown.queue, prefetch: shown.prefetch)
           return delivered(delivery)
         }
         // What a settling has acknowledged is looked for too, until the broker has answered for it: after that, messages that look
@@ -285,7 +285,7 @@ struct RedeliveryMachine: Hashable, Sendable {
         let mayReturn = Mutant.forgetsWhatWasSettled.isOn ? unacknowledged : returning
         if mayReturn > 0, tellingLength != nil, startsOver() { return .startOver }
         beginLine()
-      } else if session.returns == nil, mayBeCaptured(delivery) {
+      } else if shown.returns == nil, mayBeCaptured(delivery) {
         // Nothing was to come again.
         beginLine()
       }
@@ -295,7 +295,7 @@ struct RedeliveryMachine: Hashable, Sendable {
       return .capture
     case .matching(let trust, let held, let candidates):
       if !held.isEmpty, isTakenBack(delivery, returns), startsOver() { return .startOver }
-      if !session.isCertain, held.isEmpty, !delivery.redelivered {
+      if !shown.isCertain, held.isEmpty, !delivery.redelivered {
         // What was settled would have come first.
         state = .flowing
         startedOver = 0
@@ -311,17 +311,17 @@ struct RedeliveryMachine: Hashable, Sendable {
       let isEnd =
         remaining.last == window.count - length
         || Mutant.acceptsBeforeTheEnd.isOn && !remaining.isEmpty && length >= unacknowledged
-      if length >= session.least || Mutant.acceptsLessThanTheAnchor.isOn, isEnd, hasOnePriority(last: length) {
+      if length >= shown.least || Mutant.acceptsLessThanTheAnchor.isOn, isEnd, hasOnePriority(last: length) {
         if isTold(length) {
           state = .flowing
           return .recognised(count: length)
         }
-        if length < session.expected { session.possibleEnd = length }
+        if length < shown.expected { shown.possibleEnd = length }
       }
       let open = remaining.filter { $0 + length < window.count }
       if open.isEmpty { return fail(held, delivery) }
       var old = (count: 0, newest: Int64(0))
-      if length >= session.prefetch ?? prefetch {
+      if length >= shown.prefetch ?? prefetch {
         old = beginning(of: length, remaining)
         // Nothing more would come, and nothing could be said.
         if old.count == 0 { return fail(held, delivery) }
@@ -349,14 +349,14 @@ struct RedeliveryMachine: Hashable, Sendable {
   ///
   /// - Parameter candidates: Where in the window they may stand.
   private func beginning(of length: Int, _ candidates: [Int]) -> (count: Int, newest: Int64) {
-    guard candidates.count == 1, let place = candidates.first, session.possibleEnd == nil else { return (0, 0) }
+    guard candidates.count == 1, let place = candidates.first, shown.possibleEnd == nil else { return (0, 0) }
     let sequence = DigestSequence(window[place..<place + length])
     guard tellsApart(sequence, of: length), !sequence.isContained(in: window[..<(place + length - 1)]) else {
       return (0, 0)
     }
     let before = captured - Int64(window.count)
-    guard !session.queue.hasPriorities || prioritySince <= before + Int64(place) + 1 else { return (0, 0) }
-    let count = max(0, min(length, window.count - session.expected - place))
+    guard !shown.queue.hasPriorities || prioritySince <= before + Int64(place) + 1 else { return (0, 0) }
+    let count = max(0, min(length, window.count - shown.expected - place))
     return (count, before + Int64(place + count))
   }
 
@@ -401,14 +401,14 @@ struct RedeliveryMachine: Hashable, Sendable {
   private func fits(_ delivery: Delivery, _ returns: Int64, behind previous: Delivery?, _ trust: Trust) -> Bool {
     // What was never delivered before is not old.
     guard trust != .none, delivery.redelivered else { return false }
-    guard !session.queue.hasPriorities || delivery.marks.priority == priority else { return false }
+    guard !shown.queue.hasPriorities || delivery.marks.priority == priority else { return false }
     // A message that was returned more often than the one before it is out of its place.
-    guard countsReturns, previous != nil, let last = session.returns else { return true }
+    guard countsReturns, previous != nil, let last = shown.returns else { return true }
     return returns <= last
   }
 
   private func hasOnePriority(last count: Int) -> Bool {
-    !session.queue.hasPriorities || prioritySince <= captured - Int64(count) + 1
+    !shown.queue.hasPriorities || prioritySince <= captured - Int64(count) + 1
   }
 
   private mutating func fail(_ held: [Delivery], _ delivery: Delivery) -> Verdict {

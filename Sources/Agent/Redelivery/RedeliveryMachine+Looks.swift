@@ -28,15 +28,15 @@ extension RedeliveryMachine {
   /// Whether `length` deliveries that end like the captured ones are old, although fewer could have been all that comes again: those
   /// behind have to make up an anchor by themselves.
   func isTold(_ length: Int) -> Bool {
-    guard length >= session.expected else { return Mutant.acceptsLessThanTheAnchor.isOn }
-    guard let end = session.possibleEnd else { return true }
+    guard length >= shown.expected else { return Mutant.acceptsLessThanTheAnchor.isOn }
+    guard let end = shown.possibleEnd else { return true }
     return length - end >= anchor && newestTellApart(length - end)
   }
 
   /// Notes which message of an earlier line `delivery`, which is about to be captured, may be: the newest that looks like it.
   mutating func supersede(_ delivery: Delivery) {
     let reach = max(prefetch, anchor)
-    guard ledger == nil, session.trust != .none, captured - lineStart < Int64(reach) else { return }
+    guard ledger == nil, shown.trust != .none, captured - lineStart < Int64(reach) else { return }
     let first = captured - Int64(window.count) + 1
     let earlier = window.dropLast(Int(captured - lineStart)).suffix(reach)
     let found = earlier.indices.last {
@@ -49,13 +49,13 @@ extension RedeliveryMachine {
   /// front of one that has not, and one that was taken back more often in front of those that were less often; so one
   /// that is out of this order was taken back since. It looks like one that may be unacknowledged, too.
   func isTakenBack(_ delivery: Delivery, _ returns: Int64) -> Bool {
-    guard let last = session.returns, session.sawFresh || countsReturns && returns > last else { return false }
+    guard let last = shown.returns, shown.sawFresh || countsReturns && returns > last else { return false }
     return mayBeCaptured(delivery)
   }
 
   /// True if it was delivered before, and looks like what may be unacknowledged.
   func mayBeCaptured(_ delivery: Delivery) -> Bool {
-    session.trust != .none && delivery.redelivered && looksCaptured(delivery)
+    shown.trust != .none && delivery.redelivered && looksCaptured(delivery)
   }
 
   /// True if it looks like what may be unacknowledged.
@@ -65,7 +65,7 @@ extension RedeliveryMachine {
 
   /// Whether the broker counts in the headers how often it has taken a message back.
   var countsReturns: Bool {
-    switch session.queue.kind {
+    switch shown.queue.kind {
     case .classic, .stream: false
     case .quorum, .unknown: true
     }

@@ -138,7 +138,7 @@ struct UndeliverableOffsets: Equatable, Sendable {
     case (.confirming(let next, _, _), .sends(let offset)):
       return end(next > first ? .pass(first...max(offset, next) - 1) : .goOn)
     case (_, .isMissing):
-      // A session shows whether it still is the same stream.
+      // A channel shows whether it still is the same stream.
       return end(.goOn)
     case (.confirming, .isQuiet):
       self.search = .seeking(next: first)

@@ -4,7 +4,7 @@ import AMQP
 ///
 /// A stream keeps its messages and gives each an offset, so nothing has to be recognised by its place among others. But a
 /// stream may be deleted and made anew, and begins at offset 0 then: an offset alone would skip what the new one has below
-/// it. So a session begins at the newest captured message itself, and that one is compared, by its digest. A consumer gets
+/// it. So a channel begins at the newest captured message itself, and that one is compared, by its digest. A consumer gets
 /// whole chunks, so messages from before the wished offset come first; they are passed over.
 /// https://www.rabbitmq.com/docs/streams#consuming
 ///
@@ -13,28 +13,28 @@ struct StreamPlace: Hashable, Sendable {
   enum Verdict: Equatable, Sendable {
     /// New.
     case capture
-    /// New, and the stream begins later than the session was to: its retention has dropped `missing` before they came.
+    /// New, and the stream begins later than the channel was to: its retention has dropped `missing` before they came.
     case captureAfterGap(missing: ClosedRange<Int64>)
     /// New, and so many offsets in front of it are none of a message: entries of other kinds take offsets as well.
     case captureAfterJump(offsets: Int64)
     /// Captured before: only the broker's credit is given back.
     case pass
-    /// The stream is another one. Nothing of this session is captured; it is to be read from its beginning.
+    /// The stream is another one. Nothing of this channel is captured; it is to be read from its beginning.
     case anotherStream
   }
 
   private enum State: Hashable {
     /// Nothing was captured yet. Leaves by a capture.
     case fresh
-    /// The session has begun, and the newest captured message is expected. Leaves when it comes, or a later one, or another
+    /// The channel has begun, and the newest captured message is expected. Leaves when it comes, or a later one, or another
     /// one in its place.
     case looking(offset: Int64, digest: DeliveryDigest?)
-    /// Captured up to this offset. Leaves by `sessionStarted`.
+    /// Captured up to this offset. Leaves by `channelBegan`.
     case following(offset: Int64, digest: DeliveryDigest?)
   }
 
   private var state: State
-  /// What stands up to here cannot be sent, and is gone past: the session begins behind it.
+  /// What stands up to here cannot be sent, and is gone past: the channel begins behind it.
   private let passed: Int64?
 
   /// - Parameters:
@@ -45,7 +45,7 @@ struct StreamPlace: Hashable, Sendable {
     self.passed = passed
   }
 
-  /// True until the newest captured message has come again in this session.
+  /// True until the newest captured message has come again on this channel.
   var isLooking: Bool {
     switch state {
     case .looking: true
@@ -62,14 +62,14 @@ struct StreamPlace: Hashable, Sendable {
   }
 
   /// A new consumer, from the newest captured offset on.
-  mutating func sessionStarted() {
+  mutating func channelBegan() {
     switch state {
     case .fresh, .looking: break
     case .following(let offset, let digest): state = .looking(offset: offset, digest: digest)
     }
   }
 
-  /// The next delivery of the session.
+  /// The next delivery of the channel.
   mutating func delivered(_ offset: Int64, _ digest: DeliveryDigest) -> Verdict {
     if let passed, offset <= passed { return .pass }
     switch state {
@@ -88,7 +88,7 @@ struct StreamPlace: Hashable, Sendable {
       }
       state = .following(offset: offset, digest: digest)
       if let passed {
-        // The session began right behind them.
+        // The channel began right behind them.
         return offset - 1 > passed ? .captureAfterJump(offsets: offset - 1 - passed) : .capture
       }
       return offset - 1 > last ? .captureAfterGap(missing: last + 1...offset - 1) : .capture

@@ -1,6 +1,6 @@
 import AMQP
 
-/// What kind of queue a session consumes, as far as it decides how the broker delivers again.
+/// What kind of queue a channel consumes, as far as it decides how the broker delivers again.
 ///
 /// A classic queue delivers a message again as it was sent. A quorum queue counts its deliveries in headers, which replace
 /// a publisher's headers of these names. https://www.rabbitmq.com/docs/quorum-queues#poison-message-handling

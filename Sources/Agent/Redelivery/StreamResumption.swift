@@ -25,11 +25,11 @@ final class StreamResumption: Sendable {
     var digest: DeliveryDigest?
     /// Digests of the newest captured messages, the newest last.
     var known: [DeliveryDigest] = []
-    /// Offsets up to this one are gone past: the next session begins behind them.
+    /// Offsets up to this one are gone past: the next channel begins behind them.
     var passed: Int64?
-    /// The newest offset that this session has decided about: captured, or too large for a document.
+    /// The newest offset that this channel has decided about: captured, or too large for a document.
     var newest: Int64?
-    /// The message at `offset` has not been seen in this session yet.
+    /// The message at `offset` has not been seen on this channel yet.
     var isUnconfirmed = true
     var runs: [Run] = []
   }
@@ -88,7 +88,7 @@ final class StreamResumption: Sendable {
   /// The newest captured offset; nil before the first.
   var offset: Int64? { shared.withLock { $0.offset } }
 
-  /// Where the capture stands, for the start of a session.
+  /// Where the capture stands, for the start of a channel.
   var place: StreamPlace {
     shared.withLock { StreamPlace(offset: $0.offset, digest: $0.digest, passed: $0.passed) }
   }
@@ -133,7 +133,7 @@ final class StreamResumption: Sendable {
   }
 
   /// A new consumer: the newest captured message has to come first.
-  func sessionStarted() {
+  func channelBegan() {
     shared.withLock { shared in
       shared.isUnconfirmed = shared.passed == nil
       shared.newest = nil
@@ -143,7 +143,7 @@ final class StreamResumption: Sendable {
   /// The newest captured message has come again, or a later one.
   func confirmed() { shared.withLock { $0.isUnconfirmed = false } }
 
-  /// True if messages were captured, and the newest one has not come again in this session.
+  /// True if messages were captured, and the newest one has not come again on this channel.
   var isUnconfirmed: Bool { shared.withLock { $0.isUnconfirmed && $0.offset != nil } }
 
   /// The first offset that is not captured yet: what the next channel is to bring first, or behind. Nil where none can be named.
@@ -172,10 +172,10 @@ final class StreamResumption: Sendable {
     return message.offset == offset && (digest == nil || digest == message.digest)
   }
 
-  /// The session begins behind what is gone past.
+  /// The channel begins behind what is gone past.
   var isPassing: Bool { shared.withLock { $0.passed != nil } }
 
-  /// The next session begins behind `offset`, since what stands up to there cannot be sent; nil takes that back.
+  /// The next channel begins behind `offset`, since what stands up to there cannot be sent; nil takes that back.
   func pass(through offset: Int64?) {
     shared.withLock { shared in
       shared.passed = offset
