@@ -17,7 +17,7 @@ struct LifecycleTests {
 
   @Test func `a capture that runs does nothing, whatever the time`() {
     var lifecycle = Lifecycle()
-    _ = lifecycle.ended(.connection, nil)
+    lifecycle.ended(.connection, nil)
     #expect(Self.actions(&lifecycle, at: 1e9) == [] && lifecycle.state == .running)
   }
 
@@ -29,7 +29,7 @@ struct LifecycleTests {
     lifecycle.drained()
     #expect(Self.actions(&lifecycle, at: 1) == [] && lifecycle.state == .emitting)
     lifecycle.emitted(through: Self.last, nil)
-    _ = lifecycle.ended(.emitter, nil)
+    lifecycle.ended(.emitter, nil)
     if awaitsCommit {
       #expect(Self.actions(&lifecycle, at: 1) == [] && lifecycle.state == .awaitingCommit)
       lifecycle.committed(Checkpoint(through: Position(rawValue: 6), releasable: .origin))
@@ -40,10 +40,10 @@ struct LifecycleTests {
       Self.actions(&lifecycle, at: 2) == [.closeReaders(isUncommitted: false)] && lifecycle.state == .closingReaders)
     lifecycle.readersClosed()
     #expect(Self.actions(&lifecycle, at: 2) == [.closeJournal] && lifecycle.state == .closingJournal)
-    _ = lifecycle.ended(.journal, nil)
+    lifecycle.ended(.journal, nil)
     #expect(
       Self.actions(&lifecycle, at: 2) == [.disconnect(isUnclosed: false)] && lifecycle.state == .disconnecting)
-    _ = lifecycle.ended(.connection, nil)
+    lifecycle.ended(.connection, nil)
     #expect(Self.actions(&lifecycle, at: 2) == [.end] && lifecycle.state == .ended)
     #expect(Self.actions(&lifecycle, at: 1e9) == [] && lifecycle.failure == nil)
   }
@@ -57,7 +57,7 @@ struct LifecycleTests {
       lifecycle.drained()
       lifecycle.emitted(
         through: Self.last, Settlement(position: position, step: .settling, isCarried: true, number: 1))
-      _ = lifecycle.ended(.emitter, nil)
+      lifecycle.ended(.emitter, nil)
       lifecycle.committed(Checkpoint(through: Self.last, releasable: Position(rawValue: 3)))
       #expect(Self.actions(&lifecycle, at: 1) == (position == Self.last ? [] : [.closeReaders(isUncommitted: false)]))
       lifecycle.committed(Checkpoint(through: Self.last, releasable: Self.last))
@@ -72,7 +72,7 @@ struct LifecycleTests {
       _ = Self.actions(&lifecycle, at: 0)
       lifecycle.drained()
       lifecycle.emitted(through: Self.last, nil)
-      _ = lifecycle.ended(.emitter, nil)
+      lifecycle.ended(.emitter, nil)
       _ = Self.actions(&lifecycle, at: 1)
       if isGone { lifecycle.acknowledgementsAreOver() }
       #expect(Self.actions(&lifecycle, at: 3.9) == (isGone ? [.closeReaders(isUncommitted: true)] : []))
@@ -94,7 +94,7 @@ struct LifecycleTests {
 
   @Test func `a failure keeps its cause, and waits for no commit`() {
     var lifecycle = Lifecycle(awaitsCommit: true)
-    _ = lifecycle.ended(.emitter, Self.failure)
+    lifecycle.ended(.emitter, Self.failure)
     lifecycle.fail(CaptureFailure(cause: "other", description: "that follows", needsUser: false))
     #expect(Self.actions(&lifecycle, at: 0) == [.stop(failed: true)])
     lifecycle.drained()
@@ -104,7 +104,7 @@ struct LifecycleTests {
 
   @Test func `after a journal that failed there is only a goodbye to wait for`() {
     var lifecycle = Lifecycle()
-    _ = lifecycle.ended(.journal, Self.failure)
+    lifecycle.ended(.journal, Self.failure)
     #expect(Self.actions(&lifecycle, at: 10) == [.stop(failed: true), .disconnect(isUnclosed: false)])
     #expect(lifecycle.next(at: 10) == .later(12))
     #expect(Self.actions(&lifecycle, at: 12) == [.end])
@@ -115,9 +115,9 @@ struct LifecycleTests {
     var lifecycle = Lifecycle()
     lifecycle.requestStop()
     _ = Self.actions(&lifecycle, at: 0)
-    _ = lifecycle.ended(.journal, nil)
+    lifecycle.ended(.journal, nil)
     #expect(Self.actions(&lifecycle, at: 0) == [] && lifecycle.state == .emitting)
-    _ = lifecycle.ended(.emitter, nil)
+    lifecycle.ended(.emitter, nil)
     #expect(Self.actions(&lifecycle, at: 0) == [.closeReaders(isUncommitted: false)])
     lifecycle.readersClosed()
     #expect(Self.actions(&lifecycle, at: 0) == [.closeJournal, .disconnect(isUnclosed: false)])
@@ -129,8 +129,11 @@ struct LifecycleTests {
     for (stops, keeps) in [(false, true), (true, true), (true, false)] {
       var lifecycle = Lifecycle(brokerKeeps: keeps)
       if stops { lifecycle.requestStop() }
-      #expect((lifecycle.ended(.emitter, full) != nil) == (stops && keeps))
+      lifecycle.ended(.emitter, full)
       #expect((lifecycle.failure != nil) == !(stops && keeps))
+      // Told before anything else, so that it is in the log before the end.
+      #expect(
+        Self.actions(&lifecycle, at: 0) == (stops && keeps ? [.tell(full)] : []) + [.stop(failed: !(stops && keeps))])
     }
   }
 }

@@ -146,9 +146,7 @@ final class Capture: Sendable {
       progress.update { $0.ended = true }
       mailbox.post { $0.settled = true }
     }
-    if let shortage = lifecycle.update({ [failure] in $0.ended(part, failure) }) {
-      log.warning("stopping although there is no room; nothing is lost, and the next start goes on: \(shortage)")
-    }
+    lifecycle.update { [failure] in $0.ended(part, failure) }
   }
 
   /// The runtime has committed a checkpoint.
@@ -180,6 +178,8 @@ final class Capture: Sendable {
   func wait() -> CaptureFailure? {
     while true {
       switch lifecycle.wait(for: { $0.next(at: SystemClock.now()) }) {
+      case .tell(let shortage):
+        log.warning("stopping although there is no room; nothing is lost, and the next start goes on: \(shortage)")
       case .stop(let failed):
         status.changed(to: .stopping)
         // First the journal: it settles when the connection ends, or not.

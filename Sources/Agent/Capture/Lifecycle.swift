@@ -36,6 +36,8 @@ struct Lifecycle: Sendable {
   }
 
   enum Action: Equatable, Sendable {
+    /// A want of room that is no failure.
+    case tell(CaptureFailure)
     /// Nobody waits for better times any more; the flag says that the capture may be killed any moment.
     case stop(failed: Bool)
     /// The flag says that documents were emitted and not committed: they come again.
@@ -64,6 +66,8 @@ struct Lifecycle: Sendable {
   /// The broker has what was not acknowledged; with `no_ack` it has forgotten what it sent.
   let brokerKeeps: Bool
   private var ended: Set<Part>
+  /// A want of room that was not told yet.
+  private var shortage: CaptureFailure?
   private var isDrained = false
   /// The journal's thread had ended before anybody wanted to stop.
   private var isBroken = false
@@ -101,15 +105,13 @@ struct Lifecycle: Sendable {
 
   /// A thread has ended.
   ///
-  /// - Returns: A want of room that does not count as a failure, since the capture was to stop anyway: what was acknowledged is in the
-  ///   journal, and the broker has the rest.
-  mutating func ended(_ part: Part, _ cause: CaptureFailure?) -> CaptureFailure? {
+  /// - Parameter cause: Why, if it has failed. A want of room does not count if the capture was to stop anyway: what was acknowledged is in
+  ///   the journal, and the broker has the rest.
+  mutating func ended(_ part: Part, _ cause: CaptureFailure?) {
     ended.insert(part)
     if part == .journal { isDrained = true }
-    guard let cause else { return nil }
-    if cause.isShortage, brokerKeeps, stopRequested, failure == nil { return cause }
-    fail(cause)
-    return nil
+    guard let cause else { return }
+    if cause.isShortage, brokerKeeps, stopRequested, failure == nil { shortage = cause } else { fail(cause) }
   }
 
   /// Everything is emitted, documents up to `last`.
@@ -134,6 +136,7 @@ struct Lifecycle: Sendable {
 
   /// The next action, or until when there is none unless something is reported.
   mutating func next(at now: Double) -> Next<Action> {
+    if let shortage = shortage.take() { return .now(.tell(shortage)) }
     while true {
       let isLate = now >= until
       switch state {
