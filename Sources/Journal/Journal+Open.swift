@@ -85,12 +85,12 @@ extension Journal {
   /// Bytes of a journal of which all pages are looked at: a start takes no longer with a large backlog.
   private static let checkedBytes = Int64(32) << 20
 
-  /// Throws `.corrupt` if pages of our tables, as many as the file's version has, are damaged; of a large journal that is left to who
-  /// reads them. https://www.sqlite.org/pragma.html#pragma_quick_check
-  private static func checkPages(_ database: Database) throws(JournalError) {
+  /// Throws `.corrupt` if pages of these tables are damaged; of a large journal that is left to who reads them.
+  /// https://www.sqlite.org/pragma.html#pragma_quick_check
+  private static func checkPages(of tables: [String], _ database: Database) throws(JournalError) {
     let pages = try database.integer("PRAGMA page_count", "count the pages")
     guard pages * (try database.integer("PRAGMA page_size", "read the page size")) <= checkedBytes else { return }
-    for table in try Schema.tables(in: database) {
+    for table in tables {
       let found = try database.text("PRAGMA quick_check('\(table)')", "check the pages")
       guard found != "ok" else { continue }
       throw JournalError(kind: .corrupt(found), operation: "check the pages", object: database.path)
@@ -101,8 +101,7 @@ extension Journal {
   /// themselves or the rows, an end that is missing, and rows that are not what was written.
   static func checkContent(_ database: Database, mark: HighWaterMark?) throws(JournalError) {
     try Schema.refuseForeign(database)
-    try Schema.current.refuseChanged(database)
-    try checkPages(database)
+    try checkPages(of: try Schema.current.refuseChanged(database), database)
     do throws(JournalError) {
       let counters = try Counters(reading: database)
       let identifier = try database.text("SELECT identifier FROM journal", "read the identifier")

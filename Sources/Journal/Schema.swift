@@ -59,12 +59,6 @@ struct Schema {
   /// Of the newest version.
   static var tables: [String] { digested.map(\.table) + ["message"] }
 
-  /// Those that a file has, which are fewer in one of an older version.
-  static func tables(in database: Database) throws(JournalError) -> [String] {
-    let found = try objects(database)
-    return tables.filter { found[$0] != nil }
-  }
-
   /// Throws `.invalid` if the file has what would run, or be written to, in the place of our tables: a trigger runs inside our
   /// transactions, and a view or a virtual table with the name of one is whatever its maker wants. Tables of others, with their own
   /// triggers, are left alone. To be called before the first write. https://www.sqlite.org/security.html
@@ -92,7 +86,9 @@ struct Schema {
   /// Throws `.corrupt` if a table, view or index of ours is not what the migrations up to the file's version make: with a constraint of
   /// somebody else's, say, or a view that says what its maker wants. Released steps never change, so neither does the text of what they
   /// make.
-  func refuseChanged(_ database: Database) throws(JournalError) {
+  ///
+  /// - Returns: The tables that it has, which are fewer in a file of an older version.
+  func refuseChanged(_ database: Database) throws(JournalError) -> [String] {
     let version = Int(try database.integer("PRAGMA user_version", "read the schema's version"))
     try refuseNewer(version, database.path)
     let example = try Database(path: ":memory:", readOnly: false)
@@ -106,6 +102,7 @@ struct Schema {
         ),
         operation: "check the schema", object: database.path)
     }
+    return Self.tables.filter { wanted[$0] != nil }
   }
 
   private struct Object: Equatable {

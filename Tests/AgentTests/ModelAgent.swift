@@ -161,7 +161,7 @@ struct ModelAgent {
     case .intakeEnded: checked { $0.perform($0.machine.intakeEnded()) }
     case .bookkeeping:
       let news = SubscriptionMachine.Written(inbox)
-      perform(machine.writing(nil, releasable: news.releasable, at: 0))
+      perform(machine.writing(nil, releasable: news.releasable))
       // Nobody hears of it before it is durable, and in `committed` mode nothing of it outlives the process.
       perform(machine.bookkept(news, at: 0))
     }
@@ -227,7 +227,7 @@ struct ModelAgent {
 
   private mutating func write(_ decision: SubscriptionMachine.Decision, _ rows: [ModelDelivery]) {
     let news = SubscriptionMachine.Written(inbox)
-    perform(machine.writing(decision, releasable: news.releasable, at: 0))
+    perform(machine.writing(decision, releasable: news.releasable))
     // What the machine has decided is what is written.
     let written = decision.captured.compactMap { tag in rows.first { $0.tag == tag } }
     transaction = .batch(decision, written, news)

@@ -44,7 +44,7 @@ private func decide(
     precondition(tag > last, "acknowledgements out of order: \(tag) behind \(last)")
     last = tag
   }
-  _ = machine.writing(plan.decision, releasable: nil, at: 0)
+  _ = machine.writing(plan.decision, releasable: nil)
   _ = machine.written(plan.decision, after: machine.journaled, machine.written, at: 0)
   let digests = DigestMaker()
   for delivery in batch.deliveries {

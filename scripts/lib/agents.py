@@ -39,6 +39,27 @@ class Agent:
         self.log_is_read.set()
         self.reader, self.last, self.has_begun, self.saw_copy = None, "", False, False
 
+    def start(self, early=None):
+        """Starts it; with `early`, a signal and after how many seconds, without waiting for its first answer."""
+        self.has_begun = self.saw_copy = False
+        self.spawn()
+        if early:
+            time.sleep(early[1])
+            self.signal(early[0])
+        else:
+            self.await_begin()
+
+    def await_begin(self):
+        """Whether it has begun; it has ended if not."""
+        deadline = time.monotonic() + 60
+        while not self.has_answered():
+            if self.process.poll() is not None:
+                return False
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the agent does not answer: {self.last}")
+            time.sleep(0.01)
+        return True
+
     def read_log(self, process):
         """The log, line by line, while somebody reads it."""
         for line in process.stderr:
@@ -119,31 +140,16 @@ class Standalone(Agent):
             json.dump(config, file)
         self.journal = f"{self.out}/journal.db"
 
-    def start(self, early=None):
-        """Starts it; with `early`, a signal and after how many seconds, without waiting for it to listen."""
+    def spawn(self):
         command = [self.binary, "run", self.config, "--output", self.out, "--rotate-size", "200k", "--listen", "127.0.0.1:0"]
         command += ["--continue-output"] if self.continues else []
-        self.continues = self.has_begun = False
-        self.url = None
+        self.continues, self.url = False, None
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=self.environment)
         self.reader = threading.Thread(target=self.read_log, args=(self.process,), daemon=True)
         self.reader.start()
-        if early:
-            time.sleep(early[1])
-            self.signal(early[0])
-        else:
-            self.await_begin()
 
-    def await_begin(self):
-        """Whether it has begun; it has ended if not."""
-        deadline = time.monotonic() + 60
-        while self.url is None:
-            if self.process.poll() is not None:
-                return False
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"the agent does not listen: {self.last}")
-            time.sleep(0.01)
-        return True
+    def has_answered(self):
+        return self.url is not None
 
     def heard(self, event):
         super().heard(event)
@@ -222,24 +228,11 @@ class Captured(Agent):
     def process(self):
         return self.runtime.process
 
-    def start(self, early=None):
-        self.has_begun = self.saw_copy = False
+    def spawn(self):
         self.runtime.start(wait_opened=False)
-        if early:
-            time.sleep(early[1])
-            self.signal(early[0])
-        else:
-            self.await_begin()
 
-    def await_begin(self):
-        deadline = time.monotonic() + 60
-        while not self.runtime.opened:
-            if self.process.poll() is not None:
-                return False
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"the agent does not answer Open: {self.last}")
-            time.sleep(0.01)
-        return True
+    def has_answered(self):
+        return self.runtime.opened
 
     def settled(self, status):
         """What it has written is committed if its end was in order, and now and then otherwise: a checkpoint is whole or not there.

@@ -198,7 +198,7 @@ struct Intake {
         item.streamOffset = marks.streamOffset
       }
       guard machine.redelivery != nil else {
-        _ = machine.delivered(delivery.tag, redelivered: delivery.redelivered, &plan.decision)
+        machine.capture(delivery.tag, redelivered: delivery.redelivered, &plan.decision)
         plan.items.append(item)
         continue
       }

@@ -160,7 +160,7 @@ struct JournalLoop {
     let before = journal.positions.last
     let (known, news) = (writer.machine.written, inbox.read(SubscriptionMachine.Written.init))
     try perform(
-      writer.machine.writing(plan.decision, releasable: news.releasable, at: SystemClock.now()), &writer)
+      writer.machine.writing(plan.decision, releasable: news.releasable), &writer)
     let machine = writer.machine
     var began = 0.0
     let written = try retrying {
@@ -218,7 +218,7 @@ struct JournalLoop {
   /// One transaction of nothing but what was emitted and committed.
   func bookkeep(_ writer: inout Writer) throws {
     let (known, news) = (writer.machine.written, inbox.read(SubscriptionMachine.Written.init))
-    try perform(writer.machine.writing(nil, releasable: news.releasable, at: SystemClock.now()), &writer)
+    try perform(writer.machine.writing(nil, releasable: news.releasable), &writer)
     let machine = writer.machine
     let written = try retrying {
       try journal.write { (tx) in

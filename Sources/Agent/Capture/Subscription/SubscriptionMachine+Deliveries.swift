@@ -82,11 +82,10 @@ extension SubscriptionMachine {
     }
   }
 
-  /// The next delivery of the channel, where nothing recognises redeliveries.
-  mutating func delivered(_ tag: UInt64, redelivered: Bool, _ decision: inout Decision) -> Verdict {
+  /// A delivery is captured, as each is where nothing recognises redeliveries.
+  func capture(_ tag: UInt64, redelivered: Bool, _ decision: inout Decision) {
     if !redelivered { decision.hasFresh = true }
     decision.captured.append(tag)
-    return .capture
   }
 
   /// The next delivery of the channel.
@@ -99,11 +98,12 @@ extension SubscriptionMachine {
     switch redelivery!.delivered(delivery) {
     case .capture:
       noteLine(&decision)
-      return delivered(tag, redelivered: delivery.redelivered, &decision)
+      capture(tag, redelivered: delivery.redelivered, &decision)
+      return .capture
     case .captureHeld:
       noteLine(&decision)
       if !Mutant.dropsTheHeld.isOn { decision.captured += held }
-      _ = delivered(tag, redelivered: delivery.redelivered, &decision)
+      capture(tag, redelivered: delivery.redelivered, &decision)
       if Mutant.capturesTheHeldLast.isOn {
         decision.captured = decision.captured.dropLast(held.count + 1) + [tag] + held
       }

@@ -344,7 +344,7 @@ struct SubscriptionMachine: Hashable, Sendable {
   ///
   /// - Parameter decision: Of the batch that it writes; nil if it writes none.
   /// - Returns: What is to be done before it.
-  mutating func writing(_ decision: Decision?, releasable: Position?, at now: Double) -> [Action] {
+  mutating func writing(_ decision: Decision?, releasable: Position?) -> [Action] {
     if decision != nil, settings.mode == .journaled || Mutant.acknowledgesWithoutTheRuntime.isOn {
       // In committed mode the checkpoints say how far acknowledgements may go.
       _ = redelivery?.committing()
@@ -353,7 +353,7 @@ struct SubscriptionMachine: Hashable, Sendable {
     guard let decision else { return [] }
     if Mutant.acknowledgesBeforeCommit.isOn {
       note(decision, after: journaled)
-      return acknowledge(at: now)
+      return acknowledge(at: 0)
     }
     guard !decision.rejected.isEmpty, let generation = channel?.generation else { return [] }
     return [.reject(decision.rejected.map { Acknowledgement(generation: generation, tag: $0) })]
