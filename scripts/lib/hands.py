@@ -16,8 +16,9 @@ broker:
   * nothing is left in the queue.
 
 A sync that fails, or after which nothing can be written, may end the agent with 1; it is started again, and counted. A journal that is
-older than what was captured since is refused: then the range is accepted (files), or the newest put back (--flow); or it is set aside,
-and the log says so. The hands come from --seed; what happens at them also depends on the machine. Exit status 1 if one of these fails.
+older than what was captured since is refused, and so is a file that was cut just before a kill: then the range is accepted (files), or
+the newest put back (--flow); or it is set aside, and the log says so. The hands come from --seed; what happens at them also depends on
+the machine. Exit status 1 if one of these fails.
 """
 
 import argparse
@@ -50,7 +51,7 @@ class Hands:
             "queue": {"name": self.queue}, "consumer": {"exclusive": True, "prefetch_count": 200}, "heartbeat": 2,
             "reconnect_delay": 0.2}
         self.agent = Captured(self.directory, config, self.rng) if arguments.flow else Standalone(self.directory, config)
-        self.is_flow, self.at_copy, self.just_moved = arguments.flow, 0, []
+        self.is_flow, self.at_copy, self.just_moved, self.just_cut = arguments.flow, 0, [], None
         self.hands = self.EITHER + (self.FLOW if arguments.flow else self.FILES)
         self.load = Load(self.queue, arguments.seed)
         self.deleted, self.backup, self.ends, self.problems = set(), None, {}, []
@@ -74,6 +75,9 @@ class Hands:
         self.ends[(status, cause)] = self.ends.get((status, cause), 0) + 1
         if status == 1 and self.is_restored and "went back in time" in self.agent.last:
             # As it should be if something was captured since the copy.
+            self.agent.answer_refusal()
+        elif status == 1 and self.just_cut and f"{self.just_cut} has 0 bytes" in self.agent.last:
+            # As it should be if it was killed before it noticed: it cannot know that the disk has not lost them.
             self.agent.answer_refusal()
         elif status == 1 and "Too many open files" in self.agent.last and not self.agent.has_begun:
             # A start that had none.
@@ -156,6 +160,7 @@ class Hands:
             self.quiet()
             self.deleted |= set(self.agent.ids(path))
             os.truncate(path, 0)
+            self.just_cut = path
             self.load.resume()
 
     def quiet(self):
