@@ -40,10 +40,10 @@ struct JournalLoopTests {
       inbox.intakeEnded = true
       inbox.closing = true
       let loop = JournalLoop(
-        journal: journal, inbox: Monitor(inbox), progress: Monitor(JournalProgress()), mailbox: ConnectionMailbox(),
+        journal: journal, capture: Self.shared(inbox), mailbox: ConnectionMailbox(),
         status: StatusBoard(log: quietLog), log: quietLog, maxBytes: .max, acknowledgementMode: .journaled,
         outputName: "o",
-        document: DocumentOptions(configuration.document), redelivery: keeper, stream: nil)
+        document: DocumentOptions(configuration.document), resumption: .position(keeper))
       try loop.run()
 
       let reopened = try Journal.open(JournalSettings(path: journal.path))
@@ -77,9 +77,9 @@ struct JournalLoopTests {
       inbox.closing = true
       let mailbox = ConnectionMailbox()
       let loop = JournalLoop(
-        journal: journal, inbox: Monitor(inbox), progress: Monitor(JournalProgress()), mailbox: mailbox,
+        journal: journal, capture: Self.shared(inbox), mailbox: mailbox,
         status: StatusBoard(log: quietLog), log: quietLog, maxBytes: .max, acknowledgementMode: .journaled,
-        outputName: "o", document: DocumentOptions(), redelivery: keeper, stream: nil)
+        outputName: "o", document: DocumentOptions(), resumption: .position(keeper))
       try loop.run()
 
       #expect(mailbox.take().acknowledgement == Acknowledgement(generation: 1, tag: failed ? 2 : 10))
@@ -127,8 +127,7 @@ struct JournalLoopTests {
         channel: Consuming(generation: 1, consumerTag: "c-2", queue: Self.classic), batch: batch)
       content.emitted = .origin + rows
       content.committed = .origin + rows
-      let inbox = Monitor(content)
-      let progress = Monitor(JournalProgress())
+      let capture = Self.shared(content)
       let states = Monitor<[String]>([])
       let status = StatusBoard(
         log: Logger(label: "test") { _ in
@@ -138,9 +137,9 @@ struct JournalLoopTests {
         })
       status.changed(to: .consuming)
       let loop = JournalLoop(
-        journal: journal, inbox: inbox, progress: progress, mailbox: ConnectionMailbox(), status: status, log: quietLog,
+        journal: journal, capture: capture, mailbox: ConnectionMailbox(), status: status, log: quietLog,
         maxBytes: 6 << 20, acknowledgementMode: .journaled, outputName: "o", document: DocumentOptions(),
-        redelivery: nil, stream: nil)
+        resumption: .none)
       let ended = Monitor(false)
       OSThread.start("journal") {
         try? loop.run()
@@ -148,14 +147,17 @@ struct JournalLoopTests {
       }
       let pause = try #require(states.wait(atMost: 60) { $0.first { $0.contains("paused") } })
       #expect(pause.contains("snapshot of the journal: sqlite3 (pid \(shell.processIdentifier))"))
-      #expect(progress.read { $0.journaled } == .origin, "nothing was taken")
+      #expect(capture.read { $0.progress.journaled } == .origin, "nothing was taken")
       try input.fileHandleForWriting.close()
       shell.waitUntilExit()
-      #expect(progress.wait(atMost: 60) { $0.journaled == .origin + (rows + 1) ? true : nil } == true)
-      inbox.update {
-        $0.stopping = true
-        $0.intakeEnded = true
-        $0.closing = true
+      #expect(
+        capture.wait(as: CaptureMachine.emitter, atMost: 60) {
+          $0.progress.journaled == .origin + (rows + 1) ? true : nil
+        } == true)
+      capture.update {
+        $0.inbox.stopping = true
+        $0.inbox.intakeEnded = true
+        $0.inbox.closing = true
       }
       #expect(ended.wait(atMost: 60) { $0 ? true : nil } == true)
       #expect(status.state == .consuming)
@@ -186,25 +188,34 @@ struct JournalLoopTests {
         channel: Consuming(generation: 1, consumerTag: "c-2", queue: Self.classic), batch: batch)
       content.emitted = .origin + rows
       content.committed = .origin + rows
-      let inbox = Monitor(content)
-      let progress = Monitor(JournalProgress())
+      let capture = Self.shared(content)
       let loop = JournalLoop(
-        journal: journal, inbox: inbox, progress: progress, mailbox: ConnectionMailbox(),
+        journal: journal, capture: capture, mailbox: ConnectionMailbox(),
         status: StatusBoard(log: quietLog),
         log: quietLog, maxBytes: 4 << 20, acknowledgementMode: .journaled, outputName: "o", document: DocumentOptions(),
-        redelivery: nil, stream: nil)
+        resumption: .none)
       let ended = Monitor(false)
       OSThread.start("journal") {
         try? loop.run()
         ended.update { $0 = true }
       }
-      #expect(progress.wait(atMost: 60) { $0.journaled == .origin + (rows + 1) ? true : nil } == true)
-      inbox.update {
-        $0.stopping = true
-        $0.intakeEnded = true
-        $0.closing = true
+      #expect(
+        capture.wait(as: CaptureMachine.emitter, atMost: 60) {
+          $0.progress.journaled == .origin + (rows + 1) ? true : nil
+        } == true)
+      capture.update {
+        $0.inbox.stopping = true
+        $0.inbox.intakeEnded = true
+        $0.inbox.closing = true
       }
       #expect(ended.wait(atMost: 60) { $0 ? true : nil } == true)
     }
+  }
+
+  /// What the threads share, with something for the journal's thread to do.
+  private static func shared(_ inbox: JournalInbox) -> Monitor<CaptureMachine> {
+    var capture = CaptureMachine(Lifecycle())
+    capture.inbox = inbox
+    return Monitor(capture)
   }
 }

@@ -111,20 +111,19 @@ struct JournalTailTests {
   {
     var random = Seeded(seed)
     try withJournal { journal in
-      let inbox = Agent.Monitor(JournalInbox())
-      let progress = Agent.Monitor(JournalProgress())
+      let capture = Agent.Monitor(CaptureMachine(Lifecycle()))
       let mailbox = ConnectionMailbox()
       let status = StatusBoard(log: quietLog)
       let sink = GatedSink(state: Agent.Monitor(GatedSink.State()))
       let ended = Agent.Monitor(0)
       let writer = JournalLoop(
-        journal: journal, inbox: inbox, progress: progress, mailbox: mailbox, status: status, log: quietLog,
+        journal: journal, capture: capture, mailbox: mailbox, status: status, log: quietLog,
         maxBytes: .max,
-        acknowledgementMode: nil, outputName: "o", document: DocumentOptions(), redelivery: nil, stream: nil)
+        acknowledgementMode: nil, outputName: "o", document: DocumentOptions(), resumption: .none)
       let emitter = EmitterLoop(
-        reader: try JournalReader(path: journal.path), inbox: inbox, progress: progress, mailbox: mailbox,
+        reader: try JournalReader(path: journal.path), capture: capture, mailbox: mailbox,
         status: status,
-        document: DocumentOptions(), start: .origin, trail: nil, stream: nil)
+        document: DocumentOptions(), start: .origin, trail: CheckpointTrail(.none, start: .origin))
       OSThread.start("journal") {
         try? writer.run()
         ended.update { $0 += 1 }
@@ -156,23 +155,26 @@ struct JournalTailTests {
           expected.append(0x0A)
           return true
         }
-        inbox.update {
-          $0.handover = Handover(channel: Consuming(generation: 1, consumerTag: "c-1", queue: .unknown), batch: batch)
+        capture.update {
+          $0.inbox.handover = Handover(
+            channel: Consuming(generation: 1, consumerTag: "c-1", queue: .unknown), batch: batch)
         }
-        #expect(progress.wait(atMost: 60) { $0.journaled.rawValue == last ? true : nil } == true)
+        #expect(
+          capture.wait(as: CaptureMachine.emitter, atMost: 60) { $0.progress.journaled.rawValue == last ? true : nil }
+            == true)
         let permits = Int.random(in: 0...2, using: &random)
         sink.state.update { $0.permits += permits }
         // Half of the time the emitter catches up, so that the next batch is taken from memory.
         if Bool.random(using: &random) {
           sink.state.update { $0.permits = 1_000_000 }
-          #expect(inbox.wait(atMost: 60) { $0.emitted.rawValue == last ? true : nil } == true)
+          #expect(capture.wait(atMost: 60) { $0.inbox.emitted.rawValue == last ? true : nil } == true)
           sink.state.update { $0.permits = 0 }
         }
       }
       sink.state.update { $0.permits = 1_000_000 }
-      inbox.update { $0.intakeEnded = true }
-      #expect(inbox.wait(atMost: 60) { $0.emitted.rawValue == last ? true : nil } == true)
-      inbox.update { $0.closing = true }
+      capture.tell { $0.intakeEnded() }
+      #expect(capture.wait(atMost: 60) { $0.inbox.emitted.rawValue == last ? true : nil } == true)
+      capture.update { $0.inbox.closing = true }
       #expect(ended.wait(atMost: 60) { $0 == 2 ? true : nil } == true)
       let text = sink.state.read { $0.text }
       #expect(text == expected)

@@ -1,6 +1,6 @@
-import AMQP
 import Journal
 
+@testable import AMQP
 @testable import Agent
 
 /// One configuration of broker, agent and runtime.
@@ -47,26 +47,24 @@ struct ModelAgent {
 
   let setup: ModelSetup
   private(set) var machine: SubscriptionMachine
-  /// The channel in use; nil where there is none.
-  private(set) var channel: ChannelMachine?
-  private var generation = 0
-  private(set) var inbox = JournalInbox()
+  private var connection: ConnectionMachine
+  private var capture: CaptureMachine
   /// The deliveries of the batch in the inbox.
   private var arrived: [ModelDelivery] = []
   private(set) var commands = ConnectionCommands()
-  private(set) var progress = JournalProgress()
   private(set) var transaction: Transaction?
   /// What is to be done after it.
   private var todo: [SubscriptionMachine.Action] = []
   /// Bytes of the deliveries that wait for a verdict.
   private var held: [ModelDelivery] = []
   /// The emitter's.
-  private var emitted: Position
-  private var steps = 0
+  private var emission: EmissionMachine
   private var release: ReleaseTrail
   private var ledger = CheckpointLedger()
   private var hasFailed = false
-  /// How often the end of a capture has allowed what it must not.
+  /// What a user is told.
+  private var health = StatusBoard.State.starting
+  /// How often the end of a capture has allowed what it must not, or its health has said what is not so.
   private(set) var broken = 0
 
   /// A new process.
@@ -82,7 +80,9 @@ struct ModelAgent {
     machine = SubscriptionMachine(
       SubscriptionMachine.Settings(mode: setup.mode, trust: trust, prefetch: setup.prefetch), redelivery: redelivery,
       journaled: last, written: SubscriptionMachine.Written(emitted: last, committed: last), at: 0)
-    (inbox.emitted, inbox.committed, progress.journaled, emitted) = (last, last, last, last)
+    connection = ConnectionMachine(ConnectionMachine.Settings(queue: "q", prefetch: setup.prefetch))
+    capture = CaptureMachine(Lifecycle(awaitsCommit: setup.mode == .committed), journaled: last, start: last)
+    emission = EmissionMachine(start: last, tellsLast: false)
     release = ReleaseTrail(
       anchor: redelivery.anchor, releasable: Position(rawValue: redelivery.releasable),
       settled: Position(rawValue: redelivery.settled))
@@ -91,20 +91,32 @@ struct ModelAgent {
   private static func digest(_ payload: Int) -> DeliveryDigest { DeliveryDigest(high: 0, low: UInt64(payload)) }
 
   private var redelivery: RedeliveryMachine { machine.redelivery! }
+  var inbox: JournalInbox { capture.inbox }
+  private var progress: JournalProgress { capture.progress }
+
+  /// The channel in use; nil if there is none.
+  var channel: ChannelMachine? { connection.channel?.commands }
 
   // MARK: The connection thread
 
   /// - Returns: The prefetch count to consume with.
   mutating func connected() -> Int {
-    generation += 1
-    channel = ChannelMachine(generation: generation)
+    _ = connection.prepare(returning: nil, newest: nil)
     let nature = QueueNature(
       kind: setup.kind == .classic ? .classic : .quorum, hasPriorities: false, countsAcquisitions: false)
-    inbox.consuming = Consuming(generation: generation, consumerTag: "c", queue: nature)
+    let (channel, orders) = connection.began(consumerTag: "c", nature, nil, offset: nil, at: 0)
+    for case .status(let state) in orders { health = state }
+    if health != .consuming { broken += 1 }
+    _ = capture.consumes(channel)
     return redelivery.unacknowledged > 0 ? setup.matchingPrefetch : setup.prefetch
   }
 
-  mutating func disconnected() { (channel, inbox.consuming) = (nil, nil) }
+  mutating func disconnected() {
+    let (actions, _) = connection.ended(.startOver(.takenBack), nil, at: 0, jitter: 0)
+    for case .status(let state) in actions { health = state }
+    if health == .consuming { broken += 1 }
+    _ = capture.consumes(nil)
+  }
 
   /// True if something of the journal's waits for the connection.
   var hasCommands: Bool {
@@ -116,20 +128,25 @@ struct ModelAgent {
   mutating func obey() -> (orders: [ChannelMachine.Order], startsOver: Bool) {
     let taken = commands
     commands = ConnectionCommands()
-    guard let orders = channel?.obey(taken) else { return ([], false) }
-    return (orders, channel?.startsOver(taken) != nil)
+    var (orders, startsOver) = ([ChannelMachine.Order](), false)
+    for order in connection.heard(taken, isEmpty: true, offset: nil, at: 0) {
+      if case .command(let order) = order { orders.append(order) }
+      if case .end = order { startsOver = true }
+    }
+    return (orders, startsOver)
   }
 
   /// The broker's answer came on the channel, after which it had `messages`.
   mutating func answered(messages: Int, hasUnread: Bool) {
-    let answer = channel?.answered(consumers: 1, messages: UInt32(messages), hasUnread: hasUnread)
-    if let answer { inbox.answer = answer }
+    let reading = ConnectionMachine.Reading(
+      waiting: hasUnread ? 1 : 0, answerBehind: QueueStatus(name: "q", messages: UInt32(messages), consumers: 1))
+    for case .answer(let answer) in connection.read(reading, at: 0) { _ = capture.answered(answer) }
   }
 
   var hasHandover: Bool { inbox.handover != nil }
 
   mutating func handOver(_ deliveries: [ModelDelivery]) {
-    inbox.handover = inbox.consuming.map { Handover(channel: $0, batch: DeliveryBatch()) }
+    if let channel = inbox.consuming { _ = capture.handedOver(Handover(channel: channel, batch: DeliveryBatch())) }
     arrived = deliveries
   }
 
@@ -144,9 +161,9 @@ struct ModelAgent {
   }
 
   mutating func work(at now: Double) {
-    guard case .now(let work) = machine.next(&inbox, at: now) else { return }
+    guard case .now(let work) = machine.next(&capture.inbox, at: now) else { return }
     let deliveries = arrived
-    if work.takesBatch { (inbox.handover, arrived) = (nil, []) }
+    if work.takesBatch { (capture.inbox.handover, arrived) = (nil, []) }
     switch work {
     case .drop, .look, .close: break
     case .begin(let channel):
@@ -171,18 +188,15 @@ struct ModelAgent {
   ///
   /// - Parameter hasRuntime: Checkpoints are still acknowledged.
   mutating func stop(failed: Bool, hasRuntime: Bool) {
-    var lifecycle = Lifecycle(awaitsCommit: setup.mode == .committed)
-    if failed {
-      lifecycle.fail(CaptureFailure(cause: "runtime", description: "the runtime has gone away", needsUser: false))
-    } else {
-      lifecycle.requestStop()
-    }
-    if case .now(.stop(let failed)) = lifecycle.next(at: 0) { (inbox.stopping, inbox.failed) = (true, failed) }
-    (hasFailed, inbox.acknowledgementsEnded) = (failed, !hasRuntime)
+    let failure = CaptureFailure(cause: "runtime", description: "the runtime has gone away", needsUser: false)
+    _ = failed ? capture.fail(failure) : capture.requestStop()
+    _ = capture.next(at: 0)
+    if !hasRuntime { _ = capture.acknowledgementsEnded() }
+    hasFailed = failed
   }
 
   /// The connection has handed over what it has. What has arrived, and was not handed over, comes again.
-  mutating func drain() { inbox.intakeEnded = true }
+  mutating func drain() { _ = capture.intakeEnded() }
 
   /// Work that may be part of a capture's end.
   private mutating func checked(_ work: (inout ModelAgent) -> Void) {
@@ -248,7 +262,7 @@ struct ModelAgent {
       appended = rows.map(\.message)
       record.captured += rows.count
       record.window += appended.map { setup.payloads[$0] }
-      progress.journaled = Position(rawValue: Int64(record.captured))
+      _ = capture.journaled(through: Position(rawValue: Int64(record.captured)), nil)
       perform(machine.written(decision, after: before, written, at: 0))
     case .record:
       machine.heard(inbox)
@@ -264,8 +278,8 @@ struct ModelAgent {
       case .reject(let rejected): commands.rejected += rejected
       case .ask(let generation): commands.question = generation
       case .startOver(let startOver): commands.startOver = startOver
-      case .carry(let settlement): progress.settlement = settlement
-      case .ended(let isSettled): (progress.isSettled, progress.ended) = (isSettled, true)
+      case .carry(let settlement): _ = capture.carries(settlement)
+      case .ended(let isSettled): _ = capture.rowsEnded(isSettled: isSettled)
       case .fresh, .cleared, .returning, .tell: break
       case .captureHeld(let decision): write(decision, held.take())
       case .record:
@@ -280,10 +294,9 @@ struct ModelAgent {
 
   /// A checkpoint would carry something.
   var canEmit: Bool {
-    var progress = progress
-    switch progress.next(after: emitted, steps: steps) {
-    case .rows: return true
-    case .settlement(let settlement): return settlement.isCarried
+    var (capture, emission) = (capture, emission)
+    switch emission.next(&capture) {
+    case .rows, .checkpoint: return true
     case .end, nil: return false
     }
   }
@@ -291,13 +304,13 @@ struct ModelAgent {
   /// The state to write behind the documents of everything journaled, as `RedeliveryTrail` makes it.
   mutating func checkpoint(_ journal: ModelRecord) -> ModelRecord {
     var step: Settlement.Step?
-    switch progress.next(after: emitted, steps: steps) {
-    case .rows: emitted = progress.journaled
-    case .settlement(let settlement): (step, steps) = (settlement.step, settlement.number)
+    switch emission.next(&capture) {
+    case .rows: emission.wrote(through: progress.journaled)
+    case .checkpoint(let carried, _): step = carried
     case .end, nil: break
     }
-    release.checkpoint(through: emitted, step: step)
-    ledger.written(Checkpoint(through: emitted, releasable: release.releasable))
+    release.checkpoint(through: emission.emitted, step: step)
+    ledger.written(Checkpoint(through: emission.emitted, releasable: release.releasable))
     var state = journal
     state.releasable = Int(release.releasable.rawValue)
     state.settled = Int(release.settled.rawValue)
@@ -308,7 +321,7 @@ struct ModelAgent {
 
   /// The runtime has committed the `count` oldest checkpoints.
   mutating func runtimeAcknowledged(_ count: Int) {
-    if let checkpoint = ledger.acknowledged(count) { inbox.committed(checkpoint) }
+    if let checkpoint = ledger.acknowledged(count) { _ = capture.committed(checkpoint) }
   }
 
   // MARK: Comparing
@@ -316,7 +329,7 @@ struct ModelAgent {
   /// What was captured may come again, or be published again and be taken for it: between a settling's first step and its last.
   var isSettling: Bool {
     redelivery.releasable == redelivery.captured && redelivery.settled < redelivery.captured
-      || progress.settlement.map { $0.number > steps } ?? false
+      || progress.settlement.map { $0.number > emission.steps } ?? false
   }
 
   /// Everything that decides about the future, as 64 bits: among a million states two are taken for one with a probability of one in
@@ -335,7 +348,7 @@ struct ModelAgent {
     if !setup.settles { machine.settling = SettlingMachine(at: 0) }
     hasher.combine(machine)
     hasher.combine(channel?.generation)
-    hasher.combine(generation)
+    hasher.combine(connection.generation)
     hasher.combine(inbox.handover?.channel)
     hasher.combine(inbox.consuming)
     hasher.combine(inbox.answer)
@@ -349,10 +362,10 @@ struct ModelAgent {
     hasher.combine(commands.rejected)
     hasher.combine(commands.question)
     hasher.combine(commands.startOver)
-    hasher.combine([progress.journaled, emitted])
+    hasher.combine(progress.journaled)
+    hasher.combine(emission)
     hasher.combine(progress.settlement)
     hasher.combine([progress.ended, progress.isSettled])
-    hasher.combine(steps)
     hasher.combine(release)
     hasher.combine(ledger)
     hasher.combine(todo.count)

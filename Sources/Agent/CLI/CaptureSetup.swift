@@ -10,10 +10,9 @@ struct CaptureSetup {
   let journal: Journal
   let sessionID: String
   let policy: DeduplicationPolicy
-  let redelivery: RedeliveryKeeper?
+  let resumption: Resumption
   /// The journal outlives the process, and acknowledgements rest on it.
   var keepsJournal: Bool { configuration.journal.path != nil && !choice.mayLoseJournal }
-  let stream: StreamResumption?
   let log: Logger
 
   /// Opens the journal, or makes a temporary one, and logs the mode in force and why.
@@ -40,11 +39,10 @@ struct CaptureSetup {
     journal = try Journal.openSalvaging(settings, log: log)
     sessionID = randomUUID()
     let isCarried = checkpoints && (path == nil || choice.mayLoseJournal)
-    stream = try StreamResumption(
-      configuration, journal: journal, isCarried: checkpoints, state: streamState, stateKey: stateKey)
     policy = DeduplicationPolicy(configuration, isCarried: isCarried ? true : path != nil ? false : nil)
-    redelivery = try RedeliveryKeeper(
-      policy, configuration, journal: journal, isTemporary: path == nil, isCarried: isCarried, state: state)
+    resumption = try Resumption(
+      policy, configuration, journal: journal, isTemporary: path == nil, checkpoints: checkpoints, isCarried: isCarried,
+      state: state, streamState: streamState, stateKey: stateKey)
     log.info(
       "acknowledgement mode \(choice.mode.rawValue): \(choice.mode.explanation), because \(choice.reason)",
       metadata: [
@@ -53,7 +51,7 @@ struct CaptureSetup {
         "last_position": .stringConvertible(journal.positions.last.rawValue),
         "committed_position": .stringConvertible(journal.positions.committedThrough.rawValue),
       ])
-    if let stream, StreamResumption.isStream(configuration) {
+    if case .stream(let stream) = resumption {
       let start = stream.offset.map { "goes on after offset \($0)" } ?? "is captured from consumer.stream_offset on"
       log.info("the stream \(start)")
     } else if !policy.isOn || !policy.needsClassicQueue {
@@ -75,8 +73,8 @@ struct CaptureSetup {
       startedAt: SystemClock.wallMicroseconds())
     return Capture.Plan(
       configuration: configuration, connectionName: connectionName, journal: journal, start: start, mode: choice.mode,
-      outputName: outputName, sessionID: sessionID, policy: policy, redelivery: redelivery, stream: stream,
-      idle: idle, isInDoubt: isInDoubt)
+      outputName: outputName, sessionID: sessionID, policy: policy, resumption: resumption, idle: idle,
+      isInDoubt: isInDoubt)
   }
 
   /// Whether earlier processes may have ended, again and again, before anything was acknowledged (``PrefetchGuard``): nothing was

@@ -6,8 +6,8 @@ import Logging
 ///
 /// Four threads, each the only owner of what it touches: the connection, the journal's writer, the emitter with a
 /// reading connection of its own, and whoever reports what is committed (the reader of stdin, or the sink itself). They
-/// exchange values through `JournalInbox`, `JournalProgress` and `ConnectionMailbox`. This type wires them, waits for
-/// the end, and brings it about in order: stop consuming, journal, emit, acknowledge, close.
+/// tell one another what matters by one value, ``CaptureMachine``, and the connection, which waits for its socket too, by
+/// `ConnectionMailbox`. This type wires them, waits for the end, and brings it about as ``Lifecycle`` says.
 ///
 /// A `kill -9` at any moment is as good an end as any: what was not acknowledged comes again, what was journaled is
 /// emitted by the next process.
@@ -25,10 +25,8 @@ final class Capture: Sendable {
     var outputName = "output"
     var sessionID: String
     var policy: DeduplicationPolicy
-    /// Recognises redeliveries; nil where that is not possible.
-    var redelivery: RedeliveryKeeper?
-    /// Remembers where to go on; nil where the queue is no stream.
-    var stream: StreamResumption?
+    /// By what it goes on after a channel, or a process, has ended.
+    var resumption: Resumption
     /// Nothing is consumed, and nothing emitted: the capture has no binding, or another shard has it.
     var idle = false
     /// Earlier processes may have ended before they got anything through.
@@ -40,9 +38,7 @@ final class Capture: Sendable {
   private let plan: Plan
   private let log: Logger
   let status: StatusBoard
-  private let lifecycle: Monitor<Lifecycle>
-  private let inbox = Monitor(JournalInbox())
-  private let progress: Monitor<JournalProgress>
+  private let machine: Monitor<CaptureMachine>
   private let mailbox = ConnectionMailbox()
   private let closing = Monitor<[@Sendable () -> Void]>([])
 
@@ -50,56 +46,46 @@ final class Capture: Sendable {
     self.plan = plan
     self.log = log
     status = StatusBoard(log: log)
-    progress = Monitor(JournalProgress(journaled: plan.journal.positions.last))
     // What the journal of an idle capture holds waits for the binding to come back: there is nowhere to send it.
-    lifecycle = Monitor(
-      Lifecycle(
-        awaitsCommit: plan.mode == .committed && !plan.idle, committed: plan.start,
-        brokerKeeps: !plan.configuration.consumer.noAck,
-        ended: plan.idle ? [.connection, .emitter] : []))
+    let lifecycle = Lifecycle(
+      awaitsCommit: plan.mode == .committed && !plan.idle, committed: plan.start,
+      brokerKeeps: !plan.configuration.consumer.noAck, ended: plan.idle ? [.connection, .emitter] : [])
+    // What the runtime has committed before this process is committed for the journal too.
+    machine = Monitor(
+      CaptureMachine(lifecycle, journaled: plan.journal.positions.last, start: plan.start))
   }
 
   /// Starts the threads.
   func start(into sink: some DocumentSink & Sendable) throws(JournalError) {
     let document = DocumentOptions(plan.configuration.document)
     let writer = JournalLoop(
-      journal: plan.journal, inbox: inbox, progress: progress, mailbox: mailbox, status: status, log: log,
+      journal: plan.journal, capture: machine, mailbox: mailbox, status: status, log: log,
       maxBytes: Int64(plan.configuration.journal.maxBytes),
       acknowledgementMode: plan.configuration.consumer.noAck ? nil : plan.mode, outputName: plan.outputName,
-      document: document, redelivery: plan.redelivery, stream: plan.stream,
-      prefetch: plan.redelivery?.prefetch ?? plan.configuration.consumer.prefetchCount,
-      drained: { [lifecycle] in lifecycle.update { $0.drained() } })
+      document: document, resumption: plan.resumption,
+      prefetch: plan.resumption.keeper?.prefetch ?? plan.configuration.consumer.prefetchCount)
     let connection = ConnectionLoop(
       topology: Topology(
         configuration: plan.configuration, connectionName: plan.connectionName, sessionID: plan.sessionID,
-        prefetch: plan.redelivery?.prefetch, stream: plan.stream, logins: plan.logins),
-      mailbox: mailbox, inbox: inbox, status: status, log: log, policy: plan.policy,
-      keepsConsumer: (plan.redelivery?.anchor ?? 0) > 0,
-      beginsNarrow: plan.isInDoubt, waitsForRuntime: plan.mode == .committed,
-      random: { Double.random(in: 0...1) })
-    // What the runtime has committed before this process is committed for the journal too.
-    inbox.update { inbox in
-      inbox.emitted = plan.start
-      inbox.committed = plan.start
-    }
+        prefetch: plan.resumption.keeper?.prefetch, stream: plan.resumption.stream, logins: plan.logins),
+      mailbox: mailbox, capture: machine, status: status, log: log, policy: plan.policy,
+      settings: ConnectionMachine.Settings(plan), random: { Double.random(in: 0...1) })
     OSThread.start("journal") { [self] in
       ended(.journal) { () throws(CaptureFailure) in try writer.run() }
     }
     if plan.idle {
-      inbox.update { $0.intakeEnded = true }
+      machine.tell { $0.intakeEnded() }
     } else {
       let reader = try JournalReader(path: plan.journal.path)
       let emitter = EmitterLoop(
-        reader: reader, inbox: inbox, progress: progress, mailbox: mailbox, status: status, document: document,
+        reader: reader, capture: machine, mailbox: mailbox, status: status, document: document,
         start: plan.start,
-        trail: plan.redelivery.map { RedeliveryTrail($0, start: plan.start) }, stream: plan.stream,
-        committed: { [lifecycle] checkpoint in lifecycle.update { $0.committed(checkpoint) } })
+        trail: CheckpointTrail(plan.resumption, start: plan.start))
       OSThread.start("emitter") { [self] in
         ended(.emitter) { () throws(CaptureFailure) in
           defer { try? reader.close() }
           try emitter.run(into: sink)
-          let (last, settlement) = progress.read { ($0.journaled, $0.settlement) }
-          lifecycle.update { $0.emitted(through: last, settlement) }
+          machine.tell { $0.emissionEnded() }
         }
       }
       if let logins = plan.logins, logins.mayChange {
@@ -107,7 +93,6 @@ final class Capture: Sendable {
       }
       OSThread.start("amqp", stackBytes: 16 << 20) { [self] in
         ended(.connection) { () throws(CaptureFailure) in
-          defer { inbox.update { $0.intakeEnded = true } }
           if let failure = connection.run() { throw failure }
         }
       }
@@ -120,7 +105,7 @@ final class Capture: Sendable {
     var known: Login? = logins.newest
     var candidate = known
     var failures = 0
-    while lifecycle.wait(atMost: 1, until: { $0.stopRequested || $0.failure != nil ? true : nil }) == nil {
+    while machine.wait(as: CaptureMachine.end, atMost: 1, until: { $0.isEnding ? true : nil }) == nil {
       let login: Login
       do throws(ConfigurationError) { login = try logins.read() } catch {
         // Connections fail by it until it is back.
@@ -142,26 +127,21 @@ final class Capture: Sendable {
     var failure: CaptureFailure?
     do throws(CaptureFailure) { try body() } catch { failure = error }
     // Whoever waits for its last word waits no longer.
-    if part == .journal {
-      progress.update { $0.ended = true }
-      mailbox.post { $0.settled = true }
-    }
-    lifecycle.update { [failure] in $0.ended(part, failure) }
+    if part == .journal { mailbox.post { $0.settled = true } }
+    machine.tell { [failure] in $0.ended(part, failure) }
   }
 
   /// The runtime has committed a checkpoint.
   func committed(_ checkpoint: Checkpoint) {
-    inbox.update { $0.committed(checkpoint) }
-    lifecycle.update { $0.committed(checkpoint) }
+    machine.tell { $0.committed(checkpoint) }
   }
 
   /// Ends the capture in order. May be called from any thread, more than once.
-  func requestStop() { lifecycle.update { $0.requestStop() } }
+  func requestStop() { machine.tell { $0.requestStop() } }
 
   /// Nobody will report commits any more.
   func acknowledgementsEnded() {
-    inbox.update { $0.acknowledgementsEnded = true }
-    lifecycle.update { $0.acknowledgementsAreOver() }
+    machine.tell { $0.acknowledgementsEnded() }
   }
 
   /// Lets `body` run before the journal is closed in order, to close what else has it open.
@@ -169,7 +149,7 @@ final class Capture: Sendable {
 
   /// Ends the capture because of `failure`.
   func fail(_ failure: CaptureFailure) {
-    lifecycle.update { $0.fail(failure) }
+    machine.tell { $0.fail(failure) }
   }
 
   /// Waits until the capture has ended.
@@ -177,33 +157,36 @@ final class Capture: Sendable {
   /// - Returns: Why it failed; nil where it was asked to stop, and did.
   func wait() -> CaptureFailure? {
     while true {
-      switch lifecycle.wait(for: { $0.next(at: SystemClock.now()) }) {
+      switch next() {
       case .tell(let shortage):
         log.warning("stopping although there is no room; nothing is lost, and the next start goes on: \(shortage)")
-      case .stop(let failed):
+      // The journal's thread has heard of it by now: it settles when the connection ends, or not.
+      case .stop:
         status.changed(to: .stopping)
-        // First the journal: it settles when the connection ends, or not.
-        inbox.update { inbox in
-          inbox.stopping = true
-          inbox.failed = failed
-        }
         mailbox.post { $0.stop = true }
       case .closeReaders(let isUncommitted):
         if isUncommitted {
           log.info("the last documents were not committed in time; the next start emits them again")
         }
         // The last connection to it takes the WAL away, so that a copy of the file alone is whole.
-        OSThread.start("closing") { [closing, lifecycle] in
+        OSThread.start("closing") { [closing, machine] in
           for close in closing.read({ $0 }) { close() }
-          lifecycle.update { $0.readersClosed() }
+          machine.tell { $0.readersClosed() }
         }
-      // The journal's last words are acknowledgements, so the connection is closed behind it.
-      case .closeJournal: inbox.update { $0.closing = true }
+      // The journal's last words are acknowledgements, so the connection is closed after it.
+      case .closeJournal: break
       case .disconnect(let isUnclosed):
         if isUnclosed { log.warning("the journal could not be closed in time; the next start recovers it") }
         mailbox.post { $0.settled = true }
-      case .end: return lifecycle.read { $0.failure }
+      case .end: return machine.read { $0.lifecycle.failure }
       }
     }
+  }
+
+  /// Waits for the next step of the end, and lets everybody hear of it.
+  private func next() -> Lifecycle.Action {
+    let action = machine.wait(as: CaptureMachine.end, for: { $0.next(at: SystemClock.now()) })
+    machine.tell { _ in .all }
+    return action
   }
 }

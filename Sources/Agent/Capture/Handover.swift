@@ -90,7 +90,7 @@ struct Settlement: Hashable, Sendable {
   var number: Int
 }
 
-/// What the journal has reached, for the emitter and the coordinator to wait for.
+/// What the journal has reached, for the emitter to wait for.
 struct JournalProgress: Sendable {
   /// Rows up to here are committed to the journal and may be read.
   var journaled = Position.origin
@@ -103,25 +103,6 @@ struct JournalProgress: Sendable {
   /// And all rows' messages were acknowledged, as far as acknowledgements rest on the journal.
   var isSettled = false
 
-  /// What the emitter does next.
-  enum Work {
-    case rows(JournalTail.Source)
-    /// Everything is emitted, and a checkpoint without documents is to carry a step of a settling.
-    case settlement(Settlement)
-    /// Nothing follows.
-    case end
-  }
-
-  /// What is to be emitted; nil if nothing is for now.
-  ///
-  /// - Parameters:
-  ///   - emitted: Up to here everything was.
-  ///   - steps: The number of the newest step of a settling that was looked at.
-  mutating func next(after emitted: Position, steps: Int) -> Work? {
-    if journaled > emitted { return .rows(tail.next(after: emitted, through: journaled)) }
-    if let settlement, settlement.number > steps, settlement.position == emitted { return .settlement(settlement) }
-    return ended ? .end : nil
-  }
 }
 
 /// Why a channel is given up for another at once.

@@ -16,9 +16,9 @@ extension JournalLoop {
       told = tell(reason, after: told)
       let before = writer.machine.written
       // Room on the disk, and the end of a reader that holds the WAL, come without a word.
-      let found = inbox.wait(atMost: Self.fullDelay) { inbox in
-        if inbox.stopping { return true }
-        return before.isBehind(inbox) ? false : nil
+      let found = capture.wait(as: CaptureMachine.journal, atMost: Self.fullDelay) { capture in
+        if capture.inbox.stopping { return true }
+        return before.isBehind(capture.inbox) ? false : nil
       }
       switch found {
       case true?: return
@@ -60,7 +60,10 @@ extension JournalLoop {
           status.paused(.writing, reason: "\(error)")
         }
         paused = true
-        if inbox.wait(atMost: Self.fullDelay, until: { $0.stopping ? true : nil }) != nil { throw error }
+        let isStopping = capture.wait(as: CaptureMachine.journal, atMost: Self.fullDelay) {
+          $0.inbox.stopping ? true : nil
+        }
+        if isStopping == true { throw error }
         // An emptied WAL is room to write in. What this throws, the next attempt throws too.
         if error.isFull, error.kind != .full(.readOnly) { try maintain(idle: true) }
       }

@@ -11,8 +11,7 @@ struct JournalLoop {
   private static let pruneLimit = 4096
 
   let journal: Journal
-  let inbox: Monitor<JournalInbox>
-  let progress: Monitor<JournalProgress>
+  let capture: Monitor<CaptureMachine>
   let mailbox: ConnectionMailbox
   let status: StatusBoard
   let log: Logger
@@ -23,14 +22,10 @@ struct JournalLoop {
   /// Name under which the output file's length is kept.
   let outputName: String
   let document: DocumentOptions
-  /// Keeps what recognises redeliveries; nil where that is not possible.
-  let redelivery: RedeliveryKeeper?
-  /// Remembers where to go on; nil where the queue is no stream.
-  let stream: StreamResumption?
+  /// Keeps what a capture goes on by.
+  let resumption: Resumption
   /// How many deliveries the broker lets be unacknowledged; 0 is no bound.
   var prefetch = 0
-  /// Told once no row will follow.
-  var drained: @Sendable () -> Void = {}
 
   /// What the loop carries from one turn to the next.
   struct Writer {
@@ -38,20 +33,27 @@ struct JournalLoop {
     var intake: Intake
     var space: SpaceGate
     var consumer: ConsumerRecord?
+    /// By what the channel goes on that began last.
+    var resumption: Resumption
   }
+
+  /// What a stream is read on by; nil if the queue certainly is none.
+  var stream: StreamResumption? { resumption.stream }
 
   /// Runs until it is told to close; throws what ends the capture.
   func run() throws(CaptureFailure) {
+    let keeper = resumption.keeper
     let settings = SubscriptionMachine.Settings(
-      mode: acknowledgementMode, trust: redelivery?.trust ?? .none, base: redelivery?.base ?? 0, prefetch: prefetch,
+      mode: acknowledgementMode, trust: keeper?.trust ?? .none, base: keeper?.base ?? 0, prefetch: prefetch,
       isFiltered: stream?.isFiltered ?? false)
     var writer = Writer(
       machine: SubscriptionMachine(
-        settings, redelivery: redelivery?.machine, journaled: journal.positions.last,
+        settings, redelivery: keeper?.machine, journaled: journal.positions.last,
         written: SubscriptionMachine.Written(
           emitted: journal.positions.emittedThrough, committed: journal.positions.committedThrough),
         at: SystemClock.now()),
-      intake: Intake(document: document), space: SpaceGate(maxBytes: maxBytes))
+      intake: Intake(document: document), space: SpaceGate(maxBytes: maxBytes),
+      resumption: resumption.on(.unknown))
     do {
       while try turn(&writer) {}
     } catch let failure as CaptureFailure {
@@ -65,10 +67,11 @@ struct JournalLoop {
   ///
   /// - Returns: False after the last.
   private func turn(_ writer: inout Writer) throws -> Bool {
-    let (work, handover) = inbox.wait { (inbox) -> Next<(SubscriptionMachine.Work, Handover?)> in
-      switch writer.machine.next(&inbox, at: SystemClock.now()) {
+    let (work, handover) = capture.wait(as: CaptureMachine.journal) {
+      (capture) -> Next<(SubscriptionMachine.Work, Handover?)> in
+      switch writer.machine.next(&capture.inbox, at: SystemClock.now()) {
       case .later(let time): .later(time)
-      case .now(let work): .now((work, work.takesBatch ? inbox.handover.take() : nil))
+      case .now(let work): .now((work, work.takesBatch ? capture.inbox.handover.take() : nil))
       }
     }
     // The connection may have been waiting for the slot that this batch left.
@@ -79,6 +82,7 @@ struct JournalLoop {
     case .begin(let channel):
       writer.consumer = try retrying { try journal.beginConsumer(tag: channel.consumerTag) }
       writer.intake.channelBegan()
+      writer.resumption = resumption.on(channel.queue.kind)
       try perform(writer.machine.began(channel, place: stream?.place, at: SystemClock.now()), &writer)
     case .answer(let answer): try perform(writer.machine.answered(answer, at: SystemClock.now()), &writer)
     case .returning: try perform(writer.machine.returning(), &writer)
@@ -106,24 +110,19 @@ struct JournalLoop {
       case .cleared(let generation): mailbox.post { $0.cleared = generation }
       case .ask(let generation): mailbox.post { $0.question = generation }
       case .record:
-        let machine = writer.machine
-        try retrying { try journal.write { (tx) in try writeRedelivery(machine, to: tx) } }
+        let (machine, resumption) = (writer.machine, writer.resumption)
+        try retrying { try journal.write { (tx) in try writeRedelivery(machine, resumption, to: tx) } }
         // A disk that was full may have taken its time.
-        inbox.read { writer.machine.heard($0) }
+        capture.read { writer.machine.heard($0.inbox) }
         try perform(writer.machine.recorded(at: SystemClock.now()), &writer)
-      case .carry(let settlement): progress.update { $0.settlement = settlement }
+      case .carry(let settlement): capture.tell { $0.carries(settlement) }
       case .captureHeld(let decision):
         log.warning(
           "\(decision.captured.count) redelivered messages do not end like the captured ones, and are captured again")
         try write(writer.intake.prepareHeld(decision), of: DeliveryBatch(), &writer)
       case .startOver(let startOver): mailbox.post { $0.startOver = startOver }
       case .returning(let count): mailbox.post { [last = journal.positions.last] in $0.returning = (count, last) }
-      case .ended(let isSettled):
-        progress.update { progress in
-          progress.isSettled = isSettled
-          progress.ended = true
-        }
-        drained()
+      case .ended(let isSettled): capture.tell { $0.rowsEnded(isSettled: isSettled) }
       case .tell(let news): tell(news)
       }
     }
@@ -146,28 +145,25 @@ struct JournalLoop {
     let last = journal.positions.last
     let journaled =
       plan.count > 0 && !plan.hasHeld ? JournaledBatch(plan, of: batch, consumer: consumer, last: last) : nil
-    let left = progress.update { progress in
-      progress.journaled = last
-      guard let journaled else { return DeliveryBatch?.some(batch) }
-      return progress.tail.offer(journaled)?.batch
-    }
+    let left = capture.update(waking: CaptureMachine.emitter) { $0.journaled(through: last, journaled) }
     if let left { mailbox.reuse(left) }
+    if journaled == nil { mailbox.reuse(batch) }
   }
 
   /// One transaction: the messages, what recognises their redeliveries, and what rides along.
   private func write(_ plan: Intake.Plan, of batch: DeliveryBatch, _ writer: inout Writer) throws {
     let consumer = writer.consumer!
     let before = journal.positions.last
-    let (known, news) = (writer.machine.written, inbox.read(SubscriptionMachine.Written.init))
+    let (known, news) = (writer.machine.written, news())
     try perform(
       writer.machine.writing(plan.decision, releasable: news.releasable), &writer)
-    let machine = writer.machine
+    let (machine, resumption) = (writer.machine, writer.resumption)
     var began = 0.0
     let written = try retrying {
       began = SystemClock.now()
       return try journal.write { (tx) in
         try Intake.write(plan, of: batch, consumer: consumer.id, to: tx)
-        try writeRedelivery(machine, plan, to: tx)
+        try writeRedelivery(machine, resumption, plan, to: tx)
         return try bookkeep(tx, known, news, isBusy: true, bytes: batch.byteCount)
       }
     }
@@ -190,39 +186,48 @@ struct JournalLoop {
 
   /// What recognises redeliveries, of the messages that `plan` appends, if any.
   private func writeRedelivery(
-    _ machine: SubscriptionMachine, _ plan: Intake.Plan? = nil, to tx: borrowing WriteTransaction
+    _ machine: SubscriptionMachine, _ resumption: Resumption, _ plan: Intake.Plan? = nil,
+    to tx: borrowing WriteTransaction
   ) throws {
     let groups = plan?.digests ?? []
     let last = tx.positions.last
-    if let stream, machine.place != nil {
+    switch resumption {
+    // Of what is untold there is no channel yet.
+    case .none, .untold: return
+    case .stream(let stream):
+      // Before the first channel nothing is known but what was written.
+      guard machine.place != nil else { return }
       for group in groups {
         try tx.appendDigests(group.bytes, priority: nil, since: last, window: StreamResumption.window)
       }
       // Of what is captured: a message that was rejected, or ends the capture, has no digest.
       try tx.setRedelivery(stream.record(of: plan?.streamOffsets.last ?? stream.offset, last: last))
-      return
+    case .position(let keeper), .messageID(let keeper):
+      guard let machine = machine.redelivery else { return }
+      let record = keeper.record(of: machine)
+      for group in groups {
+        let through = last + -group.following
+        // Of what is not the newest no priority is claimed.
+        let isNewest = group.following == 0
+        try tx.appendDigests(
+          group.bytes, through: through, priority: isNewest ? record.priority : nil,
+          since: isNewest ? record.prioritySince : through + 1, beginsLine: group.beginsLine, window: keeper.window)
+      }
+      try tx.setRedelivery(record)
     }
-    guard let redelivery, let machine = machine.redelivery else { return }
-    let record = redelivery.record(of: machine)
-    for group in groups {
-      let through = last + -group.following
-      // Of what is not the newest no priority is claimed.
-      let isNewest = group.following == 0
-      try tx.appendDigests(
-        group.bytes, through: through, priority: isNewest ? record.priority : nil,
-        since: isNewest ? record.prioritySince : through + 1, beginsLine: group.beginsLine, window: redelivery.window)
-    }
-    try tx.setRedelivery(record)
   }
+
+  /// What emitter and runtime have reported.
+  private func news() -> SubscriptionMachine.Written { capture.read { SubscriptionMachine.Written($0.inbox) } }
 
   /// One transaction of nothing but what was emitted and committed.
   func bookkeep(_ writer: inout Writer) throws {
-    let (known, news) = (writer.machine.written, inbox.read(SubscriptionMachine.Written.init))
+    let (known, news) = (writer.machine.written, news())
     try perform(writer.machine.writing(nil, releasable: news.releasable), &writer)
-    let machine = writer.machine
+    let (machine, resumption) = (writer.machine, writer.resumption)
     let written = try retrying {
       try journal.write { (tx) in
-        try writeRedelivery(machine, to: tx)
+        try writeRedelivery(machine, resumption, to: tx)
         return try bookkeep(tx, known, news, isBusy: false)
       }
     }

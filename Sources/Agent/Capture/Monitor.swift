@@ -10,43 +10,68 @@ enum Next<Result> {
 extension Next: Equatable where Result: Equatable {}
 extension Next: Sendable where Result: Sendable {}
 
-/// State that several threads share: one lock, and one condition to wait for a change of it.
+/// Threads that wait for a change of what a ``Monitor`` holds, each by its own condition. A monitor of one kind of waiters has the first.
+struct Listeners: OptionSet, Sendable {
+  let rawValue: UInt8
+
+  static let first = Listeners(rawValue: 1)
+  static let second = Listeners(rawValue: 2)
+  static let third = Listeners(rawValue: 4)
+  static let all: Listeners = [.first, .second, .third]
+}
+
+/// State that several threads share: one lock, and conditions to wait for a change of it.
 ///
 /// `@unchecked Sendable`: `state` is touched only while `mutex` is held.
 @safe final class Monitor<State>: @unchecked Sendable {
   private var state: State
   private let mutex: UnsafeMutablePointer<pthread_mutex_t>
-  private let condition: UnsafeMutablePointer<pthread_cond_t>
+  private let conditions: UnsafeMutablePointer<pthread_cond_t>
 
   init(_ state: sending State) {
     self.state = state
     unsafe mutex = .allocate(capacity: 1)
-    unsafe condition = .allocate(capacity: 1)
+    unsafe conditions = .allocate(capacity: Self.count)
     unsafe pthread_mutex_init(mutex, nil)
     var attributes = pthread_condattr_t()
     unsafe pthread_condattr_init(&attributes)
     // Waits are measured on a clock that nobody can set.
     unsafe pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC)
-    unsafe pthread_cond_init(condition, &attributes)
+    for index in 0..<Self.count { unsafe pthread_cond_init(conditions + index, &attributes) }
     unsafe pthread_condattr_destroy(&attributes)
   }
 
   deinit {
-    unsafe pthread_cond_destroy(condition)
+    for index in 0..<Self.count { unsafe pthread_cond_destroy(conditions + index) }
     unsafe pthread_mutex_destroy(mutex)
-    unsafe condition.deallocate()
+    unsafe conditions.deallocate()
     unsafe mutex.deallocate()
   }
 
-  /// Looks at the state or changes it, and lets every waiting thread look again.
+  private static var count: Int { 3 }
+
+  /// Looks at the state or changes it, and lets waiting threads look again: all, or those of `listeners`.
   @discardableResult
-  func update<Result>(_ body: (inout State) throws -> Result) rethrows -> Result {
+  func update<Result>(waking listeners: Listeners = .all, _ body: (inout State) throws -> Result) rethrows -> Result {
     unsafe pthread_mutex_lock(mutex)
     defer {
-      unsafe pthread_cond_broadcast(condition)
+      wake(listeners)
       unsafe pthread_mutex_unlock(mutex)
     }
     return try body(&state)
+  }
+
+  /// Changes the state, and lets those look again for whom `body` says that it matters.
+  func tell(_ body: (inout State) -> Listeners) {
+    unsafe pthread_mutex_lock(mutex)
+    wake(body(&state))
+    unsafe pthread_mutex_unlock(mutex)
+  }
+
+  private func wake(_ listeners: Listeners) {
+    for index in 0..<Self.count where listeners.rawValue & 1 << index != 0 {
+      unsafe pthread_cond_broadcast(conditions + index)
+    }
   }
 
   /// Looks at the state without waking anybody.
@@ -58,12 +83,14 @@ extension Next: Sendable where Result: Sendable {}
 
   /// Waits until `body` has something. It runs under the lock, first at once, then after every ``update(_:)``, and when the time comes that
   /// it gave last.
-  func wait<Result>(for body: (inout State) -> Next<Result>) -> Result {
+  ///
+  /// - Parameter listener: One; it looks again after what is told to it.
+  func wait<Result>(as listener: Listeners = .first, for body: (inout State) -> Next<Result>) -> Result {
     var deadline = Double.infinity
     while true {
       let left = deadline.isFinite ? max(deadline - SystemClock.now(), 0) : .infinity
       let first = deadline
-      let found: Next<Result>? = wait(atMost: left) { state in
+      let found: Next<Result>? = wait(as: listener, atMost: left) { state in
         let next = body(&state)
         switch next {
         case .now: return next
@@ -81,7 +108,10 @@ extension Next: Sendable where Result: Sendable {}
 
   /// Waits until `body` returns something, or for at most `seconds`; then nil. `body` runs under the lock, first at once
   /// and then after every ``update(_:)``.
-  func wait<Result>(atMost seconds: Double = .infinity, until body: (inout State) -> Result?) -> Result? {
+  func wait<Result>(
+    as listener: Listeners = .first, atMost seconds: Double = .infinity, until body: (inout State) -> Result?
+  ) -> Result? {
+    let index = listener.rawValue.trailingZeroBitCount
     var deadline = timespec()
     unsafe clock_gettime(CLOCK_MONOTONIC, &deadline)
     if seconds.isFinite {
@@ -95,8 +125,8 @@ extension Next: Sendable where Result: Sendable {}
       if let result = body(&state) { return result }
       let status =
         seconds.isFinite
-        ? unsafe pthread_cond_timedwait(condition, mutex, &deadline)
-        : unsafe pthread_cond_wait(condition, mutex)
+        ? unsafe pthread_cond_timedwait(conditions + index, mutex, &deadline)
+        : unsafe pthread_cond_wait(conditions + index, mutex)
       if status == ETIMEDOUT { return body(&state) }
     }
   }

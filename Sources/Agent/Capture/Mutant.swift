@@ -75,6 +75,13 @@ enum Mutant: String, CaseIterable, Sendable {
   /// A checkpoint that carries a settling says that it is over.
   case carriesTheEndTooSoon
 
+  // MARK: Health
+
+  /// A consumer that is lost still counts as consuming.
+  case keepsHealthAfterALoss
+  /// A consumer that is back counts as lost.
+  case tellsNothingOfAConsumer
+
   // MARK: The end of a capture
 
   /// A capture that fails ends like one that was asked to stop.

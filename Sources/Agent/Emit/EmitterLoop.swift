@@ -17,50 +17,40 @@ struct EmitterLoop {
   private static let fullDelay = 1.0
 
   let reader: JournalReader
-  let inbox: Monitor<JournalInbox>
-  let progress: Monitor<JournalProgress>
+  let capture: Monitor<CaptureMachine>
   /// Where the memory of batches goes back to.
   let mailbox: ConnectionMailbox
   let status: StatusBoard
   let document: DocumentOptions
   /// Emit what lies behind this position.
   let start: Position
-  /// Follows what recognises redeliveries; nil where nothing does.
-  let trail: RedeliveryTrail?
-  /// Remembers where to go on; nil where the queue is no stream.
-  let stream: StreamResumption?
-  /// Told of what the sink has committed by itself.
-  var committed: @Sendable (Checkpoint) -> Void = { _ in }
+  /// Makes the checkpoints.
+  let trail: CheckpointTrail
 
   /// Runs until the journal's last row is written to the sink; throws what ends the capture.
   func run(into sink: consuming some DocumentSink) throws(CaptureFailure) {
     var sink = sink
     var renderer = DocumentRenderer(options: document)
     var consumers: [Int64: ConsumerRecord] = [:]
-    var emitted = start
+    var machine = EmissionMachine(start: start, tellsLast: sink.tellsLast)
     var buffer: [UInt8] = []
     var trail = trail
-    var steps = 0
-    emitting: while true {
+    while true {
       let through: Position
       var memory: JournaledBatch?
-      switch try next(after: emitted, steps: steps, &sink) {
-      case .end: break emitting
-      case .settlement(let settlement):
-        steps = settlement.number
-        // Where acknowledgements rest on the journal, it is told that nothing is left of it to acknowledge or to emit.
-        if settlement.isCarried || sink.tellsLast {
-          try write(
-            &buffer, through: emitted, settlement.step, isLast: settlement.step == .settled, &trail, into: &sink)
-        }
+      switch try next(&machine, &sink) {
+      case .end: return
+      case .checkpoint(let step, let isLast):
+        try write(&buffer, through: machine.emitted, step, isLast: isLast, &trail, into: &sink)
         continue
       case .rows(.journal(let last)): through = last
       case .rows(.memory(let batch)):
         through = batch.last
         memory = batch
       }
-      while emitted < through {
-        let from = emitted
+      while machine.emitted < through {
+        let from = machine.emitted
+        var emitted = from
         do {
           try read(
             memory, after: &emitted, through: through, &renderer, &consumers, sink.prefix, sink.suffix, into: &buffer)
@@ -71,56 +61,41 @@ struct EmitterLoop {
         }
         guard emitted > from else { break }
         try write(&buffer, through: emitted, nil, &trail, into: &sink)
+        machine.wrote(through: emitted)
         status.count { $0.emitted += emitted - from }
       }
       if let batch = memory.take()?.batch { mailbox.reuse(batch) }
-    }
-    if sink.tellsLast, progress.read({ $0.isSettled }), !inbox.read({ $0.failed }) {
-      try write(&buffer, through: emitted, nil, isLast: true, &trail, into: &sink)
     }
   }
 
   /// Writes the documents of the buffer with their checkpoint, reports, and empties the buffer.
   private func write(
     _ buffer: inout [UInt8], through position: Position, _ step: Settlement.Step?, isLast: Bool = false,
-    _ trail: inout RedeliveryTrail?, into sink: inout some DocumentSink
+    _ trail: inout CheckpointTrail, into sink: inout some DocumentSink
   ) throws(CaptureFailure) {
-    var checkpoint: Checkpoint
+    let checkpoint: Checkpoint
     do throws(JournalError) {
-      checkpoint =
-        try trail?.checkpoint(through: position, step: step, reader: reader)
-        ?? Checkpoint(through: position, releasable: position)
-      if let stream, stream.isCarriedByCheckpoints {
-        checkpoint.stream = try stream.state(through: position, reader: reader) ?? (isLast ? stream.newestState : nil)
-      }
-      checkpoint.isLast = isLast
+      checkpoint = try trail.checkpoint(through: position, step: step, isLast: isLast, reader: reader)
     } catch {
       throw CaptureFailure.journal(error)
     }
     let committed = try retrying(sink.wait) { () throws(CaptureFailure) in try sink.write(&buffer, checkpoint) }
-    let settled = committed.map { Checkpoint(through: $0.through, releasable: checkpoint.releasable) }
-    inbox.update { inbox in
-      inbox.emitted = max(inbox.emitted, position)
-      if let committed, let settled {
-        inbox.committed(settled)
-        inbox.output = committed.output
-      }
-    }
-    if let settled { self.committed(settled) }
+    let covered = committed.map { Checkpoint(through: $0.through, releasable: checkpoint.releasable) }
+    capture.tell { $0.emitted(through: position, covered, committed?.output) }
     buffer.removeAll(keepingCapacity: buffer.capacity <= 4 * Self.checkpointBytes)
   }
 
-  /// What to do next.
-  ///
-  /// - Parameter steps: The number of the newest step of a settling that was written.
+  /// What to do next; what the sink does while there is nothing is done meanwhile.
   private func next(
-    after emitted: Position, steps: Int, _ sink: inout some DocumentSink
-  ) throws(CaptureFailure) -> JournalProgress.Work {
+    _ machine: inout EmissionMachine, _ sink: inout some DocumentSink
+  ) throws(CaptureFailure) -> EmissionMachine.Work {
     while true {
-      let found = progress.wait(atMost: sink.secondsUntilRest ?? .infinity) { $0.next(after: emitted, steps: steps) }
+      let found = capture.wait(as: CaptureMachine.emitter, atMost: sink.secondsUntilRest ?? .infinity) {
+        machine.next(&$0)
+      }
       if let found { return found }
       if let output = try retrying(sink.wait, { () throws(CaptureFailure) in try sink.rest() }) {
-        inbox.update { $0.output = output }
+        capture.tell { $0.rotated(output) }
       }
     }
   }
@@ -138,7 +113,10 @@ struct EmitterLoop {
         guard error.isShortage else { throw error }
         status.paused(.output, reason: error.description)
         // Nobody waits for a capture that is to end: what is not written is in the journal.
-        if inbox.wait(atMost: Self.fullDelay, until: { $0.stopping ? true : nil }) != nil { throw error }
+        let isStopping = capture.wait(as: CaptureMachine.emitter, atMost: Self.fullDelay) {
+          $0.inbox.stopping ? true : nil
+        }
+        if isStopping == true { throw error }
       }
     }
   }

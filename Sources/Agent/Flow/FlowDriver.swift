@@ -186,7 +186,7 @@ extension FlowDriver {
       try capture.start(
         into: FlowSink(
           stateKey: stateKey, journal: setup.journal.identifier, isKept: setup.keepsJournal,
-          stale: carried.stale.filter { $0 != "stream" || setup.stream == nil },
+          stale: carried.stale.filter { $0 != "stream" || setup.resumption.stream == nil },
           ledger: ledger, status: capture.status,
           output: .standardOutput { [status = capture.status] in status.progressed(.reader) }))
     } catch let status as ExitCode {

@@ -9,7 +9,7 @@ extension ConnectionLoop {
   /// Reads what stands at the stream's end, on a connection of its own, and forgets the place if it is another stream.
   ///
   /// - Returns: That the broker cannot send it. All else that fails here fails again at the next attempt, which reports it.
-  func look(at end: inout StreamEnd, _ course: inout Course) -> CaptureFailure? {
+  func look(at end: inout StreamEnd, _ machine: inout ConnectionMachine) -> CaptureFailure? {
     guard let stream = topology.stream else { return nil }
     let last: StreamEnd.Message?
     do {
@@ -20,13 +20,8 @@ extension ConnectionLoop {
       try? connection.close()
     } catch {
       let failure = (error as? AMQPError).map { topology.explained($0) }
-      guard let failure, Self.isInternalError(failure) else { return nil }
-      return CaptureFailure(
-        cause: CaptureFailure.undeliverable,
-        description:
-          "nothing comes from offset \(stream.offset ?? 0) of stream \"\(stream.queue.queue)\", which was captured, and the broker "
-          + "cannot send what stands at the stream's end (\(failure)), so nothing shows whether the stream was made anew. If it was, "
-          + "capture it anew (a backfill in Flow; another journal and output for source-amqp run)", needsUser: false)
+      guard let failure, failure.isInternalError else { return nil }
+      return .unknownEnd(ofStream: stream.queue.queue, captured: stream.offset ?? 0, failure)
     }
     guard stream.isAnother(last, &end) else { return nil }
     log.warning(
@@ -35,14 +30,9 @@ extension ConnectionLoop {
       was deleted and made anew; it is read from consumer.stream_offset on
       """)
     stream.forget()
-    course.forgetStream()
-    status.changed(to: .reconnecting(cause: "another_stream", reason: "the stream was made anew"))
+    machine.forgetStream()
+    status.changed(to: ConnectionMachine.anotherStream)
     return nil
-  }
-
-  /// The broker has ended the channel, or the connection, by an error of its own.
-  static func isInternalError(_ failure: CaptureFailure) -> Bool {
-    failure.cause == "connection_closed_541" || failure.cause == "channel_closed_541"
   }
 
   /// The last message of the stream; nil where none comes.
@@ -90,71 +80,20 @@ extension ConnectionLoop {
 
   // MARK: - What the broker cannot send
 
-  /// Takes a failure of a stream's channel into account, and says more of one that an offset is to blame for.
-  func narrow(
-    _ stream: StreamResumption, after failure: CaptureFailure, isInternalError: Bool, _ course: inout Course
-  ) -> CaptureFailure {
-    guard isInternalError else {
-      // A channel that began behind what was gone past has to be decided about as such.
-      if stream.isPassing { _ = returning(&course) }
-      forgetOffsets(&course)
-      return failure
-    }
-    // The journal thread has decided about all that was delivered.
-    guard returning(&course) != nil else { return failure }
-    // Where the newest captured message itself does not come, nothing shows that the stream is the one that was captured.
-    let next = stream.isUnconfirmed ? nil : stream.next
-    course.offsets.failed(newest: stream.newest, next: next, configured: course.configured)
-    guard course.offsets.isBlocked else {
-      log.info(
-        "the broker ended the channel by an error of its own; finding out at which offset, with fewer deliveries at a time",
-        metadata: [
-          "cause": .string("\(failure)"),
-          "prefetch_count": .stringConvertible(course.offsets.width ?? course.configured),
-          "captured_offset": .string(stream.offset.map { "\($0)" } ?? "none"),
-        ])
-      return failure
-    }
-    return undeliverable(course.offsets.blocked, of: stream, "\(failure)")
-  }
-
-  /// What was known of offsets may no longer be so.
-  func forgetOffsets(_ course: inout Course) {
-    course.offsets.forget()
-    topology.stream?.pass(through: nil)
-  }
-
-  private func undeliverable(_ offset: Int64?, of stream: StreamResumption, _ failure: String) -> CaptureFailure {
-    let place =
-      offset.map { "at offset \($0)" } ?? stream.offset.map { "at or behind offset \($0)" }
-      ?? "where consumer.stream_offset begins"
-    let advice =
-      offset == nil
-      ? "Nothing names an offset that could be gone past: capture the stream anew, with consumer.stream_offset set to an offset "
-        + "behind it; or read it with a client of the stream protocol"
-      : "consumer.undeliverable: skip goes past it; with wait it is tried again. To have it, read it with a client of the stream "
-        + "protocol"
-    return CaptureFailure(
-      cause: CaptureFailure.undeliverable,
-      description:
-        "the broker cannot send what stands \(place) of stream \"\(stream.queue.queue)\": \(failure). A client of the stream "
-        + "protocol wrote it as bytes that are no AMQP message, or compressed (RabbitMQ 3). \(advice)", needsUser: false
-    )
-  }
-
   /// Looks at what the broker could not send, before the next channel.
   ///
   /// - Returns: What stands in the way; nil if nothing does, or the capture is to stop.
-  func seek(_ course: inout Course) -> CaptureFailure? {
-    guard let stream = topology.stream, let first = course.offsets.blocked else { return nil }
-    let failure = undeliverable(first, of: stream, "it ends the channel by an internal error (541)")
-    let skips = topology.configuration.consumer.undeliverable == .skip
+  func seek(_ machine: inout ConnectionMachine) -> CaptureFailure? {
+    guard let stream = topology.stream, let first = machine.offsets.blocked else { return nil }
+    let failure = CaptureFailure.undeliverable(
+      first, ofStream: stream.queue.queue, captured: stream.offset, "it ends the channel by an internal error (541)")
+    let skips = machine.settings.skipsUndeliverable
     if skips {
       log.warning("\(failure). Looking for the next offset that it can send")
       status.changed(to: .reconnecting(cause: failure.cause, reason: failure.description))
     }
     do throws(CaptureFailure) {
-      return try search(stream, first, skips: skips, &course) ? nil : failure
+      return try search(stream, first, skips: skips, &machine) ? nil : failure
     } catch {
       return error.cause == CaptureFailure.abandoned ? nil : error
     }
@@ -164,26 +103,26 @@ extension ConnectionLoop {
   ///
   /// - Returns: Whether a channel may begin.
   private func search(
-    _ stream: StreamResumption, _ first: Int64, skips: Bool, _ course: inout Course
+    _ stream: StreamResumption, _ first: Int64, skips: Bool, _ machine: inout ConnectionMachine
   ) throws(CaptureFailure) -> Bool {
     var told = SystemClock.now()
     var failures = 0
-    while let offset = course.offsets.probed, !mailbox.isStopping {
-      var outcome = try probe(.integer(offset), onEveryNode: course.offsets.isConfirming)
+    while let offset = machine.offsets.probed, !mailbox.isStopping {
+      var outcome = try probe(.integer(offset), onEveryNode: machine.offsets.isConfirming)
       guard skips else {
-        course.offsets.sawAgain(outcome)
+        machine.offsets.sawAgain(outcome)
         return outcome != .fails
       }
       if outcome == .fails {
         failures += 1
         // A broker that fails where nothing is read is not asked about offsets.
         if failures % Self.sanity == 0, try probe(.string("next")) == .fails {
-          course.offsets.doubt()
+          machine.offsets.doubt()
           return false
         }
       }
       if outcome == .isQuiet, case .sends(let last) = try probe(.string("last")), last < first { outcome = .isMissing }
-      switch course.offsets.saw(outcome) {
+      switch machine.offsets.saw(outcome) {
       case .probe: break
       case .goOn: return true
       case .tryLater: return false
@@ -192,17 +131,17 @@ extension ConnectionLoop {
           try stream.offset.map { (offset) throws(CaptureFailure) in try message(at: offset) } ?? nil)
         {
         case true?:
-          pass(range, of: stream, &course)
+          pass(range, of: stream, &machine)
           return true
         case false?:
           log.warning(
             "stream \"\(stream.queue.queue)\" was made anew: another message stands at offset \(stream.offset ?? 0)")
           stream.forget()
-          course.forgetStream()
+          machine.forgetStream()
           return true
         case nil:
           // What was captured is gone, and nothing shows that it is the same stream.
-          course.offsets.doubt()
+          machine.offsets.doubt()
           return false
         }
       }
@@ -219,11 +158,11 @@ extension ConnectionLoop {
   /// After so many failures in a row it is asked whether the broker can send anything at all.
   private static let sanity = 100
 
-  private func pass(_ range: ClosedRange<Int64>, of stream: StreamResumption, _ course: inout Course) {
+  private func pass(_ range: ClosedRange<Int64>, of stream: StreamResumption, _ machine: inout ConnectionMachine) {
     stream.pass(through: range.upperBound)
-    let uncounted = max(range.lowerBound, course.passed.map { $0 < .max ? $0 + 1 : $0 } ?? 0)
+    let uncounted = max(range.lowerBound, machine.passed.map { $0 < .max ? $0 + 1 : $0 } ?? 0)
     guard uncounted <= range.upperBound else { return }
-    course.passed = range.upperBound
+    machine.passed = range.upperBound
     let count = range.upperBound - uncounted + 1
     status.count { $0.undeliverable += Int(count) }
     let offsets =
@@ -251,7 +190,7 @@ extension ConnectionLoop {
         guard let message = try message(from: start, node: onEveryNode ? node : nil) else { return .isQuiet }
         return .sends(message.offset)
       } catch {
-        guard Self.isInternalError(error) else { throw error }
+        guard error.isInternalError else { throw error }
       }
     }
     return .fails
@@ -261,7 +200,7 @@ extension ConnectionLoop {
     do throws(CaptureFailure) {
       return try message(from: .integer(offset), node: nil)
     } catch {
-      if Self.isInternalError(error) { return nil }
+      if error.isInternalError { return nil }
       throw error
     }
   }

@@ -1,0 +1,199 @@
+import AMQP
+import Journal
+
+/// What a capture's threads have told one another, and what follows for each: the one value that they share.
+///
+/// Each thread decides by a value that it alone has (``ConnectionMachine``, ``SubscriptionMachine``, ``EmissionMachine``), and asks this one
+/// for what the others have reported; so a thread that hangs in a write or a sync keeps nobody from deciding. What several of them have to
+/// know is told here once, and reaches all of them in the same moment; the end of the capture is brought about by ``Lifecycle``, which is
+/// part of it.
+///
+/// ```
+///   connection ── handed over, answered, intake ended ──►┌─────────────┐◄── emitted, emission ended ── emitter
+///                                                        │ this value  │◄── committed, nothing more ── runtime, or the output's file
+///      journal ── journaled, carries, rows ended ───────►└─────────────┘◄── stop, fail ────────────── drivers, signals
+///                                                     next ▼  ▼  ▼
+///                                     journal (inbox) · emitter (progress) · whoever waits for the end
+/// ```
+///
+/// Each event returns for whom it matters, and those look again.
+///
+/// A value without clock and I/O.
+struct CaptureMachine: Sendable {
+  /// The journal's thread waits for what is in ``inbox``.
+  static let journal = Listeners.first
+  /// The emitter's thread waits for what is in ``progress``.
+  static let emitter = Listeners.second
+  /// Whoever brings about the end waits for ``Lifecycle``.
+  static let end = Listeners.third
+
+  private(set) var lifecycle: Lifecycle
+  var inbox = JournalInbox()
+  var progress: JournalProgress
+
+  /// - Parameters:
+  ///   - journaled: The journal's newest position.
+  ///   - start: Documents up to here were committed before: also for the journal, if it has not heard of it.
+  init(_ lifecycle: Lifecycle, journaled: Position = .origin, start: Position = .origin) {
+    self.lifecycle = lifecycle
+    progress = JournalProgress(journaled: journaled)
+    (inbox.emitted, inbox.committed) = (start, start)
+  }
+
+  // MARK: - The connection
+
+  /// A batch goes to the journal, whose slot is empty.
+  mutating func handedOver(_ handover: Handover) -> Listeners {
+    inbox.handover = handover
+    return Self.journal
+  }
+
+  /// A consumer runs; nil if none does.
+  mutating func consumes(_ channel: Consuming?) -> Listeners {
+    inbox.consuming = channel
+    inbox.isArriving = false
+    return Self.journal
+  }
+
+  /// A delivery has begun to arrive that is not whole yet; or none.
+  mutating func arriving(_ isArriving: Bool) -> Listeners {
+    inbox.isArriving = isArriving
+    return Self.journal
+  }
+
+  mutating func answered(_ answer: SettlingAnswer) -> Listeners {
+    inbox.answer = answer
+    return Self.journal
+  }
+
+  /// The connection has to know what may come again.
+  mutating func asksForReturning() -> Listeners {
+    inbox.asksForReturning = true
+    return Self.journal
+  }
+
+  /// The broker has shown that it has all acknowledgements of this channel.
+  mutating func settled(_ generation: Int) -> Listeners {
+    inbox.settledGeneration = generation
+    return Self.journal
+  }
+
+  /// No further batch will come.
+  mutating func intakeEnded() -> Listeners {
+    inbox.intakeEnded = true
+    return Self.journal
+  }
+
+  // MARK: - The journal
+
+  /// Rows up to `last` may be read.
+  ///
+  /// - Parameter batch: The newest of them, in memory; nil if that cannot be kept.
+  /// - Returns: A batch whose memory nobody needs any more.
+  mutating func journaled(through last: Position, _ batch: JournaledBatch?) -> DeliveryBatch? {
+    progress.journaled = last
+    return batch.flatMap { progress.tail.offer($0)?.batch }
+  }
+
+  /// A checkpoint is to carry a step of a settling.
+  mutating func carries(_ settlement: Settlement) -> Listeners {
+    progress.settlement = settlement
+    return Self.emitter
+  }
+
+  /// No row will follow.
+  ///
+  /// - Parameter isSettled: All rows' messages were acknowledged, as far as acknowledgements rest on the journal.
+  mutating func rowsEnded(isSettled: Bool) -> Listeners {
+    (progress.isSettled, progress.ended) = (isSettled, true)
+    lifecycle.drained()
+    return [Self.emitter, Self.end]
+  }
+
+  // MARK: - The emitter
+
+  /// Documents up to `position` were written.
+  ///
+  /// - Parameters:
+  ///   - checkpoint: What is committed by that already; nil if somebody else says so later.
+  ///   - output: The output file as it is then; nil if there is none.
+  mutating func emitted(through position: Position, _ checkpoint: Checkpoint?, _ output: OutputRecord?) -> Listeners {
+    inbox.emitted = max(inbox.emitted, position)
+    guard let checkpoint else { return Self.journal }
+    inbox.output = output
+    return committed(checkpoint)
+  }
+
+  /// The output file was completed, or another one begun.
+  mutating func rotated(_ output: OutputRecord) -> Listeners {
+    inbox.output = output
+    return Self.journal
+  }
+
+  /// Everything is emitted.
+  mutating func emissionEnded() -> Listeners {
+    lifecycle.emitted(through: progress.journaled, progress.settlement)
+    return Self.end
+  }
+
+  // MARK: - The runtime
+
+  /// The runtime, or the output's file, has committed a checkpoint.
+  mutating func committed(_ checkpoint: Checkpoint) -> Listeners {
+    inbox.committed(checkpoint)
+    lifecycle.committed(checkpoint)
+    // Before everything is emitted nobody waits for a commit to end.
+    return lifecycle.state == .awaitingCommit ? [Self.journal, Self.end] : Self.journal
+  }
+
+  /// Nobody will report commits any more.
+  mutating func acknowledgementsEnded() -> Listeners {
+    inbox.acknowledgementsEnded = true
+    lifecycle.acknowledgementsAreOver()
+    return [Self.journal, Self.end]
+  }
+
+  // MARK: - The end
+
+  mutating func requestStop() -> Listeners {
+    lifecycle.requestStop()
+    return Self.end
+  }
+
+  mutating func fail(_ cause: CaptureFailure) -> Listeners {
+    lifecycle.fail(cause)
+    return Self.end
+  }
+
+  /// A thread has ended.
+  mutating func ended(_ part: Lifecycle.Part, _ cause: CaptureFailure?) -> Listeners {
+    switch part {
+    case .connection: inbox.intakeEnded = true
+    // Whoever waits for its last word waits no longer.
+    case .journal: progress.ended = true
+    case .emitter: break
+    }
+    lifecycle.ended(part, cause)
+    return .all
+  }
+
+  mutating func readersClosed() -> Listeners {
+    lifecycle.readersClosed()
+    return Self.end
+  }
+
+  /// The capture is about to end, by a wish or a failure.
+  var isEnding: Bool { lifecycle.stopRequested || lifecycle.failure != nil }
+
+  /// What whoever brings about the end does next, or until when there is nothing to do unless something is reported; and for whom what is
+  /// told by that matters.
+  mutating func next(at now: Double) -> Next<Lifecycle.Action> {
+    let next = lifecycle.next(at: now)
+    switch next {
+    case .now(.stop(let failed)): (inbox.stopping, inbox.failed) = (true, failed)
+    case .now(.closeJournal): inbox.closing = true
+    case .now(.tell), .now(.closeReaders), .now(.disconnect), .now(.end), .later: break
+    }
+    return next
+  }
+}

@@ -1,0 +1,127 @@
+import AMQP
+import Logging
+
+/// What the connection thread tells: how consuming was lost and came back, what a broker is like, what limits the throughput, and how
+/// many messages wait in the queue.
+extension ConnectionLoop {
+  private var queue: String { "queue \"\(topology.configuration.queue.name)\"" }
+
+  /// Tells a failure, as far as it is news (``OutageLog``).
+  func tell(_ failure: CaptureFailure, _ telling: OutageLog.Telling, seconds: Double) {
+    let next = "next attempt in \((seconds * 10).rounded() / 10) s"
+    switch telling {
+    case .cause:
+      log.warning("not consuming: \(failure); \(next)", metadata: ["cause": .string(failure.cause)])
+    case .reminder(let seconds, let attempts, let losses):
+      let still =
+        losses == 0
+        ? "still not consuming, for \(Progress.age(seconds)), after \(attempts) attempts"
+        : "a consumer was lost \(losses) times in \(Progress.age(seconds)), each within a minute"
+      log.warning("\(still): \(failure)", metadata: ["cause": .string(failure.cause)])
+    case .nothing:
+      log.debug("not consuming: \(failure); \(next)", metadata: ["cause": .string(failure.cause)])
+    }
+  }
+
+  /// Tells what is between two channels.
+  func tell(_ action: ConnectionMachine.Action) {
+    switch action {
+    case .takenBack:
+      log.warning(
+        """
+        the queue took back what was not acknowledged and delivers it again on the same channel, as quorum queues do when \
+        the nodes of a cluster lose each other for a moment; consuming anew, so that it is recognised
+        """)
+    case .silent:
+      log.warning(
+        """
+        nothing of what the queue took back has come again within \(Int(TakenBack.patience)) s, as happens when what its \
+        leader sends is lost between nodes of a cluster; trying another channel
+        """)
+    case .narrows(let failure, let prefetch):
+      log.info(
+        "the broker ended the channel by an error of its own; finding out at which offset, with fewer deliveries at a time",
+        metadata: [
+          "cause": .string("\(failure)"), "prefetch_count": .stringConvertible(prefetch),
+          "captured_offset": .string(topology.stream?.offset.map { "\($0)" } ?? "none"),
+        ])
+    case .status, .failed, .settled, .forgetPassed: break
+    }
+  }
+
+  /// Tells of a connection that is open.
+  func tell(of connection: Connection) {
+    log.debug(
+      "connected and logged in",
+      metadata: [
+        "node": .string(connection.node.text),
+        "broker": .string("\(connection.server.product) \(connection.server.version)"),
+        "virtual_host": .string(topology.configuration.virtualHost),
+        "heartbeat_seconds": .stringConvertible(connection.heartbeatSeconds),
+        "frame_max": .stringConvertible(connection.frameMax),
+      ])
+  }
+
+  /// Tells what a channel shows.
+  func tell(_ news: ConnectionMachine.News, _ consumer: Consumer, _ machine: ConnectionMachine) {
+    switch news {
+    case .guarantee(let nature):
+      // Else the settings have told it.
+      guard policy.isOn, policy.needsClassicQueue else { return }
+      log.log(
+        level: policy.shortfall(on: nature) == nil ? .info : .warning,
+        "\(Guarantee(topology.configuration, policy, on: nature).description)")
+    case .consuming(let outage, let isRepeated): tell(consumer, outage, isRepeated: isRepeated)
+    case .acknowledged(let count): log.debug("acknowledged \(count) messages")
+    case .windowBounds(let finding, let limit):
+      log.warning(
+        """
+        consumer.prefetch_count bounds the throughput: \(limit) messages are on their way at most, each until the runtime has \
+        committed it, so \(Int(finding.messagesPerSecond)) messages/s came through in the last minute. \
+        \(finding.prefetch > limit ? "Set consumer.prefetch_count: \(finding.prefetch), or give" : "Give") the journal a disk that \
+        outlives the process (journal.path)
+        """)
+    case .consumesAnew(let finding):
+      // A stream's numbers may only be unknown here.
+      log.log(
+        level: finding == .undelivered ? .info : .warning,
+        "nothing came for a while: \(machine.text(of: finding)); consuming anew")
+    case .standsStill(let finding):
+      log.warning("\(machine.text(of: finding))", metadata: ["cause": .string(finding.cause)])
+    case .boundAgain:
+      log.info(
+        """
+        nothing came for a minute, so \(queue) was bound again as bindings say, in case an exchange was deleted and made again
+        """)
+    case .blocked(let reason): log.warning("the broker blocks publishers on this connection: \(reason)")
+    case .unblocked: log.info("the broker no longer blocks publishers")
+    }
+  }
+
+  /// Tells of a consumer that runs, and of the outage that is over with it.
+  private func tell(_ consumer: Consumer, _ outage: ConnectionMachine.Outage?, isRepeated: Bool) {
+    let configuration = topology.configuration
+    let (connection, consuming) = (consumer.connection, consumer.consuming)
+    if configuration.queue.declaration == .active {
+      log.debug("declared \(queue)")
+      for binding in configuration.bindings {
+        log.debug(
+          "bound \(queue) to exchange \"\(binding.exchange)\"", metadata: ["routing_key": .string(binding.routingKey)])
+      }
+    }
+    let after = outage.map { outage in
+      " again after \(Progress.age(outage.seconds)), \(outage.attempts) attempt\(outage.attempts == 1 ? "" : "s")"
+    }
+    log.log(
+      level: isRepeated ? .debug : .info,
+      "consuming from \(queue)\(after ?? "")",
+      metadata: [
+        "broker": .string("\(connection.server.product) \(connection.server.version)"),
+        "consumer_tag": .string(consuming.consumerTag),
+        "messages_ready": .stringConvertible(consumer.queue?.messages ?? 0),
+        "other_consumers": .stringConvertible(consumer.queue?.consumers ?? 0),
+        "heartbeat_seconds": .stringConvertible(connection.heartbeatSeconds),
+      ].merging(consuming.narrowPrefetch.map { ["prefetch_count": .stringConvertible($0)] } ?? [:]) { $1 })
+    status.found(inQueue: consuming.queue.kind == .stream ? nil : consumer.queue.map { Int($0.messages) })
+  }
+}

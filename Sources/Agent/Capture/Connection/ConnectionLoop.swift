@@ -1,0 +1,265 @@
+import AMQP
+import Glibc
+import Journal
+import Logging
+
+/// The connection thread: connects, consumes, hands batches to the journal, acknowledges what it is told to, and comes
+/// back after every failure, as ``ConnectionMachine`` says.
+///
+/// It never waits for the disk or the runtime, so heartbeats go out whatever they do. While the journal is busy it goes
+/// on reading into the next batch, up to a bound, and then leaves the socket unread: the broker feels that by TCP, and
+/// by the prefetch count before.
+struct ConnectionLoop {
+  /// A batch this large is handed over before more is read. One message may go beyond.
+  static let batchBytes = 4 << 20
+  static let batchDeliveries = 8192
+  /// Seconds for the broker to fill the socket after a read that gave many deliveries.
+  private static let momentSeconds = 0.001
+  /// Seconds that a queue may take to be consumed before that is told.
+  private static let queuePatience = 5.0
+
+  let topology: Topology
+  let mailbox: ConnectionMailbox
+  let capture: Monitor<CaptureMachine>
+  let status: StatusBoard
+  let log: Logger
+  /// What is promised about redeliveries, which may depend on the queue's type.
+  let policy: DeduplicationPolicy
+  let settings: ConnectionMachine.Settings
+  /// 0…1, a new one at each call.
+  let random: @Sendable () -> Double
+
+  private var jitter: Double { random() * 2 - 1 }
+
+  /// Runs until it is told to stop (nil) or has to give up.
+  func run() -> CaptureFailure? {
+    var machine = ConnectionMachine(settings)
+    var end = StreamEnd()
+    var step = ConnectionMachine.Step.connect
+    while true {
+      switch step {
+      case .stop: return nil
+      case .giveUp(let failure): return failure
+      case .wait(let seconds): step = machine.rested(isStopping: rest(seconds))
+      case .connect:
+        if let failure = seek(&machine) {
+          step = stuck(failure, &machine)
+          continue
+        }
+        let ended = attempt(&machine)
+        let sight = sight(after: ended, machine)
+        step = perform(machine.ended(ended, sight, at: SystemClock.now(), jitter: jitter))
+      case .lookAtEnd:
+        if let failure = look(at: &end, &machine) {
+          step = stuck(failure, &machine)
+        } else {
+          step = machine.rested(isStopping: mailbox.isStopping)
+        }
+      }
+    }
+  }
+
+  private func stuck(_ failure: CaptureFailure, _ machine: inout ConnectionMachine) -> ConnectionMachine.Step {
+    perform(machine.stuck(failure, at: SystemClock.now(), jitter: jitter))
+  }
+
+  private func perform(_ decided: ([ConnectionMachine.Action], ConnectionMachine.Step)) -> ConnectionMachine.Step {
+    for action in decided.0 {
+      switch action {
+      case .status(let state): status.changed(to: state)
+      case .settled(let generation): capture.tell { $0.settled(generation) }
+      case .forgetPassed: topology.stream?.pass(through: nil)
+      case .failed(let failure, let telling, let seconds): tell(failure, telling, seconds: seconds)
+      case .takenBack, .silent, .narrows: tell(action)
+      }
+    }
+    return decided.1
+  }
+
+  /// Sleeps, unless told to stop; true if it was. A new login is worth trying at once.
+  private func rest(_ seconds: Double) -> Bool {
+    let deadline = SystemClock.now() + seconds
+    while SystemClock.now() < deadline {
+      if mailbox.isStopping { return true }
+      if mailbox.takeLogin() != nil { return false }
+      mailbox.wakeup.wait(until: deadline)
+    }
+    return mailbox.isStopping
+  }
+
+  /// How many messages may come again, and the journal's newest position, once the journal thread has decided about all that was handed
+  /// over: it may wait for space. Nil if the capture is to stop.
+  private func returning() -> (count: Int, position: Position)? {
+    capture.tell { $0.asksForReturning() }
+    while !mailbox.isStopping {
+      if let (count, position) = mailbox.takeReturning() { return (count, position) }
+      mailbox.wakeup.wait(until: SystemClock.now() + 1)
+    }
+    return nil
+  }
+
+  /// A stream's capture as it stands after its channel; nil if the queue is none.
+  private func sight(after end: ConnectionMachine.End, _ machine: ConnectionMachine) -> ConnectionMachine.Sight? {
+    guard let stream = topology.stream else { return nil }
+    let asks = machine.asksWhatReturns(after: end, isPassing: stream.isPassing)
+    let isDecided = !asks || returning() != nil
+    return ConnectionMachine.Sight(
+      offset: stream.offset, newest: stream.newest, next: stream.next, isUnconfirmed: stream.isUnconfirmed,
+      isDecided: isDecided)
+  }
+
+  /// One connection from open to end.
+  private func attempt(_ machine: inout ConnectionMachine) -> ConnectionMachine.End {
+    do throws(CaptureFailure) {
+      // In an outage what stands in the way says more than that it is tried again.
+      if !machine.outage.isOpen { status.changed(to: .connecting) }
+      let returning = machine.asksWhatReturns ? returning() : nil
+      let plan = machine.prepare(returning: returning, newest: topology.stream?.newest)
+      var topology = topology
+      topology.usesSecondChannel = plan.usesSecondChannel
+      topology.prefetch = plan.prefetch ?? topology.prefetch
+      topology.doubtfulPrefetch = plan.doubtfulPrefetch
+      let (connected, name) = (Monitor<Double?>(nil), topology.configuration.queue.name)
+      topology.isAbandoned = { [mailbox, status] in
+        if let began = connected.read({ $0 }), SystemClock.now() - began > Self.queuePatience {
+          status.changed(to: .awaitingQueue(name))
+        }
+        return mailbox.isStopping
+      }
+      let connection = try topology.connect()
+      connected.update { $0 = SystemClock.now() }
+      tell(of: connection)
+      let tag = topology.consumerTag(plan.generation)
+      let (queue, nature) = try topology.consume(on: connection, tag: tag)
+      let (consuming, orders) = machine.began(
+        consumerTag: tag, nature, queue, offset: topology.stream?.offset, at: SystemClock.now())
+      topology.stream?.channelBegan()
+      capture.tell { $0.consumes(consuming) }
+      defer {
+        status.found(inQueue: nil)
+        capture.tell { $0.consumes(nil) }
+      }
+      do throws(AMQPError) {
+        let consumer = Consumer(connection: connection, consuming: consuming, queue: queue)
+        return try consume(consumer, orders, &machine)
+      } catch {
+        throw topology.explained(error)
+      }
+    } catch {
+      return .failed(error)
+    }
+  }
+
+  /// A consumer that runs, and what the broker said of its queue when it began.
+  struct Consumer {
+    let connection: Connection
+    let consuming: Consuming
+    let queue: QueueStatus?
+    /// The memory for the next batch.
+    var spare = DeliveryBatch()
+  }
+
+  private func consume(
+    _ consumer: Consumer, _ orders: [ConnectionMachine.Order], _ machine: inout ConnectionMachine
+  ) throws(AMQPError) -> ConnectionMachine.End {
+    var consumer = consumer
+    let connection = consumer.connection
+    if let end = try perform(orders, &consumer, &machine) { return end }
+    while true {
+      var commands = mailbox.take()
+      if let returned = commands.spare.take() { consumer.spare = returned }
+      if let answer = connection.takeDepth() { status.found(inQueue: Int(answer.messages)) }
+      let wanted = machine.heard(
+        commands, isEmpty: connection.batch.isEmpty, offset: topology.stream?.offset, at: SystemClock.now())
+      if let end = try perform(wanted, &consumer, &machine) { return end }
+      if machine.reads {
+        let found = machine.read(try read(connection), at: SystemClock.now())
+        if let end = try perform(found, &consumer, &machine) { return end }
+      }
+      switch machine.rest(isEmpty: connection.batch.isEmpty) {
+      case .none: break
+      case .moment: sleepForAMoment()
+      case .wait(let reading):
+        try connection.wait(until: SystemClock.now() + 1, wakeup: mailbox.wakeup, reading: reading)
+      }
+    }
+  }
+
+  /// Reads what the socket has.
+  private func read(_ connection: Connection) throws(AMQPError) -> ConnectionMachine.Reading {
+    let before = connection.batch.deliveries.count
+    let received = try connection.receive(deliveries: Self.batchDeliveries, bytes: Self.batchBytes)
+    let batch = connection.batch
+    let fresh = batch.deliveries.count - before
+    if fresh > 0 { status.count { $0.received += fresh } }
+    return ConnectionMachine.Reading(
+      isFull: received == .full, fresh: fresh,
+      hasNew: fresh > 0 && batch.deliveries.suffix(fresh).contains { !$0.redelivered },
+      waiting: batch.deliveries.count, bytes: batch.byteCount, newestTag: batch.deliveries.last?.tag,
+      isArriving: connection.isArriving, offset: topology.stream?.offset,
+      isUnconfirmed: topology.stream?.isUnconfirmed ?? false, answerBehind: connection.takeAnswerBehind(),
+      answerAside: connection.takeAnswer(), events: connection.takeEvents())
+  }
+
+  /// Does what the machine says, in its order.
+  ///
+  /// - Returns: How the channel ends; nil if it goes on.
+  private func perform(
+    _ orders: [ConnectionMachine.Order], _ consumer: inout Consumer, _ machine: inout ConnectionMachine
+  ) throws(AMQPError) -> ConnectionMachine.End? {
+    let connection = consumer.connection
+    let queue = topology.configuration.queue.name
+    for order in orders {
+      switch order {
+      case .cancel: try connection.cancel(tag: consumer.consuming.consumerTag)
+      case .command(.reject(let tag)): try connection.reject(tag)
+      case .command(.acknowledge(let tag, let messages)):
+        try connection.acknowledge(tag, multiple: true)
+        status.count { $0.acknowledged += messages }
+      case .command(.ask): try connection.askBehind(for: queue)
+      case .login(let login):
+        if try connection.updateSecret(login.password.value) {
+          log.info("the password has changed, and was handed to the broker")
+        }
+      case .askDepth: try connection.askBehind(for: queue, isForDepth: true)
+      case .askAside: try connection.ask(for: queue)
+      case .bindAside:
+        if try !connection.bindAside(queue: queue, try topology.bindings()) {
+          _ = try perform(machine.cannotBindAside(at: SystemClock.now()), &consumer, &machine)
+        }
+      case .handOver: handOver(&consumer)
+      case .arriving(let isArriving): capture.tell { $0.arriving(isArriving) }
+      case .answer(let answer): capture.tell { $0.answered(answer) }
+      case .intakeEnded: capture.tell { $0.intakeEnded() }
+      case .status(let state): status.changed(to: state)
+      case .tell(let news): tell(news, consumer, machine)
+      case .end(.failed(let failure)): return .failed(failure)
+      case .end(.stopped):
+        try connection.close()
+        return .stopped
+      case .end(let end):
+        try? connection.close()
+        return end
+      case .endSettled:
+        if (try? connection.close()) != nil {
+          capture.tell { $0.settled(consumer.consuming.generation) }
+        }
+        return .startOver(.widens)
+      }
+    }
+    return nil
+  }
+
+  /// Hands the batch to the journal if it has none waiting.
+  private func handOver(_ consumer: inout Consumer) {
+    guard capture.read({ $0.inbox.handover == nil }) else { return }
+    let batch = consumer.connection.takeBatch(refilling: consumer.spare)
+    consumer.spare = DeliveryBatch()
+    capture.tell { $0.handedOver(Handover(channel: consumer.consuming, batch: batch)) }
+  }
+
+  private func sleepForAMoment() {
+    var time = timespec(tv_sec: 0, tv_nsec: Int(Self.momentSeconds * 1e9))
+    unsafe nanosleep(&time, nil)
+  }
+}

@@ -1,0 +1,317 @@
+import AMQP
+import Journal
+
+/// The turns of a channel: what the journal's thread wants goes to the broker, what the broker sends goes to the journal's thread.
+extension ConnectionMachine {
+  /// How long nothing was consumed.
+  struct Outage: Equatable, Sendable {
+    var seconds: Double
+    var attempts: Int
+  }
+
+  /// What the thread does on a channel, in this order.
+  enum Order: Equatable, Sendable {
+    /// Nothing more is to come.
+    case cancel
+    case command(ChannelMachine.Order)
+    /// The broker gets a new password, if it takes one. Last of a turn's: a broker that refuses it closes the connection, and what comes
+    /// after it is lost.
+    case login(Login)
+    /// The broker is asked how many messages wait in the queue.
+    case askDepth
+    /// It is asked for the queue on a channel aside, or to bind it again there.
+    case askAside
+    case bindAside
+    /// The batch goes to the journal's thread, if that has none waiting.
+    case handOver
+    /// A delivery has begun to arrive that is not whole yet; or none.
+    case arriving(Bool)
+    case answer(SettlingAnswer)
+    /// No further batch will come.
+    case intakeEnded
+    case status(StatusBoard.State)
+    case tell(News)
+    /// The channel is to be closed, and ends so. What is lost by a close that fails comes again all the same, but for a stop, which has
+    /// no other channel after it.
+    case end(End)
+    /// The same of a narrow channel on which everything is acknowledged: the broker's goodbye shows that it has handled all that was sent
+    /// before, so none of it comes again.
+    case endSettled
+  }
+
+  /// What people are told.
+  enum News: Equatable, Sendable {
+    /// What redeliveries lead to, since the queue's type decides about it.
+    case guarantee(QueueNature)
+    /// A consumer runs, after an outage perhaps, which may be one of many.
+    case consuming(after: Outage?, isRepeated: Bool)
+    case acknowledged(UInt64)
+    /// The prefetch count bounds the throughput.
+    case windowBounds(WindowHint.Finding, limit: Int)
+    case consumesAnew(StandstillMachine.Finding)
+    case standsStill(StandstillMachine.Finding)
+    case boundAgain
+    case blocked(reason: String)
+    case unblocked
+  }
+
+  /// What a turn has brought.
+  struct Reading: Equatable, Sendable {
+    /// The batch is at its limit.
+    var isFull = false
+    /// How many deliveries came.
+    var fresh = 0
+    /// One of them was never delivered before.
+    var hasNew = false
+    /// How many deliveries, and bytes of them, were not handed over yet, and the newest one's tag.
+    var waiting = 0
+    var bytes = 0
+    var newestTag: UInt64?
+    var isArriving = false
+    /// The newest captured offset of a stream, and whether that message has yet to come.
+    var offset: Int64?
+    var isUnconfirmed = false
+    /// Answers to ``ChannelMachine/Order/ask``, and to ``Order/askAside`` and ``Order/bindAside``.
+    var answerBehind: QueueStatus?
+    var answerAside: QueueAnswer?
+    var events: [ConnectionEvent] = []
+  }
+
+  /// How a turn ends.
+  enum Rest: Equatable, Sendable {
+    case none
+    /// A short moment, in which the broker fills the socket, so that reads are large.
+    case moment
+    /// Until something comes, or the journal's thread wants something, but for a second at the most; the socket is left unread if the
+    /// journal's thread still has the batch before.
+    case wait(reading: Bool)
+  }
+
+  /// A channel that consumes.
+  struct Channel {
+    enum Phase: Equatable, Sendable {
+      case consuming
+      /// The capture is to stop, and what has arrived is handed over first.
+      case handingOver
+      /// What may be acknowledged is waited for.
+      case awaitingSettled
+    }
+
+    let consuming: Consuming
+    let began: Double
+    var phase = Phase.consuming
+    var commands: ChannelMachine
+    var gathering: Gathering
+    var narrow: NarrowChannel
+    var backlog: Backlog
+    var newestTag: UInt64 = 0
+    /// A large message takes its time, in which nothing else can come: that is no silence.
+    var isArriving = false
+    /// The newest captured offset of a stream at the turn before.
+    var offset: Int64?
+    /// What the last turn has brought.
+    var last = Reading()
+
+    init(_ consuming: Consuming, prefetch: Int, offset: Int64?, at now: Double) {
+      self.consuming = consuming
+      self.offset = offset
+      began = now
+      commands = ChannelMachine(generation: consuming.generation)
+      gathering = Gathering(prefetch: prefetch)
+      narrow = NarrowChannel(isNarrow: consuming.narrowPrefetch != nil)
+      backlog = Backlog(at: now)
+    }
+
+    var unacknowledged: UInt64 { newestTag - min(newestTag, commands.acknowledged) }
+    var isAllAcknowledged: Bool { narrow.isAllAcknowledged(upTo: newestTag) }
+
+    /// Less is unacknowledged than the prefetch count.
+    func hasRoom(limit: Int) -> Bool { limit == 0 || unacknowledged < UInt64(limit) }
+  }
+
+  /// When the queue was last asked how many messages wait in it.
+  struct Backlog: Sendable {
+    static let seconds = 60.0
+    private var asked: Double
+    private var newest: UInt64 = 0
+
+    init(at now: Double) { asked = now }
+
+    /// - Parameters:
+    ///   - tag: The newest delivery's; without a new one, and with room for one, the queue is at rest, and what was found is still so.
+    ///   - isFull: No more can be delivered.
+    mutating func isDue(at now: Double, newest tag: UInt64, isFull: Bool) -> Bool {
+      guard now - asked >= Self.seconds, tag != newest || isFull else { return false }
+      (asked, newest) = (now, tag)
+      return true
+    }
+  }
+
+  // MARK: - A turn
+
+  /// A turn begins: what the journal's thread and others want.
+  ///
+  /// - Parameters:
+  ///   - isEmpty: Nothing waits to be handed over.
+  ///   - offset: The newest captured offset of a stream.
+  mutating func heard(_ commands: ConnectionCommands, isEmpty: Bool, offset: Int64?, at now: Double) -> [Order] {
+    guard var channel else { return [] }
+    defer { self.channel = channel }
+    var orders: [Order] = []
+    if channel.narrow.mustCancel(commands, generation) {
+      // Before the acknowledgements that make room: nothing more is to come. What a standby gets now comes after it.
+      channel.narrow.isCancelled = true
+      orders.append(.cancel)
+    }
+    let before = channel.commands.acknowledged
+    for order in channel.commands.obey(commands) { orders.append(.command(order)) }
+    let acknowledged = channel.commands.acknowledged
+    if let login = commands.login { orders.append(.login(login)) }
+    if acknowledged > before { orders.append(.tell(.acknowledged(acknowledged - before))) }
+    channel.narrow.heard(commands, generation, acknowledged: acknowledged)
+    switch channel.phase {
+    case .consuming:
+      if settings.waitsForRuntime, width == .configured,
+        let finding = window.turned(
+          unacknowledged: channel.unacknowledged, prefetch: limit, acknowledged: Int(acknowledged - before), at: now)
+      {
+        orders.append(.tell(.windowBounds(finding, limit: limit)))
+      }
+      if kind != .stream, settings.asksForDepth,
+        channel.backlog.isDue(
+          at: now, newest: channel.newestTag, isFull: limit > 0 && !channel.hasRoom(limit: limit))
+      {
+        orders.append(.askDepth)
+      }
+      if channel.narrow.isCancelled, isEmpty, channel.isAllAcknowledged {
+        if channel.narrow.hasSucceeded { prefetch.succeeded() } else { prefetch.cleared() }
+        return orders + [.endSettled]
+      }
+      if commands.stop {
+        if !settings.keepsConsumer, !channel.narrow.isCancelled { orders.append(.cancel) }
+        channel.phase = .handingOver
+        return orders + stopping(commands, isEmpty: isEmpty, &channel)
+      }
+      if offsets.width != nil, offsets.widens(at: offset) { return orders + [.end(.startOver(.widens))] }
+      if let reason = channel.commands.startsOver(commands) { return orders + [.end(.startOver(reason))] }
+    case .handingOver, .awaitingSettled: orders += stopping(commands, isEmpty: isEmpty, &channel)
+    }
+    return orders
+  }
+
+  /// The capture stops: journals what has arrived, waits for the acknowledgements that are due, says goodbye.
+  private func stopping(_ commands: ConnectionCommands, isEmpty: Bool, _ channel: inout Channel) -> [Order] {
+    var orders: [Order] = []
+    if channel.phase == .handingOver {
+      // A journal that has failed takes no more; what it did not take comes again.
+      guard isEmpty || commands.settled else { return [.handOver] }
+      channel.phase = .awaitingSettled
+      orders.append(.intakeEnded)
+    }
+    return commands.settled ? orders + [.end(.stopped)] : orders
+  }
+
+  /// Whether the socket is read in this turn.
+  var reads: Bool { channel?.phase == .consuming }
+
+  /// The socket was read.
+  mutating func read(_ reading: Reading, at now: Double) -> [Order] {
+    guard var channel else { return [] }
+    defer { self.channel = channel }
+    channel.last = reading
+    var orders: [Order] = []
+    if reading.isArriving != channel.isArriving {
+      channel.isArriving = reading.isArriving
+      orders.append(.arriving(reading.isArriving))
+    }
+    let isSilent = channel.newestTag == 0 && reading.fresh == 0 && !channel.isArriving
+    if kind == .stream, isSilent, reading.isUnconfirmed, now - channel.began >= StreamEnd.patience {
+      return orders + [.end(.looksAtEnd)]
+    }
+    if !isSilent { takenBack.cameAgain() }
+    if takenBack.isMissing(since: channel.began, at: now) { return orders + [.end(.startOver(.silent))] }
+    if let answer = reading.answerBehind,
+      let settling = channel.commands.answered(
+        consumers: answer.consumers, messages: answer.messages, hasUnread: reading.waiting > 0)
+    {
+      orders.append(.answer(settling))
+    }
+    channel.newestTag = reading.newestTag ?? channel.newestTag
+    if !channel.narrow.isCancelled {
+      orders += watch(reading, &channel, at: now)
+      if case .end? = orders.last { return orders }
+    }
+    for event in reading.events {
+      switch event {
+      case .consumerCancelled: return orders + [.end(.failed(.cancelled(by: settings.queue)))]
+      case .blocked(let reason): orders.append(.tell(.blocked(reason: reason)))
+      case .unblocked: orders.append(.tell(.unblocked))
+      }
+    }
+    let newest = reading.newestTag ?? channel.commands.acknowledged
+    let isEnough = channel.gathering.read(
+      fresh: reading.fresh, waiting: reading.waiting, bytes: reading.bytes,
+      unacknowledged: newest - channel.commands.acknowledged, at: now)
+    if reading.waiting > 0, reading.isFull || isEnough { orders.append(.handOver) }
+    return orders
+  }
+
+  /// The turn's orders are carried out.
+  ///
+  /// - Parameter isEmpty: Nothing waits to be handed over.
+  mutating func rest(isEmpty: Bool) -> Rest {
+    guard let channel else { return .none }
+    switch channel.phase {
+    case .handingOver: return isEmpty ? .none : .wait(reading: false)
+    case .awaitingSettled: return .wait(reading: false)
+    case .consuming:
+      if isEmpty { self.channel?.gathering.handedOver() }
+      // The journal still has the batch before: only its end, an acknowledgement or a heartbeat can do anything.
+      if channel.last.isFull { return isEmpty ? .none : .wait(reading: false) }
+      // After a read that gave many deliveries, more are about to come.
+      return channel.last.fresh >= Gathering.busyDeliveries ? .moment : .wait(reading: true)
+    }
+  }
+
+  // MARK: - A consumer that gets nothing
+
+  private mutating func watch(_ reading: Reading, _ channel: inout Channel, at now: Double) -> [Order] {
+    var arrival = StandstillMachine.Arrival.nothing
+    if kind == .stream {
+      // A new consumer of a stream gets again what stands in the same chunk as its first message.
+      arrival = reading.offset != channel.offset ? .new : reading.fresh > 0 ? .old : .nothing
+      channel.offset = reading.offset
+    } else if reading.fresh > 0 {
+      arrival = reading.hasNew ? .new : .old
+    }
+    var orders = watched(
+      standstill.turned(arrival, hasRoom: settings.noAck || channel.hasRoom(limit: limit), at: now))
+    if case .end? = orders.last { return orders }
+    if let answer = reading.answerAside {
+      orders += watched(standstill.answered(answer, offset: channel.offset, at: now))
+    }
+    return orders
+  }
+
+  /// There is no channel aside on which the queue could be bound again.
+  mutating func cannotBindAside(at now: Double) -> [Order] {
+    watched(standstill.answered(.bound, offset: channel?.offset, at: now)).filter { $0 == .status(.consuming) }
+  }
+
+  private func watched(_ action: StandstillMachine.Action) -> [Order] {
+    switch action {
+    case .none: []
+    case .ask: [.askAside]
+    case .consumeAnew(let finding): [.tell(.consumesAnew(finding)), .end(.standsStill(finding))]
+    case .report(let finding):
+      switch finding {
+      case .standsBy(_, isStuck: false): [.status(.standby(reason: text(of: finding)))]
+      case .noAnswer, .noConsumer, .holds, .undelivered, .refused, .unbound, .standsBy:
+        [.tell(.standsStill(finding)), .status(reconnecting(finding))]
+      }
+    case .recovered: [.status(.consuming)]
+    case .bind: [.bindAside]
+    case .boundAgain: [.tell(.boundAgain)]
+    }
+  }
+}

@@ -1,0 +1,411 @@
+import AMQP
+import Journal
+
+/// Decides what the connection's thread does: when to connect and how wide a channel is, what goes to the broker on it and when a batch goes
+/// to the journal, when a channel is given up, and what follows. `ConnectionLoop` does it.
+///
+/// ```
+///             ┌─ wait ◄──────────────── ended ◄──────────────────────────────┐
+///             ▼                                                              │
+///   start ► connect ► (prepare) ► began ► heard ─ orders ► read ─ orders ► rest ─┐
+///             ▲                             ▲                                    │
+///             └── look at the stream's end  └──────── each turn of a channel ────┘
+/// ```
+///
+/// What each part decides is its own: ``ReconnectMachine`` when to try again, ``PrefetchGuard`` and ``UndeliverableOffsets`` how many
+/// deliveries a channel is let through, ``StandstillMachine`` whether the consumer gets nothing, ``TakenBack`` what follows when a queue
+/// takes back what it had delivered, ``Gathering`` when a batch is large enough, ``ChannelMachine`` which of the journal's commands are for
+/// the channel. They are put together here, and nowhere else.
+///
+/// Invariants
+///   - One channel at a time, and each has a generation of its own, which grows. What is of an older one is not sent on it.
+///   - A message that was rejected, and a consumer that is to be cancelled, come before the acknowledgements that make room for more.
+///   - A batch goes to the journal whole; a stop hands over what has arrived before it says that intake has ended.
+///
+/// A value without clock and I/O: it is told the time, what came, and what the journal's thread says.
+struct ConnectionMachine {
+  /// What does not change.
+  struct Settings: Sendable {
+    var queue: String
+    /// How many deliveries may be unacknowledged; 0 is no limit.
+    var prefetch: Int
+    var noAck = false
+    /// The consumer is not cancelled before the connection closes, but for narrow channels (``PrefetchGuard``). A queue goes on
+    /// delivering once a consumer is cancelled, to the next one, while what the old one has not acknowledged stays with its
+    /// channel until that closes: it would come back after newer messages, where redeliveries are not recognised.
+    var keepsConsumer = false
+    /// What a channel that is closed would delete is not to be lost for a message that cannot be sent.
+    var canNarrow = true
+    /// The first channel is narrow if the queue is a quorum queue: nothing shows that earlier processes got anything through.
+    var beginsNarrow = false
+    /// Acknowledgements wait for the runtime's commits.
+    var waitsForRuntime = false
+    /// The queue may be asked how many messages wait in it.
+    var asksForDepth = true
+    /// What a stream's broker cannot send is gone past.
+    var skipsUndeliverable = false
+    /// Seconds between two attempts, and how many in a row may fail; nil for any number.
+    var delay = 1.0
+    var attempts: Int?
+    var binds = false
+    var isSingleActive = false
+  }
+
+  /// What the thread does next.
+  enum Step: Equatable, Sendable {
+    case connect
+    /// What stands at the stream's end is to be looked at, and after it connected again.
+    case lookAtEnd
+    /// Waits so many seconds, unless it is told to stop or there is a new login.
+    case wait(seconds: Double)
+    case stop
+    case giveUp(CaptureFailure)
+  }
+
+  /// How a channel ended.
+  enum End: Equatable, Sendable {
+    case stopped
+    /// A new channel is to begin at once.
+    case startOver(StartOver.Reason)
+    /// The newest captured message of a stream has not come: what stands at its end is to be looked at.
+    case looksAtEnd
+    /// The consumer gets nothing, though there may be something.
+    case standsStill(StandstillMachine.Finding)
+    case failed(CaptureFailure)
+  }
+
+  /// What people are told, or other threads, between two channels.
+  enum Action: Equatable, Sendable {
+    case status(StatusBoard.State)
+    /// A failure, as far as it is news, and in how many seconds it is tried again.
+    case failed(CaptureFailure, OutageLog.Telling, seconds: Double)
+    case takenBack
+    case silent
+    /// The broker ended a stream's channel by an error of its own, and the next ones tell at which offset.
+    case narrows(CaptureFailure, prefetch: Int)
+    /// The broker has shown that it has all acknowledgements of this channel.
+    case settled(Int)
+    /// A stream's channel begins at what was captured, and no longer after what was gone past.
+    case forgetPassed
+  }
+
+  /// How the next channel is to be opened.
+  struct Attempt: Equatable, Sendable {
+    var generation: Int
+    /// The prefetch count, and the one for a quorum queue with a backlog that nobody else consumes; nil for that of the settings.
+    var prefetch: Int?
+    var doubtfulPrefetch: Int?
+    /// A user who may have one channel is cut off at a second one.
+    var usesSecondChannel = true
+  }
+
+  let settings: Settings
+  var standstill: StandstillMachine
+  var takenBack = TakenBack()
+  /// How many deliveries the channels are allowed.
+  var prefetch = PrefetchGuard()
+  /// The same for the first channel, if its queue turns out to be a quorum queue.
+  var first: PrefetchGuard?
+  /// How wide the present channel is.
+  var width = PrefetchGuard.Width.configured
+  var kind = QueueNature.Kind.unknown
+  /// It is narrow only since earlier processes may have failed: any message that gets through ends that.
+  var isDoubtful = false
+  /// What a stream's broker cannot send.
+  var offsets = UndeliverableOffsets()
+  var pacing = UndeliverablePacing()
+  /// The largest offset of a stream that was gone past, and counted.
+  var passed: Int64?
+  /// What was told of the present outage, and of a window that is too small.
+  var outage = OutageLog()
+  var window = WindowHint()
+  var reconnect: ReconnectMachine
+  /// The newest channel, or the newest that was tried.
+  private(set) var generation = 0
+  /// The channel that consumes.
+  var channel: Channel?
+  /// The last channel had a consumer, something was acknowledged on it, and all of it.
+  private var hasConsumed = false
+  private var hasAcknowledged = false
+  private var isAllAcknowledged = false
+  private var usesSecondChannel = true
+  /// The type of queue that was told about.
+  var told: QueueNature.Kind?
+  /// The journal's newest position when the present channel began.
+  private var position = Position.origin
+  private var lastFailure: CaptureFailure?
+
+  init(_ settings: Settings) {
+    self.settings = settings
+    standstill = StandstillMachine(binds: settings.binds, isSingleActive: settings.isSingleActive)
+    reconnect = ReconnectMachine(delay: settings.delay, limit: settings.attempts)
+    if settings.beginsNarrow, settings.canNarrow {
+      var guarded = prefetch
+      guarded.beginNarrow()
+      first = guarded
+    }
+  }
+
+  /// The present channel's prefetch count; 0 is no limit.
+  var limit: Int { width.count(settings.prefetch) }
+
+  // MARK: - Before a channel
+
+  /// Whether the next channel depends on how many messages may come again, which the journal's thread knows once it has decided about all
+  /// that was handed over.
+  var asksWhatReturns: Bool {
+    offsets.width == nil && !settings.noAck && (prefetch.isNarrow || first != nil)
+  }
+
+  /// A connection is to be made.
+  ///
+  /// - Parameters:
+  ///   - returning: How many messages may come again, and the journal's newest position; nil if that was not asked for.
+  ///   - newest: The newest offset of a stream that was captured, or gone past since it was too large.
+  mutating func prepare(returning: (count: Int, position: Position)?, newest: Int64?) -> Attempt {
+    generation += 1
+    var attempt = Attempt(generation: generation, usesSecondChannel: usesSecondChannel)
+    width = .configured
+    hasConsumed = false
+    hasAcknowledged = false
+    isAllAcknowledged = false
+    window.began()
+    offsets.channelBegins(behind: newest)
+    if let few = offsets.width {
+      width = .few(few)
+      attempt.prefetch = few
+      return attempt
+    }
+    guard let (count, position) = returning else { return attempt }
+    self.position = position
+    if var first {
+      // More than one that comes back would lose its order by another kill.
+      guard count == 0 else {
+        self.first = nil
+        return attempt
+      }
+      width = first.next(returning: count)
+      self.first = first
+      attempt.doubtfulPrefetch = limit
+    } else if isDoubtful, count > 0 {
+      // A message got through, and what ended its channel was no error of the broker's own. If its acknowledgement was lost it comes
+      // again, and on a narrow channel it would not be recognised.
+      prefetch.succeeded()
+    } else {
+      width = prefetch.next(returning: count)
+      attempt.prefetch = limit
+    }
+    return attempt
+  }
+
+  /// The broker has confirmed a consumer.
+  ///
+  /// - Parameters:
+  ///   - queue: What the broker said of the queue; nil if it was not asked.
+  ///   - offset: The newest captured offset of a stream.
+  mutating func began(
+    consumerTag: String, _ nature: QueueNature, _ queue: QueueStatus?, offset: Int64?, at now: Double
+  ) -> (Consuming, [Order]) {
+    reconnect.consuming()
+    kind = nature.kind
+    isDoubtful = false
+    if let first = first.take() {
+      if kind == .quorum, Topology.isBacklogOfOurs(queue) {
+        prefetch = first
+        isDoubtful = true
+      } else {
+        width = .configured
+      }
+    }
+    hasConsumed = true
+    let consuming = Consuming(
+      generation: generation, consumerTag: consumerTag, queue: nature,
+      narrowPrefetch: width == .configured || kind == .stream ? nil : limit, isDoubtful: isDoubtful)
+    channel = Channel(consuming, prefetch: settings.noAck ? 0 : limit, offset: offset, at: now)
+    var orders: [Order] = []
+    if nature.kind != told, nature.kind != .stream {
+      told = nature.kind
+      orders.append(.tell(.guarantee(nature)))
+    }
+    let recovered = outage.recovered(at: now)
+    orders.append(
+      .tell(
+        .consuming(
+          after: recovered.map { Outage(seconds: $0.seconds, attempts: $0.attempts) }, isRepeated: outage.isRepeated)))
+    standstill.channelBegan(nature.kind, messages: queue?.messages, offset: offset, at: now)
+    if !Mutant.tellsNothingOfAConsumer.isOn {
+      orders.append(.status(standstill.finding.map(reconnecting) ?? .consuming))
+    }
+    return (consuming, orders)
+  }
+
+  // MARK: - After a channel
+
+  /// Whether what follows depends on what the journal's thread has decided about all that was handed over.
+  ///
+  /// - Parameter isPassing: The channel began after what was gone past in a stream.
+  func asksWhatReturns(after end: End, isPassing: Bool) -> Bool {
+    guard case .failed(let failure) = end, kind == .stream else { return false }
+    return isPassing || failure.isInternalError && hasConsumed
+  }
+
+  /// A stream's capture, as it stands when its channel has failed.
+  struct Sight: Equatable, Sendable {
+    /// The newest captured offset; the newest that was captured or gone past; the first that is not captured yet. Nil if there is none.
+    var offset: Int64?
+    var newest: Int64?
+    var next: Int64?
+    /// The newest captured message has not come on the channel.
+    var isUnconfirmed: Bool
+    /// The journal's thread has decided about all that was delivered.
+    var isDecided: Bool
+  }
+
+  /// A channel has ended, or could not begin.
+  ///
+  /// - Parameters:
+  ///   - sight: Nil if the queue is no stream.
+  ///   - jitter: −1…1.
+  mutating func ended(_ end: End, _ sight: Sight?, at now: Double, jitter: Double) -> ([Action], Step) {
+    let (actions, step) = follow(end, sight, at: now, jitter: jitter)
+    return (Mutant.keepsHealthAfterALoss.isOn ? [] : actions, step)
+  }
+
+  private mutating func follow(_ end: End, _ sight: Sight?, at now: Double, jitter: Double) -> ([Action], Step) {
+    let channel = channel.take()
+    isAllAcknowledged = channel?.isAllAcknowledged ?? false
+    hasAcknowledged = channel.map { $0.commands.acknowledged > 0 } ?? false
+    switch end {
+    case .stopped: return ([], .stop)
+    case .startOver(.widens): return ([], .connect)
+    case .startOver(.anotherStream):
+      forgetStream()
+      return ([.status(Self.anotherStream)], .connect)
+    case .startOver(.takenBack):
+      let state = StatusBoard.State.reconnecting(
+        cause: "taken_back", reason: "the queue delivers again what it had delivered")
+      return ([.takenBack, .status(state)], .wait(seconds: takenBack.pause(at: now)))
+    case .startOver(.silent):
+      let state = StatusBoard.State.reconnecting(
+        cause: "taken_back", reason: "nothing of what the queue took back comes again")
+      return ([.silent, .status(state)], .wait(seconds: takenBack.pause(at: now)))
+    case .looksAtEnd: return ([], .lookAtEnd)
+    case .standsStill(let finding):
+      offsets.forget()
+      return ([.forgetPassed] + (finding == .undelivered ? [] : [.status(reconnecting(finding))]), .connect)
+    case .failed(let failure) where failure.cause == CaptureFailure.abandoned: return ([], .stop)
+    case .failed(let failure):
+      if failure.cause == CaptureFailure.channelLimit, hasConsumed { usesSecondChannel = false }
+      let (told, actions) =
+        kind == .stream && sight != nil ? narrow(after: failure, sight!) : narrow(after: failure)
+      let (more, step) = tried(told, hasten(reconnect.failed(told, jitter: jitter)), at: now)
+      return (actions + more, step)
+    }
+  }
+
+  /// Something stands in the way of consuming, or shows at a stream's end.
+  mutating func stuck(_ failure: CaptureFailure, at now: Double, jitter: Double) -> ([Action], Step) {
+    tried(failure, pacing.next(failure) ?? reconnect.failed(failure, jitter: jitter), at: now)
+  }
+
+  /// A wait is over.
+  mutating func rested(isStopping: Bool) -> Step {
+    guard isStopping else { return .connect }
+    reconnect.stopRequested()
+    return .stop
+  }
+
+  private mutating func tried(
+    _ failure: CaptureFailure, _ action: ReconnectMachine.Action, at now: Double
+  ) -> ([Action], Step) {
+    lastFailure = failure
+    switch action {
+    case .stop: return ([], .stop)
+    case .giveUp(.needsUser): return ([], .giveUp(failure))
+    case .giveUp(.attemptsExhausted(let attempts)): return ([], .giveUp(.exhausted(attempts, last: failure)))
+    // A failure that is tried again at once is none that anybody has to hear of.
+    case .connect: return ([], .connect)
+    case .wait(let seconds):
+      let telling = outage.failed(cause: failure.cause, at: now)
+      let state = StatusBoard.State.reconnecting(cause: failure.cause, reason: failure.description)
+      return ([.failed(failure, telling, seconds: seconds), .status(state)], .wait(seconds: seconds))
+    }
+  }
+
+  /// Attempts on a message that the broker cannot send that follow in a second: as many as RabbitMQ 4 counts by default, and some.
+  private static let quickSteps = 30
+
+  /// If only one message is tried, the queue's delivery limit is come to soon; and what a stream cannot send is found at once.
+  private func hasten(_ action: ReconnectMachine.Action) -> ReconnectMachine.Action {
+    guard case .wait(let seconds) = action else { return action }
+    if offsets.goesOnAtOnce(skips: settings.skipsUndeliverable) { return .connect }
+    guard (1...Self.quickSteps).contains(prefetch.steps) else { return action }
+    return .wait(seconds: min(seconds, 1))
+  }
+
+  /// Takes a failure into account, and says more of one that a message is to blame for.
+  private mutating func narrow(after failure: CaptureFailure) -> (CaptureFailure, [Action]) {
+    guard hasConsumed, settings.canNarrow else { return (failure, []) }
+    let isInternalError = failure.isInternalError
+    if isInternalError { isDoubtful = false }
+    var actions: [Action] = []
+    if isInternalError, width == .stepping, isAllAcknowledged {
+      // It has tried the next message because there was room, so it has handled what made it.
+      actions.append(.settled(generation))
+    }
+    prefetch.failed(isInternalError: isInternalError, hasAcknowledged: hasAcknowledged)
+    guard isInternalError, prefetch.steps > 0 else { return (failure, actions) }
+    let told = CaptureFailure.undeliverable(
+      frontOf: settings.queue, kind, after: hasAcknowledged ? nil : position, attempts: prefetch.steps, failure)
+    return (told, actions)
+  }
+
+  /// The same of a stream.
+  private mutating func narrow(after failure: CaptureFailure, _ sight: Sight) -> (CaptureFailure, [Action]) {
+    guard failure.isInternalError, hasConsumed else {
+      offsets.forget()
+      return (failure, [.forgetPassed])
+    }
+    guard sight.isDecided else { return (failure, []) }
+    // If the newest captured message itself does not come, nothing shows that the stream is the one that was captured.
+    offsets.failed(
+      newest: sight.newest, next: sight.isUnconfirmed ? nil : sight.next, configured: settings.prefetch)
+    guard offsets.isBlocked else { return (failure, [.narrows(failure, prefetch: offsets.width ?? settings.prefetch)]) }
+    return (.undeliverable(offsets.blocked, ofStream: settings.queue, captured: sight.offset, "\(failure)"), [])
+  }
+
+  /// The stream is another one.
+  mutating func forgetStream() {
+    offsets.forgetAll()
+    passed = nil
+  }
+
+  static let anotherStream = StatusBoard.State.reconnecting(
+    cause: "another_stream", reason: "the stream was made anew")
+
+  func text(of finding: StandstillMachine.Finding) -> String {
+    finding.text(queue: settings.queue, attempts: standstill.attempts, isSingleActive: settings.isSingleActive)
+  }
+
+  func reconnecting(_ finding: StandstillMachine.Finding) -> StatusBoard.State {
+    .reconnecting(cause: finding.cause, reason: text(of: finding))
+  }
+}
+
+extension ConnectionMachine.Settings {
+  init(_ plan: Capture.Plan) {
+    let configuration = plan.configuration
+    let queue = configuration.queue
+    self.init(
+      queue: queue.name, prefetch: plan.resumption.keeper?.prefetch ?? configuration.consumer.prefetchCount,
+      noAck: configuration.consumer.noAck, keepsConsumer: (plan.resumption.keeper?.anchor ?? 0) > 0,
+      canNarrow: !queue.exclusive && !queue.autoDelete,
+      // What waits for an acknowledgement of a slow runtime may expire.
+      beginsNarrow: plan.isInDoubt && queue.arguments["x-message-ttl"] == nil,
+      waitsForRuntime: plan.mode == .committed, asksForDepth: queue.declaration != .none,
+      skipsUndeliverable: configuration.consumer.undeliverable == .skip,
+      delay: configuration.reconnectDelay.inSeconds, attempts: configuration.maxReconnectAttempts,
+      binds: queue.declaration == .active && !configuration.bindings.isEmpty,
+      isSingleActive: queue.arguments["x-single-active-consumer"] == .bool(true))
+  }
+}

@@ -1,0 +1,54 @@
+import Journal
+
+/// Decides what the emitter's thread does next: which rows become documents, and which checkpoints carry none.
+///
+/// A value without clock and I/O; the emitter's thread has it.
+struct EmissionMachine: Hashable, Sendable {
+  enum Work {
+    /// Documents of these rows, and checkpoints.
+    case rows(JournalTail.Source)
+    /// A checkpoint without documents.
+    ///
+    /// - Parameters:
+    ///   - step: Of a settling.
+    ///   - isLast: Nothing is left to acknowledge or to emit.
+    case checkpoint(step: Settlement.Step?, isLast: Bool)
+    /// Nothing follows.
+    case end
+  }
+
+  /// Documents up to here were written.
+  private(set) var emitted: Position
+  /// The sink wants to be told that nothing is left.
+  let tellsLast: Bool
+  /// The number of the newest step of a settling that was looked at.
+  private(set) var steps = 0
+  private var hasEnded = false
+
+  init(start: Position, tellsLast: Bool) {
+    emitted = start
+    self.tellsLast = tellsLast
+  }
+
+  mutating func wrote(through position: Position) { emitted = position }
+
+  /// What is to be done; nil if nothing is, unless something is reported.
+  mutating func next(_ capture: inout CaptureMachine) -> Work? {
+    if capture.progress.journaled > emitted {
+      return .rows(capture.progress.tail.next(after: emitted, through: capture.progress.journaled))
+    }
+    if let settlement = capture.progress.settlement, settlement.number > steps, settlement.position == emitted {
+      steps = settlement.number
+      // If acknowledgements rest on the journal, it is told that nothing is left of it to acknowledge or to emit.
+      if settlement.isCarried || tellsLast {
+        return .checkpoint(step: settlement.step, isLast: settlement.step == .settled)
+      }
+    }
+    guard capture.progress.ended else { return nil }
+    if tellsLast, !hasEnded, capture.progress.isSettled, !capture.inbox.failed {
+      hasEnded = true
+      return .checkpoint(step: nil, isLast: true)
+    }
+    return .end
+  }
+}

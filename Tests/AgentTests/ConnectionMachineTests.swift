@@ -1,0 +1,254 @@
+import Journal
+import Testing
+
+@testable import AMQP
+@testable import Agent
+
+/// What the connection's thread does, decided without a broker.
+struct ConnectionMachineTests {
+  typealias Machine = ConnectionMachine
+  typealias Order = ConnectionMachine.Order
+
+  private static let refused = CaptureFailure(cause: "not_connected", description: "refused", needsUser: false)
+  private static let internalError = CaptureFailure(
+    cause: "connection_closed_541", description: "541", needsUser: false)
+
+  private static func settings(prefetch: Int = 100) -> Machine.Settings {
+    Machine.Settings(queue: "orders", prefetch: prefetch, keepsConsumer: true, delay: 5)
+  }
+
+  private static func acknowledged(_ tag: UInt64, on generation: Int = 1) -> ConnectionCommands {
+    var commands = ConnectionCommands()
+    commands.acknowledgement = Acknowledgement(generation: generation, tag: tag)
+    return commands
+  }
+
+  /// A machine with a channel on which nothing has come.
+  private static func consuming(
+    _ settings: Machine.Settings = settings(), _ kind: String = "classic", returning: Int? = nil, at now: Double = 0
+  ) -> Machine {
+    var machine = Machine(settings)
+    begin(&machine, kind, returning: returning, at: now)
+    return machine
+  }
+
+  @discardableResult
+  private static func begin(
+    _ machine: inout Machine, _ kind: String = "classic", returning: Int? = nil, at now: Double = 0
+  ) -> Consuming {
+    _ = machine.prepare(returning: returning.map { ($0, .origin) }, newest: nil)
+    let nature = QueueNature(type: kind, hasLevels: false, deliveryLimit: nil, brokerVersion: "4.0.5")
+    let status = QueueStatus(name: "orders", messages: 3, consumers: 0)
+    return machine.began(consumerTag: "tag", nature, status, offset: nil, at: now).0
+  }
+
+  /// One read that gave the deliveries up to `tag`, of which `waiting` were not handed over.
+  private static func reading(_ fresh: Int, upTo tag: UInt64, waiting: Int? = nil) -> Machine.Reading {
+    Machine.Reading(
+      fresh: fresh, hasNew: fresh > 0, waiting: waiting ?? fresh, bytes: 0, newestTag: tag > 0 ? tag : nil)
+  }
+
+  private static func said(_ orders: [Order]) -> [Order] {
+    orders.filter { if case .tell = $0 { false } else { true } }
+  }
+
+  // MARK: - A channel
+
+  @Test func `what is of another channel is not sent on this one`() {
+    var machine = Self.consuming()
+    _ = machine.ended(.failed(Self.refused), nil, at: 1, jitter: 0)
+    Self.begin(&machine)
+    _ = machine.read(Self.reading(5, upTo: 5), at: 1)
+    var commands = Self.acknowledged(3, on: 1)
+    commands.rejected = [Acknowledgement(generation: 1, tag: 2)]
+    commands.question = 1
+    #expect(machine.heard(commands, isEmpty: true, offset: nil, at: 2) == [])
+    #expect(
+      Self.said(machine.heard(Self.acknowledged(3, on: 2), isEmpty: true, offset: nil, at: 2))
+        == [.command(.acknowledge(tag: 3, messages: 3))])
+  }
+
+  @Test func `a password goes out after everything else`() throws {
+    var machine = Self.consuming()
+    _ = machine.read(Self.reading(2, upTo: 2), at: 0)
+    var commands = Self.acknowledged(2)
+    let login = try ConfigSupport.parse(#"{"queue": {"name": "orders"}, "password": "new"}"#).login
+    commands.login = login
+    #expect(
+      Self.said(machine.heard(commands, isEmpty: true, offset: nil, at: 1))
+        == [.command(.acknowledge(tag: 2, messages: 2)), .login(login)])
+  }
+
+  @Test func `an answer counts only if nothing came before it that the journal has not`() {
+    var machine = Self.consuming()
+    var reading = Self.reading(1, upTo: 1)
+    reading.answerBehind = QueueStatus(name: "orders", messages: 0, consumers: 1)
+    #expect(machine.read(reading, at: 0) == [.handOver])
+    reading = Self.reading(0, upTo: 0, waiting: 0)
+    reading.answerBehind = QueueStatus(name: "orders", messages: 0, consumers: 1)
+    #expect(machine.read(reading, at: 0) == [.answer(SettlingAnswer(generation: 1, consumers: 1, messages: 0))])
+  }
+
+  @Test func `a stop hands over what has arrived, then says that intake has ended, and waits for the last word`() {
+    var machine = Self.consuming()
+    _ = machine.read(Self.reading(20, upTo: 20), at: 0)
+    var commands = ConnectionCommands()
+    commands.stop = true
+    #expect(machine.heard(commands, isEmpty: false, offset: nil, at: 1) == [.handOver])
+    // The journal still has the batch before.
+    #expect(!machine.reads && machine.rest(isEmpty: false) == .wait(reading: false))
+    #expect(machine.heard(commands, isEmpty: false, offset: nil, at: 2) == [.handOver])
+    #expect(machine.rest(isEmpty: true) == .none)
+    #expect(machine.heard(commands, isEmpty: true, offset: nil, at: 2) == [.intakeEnded])
+    #expect(machine.rest(isEmpty: true) == .wait(reading: false))
+    // Acknowledgements still go out.
+    var last = Self.acknowledged(20)
+    (last.stop, last.settled) = (true, true)
+    #expect(
+      Self.said(machine.heard(last, isEmpty: true, offset: nil, at: 3))
+        == [.command(.acknowledge(tag: 20, messages: 20)), .end(.stopped)])
+  }
+
+  @Test func `a journal that has failed takes no more, and does not keep a stop waiting`() {
+    var machine = Self.consuming()
+    _ = machine.read(Self.reading(20, upTo: 20), at: 0)
+    var commands = ConnectionCommands()
+    (commands.stop, commands.settled) = (true, true)
+    #expect(machine.heard(commands, isEmpty: false, offset: nil, at: 1) == [.intakeEnded, .end(.stopped)])
+  }
+
+  @Test func `a consumer is cancelled at a stop, unless its place in the queue would be lost by that`() {
+    var settings = Self.settings()
+    settings.keepsConsumer = false
+    var machine = Self.consuming(settings)
+    var commands = ConnectionCommands()
+    commands.stop = true
+    #expect(machine.heard(commands, isEmpty: true, offset: nil, at: 1) == [.cancel, .intakeEnded])
+  }
+
+  @Test func `a turn waits as what came says`() {
+    var machine = Self.consuming()
+    _ = machine.read(Self.reading(0, upTo: 0), at: 0)
+    #expect(machine.rest(isEmpty: true) == .wait(reading: true))
+    _ = machine.read(Self.reading(Gathering.busyDeliveries, upTo: 8), at: 0)
+    #expect(machine.rest(isEmpty: false) == .moment)
+    var full = Self.reading(20, upTo: 28)
+    full.isFull = true
+    #expect(machine.read(full, at: 0) == [.handOver])
+    #expect(machine.rest(isEmpty: false) == .wait(reading: false), "the journal has the batch before")
+    #expect(machine.rest(isEmpty: true) == .none)
+  }
+
+  @Test func `the journal's word to begin anew ends the channel that it is of`() {
+    var machine = Self.consuming()
+    var commands = ConnectionCommands()
+    commands.startOver = StartOver(generation: 7, reason: .takenBack)
+    #expect(machine.heard(commands, isEmpty: true, offset: nil, at: 0) == [])
+    commands.startOver = StartOver(generation: 1, reason: .takenBack)
+    #expect(machine.heard(commands, isEmpty: true, offset: nil, at: 0) == [.end(.startOver(.takenBack))])
+  }
+
+  @Test func `a cancelled consumer is a failure that is tried again`() {
+    var machine = Self.consuming()
+    var reading = Self.reading(0, upTo: 0)
+    reading.events = [.blocked(reason: "memory"), .consumerCancelled(tag: "tag")]
+    let orders = machine.read(reading, at: 0)
+    #expect(orders == [.tell(.blocked(reason: "memory")), .end(.failed(.cancelled(by: "orders")))])
+    let (_, step) = machine.ended(.failed(.cancelled(by: "orders")), nil, at: 0, jitter: 0)
+    #expect(step == .wait(seconds: 5))
+  }
+
+  // MARK: - Narrow channels
+
+  @Test func `after an internal error one message at a time is tried, and what it takes is settled`() {
+    var machine = Self.consuming()
+    _ = machine.read(Self.reading(3, upTo: 3), at: 0)
+    var (actions, step) = machine.ended(.failed(Self.internalError), nil, at: 1, jitter: 0)
+    #expect(step == .wait(seconds: 5))
+    #expect(!actions.contains(.settled(1)))
+    #expect(machine.asksWhatReturns)
+    let attempt = machine.prepare(returning: (0, Position(rawValue: 9)), newest: nil)
+    #expect(attempt == Machine.Attempt(generation: 2, prefetch: 1))
+    let nature = QueueNature(type: "classic", hasLevels: false, deliveryLimit: nil, brokerVersion: "4.0.5")
+    let (channel, _) = machine.began(consumerTag: "t", nature, nil, offset: nil, at: 2)
+    #expect(channel.narrowPrefetch == 1)
+    // It gets one, acknowledges it, and the next one ends the channel: the broker has handled that.
+    _ = machine.read(Self.reading(1, upTo: 1), at: 2)
+    _ = machine.heard(Self.acknowledged(1, on: 2), isEmpty: true, offset: nil, at: 2)
+    (actions, step) = machine.ended(.failed(Self.internalError), nil, at: 3, jitter: 0)
+    #expect(actions.first == .settled(2))
+    guard case .failed(let told, _, _)? = actions.dropFirst().first else {
+      Issue.record("\(actions)")
+      return
+    }
+    #expect(told.cause == CaptureFailure.undeliverable && step == .wait(seconds: 1))
+  }
+
+  @Test
+  func `a narrow channel is cancelled before the acknowledgement that makes room, and ends with all acknowledged`() {
+    var machine = Self.consuming()
+    _ = machine.ended(.failed(Self.internalError), nil, at: 1, jitter: 0)
+    let channel = Self.begin(&machine, returning: 0)
+    #expect(channel.narrowPrefetch == 1)
+    _ = machine.read(Self.reading(1, upTo: 1), at: 2)
+    var commands = Self.acknowledged(1, on: 2)
+    commands.fresh = 2
+    #expect(
+      Self.said(machine.heard(commands, isEmpty: true, offset: nil, at: 2))
+        == [.cancel, .command(.acknowledge(tag: 1, messages: 1)), .endSettled])
+    let (_, step) = machine.ended(.startOver(.widens), nil, at: 3, jitter: 0)
+    #expect(step == .connect && !machine.asksWhatReturns)
+  }
+
+  // MARK: - Between channels
+
+  @Test func `what a user must fix ends the capture at its first start only`() {
+    let failure = CaptureFailure(cause: "tls", description: "no", needsUser: true)
+    var machine = Machine(Self.settings())
+    #expect(machine.ended(.failed(failure), nil, at: 0, jitter: 0).1 == .giveUp(failure))
+    machine = Self.consuming()
+    #expect(machine.ended(.failed(failure), nil, at: 0, jitter: 0).1 == .wait(seconds: 5))
+  }
+
+  @Test func `as many attempts as the settings allow are made`() {
+    var settings = Self.settings()
+    settings.attempts = 2
+    var machine = Machine(settings)
+    for _ in 0..<1 { #expect(machine.ended(.failed(Self.refused), nil, at: 0, jitter: 0).1 == .wait(seconds: 5)) }
+    #expect(machine.ended(.failed(Self.refused), nil, at: 0, jitter: 0).1 == .giveUp(.exhausted(2, last: Self.refused)))
+  }
+
+  @Test func `a stop while it waits is the end, and a new login is tried at once`() {
+    var machine = Machine(Self.settings())
+    _ = machine.ended(.failed(Self.refused), nil, at: 0, jitter: 0)
+    #expect(machine.rested(isStopping: false) == .connect)
+    #expect(machine.rested(isStopping: true) == .stop)
+    #expect(machine.ended(.failed(Self.refused), nil, at: 0, jitter: 0).1 == .stop)
+  }
+
+  @Test
+  func `a stream's failed channel asks what was captured, and the next ones are narrower until nothing new comes`() {
+    var machine = Self.consuming(Self.settings(prefetch: 8), "stream")
+    let end = Machine.End.failed(Self.internalError)
+    #expect(machine.asksWhatReturns(after: end, isPassing: false))
+    #expect(!machine.asksWhatReturns(after: .failed(Self.refused), isPassing: false))
+    func sight(_ offset: Int64) -> Machine.Sight {
+      Machine.Sight(offset: offset, newest: offset, next: offset + 1, isUnconfirmed: false, isDecided: true)
+    }
+    var (actions, step) = machine.ended(end, sight(4), at: 0, jitter: 0)
+    #expect(actions == [.narrows(Self.internalError, prefetch: 2)] && step == .connect)
+    #expect(machine.prepare(returning: nil, newest: 4).prefetch == 2)
+    for _ in 0..<2 {
+      let nature = QueueNature(type: "stream", hasLevels: false, deliveryLimit: nil, brokerVersion: "4.0.5")
+      _ = machine.began(consumerTag: "t", nature, nil, offset: 4, at: 0)
+      (actions, step) = machine.ended(end, sight(4), at: 0, jitter: 0)
+      _ = machine.prepare(returning: nil, newest: 4)
+    }
+    guard case .failed(let told, .cause, _)? = actions.first else {
+      Issue.record("\(actions)")
+      return
+    }
+    #expect(told.cause == CaptureFailure.undeliverable && told.description.contains("at offset 5"))
+    #expect(machine.offsets.blocked == 5)
+  }
+}
