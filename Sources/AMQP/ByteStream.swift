@@ -7,7 +7,7 @@ protocol ByteStream: AnyObject {
   /// What to poll for in order to go on with `events`: TLS may have to read in order to write, and the other way round.
   func interest(in events: Int16) -> Int16
   /// Waits until one of `events` (of `poll`) or an error is there; false at the deadline.
-  func wait(for events: Int16, until deadline: Double) -> Bool
+  func wait(for events: Int16, until deadline: Instant) -> Bool
 }
 
 extension Socket: ByteStream {

@@ -5,7 +5,7 @@ extension Connection {
   private static let smallestFirstFrame = 4096
 
   /// Header, start, tune, open. https://www.rabbitmq.com/resources/specs/amqp0-9-1.pdf §2.2.4
-  func handshake(deadline: Double) throws(AMQPError) {
+  func handshake(deadline: Instant) throws(AMQPError) {
     output.append(contentsOf: [0x41, 0x4D, 0x51, 0x50, 0, 0, 9, 1])  // "AMQP", 0, version 0-9-1.
     let start = try step("connecting to \(node.text)", deadline) {
       if case .start(let mechanisms, let server) = $0 { (mechanisms: mechanisms, server: server) } else { nil }
@@ -44,13 +44,13 @@ extension Connection {
       .tuneOk(channelMax: allowsProbe ? 2 : 1, frameMax: frameMax, heartbeatSeconds: heartbeatSeconds), channel: 0)
     try send(.open(virtualHost: settings.virtualHost), channel: 0)
     try step("opening virtual host \"\(settings.virtualHost)\"", deadline) { $0 == .openOk ? true : nil }
-    heartbeat = Heartbeat(intervalSeconds: heartbeatSeconds, at: SystemClock.now())
+    heartbeat = Heartbeat(intervalSeconds: heartbeatSeconds, at: Instant.now)
   }
 
   /// Waits for one answer of the handshake and explains its failures.
   @discardableResult
   private func step<Answer>(
-    _ operation: String, _ deadline: Double, accept: (ServerMethod) -> Answer?
+    _ operation: String, _ deadline: Instant, accept: (ServerMethod) -> Answer?
   ) throws(AMQPError) -> Answer {
     do throws(AMQPError) {
       return try answer(until: deadline, accept: accept)
@@ -138,13 +138,5 @@ extension Credentials {
     let value = Array(text.utf8)
     let size = unsafe withUnsafeBytes(of: UInt32(value.count).bigEndian) { unsafe Array($0) }
     return [UInt8(key.utf8.count)] + Array(key.utf8) + [UInt8(ascii: "S")] + size + value
-  }
-}
-
-extension Duration {
-  /// Seconds, with the fraction.
-  public var inSeconds: Double {
-    let (seconds, attoseconds) = components
-    return Double(seconds) + Double(attoseconds) * 1e-18
   }
 }

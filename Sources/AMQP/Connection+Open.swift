@@ -4,7 +4,7 @@ extension Connection {
   ///
   /// - Throws: What the only node failed with, or `.everyNode`; `.abandoned`.
   public static func open(_ settings: ConnectionSettings) throws(AMQPError) -> Connection {
-    let deadline = SystemClock.now() + settings.timeout.inSeconds
+    let deadline = Instant.now + settings.timeout
     var walk = NodeWalk(settings.nodes)
     let isAbandoned = settings.isAbandoned
     let (candidates, unknown) = Resolver.candidates(for: settings.nodes, deadline: deadline, isAbandoned: isAbandoned)
@@ -20,7 +20,7 @@ extension Connection {
         }
       case .success(let dialled):
         do throws(AMQPError) {
-          let share = walk.share(until: deadline, at: SystemClock.now())
+          let share = walk.share(until: deadline, at: Instant.now)
           return try Connection(settings, over: dialled.socket, to: settings.nodes[dialled.index], deadline: share)
         } catch {
           guard walk.failed(dialled.index, error), !isAbandoned() else {

@@ -39,7 +39,7 @@ public final class Connection {
   var output: [UInt8] = []
   var written = 0
   private var assembler: DeliveryAssembler
-  var heartbeat = Heartbeat(intervalSeconds: 0, at: SystemClock.now())
+  var heartbeat = Heartbeat(intervalSeconds: 0, at: Instant.now)
   private var events: [ConnectionEvent] = []
   private var received: Int64 = 0
   private var listening = true
@@ -75,7 +75,7 @@ public final class Connection {
   static let channel: UInt16 = 1
 
   convenience init(
-    _ settings: ConnectionSettings, over socket: Socket, to node: BrokerNode, deadline: Double
+    _ settings: ConnectionSettings, over socket: Socket, to node: BrokerNode, deadline: Instant
   ) throws(AMQPError) {
     let stream = try Self.stream(over: socket, settings, node, deadline: deadline)
     try self.init(settings, over: stream, to: node, deadline: deadline)
@@ -86,7 +86,7 @@ public final class Connection {
 
   /// The same over a stream that is connected.
   init(
-    _ settings: ConnectionSettings, over stream: any ByteStream, to node: BrokerNode, deadline: Double
+    _ settings: ConnectionSettings, over stream: any ByteStream, to node: BrokerNode, deadline: Instant
   ) throws(AMQPError) {
     assembler = DeliveryAssembler(limit: settings.bodyLimit)
     secret = settings.credentials.secret
@@ -99,7 +99,7 @@ public final class Connection {
   }
 
   private static func stream(
-    over socket: Socket, _ settings: ConnectionSettings, _ node: BrokerNode, deadline: Double
+    over socket: Socket, _ settings: ConnectionSettings, _ node: BrokerNode, deadline: Instant
   ) throws(AMQPError) -> any ByteStream {
     guard let tls = settings.tls else { return socket }
     return try TLSStream(socket, tls, node: node, deadline: deadline, isAbandoned: settings.isAbandoned)
@@ -220,10 +220,10 @@ extension Connection {
   ///
   /// - Parameter deadline: On ``SystemClock/now()``.
   /// - Throws: `.heartbeatsMissed` where the broker is silent for two intervals.
-  public func wait(until deadline: Double, wakeup: Wakeup, reading: Bool) throws(AMQPError) {
+  public func wait(until deadline: Instant, wakeup: Wakeup, reading: Bool) throws(AMQPError) {
     try beat(reading: reading)
     try flush()
-    let now = SystemClock.now()
+    let now = Instant.now
     let until = min(deadline, heartbeat.nextDeadline(listening: reading) ?? deadline)
     if until > now {
       var events = reading ? Int16(POLLIN) : 0
@@ -233,7 +233,7 @@ extension Connection {
         pollfd(fd: wakeup.descriptor, events: Int16(POLLIN), revents: 0),
       ]
       // A socket in error is always ready; while we do not read, only its error is of interest.
-      let milliseconds = Int32(min((until - now) * 1000 + 1, 60_000))
+      let milliseconds = (until - now).pollMilliseconds
       if unsafe poll(&polled, 2, milliseconds) > 0, polled[1].revents != 0 { wakeup.drain() }
       if polled[0].revents & Int16(POLLERR) != 0 && !reading {
         throw AMQPError(.endOfStream(hint: "the connection broke"), during: "waiting for the broker")
@@ -244,7 +244,7 @@ extension Connection {
   }
 
   private func beat(reading: Bool) throws(AMQPError) {
-    let now = SystemClock.now()
+    let now = Instant.now
     if reading && !listening { heartbeat.resumedListening(at: now) }
     listening = reading
     switch heartbeat.action(at: now, listening: reading, blocked: written < output.count) {
@@ -275,7 +275,7 @@ extension Connection {
     case .endOfStream: throw AMQPError(.endOfStream(hint: ""), during: "reading from the broker")
     case .bytes:
       received = SystemClock.wallMicroseconds()
-      heartbeat.heard(at: SystemClock.now())
+      heartbeat.heard(at: Instant.now)
       return true
     }
   }
@@ -350,7 +350,7 @@ extension Connection {
   }
 
   private func note(_ event: ConnectionEvent) throws(AMQPError) {
-    guard notices.allows(at: SystemClock.now()) else {
+    guard notices.allows(at: Instant.now) else {
       throw AMQPError(
         .malformed(text: "a flood of connection.blocked, connection.unblocked or basic.cancel"),
         during: "using the connection")
@@ -379,7 +379,7 @@ extension Connection {
       if let failure { throw failure }
       guard case .bytes(let count) = progress else { return }
       written += count
-      heartbeat.sent(at: SystemClock.now())
+      heartbeat.sent(at: Instant.now)
     }
     output.removeAll(keepingCapacity: true)
     written = 0
@@ -388,18 +388,18 @@ extension Connection {
   /// Sends `method` and waits for the answer that `accept` takes; deliveries that come meanwhile go to ``batch``.
   @discardableResult
   func call<Answer>(
-    _ method: ClientMethod, channel: UInt16 = Connection.channel, during operation: String, deadline: Double? = nil,
+    _ method: ClientMethod, channel: UInt16 = Connection.channel, during operation: String, deadline: Instant? = nil,
     accept: (ServerMethod) -> Answer?
   ) throws(AMQPError) -> Answer {
     do throws(AMQPError) {
       try send(method, channel: channel)
-      return try answer(until: deadline ?? SystemClock.now() + settings.timeout.inSeconds, accept: accept)
+      return try answer(until: deadline ?? Instant.now + settings.timeout, accept: accept)
     } catch {
       throw AMQPError(error.kind, during: operation)
     }
   }
 
-  func answer<Answer>(until deadline: Double, accept: (ServerMethod) -> Answer?) throws(AMQPError) -> Answer {
+  func answer<Answer>(until deadline: Instant, accept: (ServerMethod) -> Answer?) throws(AMQPError) -> Answer {
     while true {
       if let method = try nextMethod() {
         if let answer = accept(method) { return answer }
@@ -414,7 +414,7 @@ extension Connection {
       // A broker may take its time, and send other things meanwhile: neither ends the heartbeats nor moves the deadline.
       try beat(reading: true)
       try flush()
-      let now = SystemClock.now()
+      let now = Instant.now
       guard now < deadline else { throw AMQPError(.timedOut, during: "waiting for an answer") }
       let canBeAbandoned = !hasConsumed && !isClosing
       if canBeAbandoned, settings.isAbandoned() { throw AMQPError(.abandoned, during: "waiting for an answer") }

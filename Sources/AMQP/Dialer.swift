@@ -39,15 +39,15 @@ struct Dialer {
     var socket: Socket
   }
 
-  /// - Parameter deadline: On `SystemClock.now()`.
+  /// - Parameter deadline: On `Instant.now`.
   /// - Parameter isAbandoned: As ``ConnectionSettings/isAbandoned``; what it ends is a failure.
   /// - Returns: A failure as soon as all addresses have failed, or at the deadline.
-  func dial(deadline: Double, isAbandoned: () -> Bool = { false }) -> Result<Dialled, Failure> {
-    var plan = DialPlan(addresses: candidates.count, at: SystemClock.now())
+  func dial(deadline: Instant, isAbandoned: () -> Bool = { false }) -> Result<Dialled, Failure> {
+    var plan = DialPlan(addresses: candidates.count, at: Instant.now)
     var attempts: [Attempt] = []
     var failures = [String?](repeating: nil, count: candidates.count)
     while true {
-      let now = SystemClock.now()
+      let now = Instant.now
       if now >= deadline || isAbandoned() { return .failure(failure(failures)) }
       switch plan.next(at: now) {
       case .giveUp: return .failure(failure(failures))
@@ -67,7 +67,7 @@ struct Dialer {
             return .success(Dialled(index: candidates[attempt.address].index, socket: attempt.socket.connected()))
           }
           failures[attempt.address] = failure.text
-          plan.failed(attempt.address, at: SystemClock.now())
+          plan.failed(attempt.address, at: Instant.now)
           attempts.removeAll { $0.address == attempt.address }
         }
       }
@@ -75,10 +75,11 @@ struct Dialer {
   }
 
   /// The attempts that have come to an end, good or bad.
-  private func poll(_ attempts: [Attempt], until: Double) -> [Attempt] {
+  private func poll(_ attempts: [Attempt], until: Instant) -> [Attempt] {
     var descriptors = attempts.map { pollfd(fd: $0.socket.descriptor, events: Int16(POLLOUT), revents: 0) }
-    let milliseconds = Int32(max(min((until - SystemClock.now()) * 1000 + 1, 60_000), 0))
-    guard unsafe Glibc.poll(&descriptors, nfds_t(descriptors.count), milliseconds) > 0 else { return [] }
+    guard unsafe Glibc.poll(&descriptors, nfds_t(descriptors.count), (until - .now).pollMilliseconds) > 0 else {
+      return []
+    }
     return zip(attempts, descriptors).filter { $0.1.revents != 0 }.map(\.0)
   }
 
@@ -92,7 +93,7 @@ struct Dialer {
   }
 }
 
-/// Decides which address is dialled when. Times are seconds of any clock.
+/// Decides which address is dialled when.
 ///
 /// Addresses are dialled in the resolver's order, the next one a little later or at once after a failure
 /// (https://www.rfc-editor.org/rfc/rfc8305#section-5). Those that neither opened nor failed are dialled anew, round by
@@ -102,30 +103,30 @@ struct DialPlan {
     /// Begin to connect to this address, and ask again.
     case dial(Int)
     /// Nothing to begin before this time, or before a failure.
-    case wait(until: Double)
+    case wait(until: Instant)
     /// Every address has failed.
     case giveUp
   }
 
-  /// RFC 8305's "Connection Attempt Delay", in seconds.
-  static let addressDelay = 0.25
+  /// RFC 8305's "Connection Attempt Delay".
+  static let addressDelay = Duration.milliseconds(250)
   /// Between the last address of a round and the first of the next one. A SYN of each attempt is repeated after one
   /// second, so one goes out every second.
-  static let roundDelay = 2.0
+  static let roundDelay = Duration.seconds(2)
 
   private var live: [Int]
   private var round: [Int]
-  private var nextDial: Double
-  private var nextRound: Double
+  private var nextDial: Instant
+  private var nextRound: Instant
 
-  init(addresses count: Int, at now: Double) {
+  init(addresses count: Int, at now: Instant) {
     live = Array(0..<count)
     round = live
     nextDial = now
     nextRound = now
   }
 
-  mutating func next(at now: Double) -> Action {
+  mutating func next(at now: Instant) -> Action {
     if live.isEmpty { return .giveUp }
     if round.isEmpty {
       if now < nextRound { return .wait(until: nextRound) }
@@ -138,7 +139,7 @@ struct DialPlan {
   }
 
   /// An attempt to reach `address` was refused, or could not be made.
-  mutating func failed(_ address: Int, at now: Double) {
+  mutating func failed(_ address: Int, at now: Instant) {
     live.removeAll { $0 == address }
     round.removeAll { $0 == address }
     nextDial = now

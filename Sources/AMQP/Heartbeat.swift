@@ -1,5 +1,5 @@
-/// Decides when a heartbeat has to be sent and when the broker counts as gone. Times are seconds of a clock that goes
-/// on while the machine sleeps, so that a process that was stopped for long finds its connection dead.
+/// Decides when a heartbeat has to be sent and when the broker counts as gone. A process that
+/// was stopped for long finds its connection dead, since ``Instant`` counts that time.
 ///
 /// A peer sends a frame at least every interval; RabbitMQ closes after two missed ones, and so do we. Any byte
 /// counts as life. https://www.rabbitmq.com/docs/heartbeats
@@ -12,36 +12,36 @@ struct Heartbeat {
     case giveUp
   }
 
-  /// Seconds; 0 is off.
-  let interval: Double
-  private var sent: Double
-  private var heard: Double
+  /// 0 is off.
+  let interval: Duration
+  private var sent: Instant
+  private var heard: Instant
 
-  init(intervalSeconds: UInt16, at now: Double) {
-    interval = Double(intervalSeconds)
+  init(intervalSeconds: UInt16, at now: Instant) {
+    interval = .seconds(Int(intervalSeconds))
     sent = now
     heard = now
   }
 
-  mutating func sent(at now: Double) { sent = now }
+  mutating func sent(at now: Instant) { sent = now }
 
-  mutating func heard(at now: Double) { heard = now }
+  mutating func heard(at now: Instant) { heard = now }
 
   /// Reading begins again after it was paused by us: what lies unread in the socket is not the broker's silence.
-  mutating func resumedListening(at now: Double) { heard = max(heard, now - interval) }
+  mutating func resumedListening(at now: Instant) { heard = max(heard, now - interval) }
 
   /// What to do now. Without `listening` (the socket is left unread on purpose) silence proves nothing; with `blocked`,
   /// bytes wait because the broker does not take them.
-  func action(at now: Double, listening: Bool, blocked: Bool) -> Action {
-    if interval == 0 { return .none }
-    if blocked { return now - sent >= 2 * interval ? .giveUp : .none }
-    if listening && now - heard >= 2 * interval { return .giveUp }
+  func action(at now: Instant, listening: Bool, blocked: Bool) -> Action {
+    if interval == .zero { return .none }
+    if blocked { return now - sent >= interval * 2 ? .giveUp : .none }
+    if listening && now - heard >= interval * 2 { return .giveUp }
     return now - sent >= interval / 2 ? .send : .none
   }
 
   /// When to ask again; nil where heartbeats are off.
-  func nextDeadline(listening: Bool) -> Double? {
-    if interval == 0 { return nil }
-    return listening ? min(sent + interval / 2, heard + 2 * interval) : sent + interval / 2
+  func nextDeadline(listening: Bool) -> Instant? {
+    if interval == .zero { return nil }
+    return listening ? min(sent + interval / 2, heard + interval * 2) : sent + interval / 2
   }
 }

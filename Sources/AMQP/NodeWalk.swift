@@ -1,5 +1,5 @@
 /// One attempt to connect to a broker of several nodes: which of them are still to be tried, and what became of the
-/// others. Times are seconds of any clock.
+/// others.
 ///
 /// The attempt has failed when every node has, or when one has given a verdict that is the whole cluster's: a login that
 /// one node refuses is refused by all, and asking them all could lock the account.
@@ -18,8 +18,8 @@ struct NodeWalk {
 
   /// Until when one of those nodes may take for its handshake, so that each of the others has as much: one that accepts
   /// connections and says nothing must not use up the time of all.
-  func share(until deadline: Double, at now: Double) -> Double {
-    now + (deadline - now) / Double(max(left.count, 1))
+  func share(until deadline: Instant, at now: Instant) -> Instant {
+    now + (deadline - now) / max(left.count, 1)
   }
 
   /// Notes why a node is out.

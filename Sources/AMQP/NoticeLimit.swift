@@ -2,12 +2,12 @@
 struct NoticeLimit {
   /// How many in a second.
   static let perSecond = 100
-  private var began = -Double.infinity
+  private var began = Instant.distantPast
   private var count = 0
 
-  /// Whether one more is bearable. Times are seconds of any clock that only goes forward.
-  mutating func allows(at now: Double) -> Bool {
-    if now - began >= 1 {
+  /// Whether one more is bearable.
+  mutating func allows(at now: Instant) -> Bool {
+    if now - began >= .seconds(1) {
       began = now
       count = 0
     }

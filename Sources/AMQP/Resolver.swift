@@ -43,16 +43,16 @@ enum Resolver {
   }
 
   /// For how many seconds a name may keep the other nodes waiting, once there is an address to dial.
-  private static let patience = 1.0
+  private static let patience = Duration.seconds(1)
 
   /// The addresses of all nodes, in their order, and the failures of those that have none, by their index.
   ///
   /// All names are looked up at once.
   static func candidates(
-    for nodes: [BrokerNode], deadline: Double, isAbandoned: () -> Bool = { false }
+    for nodes: [BrokerNode], deadline: Instant, isAbandoned: () -> Bool = { false }
   ) -> (found: [Dialer.Candidate], unknown: [Int: AMQPError]) {
     let answers = nodes.map { begin(host: $0.host, port: $0.port) }
-    let started = SystemClock.now()
+    let started = Instant.now
     var found: [Int: [SocketAddress]] = [:]
     var unknown: [Int: AMQPError] = [:]
     // Those that are there first, so that a slow name is waited for only as long as it is worth it.
@@ -72,7 +72,7 @@ enum Resolver {
   }
 
   /// The addresses of `host` in the order in which the system wants them tried.
-  static func addresses(host: String, port: Int, deadline: Double) throws(AMQPError) -> [SocketAddress] {
+  static func addresses(host: String, port: Int, deadline: Instant) throws(AMQPError) -> [SocketAddress] {
     try addresses(of: host, from: begin(host: host, port: port), deadline: deadline) { false }
   }
 
@@ -91,14 +91,14 @@ enum Resolver {
   }
 
   private static func addresses(
-    of host: String, from answer: Answer, deadline: Double, _ isAbandoned: () -> Bool
+    of host: String, from answer: Answer, deadline: Instant, _ isAbandoned: () -> Bool
   ) throws(AMQPError) -> [SocketAddress] {
     let operation = "resolving \(host)"
     while answer.outcome.withLock({ $0 == nil }) {
-      let left = deadline - SystemClock.now()
-      if left <= 0 || isAbandoned() { throw AMQPError(.timedOut, during: operation) }
+      let left = deadline - Instant.now
+      if left <= .zero || isAbandoned() { throw AMQPError(.timedOut, during: operation) }
       var descriptor = pollfd(fd: answer.ready?.descriptor ?? -1, events: Int16(POLLIN), revents: 0)
-      _ = unsafe poll(&descriptor, 1, Int32(min(left, Socket.look) * 1000 + 1))
+      _ = unsafe poll(&descriptor, 1, min(left, Socket.look).pollMilliseconds)
     }
     switch answer.outcome.withLock({ $0 }) {
     case .addresses(let addresses) where !addresses.isEmpty: return addresses

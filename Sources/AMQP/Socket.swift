@@ -58,25 +58,25 @@ final class Socket {
   /// that a vanished broker is noticed also while we only send.
   func setUserTimeout(milliseconds: Int32) { set(Self.tcp, TCP_USER_TIMEOUT, to: milliseconds) }
 
-  /// Seconds between two looks at whether a wait is still wanted.
-  static let look = 0.25
+  /// Between two looks at whether a wait is still wanted.
+  static let look = Duration.milliseconds(250)
 
   /// Waits until one of `events` or an error is there; false at the deadline, and soon after `isAbandoned` has become true.
-  func wait(for events: Int16, until deadline: Double, isAbandoned: () -> Bool) -> Bool {
+  func wait(for events: Int16, until deadline: Instant, isAbandoned: () -> Bool) -> Bool {
     while !isAbandoned() {
-      if wait(for: events, until: min(deadline, SystemClock.now() + Self.look)) { return true }
-      if SystemClock.now() >= deadline { return false }
+      if wait(for: events, until: min(deadline, Instant.now + Self.look)) { return true }
+      if Instant.now >= deadline { return false }
     }
     return false
   }
 
   /// Waits until one of `events` or an error is there; false at the deadline.
-  func wait(for events: Int16, until deadline: Double) -> Bool {
+  func wait(for events: Int16, until deadline: Instant) -> Bool {
     while true {
-      let left = deadline - SystemClock.now()
-      if left <= 0 { return false }
+      let left = deadline - Instant.now
+      if left <= .zero { return false }
       var poll = pollfd(fd: descriptor, events: events, revents: 0)
-      if unsafe Glibc.poll(&poll, 1, Int32(min(left * 1000 + 1, 60_000))) > 0 { return true }
+      if unsafe Glibc.poll(&poll, 1, left.pollMilliseconds) > 0 { return true }
     }
   }
 

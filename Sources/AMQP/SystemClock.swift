@@ -1,22 +1,16 @@
 internal import Glibc
 
-/// The two clocks of the machine.
+/// Times of day, in microseconds since 1970-01-01T00:00:00Z. Whoever waits goes by ``Instant``.
 public enum SystemClock {
-  /// Seconds since some fixed moment; never set back, and goes on while the machine sleeps (`CLOCK_BOOTTIME`), so that a
-  /// process that was stopped for long knows how long.
-  public static func now() -> Double {
-    var time = timespec()
-    unsafe clock_gettime(CLOCK_BOOTTIME, &time)
-    return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
+  /// As the machine was set when this was first asked, counted on by ``Instant``: for spans that outlive the process, and are not to become
+  /// longer or shorter because somebody sets the clock.
+  public static func steadyMicroseconds() -> Int64 {
+    base.microseconds + Int64((Instant.now - base.at) / .microseconds(1))
   }
 
-  /// Microseconds since 1970-01-01T00:00:00Z as the machine was set when this was first asked, counted on by ``now()``: for spans
-  /// that outlive the process, and are not to become longer or shorter because somebody sets the clock.
-  public static func steadyMicroseconds() -> Int64 { steadyBase + Int64(now() * 1e6) }
+  private static let base = (microseconds: wallMicroseconds(), at: Instant.now)
 
-  private static let steadyBase = wallMicroseconds() - Int64(now() * 1e6)
-
-  /// Microseconds since 1970-01-01T00:00:00Z, as the machine is set.
+  /// As the machine is set now.
   public static func wallMicroseconds() -> Int64 {
     var time = timespec()
     unsafe clock_gettime(CLOCK_REALTIME, &time)

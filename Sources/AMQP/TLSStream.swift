@@ -45,7 +45,7 @@ internal import Glibc
   /// - Throws: `.tls` for everything that a setting or a certificate is the cause of, `.timedOut`, `.notAMQP` where the peer
   ///   speaks no TLS, `.endOfStream` and `.socket` where it hung up.
   init(
-    _ socket: Socket, _ settings: TLSSettings, node: BrokerNode, deadline: Double, isAbandoned: () -> Bool = { false }
+    _ socket: Socket, _ settings: TLSSettings, node: BrokerNode, deadline: Instant, isAbandoned: () -> Bool = { false }
   )
     throws(AMQPError)
   {
@@ -74,7 +74,7 @@ internal import Glibc
     unsafe SSL_free(ssl)
   }
 
-  private func shakeHands(until deadline: Double, _ isAbandoned: () -> Bool) throws(AMQPError) {
+  private func shakeHands(until deadline: Instant, _ isAbandoned: () -> Bool) throws(AMQPError) {
     while true {
       ERR_clear_error()
       let status = unsafe SSL_connect(ssl)
@@ -157,7 +157,7 @@ internal import Glibc
     return needs
   }
 
-  func wait(for events: Int16, until deadline: Double) -> Bool {
+  func wait(for events: Int16, until deadline: Instant) -> Bool {
     socket.wait(for: interest(in: events), until: deadline)
   }
 

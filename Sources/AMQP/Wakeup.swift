@@ -44,12 +44,12 @@ public final class Wakeup: Sendable {
     _ = unsafe write(writer, &byte, 1)
   }
 
-  /// Waits for a signal until `deadline` on ``SystemClock/now()``, and forgets it.
-  public func wait(until deadline: Double) {
-    let left = deadline - SystemClock.now()
-    if left <= 0 { return }
+  /// Waits for a signal until `deadline`, and forgets it.
+  public func wait(until deadline: Instant) {
+    let left = deadline - Instant.now
+    if left <= .zero { return }
     var polled = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
-    if unsafe poll(&polled, 1, Int32(min(left * 1000 + 1, 60_000))) > 0 { drain() }
+    if unsafe poll(&polled, 1, left.pollMilliseconds) > 0 { drain() }
   }
 
   /// Forgets the signals so far.

@@ -38,21 +38,21 @@ import Testing
     }
 
     func interest(in events: Int16) -> Int16 { events }
-    func wait(for events: Int16, until deadline: Double) -> Bool { true }
+    func wait(for events: Int16, until deadline: Instant) -> Bool { true }
   }
 
   /// Connects, consumes, and receives until the error that ends it all. Batches are taken as the capture takes them.
   private static func converse(
-    _ stream: PlayedStream, timeout: Double = 30, cancelAfter turns: Int = .max
+    _ stream: PlayedStream, timeout: Duration = 30, cancelAfter turns: Int = .max
   ) -> (error: AMQPError, messages: [Wire.Message]) {
     let settings = ConnectionSettings(
       nodes: [BrokerNode(host: "h", port: 1)], credentials: .plain(username: "u", password: "p"),
-      timeout: .seconds(timeout))
+      timeout: timeout)
     var messages: [Wire.Message] = []
     var opened: Connection?
     do throws(AMQPError) {
       let connection = try Connection(
-        settings, over: stream, to: settings.nodes[0], deadline: SystemClock.now() + timeout)
+        settings, over: stream, to: settings.nodes[0], deadline: Instant.now + timeout)
       opened = connection
       try connection.setPrefetch(100)
       try connection.consume(Consumption(queue: "q"), tag: "tag")
@@ -159,7 +159,7 @@ import Testing
     let stream = PlayedStream(Self.handshake, then: Wire.heartbeat)
     let settings = ConnectionSettings(
       nodes: [BrokerNode(host: "h", port: 1)], credentials: .plain(username: "u", password: "p"))
-    let connection = try Connection(settings, over: stream, to: settings.nodes[0], deadline: .infinity)
+    let connection = try Connection(settings, over: stream, to: settings.nodes[0], deadline: .distantFuture)
     #expect(try connection.receive(deliveries: 1, bytes: 1) == .drained)
   }
 
@@ -189,7 +189,7 @@ import Testing
       let stream = PlayedStream(Wire.start(properties: table) + Self.handshake.dropFirst(Wire.start().count))
       let settings = ConnectionSettings(
         nodes: [BrokerNode(host: "h", port: 1)], credentials: .plain(username: "u", password: "p"))
-      let connection = try Connection(settings, over: stream, to: settings.nodes[0], deadline: .infinity)
+      let connection = try Connection(settings, over: stream, to: settings.nodes[0], deadline: .distantFuture)
       #expect(connection.server.product.utf8.count <= 255)
     }
     for table in [Wire.long([5, 1]), Wire.long([0, 0x21]), [0, 0, 1, 0, 1]] {

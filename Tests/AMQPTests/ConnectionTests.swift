@@ -191,7 +191,7 @@ import Testing
     let wakeup = Wakeup()
     while connection.batch.deliveries.count < count {
       if try connection.receive(deliveries: count, bytes: .max) == .drained {
-        try connection.wait(until: SystemClock.now() + 30, wakeup: wakeup, reading: true)
+        try connection.wait(until: Instant.now + .seconds(30), wakeup: wakeup, reading: true)
       }
     }
   }
@@ -268,7 +268,7 @@ import Testing
       while true {
         _ = try connection.receive(deliveries: 10, bytes: 1000)
         if let answer = connection.takeAnswer() { return answer }
-        try connection.wait(until: SystemClock.now() + 30, wakeup: wakeup, reading: true)
+        try connection.wait(until: Instant.now + .seconds(30), wakeup: wakeup, reading: true)
       }
     }
     let status = QueueAnswer.status(QueueStatus(name: "q", messages: 7, consumers: 2))
@@ -302,7 +302,7 @@ import Testing
 
   @Test(arguments: [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("2001:db8::5", "2001:db8::5")])
   func `an address resolves to itself`(host: String, text: String) throws {
-    let addresses = try Resolver.addresses(host: host, port: 5672, deadline: SystemClock.now() + 30)
+    let addresses = try Resolver.addresses(host: host, port: 5672, deadline: Instant.now + .seconds(30))
     #expect(addresses.map(\.text) == [text])
   }
 
@@ -310,7 +310,7 @@ import Testing
     // A label of a name has at most 63 bytes, so no name server has to be asked. https://www.rfc-editor.org/rfc/rfc1035
     let host = String(repeating: "x", count: 64) + ".invalid"
     let error = #expect(throws: AMQPError.self) {
-      _ = try Resolver.addresses(host: host, port: 5672, deadline: SystemClock.now() + 30)
+      _ = try Resolver.addresses(host: host, port: 5672, deadline: Instant.now + .seconds(30))
     }
     guard case .nameNotResolved = error?.kind else {
       Issue.record("\(String(describing: error))")

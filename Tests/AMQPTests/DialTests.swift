@@ -9,11 +9,11 @@ import Testing
 
   /// A second of a plan's life: what it says at this time, and what fails before it is asked.
   struct Step: Sendable {
-    var at: Double
+    var at: Instant
     var failed: Int?
     var action: DialPlan.Action
 
-    init(_ at: Double, failed: Int? = nil, _ action: DialPlan.Action) {
+    init(_ at: Instant, failed: Int? = nil, _ action: DialPlan.Action) {
       self.at = at
       self.failed = failed
       self.action = action
@@ -64,7 +64,7 @@ import Testing
   }
 
   private func address(_ port: Int) throws -> SocketAddress {
-    try Resolver.addresses(host: "127.0.0.1", port: port, deadline: SystemClock.now() + 30)[0]
+    try Resolver.addresses(host: "127.0.0.1", port: port, deadline: Instant.now + .seconds(30))[0]
   }
 
   /// A dialer of one node with these ports for addresses; messages name its port 5672.
@@ -85,9 +85,9 @@ import Testing
     let filling = try fill(dead.port)
     let dialer = try dialer(dead.port, alive.port)
     // The limit of a minute would leave the first address 30 s: the test's time limit is the assertion's.
-    let begin = SystemClock.now()
+    let begin = Instant.now
     _ = try dialer.dial(deadline: begin + 60).get()
-    #expect(SystemClock.now() - begin < 20)
+    #expect(Instant.now - begin < 20)
     withExtendedLifetime(filling) {}
   }
 
@@ -97,7 +97,7 @@ import Testing
     close(gone.descriptor)
     defer { close(alive.descriptor) }
     let dialer = try dialer(gone.port, alive.port)
-    _ = try dialer.dial(deadline: SystemClock.now() + 60).get()
+    _ = try dialer.dial(deadline: Instant.now + .seconds(60)).get()
   }
 
   @Test func `where every address refuses, the error names each and comes at once`() throws {
@@ -105,7 +105,7 @@ import Testing
     let second = try listen(backlog: 0)
     for descriptor in [first.descriptor, second.descriptor] { close(descriptor) }
     let failure = #expect(throws: Dialer.Failure.self) {
-      _ = try dialer(first.port, second.port).dial(deadline: SystemClock.now() + 3600).get()
+      _ = try dialer(first.port, second.port).dial(deadline: Instant.now + .seconds(3600)).get()
     }
     #expect(
       failure?.texts == [0: "127.0.0.1 port 5672: Connection refused; 127.0.0.1 port 5672: Connection refused"])
@@ -116,7 +116,7 @@ import Testing
     defer { close(dead.descriptor) }
     let filling = try fill(dead.port)
     let failure = #expect(throws: Dialer.Failure.self) {
-      _ = try dialer(dead.port).dial(deadline: SystemClock.now() + 0.1).get()
+      _ = try dialer(dead.port).dial(deadline: Instant.now + .seconds(0.1)).get()
     }
     #expect(failure?.texts == [0: "127.0.0.1 port 5672: no answer in time"])
     withExtendedLifetime(filling) {}

@@ -13,8 +13,8 @@ struct HeartbeatTests {
       // Bytes of ours wait: another heartbeat would not arrive either.
       (105, true, true, .none), (119.9, true, true, .none), (120, true, true, .giveUp), (119.9, false, true, .none),
       (120, false, true, .giveUp),
-    ] as [(Double, Bool, Bool, Heartbeat.Action)])
-  func `time, listening and blocking decide`(now: Double, listening: Bool, blocked: Bool, action: Heartbeat.Action) {
+    ] as [(Instant, Bool, Bool, Heartbeat.Action)])
+  func `time, listening and blocking decide`(now: Instant, listening: Bool, blocked: Bool, action: Heartbeat.Action) {
     let heartbeat = Heartbeat(intervalSeconds: 10, at: 100)
     #expect(heartbeat.action(at: now, listening: listening, blocked: blocked) == action)
     // An interval of 0 is off, whatever happens.

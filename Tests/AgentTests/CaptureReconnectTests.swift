@@ -26,8 +26,8 @@ struct CaptureReconnectTests {
 
   @Test(
     arguments: [
-      (.new, .wait(seconds: 5), .giveUp(.needsUser)), (.failedOnce, .wait(seconds: 5), .giveUp(.needsUser)),
-      (.consuming, .wait(seconds: 5), .wait(seconds: 5)), (.lostOnce, .wait(seconds: 5), .wait(seconds: 5)),
+      (.new, .wait(5), .giveUp(.needsUser)), (.failedOnce, .wait(5), .giveUp(.needsUser)),
+      (.consuming, .wait(5), .wait(5)), (.lostOnce, .wait(5), .wait(5)),
       (.stopped, .stop, .stop),
     ] as [(Before, ReconnectMachine.Action, ReconnectMachine.Action)])
   func `every state answers a failure`(
@@ -56,11 +56,11 @@ struct CaptureReconnectTests {
   @Test(
     arguments: [
       (0, false, []), (1, false, []), (3, false, [5, 5]), (0, true, []), (1, true, [5]), (3, true, [5, 5, 5]),
-    ] as [(Int, Bool, [Double])])
-  func `the limit counts attempts that failed in a row`(limit: Int, consumed: Bool, waits: [Double]) {
+    ] as [(Int, Bool, [Duration])])
+  func `the limit counts attempts that failed in a row`(limit: Int, consumed: Bool, waits: [Duration]) {
     var machine = ReconnectMachine(delay: 5, limit: limit)
     if consumed { machine.consuming() }
-    for seconds in waits { #expect(machine.failed(Self.passing, jitter: 0) == .wait(seconds: seconds)) }
+    for seconds in waits { #expect(machine.failed(Self.passing, jitter: 0) == .wait(seconds)) }
     // The loss of a running consumer is no failed attempt by itself.
     let count = waits.count + (consumed ? 0 : 1)
     #expect(machine.failed(Self.passing, jitter: 0) == .giveUp(.attemptsExhausted(count)))
@@ -69,14 +69,14 @@ struct CaptureReconnectTests {
 
   @Test func `without a limit it never gives up, and a consumer resets the count`() {
     var endless = ReconnectMachine(delay: 1, limit: nil)
-    for _ in 0..<1000 { #expect(endless.failed(Self.passing, jitter: 0) == .wait(seconds: 1)) }
+    for _ in 0..<1000 { #expect(endless.failed(Self.passing, jitter: 0) == .wait(1)) }
     var limited = ReconnectMachine(delay: 1, limit: 2)
     for _ in 0..<10 {
-      #expect(limited.failed(Self.passing, jitter: 0) == .wait(seconds: 1))
+      #expect(limited.failed(Self.passing, jitter: 0) == .wait(1))
       limited.consuming()
-      #expect(limited.failed(Self.passing, jitter: 0) == .wait(seconds: 1))
+      #expect(limited.failed(Self.passing, jitter: 0) == .wait(1))
     }
-    #expect(limited.failed(Self.passing, jitter: 0) == .wait(seconds: 1))
+    #expect(limited.failed(Self.passing, jitter: 0) == .wait(1))
     #expect(limited.failed(Self.passing, jitter: 0) == .giveUp(.attemptsExhausted(2)))
   }
 
@@ -85,19 +85,19 @@ struct CaptureReconnectTests {
     var machine = ReconnectMachine(delay: 2, limit: nil)
     machine.consuming()
     let waits = (0..<8).map { _ in machine.failed(refused, jitter: 0) }
-    #expect(waits == [2, 4, 8, 16, 32, 60, 60, 60].map { .wait(seconds: $0) })
-    #expect(machine.failed(Self.passing, jitter: 0) == .wait(seconds: 2))
+    #expect(waits == [2, 4, 8, 16, 32, 60, 60, 60].map { .wait($0) })
+    #expect(machine.failed(Self.passing, jitter: 0) == .wait(2))
     var slow = ReconnectMachine(delay: 300, limit: nil)
     slow.consuming()
-    #expect(slow.failed(refused, jitter: 0) == .wait(seconds: 300))
+    #expect(slow.failed(refused, jitter: 0) == .wait(300))
   }
 
   @Test(arguments: [(-1.0, 4.5), (0, 5), (1, 5.5)])
-  func `jitter moves the delay by a tenth`(jitter: Double, seconds: Double) {
+  func `jitter moves the delay by a tenth`(jitter: Double, seconds: Duration) {
     var machine = ReconnectMachine(delay: 5, limit: nil)
-    #expect(machine.failed(Self.passing, jitter: jitter) == .wait(seconds: seconds))
+    #expect(machine.failed(Self.passing, jitter: jitter) == .wait(seconds))
     var none = ReconnectMachine(delay: 0, limit: nil)
-    #expect(none.failed(Self.passing, jitter: jitter) == .wait(seconds: 0))
+    #expect(none.failed(Self.passing, jitter: jitter) == .wait(0))
   }
 
   @Test(

@@ -25,7 +25,7 @@ struct ConnectionMachineTests {
 
   /// A machine with a channel on which nothing has come.
   private static func consuming(
-    _ settings: Machine.Settings = settings(), _ kind: String = "classic", returning: Int? = nil, at now: Double = 0
+    _ settings: Machine.Settings = settings(), _ kind: String = "classic", returning: Int? = nil, at now: Instant = 0
   ) -> Machine {
     var machine = Machine(settings)
     begin(&machine, kind, returning: returning, at: now)
@@ -34,7 +34,7 @@ struct ConnectionMachineTests {
 
   @discardableResult
   private static func begin(
-    _ machine: inout Machine, _ kind: String = "classic", returning: Int? = nil, at now: Double = 0
+    _ machine: inout Machine, _ kind: String = "classic", returning: Int? = nil, at now: Instant = 0
   ) -> Consuming {
     _ = machine.prepare(returning: returning.map { ($0, .origin) }, newest: nil)
     let nature = QueueNature(type: kind, hasLevels: false, deliveryLimit: nil, brokerVersion: "4.0.5")
@@ -94,9 +94,11 @@ struct ConnectionMachineTests {
     _ = machine.read(Self.reading(20, upTo: 20), at: 0)
     var commands = ConnectionCommands()
     commands.stop = true
+    #expect(machine.heard(commands, isEmpty: false, offset: nil, at: 1) == [])
+    #expect(!machine.reads && machine.rest(isEmpty: false) == .none)
     #expect(machine.heard(commands, isEmpty: false, offset: nil, at: 1) == [.handOver])
     // The journal still has the batch before.
-    #expect(!machine.reads && machine.rest(isEmpty: false) == .wait(reading: false))
+    #expect(machine.rest(isEmpty: false) == .wait(reading: false))
     #expect(machine.heard(commands, isEmpty: false, offset: nil, at: 2) == [.handOver])
     #expect(machine.rest(isEmpty: true) == .none)
     #expect(machine.heard(commands, isEmpty: true, offset: nil, at: 2) == [.intakeEnded])
@@ -114,16 +116,34 @@ struct ConnectionMachineTests {
     _ = machine.read(Self.reading(20, upTo: 20), at: 0)
     var commands = ConnectionCommands()
     (commands.stop, commands.settled) = (true, true)
+    _ = machine.heard(commands, isEmpty: false, offset: nil, at: 1)
     #expect(machine.heard(commands, isEmpty: false, offset: nil, at: 1) == [.intakeEnded, .end(.stopped)])
   }
 
-  @Test func `a consumer is cancelled at a stop, unless its place in the queue would be lost by that`() {
+  /// What the broker sends before its answer to the cancel arrives with that answer, and with `no_ack` nobody else has it.
+  @Test func `a consumer is cancelled at a stop, and what arrives meanwhile is handed over`() {
     var settings = Self.settings()
     settings.keepsConsumer = false
     var machine = Self.consuming(settings)
     var commands = ConnectionCommands()
     commands.stop = true
-    #expect(machine.heard(commands, isEmpty: true, offset: nil, at: 1) == [.cancel, .intakeEnded])
+    #expect(machine.heard(commands, isEmpty: true, offset: nil, at: 1) == [.cancel])
+    #expect(machine.rest(isEmpty: false) == .none)
+    #expect(machine.heard(commands, isEmpty: false, offset: nil, at: 1) == [.handOver])
+    #expect(machine.heard(commands, isEmpty: true, offset: nil, at: 1) == [.intakeEnded])
+  }
+
+  /// Its place in the queue would be lost by that, and what it holds would come back after newer messages.
+  @Test func `a consumer that is kept is not cancelled at a stop, whatever the journal says meanwhile`() {
+    var machine = Self.consuming()
+    _ = machine.ended(.failed(Self.internalError), nil, at: 1, jitter: 0)
+    Self.begin(&machine, returning: 0)
+    var commands = ConnectionCommands()
+    commands.stop = true
+    #expect(machine.heard(commands, isEmpty: true, offset: nil, at: 1) == [])
+    commands.fresh = 2
+    #expect(!machine.cancelsFirst(commands))
+    #expect(machine.heard(commands, isEmpty: true, offset: nil, at: 1) == [.intakeEnded])
   }
 
   @Test func `a turn waits as what came says`() {
@@ -155,7 +175,7 @@ struct ConnectionMachineTests {
     let orders = machine.read(reading, at: 0)
     #expect(orders == [.tell(.blocked(reason: "memory")), .end(.failed(.cancelled(by: "orders")))])
     let (_, step) = machine.ended(.failed(.cancelled(by: "orders")), nil, at: 0, jitter: 0)
-    #expect(step == .wait(seconds: 5))
+    #expect(step == .wait(5))
   }
 
   // MARK: - Narrow channels
@@ -164,11 +184,11 @@ struct ConnectionMachineTests {
     var machine = Self.consuming()
     _ = machine.read(Self.reading(3, upTo: 3), at: 0)
     var (actions, step) = machine.ended(.failed(Self.internalError), nil, at: 1, jitter: 0)
-    #expect(step == .wait(seconds: 5))
+    #expect(step == .wait(5))
     #expect(!actions.contains(.settled(1)))
     #expect(machine.asksWhatReturns)
     let attempt = machine.prepare(returning: (0, Position(rawValue: 9)), newest: nil)
-    #expect(attempt == Machine.Attempt(generation: 2, prefetch: 1))
+    #expect(attempt == Machine.Attempt(generation: 2, prefetch: 1, status: nil))
     let nature = QueueNature(type: "classic", hasLevels: false, deliveryLimit: nil, brokerVersion: "4.0.5")
     let (channel, _) = machine.began(consumerTag: "t", nature, nil, offset: nil, at: 2)
     #expect(channel.narrowPrefetch == 1)
@@ -181,7 +201,7 @@ struct ConnectionMachineTests {
       Issue.record("\(actions)")
       return
     }
-    #expect(told.cause == CaptureFailure.undeliverable && step == .wait(seconds: 1))
+    #expect(told.cause == CaptureFailure.undeliverable && step == .wait(1))
   }
 
   @Test
@@ -193,11 +213,33 @@ struct ConnectionMachineTests {
     _ = machine.read(Self.reading(1, upTo: 1), at: 2)
     var commands = Self.acknowledged(1, on: 2)
     commands.fresh = 2
+    #expect(machine.cancelsFirst(commands))
+    machine.cancelled()
+    #expect(!machine.cancelsFirst(commands))
+    var other = machine
     #expect(
       Self.said(machine.heard(commands, isEmpty: true, offset: nil, at: 2))
-        == [.cancel, .command(.acknowledge(tag: 1, messages: 1)), .endSettled])
-    let (_, step) = machine.ended(.startOver(.widens), nil, at: 3, jitter: 0)
-    #expect(step == .connect && !machine.asksWhatReturns)
+        == [.command(.acknowledge(tag: 1, messages: 1)), .endSettled])
+    let (actions, step) = machine.ended(.settled(saidGoodbye: true), nil, at: 3, jitter: 0)
+    #expect(actions == [.settled(2)] && step == .connect && !machine.asksWhatReturns)
+    // Without a goodbye nothing is known, and what arrived with the broker's answer to the cancel is still to be decided about.
+    #expect(
+      Self.said(other.heard(commands, isEmpty: false, offset: nil, at: 2))
+        == [.command(.acknowledge(tag: 1, messages: 1))])
+    #expect(other.ended(.settled(saidGoodbye: false), nil, at: 3, jitter: 0).0 == [])
+  }
+
+  @Test func `an acknowledgement that was not sent since the cancel before it failed settles nothing`() {
+    var machine = Self.consuming()
+    _ = machine.ended(.failed(Self.internalError), nil, at: 1, jitter: 0)
+    Self.begin(&machine, returning: 0)
+    _ = machine.read(Self.reading(1, upTo: 1), at: 2)
+    var commands = Self.acknowledged(1, on: 2)
+    commands.fresh = 2
+    #expect(machine.cancelsFirst(commands))
+    let (actions, _) = machine.ended(.failed(Self.internalError), nil, at: 3, jitter: 0)
+    #expect(!actions.contains(.settled(2)))
+    #expect(machine.asksWhatReturns, "still narrow")
   }
 
   // MARK: - Between channels
@@ -207,14 +249,14 @@ struct ConnectionMachineTests {
     var machine = Machine(Self.settings())
     #expect(machine.ended(.failed(failure), nil, at: 0, jitter: 0).1 == .giveUp(failure))
     machine = Self.consuming()
-    #expect(machine.ended(.failed(failure), nil, at: 0, jitter: 0).1 == .wait(seconds: 5))
+    #expect(machine.ended(.failed(failure), nil, at: 0, jitter: 0).1 == .wait(5))
   }
 
   @Test func `as many attempts as the settings allow are made`() {
     var settings = Self.settings()
     settings.attempts = 2
     var machine = Machine(settings)
-    for _ in 0..<1 { #expect(machine.ended(.failed(Self.refused), nil, at: 0, jitter: 0).1 == .wait(seconds: 5)) }
+    for _ in 0..<1 { #expect(machine.ended(.failed(Self.refused), nil, at: 0, jitter: 0).1 == .wait(5)) }
     #expect(machine.ended(.failed(Self.refused), nil, at: 0, jitter: 0).1 == .giveUp(.exhausted(2, last: Self.refused)))
   }
 

@@ -135,26 +135,26 @@ struct EmitOutputTests {
   @Test func `a file comes of age by its first document, also when nothing follows`() throws {
     let scratch = try Scratch()
     let time = Monitor<Int64>(0)
-    var sink = try scratch.sink(nil, rotation: FileRotation(maxSeconds: 10), clock: { time.read { $0 } })
-    #expect(sink.secondsUntilRest == 1, "an empty file never comes of age, and is looked at")
+    var sink = try scratch.sink(nil, rotation: FileRotation(maxAge: 10), clock: { time.read { $0 } })
+    #expect(sink.timeUntilRest == 1, "an empty file never comes of age, and is looked at")
     #expect(try sink.rest() == nil)
     time.update { $0 = 60_000_000 }
     #expect(
       try Self.write("[1]\n", through: 1, to: &sink)?.output == OutputRecord(file: 1, length: 4, startedAt: 60_000_000))
     time.update { $0 = 69_000_000 }
-    #expect(sink.secondsUntilRest == 1)
+    #expect(sink.timeUntilRest == 1)
     #expect(try sink.rest() == nil)
     #expect(try Self.write("[2]\n", through: 2, to: &sink)?.output?.file == 1)
     time.update { $0 = 70_000_000 }
-    #expect(sink.secondsUntilRest == 0)
+    #expect(sink.timeUntilRest == 0)
     let begun = try sink.rest()
     #expect(begun?.file == 2 && begun?.length == 0)
-    #expect(sink.secondsUntilRest == 1)
+    #expect(sink.timeUntilRest == 1)
     #expect([1, 2, 3].map(scratch.content) == ["[1]\n[2]\n", "", nil])
     // The age goes on over a restart.
     try scratch.put("[1]\n")
     var later = try scratch.sink(
-      OutputRecord(file: 1, length: 4, startedAt: 60_000_000), rotation: FileRotation(maxSeconds: 10),
+      OutputRecord(file: 1, length: 4, startedAt: 60_000_000), rotation: FileRotation(maxAge: 10),
       clock: { 75_000_000 })
     #expect(try Self.write("[3]\n", through: 2, to: &later)?.output?.file == 2)
     #expect([1, 2].map(scratch.content) == ["[1]\n", "[3]\n"])
@@ -165,7 +165,7 @@ struct EmitOutputTests {
     try scratch.put("[1]\n")
     let time = Monitor<Int64>(50_000_000)
     var sink = try scratch.sink(
-      OutputRecord(file: 1, length: 4, startedAt: 3_600_000_000), rotation: FileRotation(maxSeconds: 10),
+      OutputRecord(file: 1, length: 4, startedAt: 3_600_000_000), rotation: FileRotation(maxAge: 10),
       clock: { time.read { $0 } })
     #expect(try sink.rest() == nil)
     time.update { $0 = 60_000_000 }
@@ -431,7 +431,7 @@ struct EmitOutputTests {
   func `a file is complete by size or by age, and never without a document`(
     length: Int64, now: Int64, adding: Int, isDue: Bool
   ) {
-    let rotation = FileRotation(maxBytes: 8, maxSeconds: 10)
+    let rotation = FileRotation(maxBytes: 8, maxAge: 10)
     #expect(rotation.isDue(length, startedAt: 0, now: now, adding: adding) == isDue)
     #expect(!FileRotation().isDue(length, startedAt: 0, now: now, adding: adding))
   }

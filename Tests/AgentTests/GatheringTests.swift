@@ -1,3 +1,4 @@
+import AMQP
 import Testing
 
 @testable import Agent
@@ -10,7 +11,7 @@ struct GatheringTests {
     var waiting: Int
     var bytes = 1
     var unacknowledged: UInt64 = 1
-    var now = 0.0
+    var now: Instant = 0
   }
 
   /// What is decided after each of `reads`; what goes to the journal is handed over.
@@ -47,8 +48,9 @@ struct GatheringTests {
   @Test func `nothing waits longer than it may, and what follows starts anew`() {
     let longest = Gathering.longest
     let goes = decisions(
-      prefetch: 0, Read(fresh: 10, waiting: 10, now: 5), Read(fresh: 10, waiting: 20, now: 5 + longest * 0.9),
-      Read(fresh: 10, waiting: 30, now: 5 + longest * 1.1), Read(fresh: 10, waiting: 10, now: 5 + longest * 1.2))
+      prefetch: 0, Read(fresh: 10, waiting: 10, now: 5), Read(fresh: 10, waiting: 20, now: Instant(5) + longest * 0.9),
+      Read(fresh: 10, waiting: 30, now: Instant(5) + longest * 1.1),
+      Read(fresh: 10, waiting: 10, now: Instant(5) + longest * 1.2))
     #expect(goes == [false, false, true, false])
   }
 

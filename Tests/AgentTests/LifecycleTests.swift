@@ -1,3 +1,4 @@
+import AMQP
 import Journal
 import Testing
 
@@ -9,7 +10,7 @@ struct LifecycleTests {
   private static let last = Position(rawValue: 7)
 
   /// What it does until it waits, and in which state.
-  private static func actions(_ lifecycle: inout Lifecycle, at now: Double) -> [Lifecycle.Action] {
+  private static func actions(_ lifecycle: inout Lifecycle, at now: Instant) -> [Lifecycle.Action] {
     var found: [Lifecycle.Action] = []
     while case .now(let action) = lifecycle.next(at: now) { found.append(action) }
     return found

@@ -156,11 +156,11 @@ struct ModelAgent {
   func work(afterRest: Bool) -> SubscriptionMachine.Work? {
     guard transaction == nil else { return nil }
     var (machine, inbox) = (machine, inbox)
-    guard case .now(let work) = machine.next(&inbox, at: afterRest ? .infinity : 0) else { return nil }
+    guard case .now(let work) = machine.next(&inbox, at: afterRest ? .distantFuture : 0) else { return nil }
     return work
   }
 
-  mutating func work(at now: Double) {
+  mutating func work(at now: Instant) {
     guard case .now(let work) = machine.next(&capture.inbox, at: now) else { return }
     let deliveries = arrived
     if work.takesBatch { (capture.inbox.handover, arrived) = (nil, []) }
@@ -280,7 +280,7 @@ struct ModelAgent {
       case .startOver(let startOver): commands.startOver = startOver
       case .carry(let settlement): _ = capture.carries(settlement)
       case .ended(let isSettled): _ = capture.rowsEnded(isSettled: isSettled)
-      case .fresh, .cleared, .returning, .tell: break
+      case .fresh, .cleared, .confirmed, .returning, .tell: break
       case .captureHeld(let decision): write(decision, held.take())
       case .record:
         transaction = .record

@@ -1,3 +1,4 @@
+import AMQP
 import Journal
 import Support
 
@@ -156,7 +157,7 @@ struct ModelWorld {
     case .commit: rows += agent.commit(&journal)
     case .obey: obey()
     case .processAcknowledgement: broker.processAcknowledgement()
-    case .bookkeep, .rest: work(at: .infinity)
+    case .bookkeep, .rest: work(at: .distantFuture)
     case .readAnswer:
       let (place, messages) = broker.readAnswer()
       // Only the newest question's counts (``Connection``).
@@ -174,12 +175,12 @@ struct ModelWorld {
     case .runtimeAcknowledge:
       agent.runtimeAcknowledged(runtime.acknowledge())
       // Whether it waits on its way or in the inbox, nobody can tell.
-      if agent.work(afterRest: false) == nil, agent.work(afterRest: true) == .bookkeeping { work(at: .infinity) }
+      if agent.work(afterRest: false) == nil, agent.work(afterRest: true) == .bookkeeping { work(at: .distantFuture) }
     case .fault(let fault, let surviving, let forgotten): strike(fault, surviving, forgotten)
     }
   }
 
-  private mutating func work(at now: Double) {
+  private mutating func work(at now: Instant) {
     agent.work(at: now)
     // Of a journal that goes with the process nobody can tell whether it was written.
     if setup.mode == .committed, agent.transaction != nil { rows += agent.commit(&journal) }

@@ -1,3 +1,4 @@
+import AMQP
 import Logging
 import Synchronization
 import Testing
@@ -138,14 +139,14 @@ struct OperationsTests {
     // An attempt each five seconds for an hour, two causes in turn.
     for attempt in 0...720 {
       let telling = outage.failed(
-        cause: attempt.isMultiple(of: 2) ? "timed_out" : "not_connected", at: Double(attempt) * 5)
+        cause: attempt.isMultiple(of: 2) ? "timed_out" : "not_connected", at: Instant(attempt * 5))
       if telling != .nothing { told.append(telling) }
     }
     #expect(told.count == 7 && Array(told[..<2]) == [.cause, .cause])
-    #expect(told[2] == .reminder(seconds: 605, attempts: 122, losses: 0))
+    #expect(told[2] == .reminder(lasting: 605, attempts: 122, losses: 0))
     #expect(outage.isOpen)
     let end = outage.recovered(at: 3605)
-    #expect(end?.seconds == 3605 && end?.attempts == 721 && !outage.isOpen)
+    #expect(end?.time == 3605 && end?.attempts == 721 && !outage.isOpen)
     #expect(outage.failed(cause: "timed_out", at: 4000) == .cause)
   }
 
@@ -154,11 +155,11 @@ struct OperationsTests {
     #expect(outage.failed(cause: "connection_lost", at: 0) == .cause)
     #expect(outage.recovered(at: 1) != nil && !outage.isRepeated)
     var told: [OutageLog.Telling] = []
-    for second in stride(from: 2.0, through: 700, by: 2) {
-      told.append(outage.failed(cause: "connection_lost", at: second))
-      #expect(outage.recovered(at: second + 1) == nil && outage.isRepeated)
+    for second in stride(from: 2, through: 700, by: 2) {
+      told.append(outage.failed(cause: "connection_lost", at: Instant(second)))
+      #expect(outage.recovered(at: Instant(second + 1)) == nil && outage.isRepeated)
     }
-    #expect(told.filter { $0 != .nothing } == [.reminder(seconds: 600, attempts: 1, losses: 300)])
+    #expect(told.filter { $0 != .nothing } == [.reminder(lasting: 600, attempts: 1, losses: 300)])
     #expect(outage.failed(cause: "connection_lost", at: 800) == .cause)
   }
 
@@ -166,21 +167,21 @@ struct OperationsTests {
     var outage = OutageLog()
     #expect(outage.failed(cause: "connection_lost", at: 0) == .cause)
     #expect(outage.recovered(at: 2) != nil)
-    var told: [(Double, OutageLog.Telling)] = []
-    for second in stride(from: 7.0, through: 707, by: 5) {
-      let telling = outage.failed(cause: "connection_lost", at: second)
+    var told: [(Int, OutageLog.Telling)] = []
+    for second in stride(from: 7, through: 707, by: 5) {
+      let telling = outage.failed(cause: "connection_lost", at: Instant(second))
       if telling != .nothing { told.append((second, telling)) }
     }
     #expect(told.map(\.0) == [67, 667])
-    #expect(told.map(\.1) == [.cause, .reminder(seconds: 660, attempts: 133, losses: 0)])
+    #expect(told.map(\.1) == [.cause, .reminder(lasting: 660, attempts: 133, losses: 0)])
     let end = outage.recovered(at: 710)
-    #expect(end?.seconds == 703 && !outage.isRepeated)
+    #expect(end?.time == 703 && !outage.isRepeated)
   }
 
   /// As `ConnectionLoop` and `Progress` put the parts together: an attempt each five seconds, a look each minute.
   @Test func `an hour of an outage takes at most ten lines of the log`() {
     let lines = Mutex<[String]>([])
-    let time = Mutex(0.0)
+    let time = Mutex(Instant(0))
     let log = Logger(label: "test") { _ in
       FlowLogHandler(
         logLevel: .info, style: .json,
@@ -196,12 +197,12 @@ struct OperationsTests {
     }
     _ = look()
     lines.withLock { $0.removeAll() }
-    for second in stride(from: 5.0, through: 3600, by: 5) {
-      time.withLock { $0 = second }
+    for second in stride(from: 5, through: 3600, by: 5) {
+      time.withLock { $0 = Instant(second) }
       let cause = second < 10 ? "connection_lost" : "not_connected"
-      if outage.failed(cause: cause, at: second) != .nothing { log.warning("not consuming") }
+      if outage.failed(cause: cause, at: Instant(second)) != .nothing { log.warning("not consuming") }
       board.changed(to: .reconnecting(cause: cause, reason: "\(cause) at \(second)"))
-      if second.truncatingRemainder(dividingBy: 60) == 0, look() { log.info("progress") }
+      if second.isMultiple(of: 60), look() { log.info("progress") }
     }
     if outage.recovered(at: 3601) != nil { log.info("consuming again") }
     board.changed(to: .consuming)
@@ -211,7 +212,7 @@ struct OperationsTests {
 
   @Test func `statuses of an outage are logged once each, until messages flow again`() {
     let lines = Mutex<[String]>([])
-    let time = Mutex(0.0)
+    let time = Mutex(Instant(0))
     let board = StatusBoard(
       log: Logger(label: "test") { _ in
         FlowLogHandler(
@@ -244,7 +245,7 @@ struct OperationsTests {
       var hint = WindowHint()
       return (0...200).compactMap { second in
         hint.turned(
-          unacknowledged: unacknowledged(second), prefetch: prefetch, acknowledged: acknowledged, at: Double(second))
+          unacknowledged: unacknowledged(second), prefetch: prefetch, acknowledged: acknowledged, at: Instant(second))
       }
     }
     let full = findings { _ in 100 }
@@ -278,7 +279,7 @@ struct OperationsTests {
   @Test func `bytes and times have units on the command line`() {
     #expect(["1", "64k", "128M", "2G"].map { ByteCount(argument: $0)?.bytes } == [1, 65536, 128 << 20, 2 << 30])
     #expect(["", "0", "-1", "1X", "k", "99999999999G", "1.5M"].allSatisfy { ByteCount(argument: $0) == nil })
-    #expect(["90", "90s", "15m", "1h", "1d"].map { Seconds(argument: $0)?.seconds } == [90, 90, 900, 3600, 86400])
+    #expect(["90", "90s", "15m", "1h", "1d"].map { Seconds(argument: $0)?.duration } == [90, 90, 900, 3600, 86400])
     #expect(["", "0", "-1s", "1w", "s", "99999999999"].allSatisfy { Seconds(argument: $0) == nil })
   }
 

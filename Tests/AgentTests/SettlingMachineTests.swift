@@ -100,9 +100,9 @@ struct SettlingMachineTests {
   @Test func `nothing waits much longer than ten seconds, however the messages trickle`() {
     var machine = Self.machine()
     let resting = Self.redelivery(20, releasable: 12)
-    var (now, held, longest) = (0.0, 0.0, 0.0)
+    var (now, held, longest) = (Instant(0), Instant(0), Duration.zero)
     for number in 0..<400 {
-      let next = now + [0.6, 3, 6, 9, 9.9, 0.1][number % 6]
+      let next = now + ([0.6, 3, 6, 9, 9.9, 0.1] as [Duration])[number % 6]
       if let deadline = machine.deadline(resting), deadline <= next {
         #expect(machine.due(resting, at: deadline) == .release)
         longest = max(longest, deadline - held)
@@ -118,8 +118,8 @@ struct SettlingMachineTests {
   @Test func `a trickle is settled ever more rarely, down to every ten seconds`() {
     var machine = Self.machine()
     let resting = Self.redelivery(20, releasable: 12)
-    var now = 0.0
-    var rests: [Double] = []
+    var now = Instant(0)
+    var rests: [Duration] = []
     for _ in 0..<7 {
       let deadline = machine.deadline(resting)!
       rests.append(deadline - now)
@@ -140,7 +140,7 @@ struct TakenBackTests {
     var machine = TakenBack()
     #expect(machine.pause(at: 100) == 0)
     #expect(machine.pause(at: 101) == 0.5)
-    #expect((2...7).map { machine.pause(at: 100 + Double($0) * 4) } == [1, 2, 4, 8, 8, 8])
+    #expect((2...7).map { machine.pause(at: Instant(100 + $0 * 4)) } == [1, 2, 4, 8, 8, 8])
     #expect(machine.pause(at: 200) == 0)
   }
 
@@ -148,7 +148,7 @@ struct TakenBackTests {
     var machine = TakenBack()
     let nothing = machine.isMissing(since: 0, at: 100)
     #expect(!nothing, "nothing was taken back")
-    var now = 100.0
+    var now = Instant(100)
     _ = machine.pause(at: now)
     for _ in 0..<3 {
       let found = [machine.isMissing(since: now, at: now + 4.9), machine.isMissing(since: now, at: now + 5)]

@@ -1,3 +1,4 @@
+import AMQP
 import Logging
 import Synchronization
 import Testing
@@ -17,16 +18,16 @@ struct StallWatchTests {
     // Quick ones are none, however many.
     watch = StallWatch()
     for second in 0..<1000 {
-      watch.began(stall, at: Double(second))
-      watch.ended(stall, at: Double(second) + 0.9)
-      #expect(watch.stall(at: Double(second) + 1) == nil)
+      watch.began(stall, at: Instant(second))
+      watch.ended(stall, at: Instant(second) + 0.9)
+      #expect(watch.stall(at: Instant(second) + 1) == nil)
     }
   }
 
   @Test func `each sync of a slow disk keeps it red`() {
     var watch = StallWatch()
     for sync in 0..<8 {
-      let begin = Double(sync) * 5
+      let begin = Instant(sync * 5)
       watch.began(.journal, at: begin)
       if sync > 0 { #expect(watch.stall(at: begin + 0.1) == .journal) }
       watch.ended(.journal, at: begin + 5)
@@ -40,14 +41,14 @@ struct StallWatchTests {
   @Test func `who takes a piece in time does not stand still`() {
     var watch = StallWatch()
     watch.began(.reader, at: 0)
-    for second in stride(from: 14.0, through: 140, by: 14) {
+    for second in stride(from: 14, through: 140, by: 14).map({ Instant($0) }) {
       #expect(watch.stall(at: second) == nil)
       watch.progressed(.reader, at: second)
     }
     #expect(watch.stall(at: 155) == .reader)
     watch.progressed(.reader, at: 156)
     // Who takes a pipeful each sixteen seconds is slow all the time.
-    for second in stride(from: 156.0, through: 316, by: 16) {
+    for second in stride(from: 156, through: 316, by: 16).map({ Instant($0) }) {
       #expect(watch.stall(at: second) == .reader && watch.stall(at: second + 8) == .reader)
       watch.progressed(.reader, at: second)
     }
@@ -59,7 +60,7 @@ struct StallWatchTests {
 
   @Test func `a stall is told once, as a warning, and so is its end`() {
     let lines = Mutex<[String]>([])
-    let time = Mutex(0.0)
+    let time = Mutex(Instant(0))
     let board = StatusBoard(
       log: Logger(label: "test") { _ in
         FlowLogHandler(
@@ -69,7 +70,7 @@ struct StallWatchTests {
     board.changed(to: .consuming)
     board.began(.runtime)
     for second in 1...400 {
-      time.withLock { $0 = Double(second) }
+      time.withLock { $0 = Instant(second) }
       board.look()
       #expect(board.state == (second < 300 ? .consuming : .stalled(.runtime)))
     }

@@ -46,8 +46,8 @@ struct StandstillTests {
   ) {
     var machine = Self.machine(kind)
     let holds = StandstillMachine.Finding.holds(messages: 3, consumers: 2)
-    var now = 0.0
-    for (number, silence) in [60.0, 120, 240, 480, 960, 1920, 1920].enumerated() {
+    var now = Instant(0)
+    for (number, silence) in ([60, 120, 240, 480, 960, 1920, 1920] as [Duration]).enumerated() {
       #expect(machine.turned(.nothing, hasRoom: true, at: now + silence - 1) == .none)
       #expect(machine.turned(.nothing, hasRoom: true, at: now + silence) == .ask)
       now += silence
@@ -66,7 +66,7 @@ struct StandstillTests {
   @Test func `a queue that is fine is bound again, and an exchange that is missing is told until it is there`() {
     var machine = StandstillMachine(binds: true)
     machine.channelBegan(.quorum, messages: 0, offset: nil, at: 0)
-    func ask(at now: Double) {
+    func ask(at now: Instant) {
       #expect(machine.turned(.nothing, hasRoom: true, at: now) == .ask)
       #expect(machine.answered(Self.answer(0), offset: nil, at: now) == .bind)
     }
@@ -92,7 +92,7 @@ struct StandstillTests {
   @Test func `one that stands by is no fault unless messages wait and do not get fewer`() {
     var machine = StandstillMachine(isSingleActive: true)
     machine.channelBegan(.quorum, messages: 0, offset: nil, at: 0)
-    func look(_ messages: UInt32, at now: Double) -> StandstillMachine.Action {
+    func look(_ messages: UInt32, at now: Instant) -> StandstillMachine.Action {
       #expect(machine.turned(.nothing, hasRoom: true, at: now) == .ask)
       return machine.answered(Self.answer(messages, consumers: 2), offset: nil, at: now)
     }
@@ -109,7 +109,7 @@ struct StandstillTests {
 
   @Test func `a queue that others have emptied is fine again`() {
     var machine = Self.machine(.quorum)
-    for now in [60.0, 180] {
+    for now in [60, 180] as [Instant] {
       #expect(machine.turned(.nothing, hasRoom: true, at: now) == .ask)
       _ = machine.answered(Self.answer(3), offset: nil, at: now)
       machine.channelBegan(.quorum, messages: 3, offset: nil, at: now)
@@ -165,9 +165,9 @@ struct StandstillTests {
     ] as [([(UInt32, Int64, Bool)], UInt32)])
   func `a stream's offsets have to explain its silence`(silences: [(UInt32, Int64, Bool)], messages: UInt32) {
     var machine = Self.machine(.stream, messages: messages, offset: 3)
-    var now = 0.0
+    var now = Instant(0)
     for (count, offset, anew) in silences {
-      now += StandstillMachine.silence * Double(1 << machine.attempts)
+      now += StandstillMachine.silence * (1 << machine.attempts)
       #expect(machine.turned(.nothing, hasRoom: true, at: now) == .ask)
       #expect(
         machine.answered(Self.answer(count, consumers: 0), offset: offset, at: now)
@@ -189,7 +189,7 @@ struct StandstillTests {
   @Test(arguments: [Int64.max, .min, -1])
   func `offsets that a broker makes up do no harm`(offset: Int64) {
     var machine = Self.machine(.stream, messages: .max, offset: offset)
-    for now in stride(from: 2000.0, to: 20_000, by: 2000) {
+    for now in stride(from: 2000, to: 20_000, by: 2000).map({ Instant($0) }) {
       #expect(machine.turned(.nothing, hasRoom: true, at: now) == .ask)
       _ = machine.answered(Self.answer(.max), offset: now < 9000 ? offset : 0, at: now)
     }

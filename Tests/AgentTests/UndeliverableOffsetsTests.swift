@@ -185,9 +185,9 @@ import Testing
     var pacing = UndeliverablePacing()
     let failure = CaptureFailure(cause: CaptureFailure.undeliverable, description: "", needsUser: false)
     let waits = (0..<8).map { _ in pacing.next(failure) }
-    #expect(waits == [1, 2, 4, 8, 16, 32, 60, 60].map { .wait(seconds: $0) })
+    #expect(waits == [1, 2, 4, 8, 16, 32, 60, 60].map { .wait($0) })
     #expect(pacing.next(CaptureFailure(cause: "timed_out", description: "", needsUser: false)) == nil)
-    #expect(pacing.next(failure) == .wait(seconds: 1))
+    #expect(pacing.next(failure) == .wait(1))
   }
 
   @Test func `offsets may be as large as numbers get`() {

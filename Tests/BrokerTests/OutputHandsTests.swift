@@ -157,7 +157,9 @@ import Testing
     let agent = try ChildProcess(
       try pythonInterpreter(), ["-c", narrow, try connectorBinary(), "run", config, "--output", directory],
       environment: ["LOG_LEVEL": "debug", "LOG_FORMAT": "json"], onOutput: { _ in },
-      onError: { _ in _ = isRead.wait(atMost: generousLimit) { $0 ? true : nil } })
+      // Longer than anything here waits: else a log that waits for its reader would only be slow.
+      onError: { _ in _ = isRead.wait(atMost: generousLimit * 10) { $0 ? true : nil } })
+    defer { isRead.update { $0 = true } }
     let file = directory + "/\(bench.queue)-000001.jsonl"
     for number in 1...40 {
       try bench.publisher.publishMany(1, .simple(bytes: 200), start: number, routingKey: bench.queue)
@@ -169,7 +171,6 @@ import Testing
       agent.signal(signal)
     }
     #expect(try agent.waitForExit() == .exited(signal == 0 ? 1 : 0))
-    isRead.update { $0 = true }
     #expect(lines(file).count == 40)
     try bench.publisher.delete(bench.queue)
   }

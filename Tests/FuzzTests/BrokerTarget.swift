@@ -14,13 +14,13 @@ func broker(_ input: [UInt8]) {
     SubscriptionMachine.Settings(mode: .journaled, trust: kind == .classic ? .exclusive : .sole),
     redelivery: RedeliveryMachine(
       anchor: 2, windowLimit: 16, captured: 0, releasable: 0, window: [], priority: nil, prioritySince: 0, prefetch: 8),
-    journaled: .origin, written: SubscriptionMachine.Written(), at: 0)
+    journaled: .origin, written: SubscriptionMachine.Written(), at: .distantPast)
   var place = StreamPlace()
   for session in 0..<2 {
     intake.channelBegan()
     let channel = Consuming(
       generation: session + 1, consumerTag: "c", queue: queue, narrowPrefetch: first & 16 != 0 ? 2 : nil)
-    _ = machine.began(channel, place: nil, at: 0)
+    _ = machine.began(channel, place: nil, at: .distantPast)
     place.channelBegan()
     do throws(AMQPError) {
       try converse(Array(input.dropFirst())) { batch in
@@ -45,7 +45,7 @@ private func decide(
     last = tag
   }
   _ = machine.writing(plan.decision, releasable: nil)
-  _ = machine.written(plan.decision, after: machine.journaled, machine.written, at: 0)
+  _ = machine.written(plan.decision, after: machine.journaled, machine.written, at: .distantPast)
   let digests = DigestMaker()
   for delivery in batch.deliveries {
     let block = batch.arena.span.extracting(delivery.properties)
@@ -61,7 +61,7 @@ private func converse(_ bytes: [UInt8], _ deliver: (DeliveryBatch) -> Void) thro
     nodes: [BrokerNode(host: "h", port: 1)], credentials: .plain(username: "u", password: "p"), timeout: .seconds(30))
   settings.bodyLimit = BodyLimit(largest: 300, kept: 100)
   let connection = try Connection(
-    settings, over: Bytes(bytes), to: settings.nodes[0], deadline: SystemClock.now() + 30)
+    settings, over: Bytes(bytes), to: settings.nodes[0], deadline: Instant.now + .seconds(30))
   try connection.setPrefetch(8)
   try connection.consume(Consumption(queue: "q"), tag: "tag")
   while true {
@@ -89,5 +89,5 @@ private final class Bytes: ByteStream {
 
   func write(_ buffer: UnsafeRawBufferPointer) throws(AMQPError) -> Socket.Progress { .bytes(buffer.count) }
   func interest(in events: Int16) -> Int16 { events }
-  func wait(for events: Int16, until deadline: Double) -> Bool { true }
+  func wait(for events: Int16, until deadline: Instant) -> Bool { true }
 }

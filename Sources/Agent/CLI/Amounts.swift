@@ -20,11 +20,11 @@ struct ByteCount: Equatable, Sendable, ExpressibleByArgument {
 
 /// A time on the command line: `90`, `90s`, `15m`, `1h`, `1d`.
 struct Seconds: Equatable, Sendable, ExpressibleByArgument {
-  var seconds: Double
+  var duration: Duration
 
   init?(argument: String) {
     guard let seconds = Amount.seconds(argument), (1...1_000_000_000).contains(seconds) else { return nil }
-    self.seconds = seconds
+    duration = .seconds(seconds)
   }
 
   /// For an option, with what it needs if it is none.

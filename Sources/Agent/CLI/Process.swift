@@ -77,7 +77,7 @@ enum Process {
     holdSignals()
     OSThread.start("signals") {
       var signals = waited
-      var stopped: Double?
+      var stopped: Instant?
       while true {
         var number: Int32 = 0
         unsafe sigwait(&signals, &number)
@@ -89,11 +89,11 @@ enum Process {
         } else if number == SIGHUP, let hangup {
           hangup()
         } else if let began = stopped {
-          guard SystemClock.now() - began >= 1 else { continue }
+          guard Instant.now - began >= .seconds(1) else { continue }
           log.warning("a second signal (\(name(of: number))): ending at once")
           end(128 + number)
         } else {
-          stopped = SystemClock.now()
+          stopped = Instant.now
           log.info("\(name(of: number)): stopping")
           stop()
         }

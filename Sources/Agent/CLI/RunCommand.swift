@@ -139,7 +139,7 @@ struct RunCommand: ParsableCommand {
       let sink = try FileSink(
         OutputSeries(directory: output, stem: stem), lock: lock, journal: journal.identifier,
         rotation: FileRotation(
-          maxBytes: rotateSize?.bytes ?? Self.defaultFileBytes, maxSeconds: rotateAge?.seconds), record: record,
+          maxBytes: rotateSize?.bytes ?? Self.defaultFileBytes, maxAge: rotateAge?.duration), record: record,
         pending: { () throws(CaptureFailure) in try pending.next() }, continues: continueOutput, nextFile: nextFile,
         warn: { log.warning("\($0)") })
       // Before the first byte: what a crash leaves in a file that the journal does not know would never be cut back.

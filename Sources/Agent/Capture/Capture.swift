@@ -105,7 +105,7 @@ final class Capture: Sendable {
     var known: Login? = logins.newest
     var candidate = known
     var failures = 0
-    while machine.wait(as: CaptureMachine.end, atMost: 1, until: { $0.isEnding ? true : nil }) == nil {
+    while machine.wait(as: CaptureMachine.end, atMost: .seconds(1), until: { $0.isEnding ? true : nil }) == nil {
       let login: Login
       do throws(ConfigurationError) { login = try logins.read() } catch {
         // Connections fail by it until it is back.
@@ -185,7 +185,7 @@ final class Capture: Sendable {
 
   /// Waits for the next step of the end, and lets everybody hear of it.
   private func next() -> Lifecycle.Action {
-    let action = machine.wait(as: CaptureMachine.end, for: { $0.next(at: SystemClock.now()) })
+    let action = machine.wait(as: CaptureMachine.end, for: { $0.next(at: Instant.now) })
     machine.tell { _ in .all }
     return action
   }

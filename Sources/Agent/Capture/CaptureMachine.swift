@@ -187,7 +187,7 @@ struct CaptureMachine: Sendable {
 
   /// What whoever brings about the end does next, or until when there is nothing to do unless something is reported; and for whom what is
   /// told by that matters.
-  mutating func next(at now: Double) -> Next<Lifecycle.Action> {
+  mutating func next(at now: Instant) -> Next<Lifecycle.Action> {
     let next = lifecycle.next(at: now)
     switch next {
     case .now(.stop(let failed)): (inbox.stopping, inbox.failed) = (true, failed)

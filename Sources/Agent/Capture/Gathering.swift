@@ -1,3 +1,5 @@
+import AMQP
+
 /// Decides when deliveries that have arrived go to the journal, so that commits are large under load and nothing waits
 /// at rest.
 ///
@@ -10,8 +12,8 @@
 struct Gathering {
   /// A read that gives at least this many deliveries says that more are about to come.
   static let busyDeliveries = 8
-  /// Seconds that a delivery waits for others at the most.
-  static let longest = 0.005
+  /// How long a delivery waits for others at the most.
+  static let longest = Duration.milliseconds(5)
   /// A batch with so many bytes is large enough: its commit costs what its bytes cost.
   static let enoughBytes = 1 << 20
   /// How many are enough where no prefetch count bounds what is on its way.
@@ -21,7 +23,7 @@ struct Gathering {
   private let window: UInt64?
   private let enough: Int
   /// When the oldest delivery that waits was read.
-  private var since: Double?
+  private var since: Instant?
 
   /// - Parameter prefetch: The prefetch count in use; 0 where the broker knows no bound, or expects no acknowledgements.
   init(prefetch: Int) {
@@ -36,7 +38,7 @@ struct Gathering {
   ///   - unacknowledged: Deliveries of the channel that were not acknowledged yet.
   ///   - now: Seconds, on a clock that only goes forward.
   /// - Returns: True where they go to the journal now; false where to wait a moment for more, and ask again.
-  mutating func read(fresh: Int, waiting: Int, bytes: Int, unacknowledged: UInt64, at now: Double) -> Bool {
+  mutating func read(fresh: Int, waiting: Int, bytes: Int, unacknowledged: UInt64, at now: Instant) -> Bool {
     guard waiting > 0 else {
       since = nil
       return false

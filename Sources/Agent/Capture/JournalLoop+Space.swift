@@ -3,8 +3,8 @@ import Logging
 
 /// How the journal thread waits for room.
 extension JournalLoop {
-  /// Seconds between attempts while the disk is full.
-  private static let fullDelay = 1.0
+  /// Between attempts while the disk is full.
+  private static let fullDelay = Duration.seconds(1)
 
   /// Holds a batch back while there is no space for it: nothing is acknowledged, and the broker stops at the prefetch
   /// count. What the runtime commits meanwhile is pruned and makes room. A capture that is to stop takes the one batch
@@ -14,16 +14,14 @@ extension JournalLoop {
     var told = tell(reason, after: nil)
     while let reason = writer.space.check(try space(writer)) {
       told = tell(reason, after: told)
-      let before = writer.machine.written
-      // Room on the disk, and the end of a reader that holds the WAL, come without a word.
-      let found = capture.wait(as: CaptureMachine.journal, atMost: Self.fullDelay) { capture in
-        if capture.inbox.stopping { return true }
-        return before.isBehind(capture.inbox) ? false : nil
+      let machine = writer.machine
+      let found = capture.wait(as: CaptureMachine.journal, atMost: Self.fullDelay) {
+        machine.meanwhile($0.inbox)
       }
-      switch found {
-      case true?: return
-      case false?: try bookkeep(&writer)
-      case nil: try maintain(idle: true)
+      switch found ?? .tidyUp {
+      case .takeIt: return
+      case .bookkeep: try bookkeep(&writer)
+      case .tidyUp: try maintain(idle: true)
       }
     }
     log.info("intake goes on: there is space again")

@@ -51,7 +51,7 @@ struct JournalLoop {
         settings, redelivery: keeper?.machine, journaled: journal.positions.last,
         written: SubscriptionMachine.Written(
           emitted: journal.positions.emittedThrough, committed: journal.positions.committedThrough),
-        at: SystemClock.now()),
+        at: Instant.now),
       intake: Intake(document: document), space: SpaceGate(maxBytes: maxBytes),
       resumption: resumption.on(.unknown))
     do {
@@ -69,7 +69,7 @@ struct JournalLoop {
   private func turn(_ writer: inout Writer) throws -> Bool {
     let (work, handover) = capture.wait(as: CaptureMachine.journal) {
       (capture) -> Next<(SubscriptionMachine.Work, Handover?)> in
-      switch writer.machine.next(&capture.inbox, at: SystemClock.now()) {
+      switch writer.machine.next(&capture.inbox, at: Instant.now) {
       case .later(let time): .later(time)
       case .now(let work): .now((work, work.takesBatch ? capture.inbox.handover.take() : nil))
       }
@@ -83,13 +83,13 @@ struct JournalLoop {
       writer.consumer = try retrying { try journal.beginConsumer(tag: channel.consumerTag) }
       writer.intake.channelBegan()
       writer.resumption = resumption.on(channel.queue.kind)
-      try perform(writer.machine.began(channel, place: stream?.place, at: SystemClock.now()), &writer)
-    case .answer(let answer): try perform(writer.machine.answered(answer, at: SystemClock.now()), &writer)
+      try perform(writer.machine.began(channel, place: stream?.place, at: Instant.now), &writer)
+    case .answer(let answer): try perform(writer.machine.answered(answer, at: Instant.now), &writer)
     case .returning: try perform(writer.machine.returning(), &writer)
     case .bookkeeping:
       try bookkeep(&writer)
       try maintain(idle: true)
-    case .idle: try perform(writer.machine.idle(at: SystemClock.now()), &writer)
+    case .idle: try perform(writer.machine.idle(at: Instant.now), &writer)
     case .look: try status.waiting(for: .journal) { () throws(JournalError) in try journal.checkFiles() }
     case .intakeEnded: try perform(writer.machine.intakeEnded(), &writer)
     case .close:
@@ -114,12 +114,13 @@ struct JournalLoop {
         try retrying { try journal.write { (tx) in try writeRedelivery(machine, resumption, to: tx) } }
         // A disk that was full may have taken its time.
         capture.read { writer.machine.heard($0.inbox) }
-        try perform(writer.machine.recorded(at: SystemClock.now()), &writer)
+        try perform(writer.machine.recorded(at: Instant.now), &writer)
       case .carry(let settlement): capture.tell { $0.carries(settlement) }
       case .captureHeld(let decision):
         log.warning(
           "\(decision.captured.count) redelivered messages do not end like the captured ones, and are captured again")
         try write(writer.intake.prepareHeld(decision), of: DeliveryBatch(), &writer)
+      case .confirmed: stream?.confirmed()
       case .startOver(let startOver): mailbox.post { $0.startOver = startOver }
       case .returning(let count): mailbox.post { [last = journal.positions.last] in $0.returning = (count, last) }
       case .ended(let isSettled): capture.tell { $0.rowsEnded(isSettled: isSettled) }
@@ -158,18 +159,17 @@ struct JournalLoop {
     try perform(
       writer.machine.writing(plan.decision, releasable: news.releasable), &writer)
     let (machine, resumption) = (writer.machine, writer.resumption)
-    var began = 0.0
+    var began = Instant.now
     let written = try retrying {
-      began = SystemClock.now()
+      began = Instant.now
       return try journal.write { (tx) in
         try Intake.write(plan, of: batch, consumer: consumer.id, to: tx)
         try writeRedelivery(machine, resumption, plan, to: tx)
         return try bookkeep(tx, known, news, isBusy: true, bytes: batch.byteCount)
       }
     }
-    let ended = SystemClock.now()
+    let ended = Instant.now
     stream?.captured(plan.streamOffsets, from: before + 1, digests: plan.streamDigests)
-    if machine.place?.isLooking == false { stream?.confirmed() }
     let decision = plan.decision
     status.count {
       $0.journaled += plan.count
@@ -177,7 +177,7 @@ struct JournalLoop {
       if stream?.isFiltered == false { $0.streamJumps += Int(decision.jumped) }
       $0.recognised += decision.recognised.count + decision.knownByID
       $0.committed += written.committed - known.committed
-      $0.commits.observe(ended - began)
+      $0.commits.observe((ended - began).inSeconds)
     }
     let actions = writer.machine.written(decision, after: before, written, at: ended)
     try perform(actions, &writer)
@@ -232,7 +232,7 @@ struct JournalLoop {
       }
     }
     status.count { $0.committed += written.committed - known.committed }
-    try perform(writer.machine.bookkept(written, at: SystemClock.now()), &writer)
+    try perform(writer.machine.bookkept(written, at: Instant.now), &writer)
   }
 
   /// Writes what was emitted and committed since, and prunes where that is worth it, or nothing else is to be done.
@@ -241,26 +241,11 @@ struct JournalLoop {
     isBusy: Bool, bytes: Int = 0
   ) throws(JournalError) -> SubscriptionMachine.Written {
     var after = before
-    after.releasable = now.releasable
-    if now.emitted > before.emitted {
-      try tx.setEmitted(through: now.emitted)
-      after.emitted = now.emitted
-    }
-    if now.committed > before.committed {
-      // What was committed was emitted, even where the emitter's own word is still on its way.
-      try tx.setEmitted(through: now.committed)
-      try tx.setCommitted(through: now.committed)
-      after.emitted = max(after.emitted, now.committed)
-      after.committed = now.committed
-    }
-    if let output = now.output, output != before.output {
-      try tx.setOutput(outputName, output)
-      after.output = output
-    }
-    after.bytesSincePrune += bytes
-    if !isBusy || tx.prunable >= SubscriptionMachine.pruneWorth.rows
-      || after.bytesSincePrune >= SubscriptionMachine.pruneWorth.bytes
-    {
+    let entries = after.catchUp(with: now, bytes: bytes)
+    if let emitted = entries.emitted { try tx.setEmitted(through: emitted) }
+    if let committed = entries.committed { try tx.setCommitted(through: committed) }
+    if let output = entries.output { try tx.setOutput(outputName, output) }
+    if after.prunes(isBusy: isBusy, prunable: tx.prunable) {
       try tx.prune(limit: Self.pruneLimit)
       after.bytesSincePrune = 0
     }

@@ -1,3 +1,4 @@
+import AMQP
 import Journal
 
 /// How a capture comes to its end, in order: nothing more is consumed; what has arrived is journaled; what is journaled is emitted; the
@@ -48,14 +49,14 @@ struct Lifecycle: Sendable {
     case end
   }
 
-  /// Seconds from the wish to stop until nobody is waited for any more; closing takes one and a half more at the most.
-  static let stopSeconds = 8.0
-  /// Seconds for the journal's end after that, when documents that nobody takes are waited for no longer; half of it for its readers.
-  static let closeSeconds = 1.0
-  /// Seconds that acknowledgements of the last checkpoints are waited for (`committed` mode).
-  static let acknowledgementSeconds = 3.0
-  /// Seconds for a goodbye after a journal that failed.
-  static let goodbyeSeconds = 2.0
+  /// From the wish to stop until nobody is waited for any more; closing takes one and a half more at the most.
+  static let stopTime = Duration.seconds(8)
+  /// For the journal's end after that, when documents that nobody takes are waited for no longer; half of it for its readers.
+  static let closeTime = Duration.seconds(1)
+  /// How long acknowledgements of the last checkpoints are waited for (`committed` mode).
+  static let acknowledgementTime = Duration.seconds(3)
+  /// For a goodbye after a journal that failed.
+  static let goodbyeTime = Duration.seconds(2)
 
   private(set) var state = State.running
   /// Why it ends, if nobody asked for it: the first failure is the cause, and others follow from it.
@@ -78,8 +79,8 @@ struct Lifecycle: Sendable {
   private var owed: Checkpoint?
   private var committed: Checkpoint
   /// Of the whole end, and of the present state.
-  private var deadline = 0.0
-  private var until = 0.0
+  private var deadline = Instant.distantPast
+  private var until = Instant.distantPast
 
   /// - Parameters:
   ///   - committed: Documents up to here were committed before.
@@ -135,27 +136,27 @@ struct Lifecycle: Sendable {
   // MARK: What is next
 
   /// The next action, or until when there is none unless something is reported.
-  mutating func next(at now: Double) -> Next<Action> {
+  mutating func next(at now: Instant) -> Next<Action> {
     if let shortage = shortage.take() { return .now(.tell(shortage)) }
     while true {
       let isLate = now >= until
       switch state {
       case .running:
-        guard stopRequested || failure != nil else { return .later(.infinity) }
-        deadline = now + Self.stopSeconds
+        guard stopRequested || failure != nil else { return .later(.distantFuture) }
+        deadline = now + Self.stopTime
         isBroken = ended.contains(.journal)
         let failed = failure != nil && !Mutant.forgetsTheFailure.isOn
         return .now(enter(.draining, until: deadline, .stop(failed: failed)))
       case .draining:
         // A failed journal writes nothing more: then there is nothing to wait for.
-        if isBroken { return .now(disconnect(until: now + Self.goodbyeSeconds)) }
+        if isBroken { return .now(disconnect(until: now + Self.goodbyeTime)) }
         guard isDrained || isLate else { return .later(until) }
         (state, until) = (.emitting, deadline)
       case .emitting:
         guard ended.contains(.emitter) || isLate else { return .later(until) }
         // A failed emitter emits nothing more, and what nobody has emitted nobody commits.
         let waits = awaitsCommit && owed != nil && failure == nil
-        if waits { (state, until) = (.awaitingCommit, min(deadline, now + Self.acknowledgementSeconds)) }
+        if waits { (state, until) = (.awaitingCommit, min(deadline, now + Self.acknowledgementTime)) }
         if !waits { return .now(closeReaders(isUncommitted: false, at: now)) }
       case .awaitingCommit:
         guard isCommitted || acknowledgementsEnded || isLate else { return .later(until) }
@@ -163,30 +164,30 @@ struct Lifecycle: Sendable {
       case .closingReaders:
         // Whoever reads it just now may hang with its disk.
         guard areReadersClosed || isLate else { return .later(until) }
-        return .now(enter(.closingJournal, until: max(deadline, now + Self.closeSeconds), .closeJournal))
+        return .now(enter(.closingJournal, until: max(deadline, now + Self.closeTime), .closeJournal))
       case .closingJournal:
         if ended.contains(.journal) { return .now(disconnect(until: deadline)) }
         guard isLate else { return .later(until) }
         return .now(enter(.disconnecting, until: deadline, .disconnect(isUnclosed: true)))
       case .disconnecting:
         guard ended.contains(.connection) || isLate else { return .later(until) }
-        return .now(enter(.ended, until: .infinity, .end))
-      case .ended: return .later(.infinity)
+        return .now(enter(.ended, until: .distantFuture, .end))
+      case .ended: return .later(.distantFuture)
       }
     }
   }
 
-  private mutating func enter(_ state: State, until: Double, _ action: Action) -> Action {
+  private mutating func enter(_ state: State, until: Instant, _ action: Action) -> Action {
     (self.state, self.until) = (state, until)
     return action
   }
 
-  private mutating func closeReaders(isUncommitted: Bool, at now: Double) -> Action {
-    let until = max(deadline, now + Self.closeSeconds / 2)
+  private mutating func closeReaders(isUncommitted: Bool, at now: Instant) -> Action {
+    let until = max(deadline, now + Self.closeTime / 2)
     return enter(.closingReaders, until: until, .closeReaders(isUncommitted: isUncommitted))
   }
 
-  private mutating func disconnect(until: Double) -> Action {
+  private mutating func disconnect(until: Instant) -> Action {
     enter(.disconnecting, until: until, .disconnect(isUnclosed: false))
   }
 

@@ -1,10 +1,10 @@
 import AMQP
 internal import Glibc
 
-/// What there is to do: something now, or nothing before a time, in seconds of ``SystemClock``, unless something else happens.
+/// What there is to do: something now, or nothing before a moment, unless something else happens.
 enum Next<Result> {
   case now(Result)
-  case later(Double)
+  case later(Instant)
 }
 
 extension Next: Equatable where Result: Equatable {}
@@ -86,9 +86,9 @@ struct Listeners: OptionSet, Sendable {
   ///
   /// - Parameter listener: One; it looks again after what is told to it.
   func wait<Result>(as listener: Listeners = .first, for body: (inout State) -> Next<Result>) -> Result {
-    var deadline = Double.infinity
+    var deadline = Instant.distantFuture
     while true {
-      let left = deadline.isFinite ? max(deadline - SystemClock.now(), 0) : .infinity
+      let left: Duration? = deadline == .distantFuture ? nil : deadline - .now
       let first = deadline
       let found: Next<Result>? = wait(as: listener, atMost: left) { state in
         let next = body(&state)
@@ -106,17 +106,18 @@ struct Listeners: OptionSet, Sendable {
     }
   }
 
-  /// Waits until `body` returns something, or for at most `seconds`; then nil. `body` runs under the lock, first at once
+  /// Waits until `body` returns something, or for so long at the most; then nil. `body` runs under the lock, first at once
   /// and then after every ``update(_:)``.
   func wait<Result>(
-    as listener: Listeners = .first, atMost seconds: Double = .infinity, until body: (inout State) -> Result?
+    as listener: Listeners = .first, atMost time: Duration? = nil, until body: (inout State) -> Result?
   ) -> Result? {
     let index = listener.rawValue.trailingZeroBitCount
     var deadline = timespec()
     unsafe clock_gettime(CLOCK_MONOTONIC, &deadline)
-    if seconds.isFinite {
-      let nanoseconds = deadline.tv_nsec + Int(seconds.truncatingRemainder(dividingBy: 1) * 1e9)
-      deadline.tv_sec += Int(seconds) + nanoseconds / 1_000_000_000
+    if let (seconds, attoseconds) = time.map({ max($0, .zero).components }) {
+      let nanoseconds = deadline.tv_nsec + Int(attoseconds / 1_000_000_000)
+      // Longer than any process lives.
+      deadline.tv_sec += Int(min(seconds, 1 << 32)) + nanoseconds / 1_000_000_000
       deadline.tv_nsec = nanoseconds % 1_000_000_000
     }
     unsafe pthread_mutex_lock(mutex)
@@ -124,7 +125,7 @@ struct Listeners: OptionSet, Sendable {
     while true {
       if let result = body(&state) { return result }
       let status =
-        seconds.isFinite
+        time != nil
         ? unsafe pthread_cond_timedwait(conditions + index, mutex, &deadline)
         : unsafe pthread_cond_wait(conditions + index, mutex)
       if status == ETIMEDOUT { return body(&state) }

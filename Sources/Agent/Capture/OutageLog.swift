@@ -1,30 +1,32 @@
+import AMQP
+
 /// What is said of an outage, so that hours of it do not flood the log: each cause once, then how long it has lasted each ten
 /// minutes, and one line when it is over. Losses that follow on one another within a minute are one outage, of which only the number is told, until
 /// one of them lasts a minute: that is an outage of its own.
 ///
-/// A value without clock and I/O; times are of one monotonic clock, in seconds.
+/// A value without clock and I/O.
 struct OutageLog: Equatable, Sendable {
-  /// Seconds between two reminders.
-  static let reminder = 600.0
-  /// Seconds of consuming after which a loss is another outage.
-  static let stable = 60.0
+  /// Between two reminders.
+  static let reminder = Duration.seconds(600)
+  /// After so long consuming a loss is another outage.
+  static let stable = Duration.seconds(60)
 
   /// What to say of a failed attempt.
   enum Telling: Equatable {
     /// All of it: the cause is new.
     case cause
-    /// That it still lasts: for how many seconds, after how many attempts, and how often a consumer was lost meanwhile.
-    case reminder(seconds: Double, attempts: Int, losses: Int)
+    /// That it still lasts: for how long, after how many attempts, and how often a consumer was lost meanwhile.
+    case reminder(lasting: Duration, attempts: Int, losses: Int)
     /// Nothing: it was told.
     case nothing
   }
 
   /// When the first consumer of it was lost, and the newest one.
-  private var began: Double?
-  private var lost = 0.0
+  private var began: Instant?
+  private var lost = Instant.distantPast
   /// When the present consumer began, if one runs.
-  private var ended: Double?
-  private var told = 0.0
+  private var ended: Instant?
+  private var told = Instant.distantPast
   /// Since the newest loss.
   private var attempts = 0
   private var losses = 0
@@ -34,7 +36,7 @@ struct OutageLog: Equatable, Sendable {
   var isOpen: Bool { began != nil && ended == nil }
 
   /// A consumer was lost, or an attempt to get one failed.
-  mutating func failed(cause: String, at now: Double) -> Telling {
+  mutating func failed(cause: String, at now: Instant) -> Telling {
     if let end = ended {
       if now - end >= Self.stable {
         self = OutageLog()
@@ -57,14 +59,14 @@ struct OutageLog: Equatable, Sendable {
     }
     guard now - told >= Self.reminder else { return .nothing }
     told = now
-    return .reminder(seconds: now - (began ?? now), attempts: attempts, losses: losses)
+    return .reminder(lasting: now - (began ?? now), attempts: attempts, losses: losses)
   }
 
   /// A consumer runs.
   ///
   /// - Returns: How long none did, and how many attempts failed; nil if there was no outage, or if that was short, and it has been
   ///   told before that it was over.
-  mutating func recovered(at now: Double) -> (seconds: Double, attempts: Int)? {
+  mutating func recovered(at now: Instant) -> (time: Duration, attempts: Int)? {
     guard isOpen else { return nil }
     ended = now
     isRepeated = losses > 0 && now - lost < Self.stable

@@ -7,8 +7,8 @@ import AMQP
 struct ReconnectMachine {
   enum Action: Equatable {
     case connect
-    /// Wait this many seconds, then connect.
-    case wait(seconds: Double)
+    /// Wait so long, then connect.
+    case wait(Duration)
     /// End the capture with this failure.
     case giveUp(GiveUp)
     /// The capture was asked to end; there is nothing to do.
@@ -31,18 +31,18 @@ struct ReconnectMachine {
     case stopped
   }
 
-  /// Seconds at the most between logins that are refused one after the other; they begin with the delay.
-  static let longestLoginDelay = 60.0
+  /// At the most between logins that are refused one after the other; they begin with the delay.
+  static let longestLoginDelay = Duration.seconds(60)
 
-  /// Seconds between attempts.
-  let delay: Double
+  /// Between attempts.
+  let delay: Duration
   /// Attempts in a row before giving up; nil never gives up.
   let limit: Int?
   private var state = State.down(failed: 0)
   /// A consumer has run at least once.
   private(set) var everConsumed = false
 
-  init(delay: Double, limit: Int?) {
+  init(delay: Duration, limit: Int?) {
     self.delay = delay
     self.limit = limit
   }
@@ -79,9 +79,9 @@ struct ReconnectMachine {
     var wait = delay
     if failure.cause == CaptureFailure.loginRefused {
       // Each of them costs the broker, or a directory behind it, and may lock the user out.
-      wait = max(delay, min(max(delay, 1) * Double(1 << min(failedBefore, 6)), Self.longestLoginDelay))
+      wait = max(delay, min(max(delay, .seconds(1)) * (1 << min(failedBefore, 6)), Self.longestLoginDelay))
     }
-    return .wait(seconds: wait * (1 + 0.1 * jitter))
+    return .wait(wait * (1 + 0.1 * jitter))
   }
 
   /// The capture is to end.

@@ -66,11 +66,11 @@ struct StandstillMachine {
 
   private enum State: Equatable {
     /// Nothing came since then. Leaves by `ask`.
-    case watching(since: Double)
+    case watching(since: Instant)
     /// The queue was asked then. Leaves by its answer, or by an arrival.
-    case asking(since: Double, isReported: Bool)
+    case asking(since: Instant, isReported: Bool)
     /// The queue is being bound since then. Leaves by the answer, or by an arrival.
-    case binding(since: Double, isReported: Bool)
+    case binding(since: Instant, isReported: Bool)
   }
 
   /// How many offsets a stream had when its newest one that we had was this.
@@ -79,24 +79,24 @@ struct StandstillMachine {
     var offset: Int64?
   }
 
-  /// Seconds of silence after which the queue is asked.
-  static let silence = 60.0
-  /// Seconds that an answer may take.
-  static let patience = 15.0
-  /// Seconds after which a queue without a leader is asked again.
-  static let pause = 10.0
+  /// After so long a silence the queue is asked.
+  static let silence = Duration.seconds(60)
+  /// How long an answer may take.
+  static let patience = Duration.seconds(15)
+  /// After so long a queue without a leader is asked again.
+  static let pause = Duration.seconds(10)
   /// After so many attempts that changed nothing the interval grows no more: half an hour.
   private static let growthLimit = 5
   /// How often a queue may say that it does not know us, before it is consumed anew.
   private static let strangeLimit = 3
-  /// Seconds between two times at which it is told that a queue was bound again: nothing shows whether it was needed.
-  private static let boundAgainPause = 3600.0
+  /// Between two times at which it is told that a queue was bound again: nothing shows whether it was needed.
+  private static let boundAgainPause = Duration.seconds(3600)
 
   /// The settings name bindings that are made at each connection.
   let binds: Bool
   /// The queue is declared with a single active consumer.
   let isSingleActive: Bool
-  private var state = State.watching(since: 0)
+  private var state = State.watching(since: .distantPast)
   private var kind = QueueNature.Kind.unknown
   private var known: Count?
   /// How often the queue was consumed anew since something new came.
@@ -106,7 +106,7 @@ struct StandstillMachine {
   private var isActive = false
   /// How many messages waited at the last look of one that stands by.
   private var waiting: UInt32?
-  private var toldBound: Double?
+  private var toldBound: Instant?
   /// What a user was told, and is still so.
   private(set) var finding: Finding?
 
@@ -118,7 +118,7 @@ struct StandstillMachine {
   /// A consumer has begun.
   ///
   /// - Parameter messages: How many the queue said that it has; nil where it was not asked.
-  mutating func channelBegan(_ kind: QueueNature.Kind, messages: UInt32?, offset: Int64?, at now: Double) {
+  mutating func channelBegan(_ kind: QueueNature.Kind, messages: UInt32?, offset: Int64?, at now: Instant) {
     self.kind = kind
     strange = 0
     isActive = false
@@ -132,7 +132,7 @@ struct StandstillMachine {
   /// The loop has turned.
   ///
   /// - Parameter hasRoom: The broker may deliver: less is unacknowledged than the prefetch count.
-  mutating func turned(_ arrival: Arrival, hasRoom: Bool, at now: Double) -> Action {
+  mutating func turned(_ arrival: Arrival, hasRoom: Bool, at now: Instant) -> Action {
     switch arrival {
     case .nothing: break
     case .old:
@@ -167,7 +167,7 @@ struct StandstillMachine {
   }
 
   /// The queue's answer, and the newest offset that we have of it.
-  mutating func answered(_ answer: QueueAnswer, offset: Int64?, at now: Double) -> Action {
+  mutating func answered(_ answer: QueueAnswer, offset: Int64?, at now: Instant) -> Action {
     switch (state, answer) {
     case (.asking, .status), (.asking, .refused): break
     case (.binding, .bound): return bound(at: now)
@@ -197,7 +197,7 @@ struct StandstillMachine {
     }
   }
 
-  private mutating func unknownConsumer(at now: Double) -> Action {
+  private mutating func unknownConsumer(at now: Instant) -> Action {
     strange += 1
     guard strange < Self.strangeLimit else { return consumeAnew(.noConsumer) }
     state = .watching(since: now - interval + Self.pause)
@@ -214,7 +214,7 @@ struct StandstillMachine {
     return .report(.standsBy(messages: messages, isStuck: isStuck))
   }
 
-  private mutating func bound(at now: Double) -> Action {
+  private mutating func bound(at now: Instant) -> Action {
     state = .watching(since: now)
     if finding != nil { return recover() }
     if let toldBound, now - toldBound < Self.boundAgainPause { return .none }
@@ -222,7 +222,7 @@ struct StandstillMachine {
     return .boundAgain
   }
 
-  private mutating func unbound(_ text: String, at now: Double) -> Action {
+  private mutating func unbound(_ text: String, at now: Instant) -> Action {
     state = .watching(since: now - interval + Self.pause)
     let isNews = finding != .unbound(text)
     return isNews ? report(.unbound(text)) : .none
@@ -233,7 +233,7 @@ struct StandstillMachine {
     return .report(finding)
   }
 
-  private mutating func judge(_ count: Count, at now: Double) -> Action {
+  private mutating func judge(_ count: Count, at now: Instant) -> Action {
     defer { known = count }
     guard let offset = count.offset else {
       return known == nil || known == count ? fine(at: now) : consumeAnew(.undelivered)
@@ -256,7 +256,7 @@ struct StandstillMachine {
     return .consumeAnew(finding)
   }
 
-  private mutating func fine(at now: Double) -> Action {
+  private mutating func fine(at now: Instant) -> Action {
     attempts = 0
     strange = 0
     guard binds else { return recover() }
@@ -266,7 +266,7 @@ struct StandstillMachine {
 
   private mutating func recover() -> Action { finding.take() == nil ? .none : .recovered }
 
-  private var interval: Double { Self.silence * Double(1 << min(attempts, Self.growthLimit)) }
+  private var interval: Duration { Self.silence * (1 << min(attempts, Self.growthLimit)) }
 }
 
 extension StandstillMachine.Finding {

@@ -22,8 +22,8 @@ protocol DocumentSink {
   /// - Throws: A failure with `isShortage` where the same write may succeed later; nothing of it is written then.
   mutating func write(_ bytes: inout [UInt8], _ checkpoint: Checkpoint) throws(CaptureFailure) -> Committed?
 
-  /// Seconds until the sink wants ``rest()`` where no document comes before; nil where it never does.
-  var secondsUntilRest: Double? { get }
+  /// How long it takes until the sink wants ``rest()``, if no document comes before; nil if it never does.
+  var timeUntilRest: Duration? { get }
 
   /// What is due although no document has come.
   ///
@@ -33,7 +33,7 @@ protocol DocumentSink {
 
 extension DocumentSink {
   var tellsLast: Bool { false }
-  var secondsUntilRest: Double? { nil }
+  var timeUntilRest: Duration? { nil }
   mutating func rest() throws(CaptureFailure) -> OutputRecord? { nil }
 }
 

@@ -13,8 +13,8 @@ struct EmitterLoop {
   static let checkpointDocuments = 1000
   /// Bytes of documents between two checkpoints; the last document may go beyond.
   static let checkpointBytes = 4 << 20
-  /// Seconds between attempts while the disk that documents go to is full.
-  private static let fullDelay = 1.0
+  /// Between attempts while the disk that documents go to is full.
+  private static let fullDelay = Duration.seconds(1)
 
   let reader: JournalReader
   let capture: Monitor<CaptureMachine>
@@ -90,7 +90,7 @@ struct EmitterLoop {
     _ machine: inout EmissionMachine, _ sink: inout some DocumentSink
   ) throws(CaptureFailure) -> EmissionMachine.Work {
     while true {
-      let found = capture.wait(as: CaptureMachine.emitter, atMost: sink.secondsUntilRest ?? .infinity) {
+      let found = capture.wait(as: CaptureMachine.emitter, atMost: sink.timeUntilRest) {
         machine.next(&$0)
       }
       if let found { return found }

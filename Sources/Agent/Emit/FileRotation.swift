@@ -6,19 +6,19 @@
 struct FileRotation: Equatable, Sendable {
   /// A file is complete before it would get larger than this; one batch of documents may go beyond. Nil for no bound.
   var maxBytes: Int64?
-  /// Seconds after its first document that a file is complete; nil for no bound.
-  var maxSeconds: Double?
+  /// So long after its first document a file is complete; nil for no bound.
+  var maxAge: Duration?
 
   /// True where `file` is complete, and `adding` bytes belong into the next one; with 0, only its age counts.
   func isDue(_ length: Int64, startedAt: Int64, now: Int64, adding: Int) -> Bool {
     guard length > 0 else { return false }
     if adding > 0, let maxBytes, length + Int64(adding) > maxBytes { return true }
-    return secondsLeft(length, startedAt: startedAt, now: now).map { $0 <= 0 } ?? false
+    return timeLeft(length, startedAt: startedAt, now: now).map { $0 <= .zero } ?? false
   }
 
-  /// Seconds until age completes the file; nil where it never does.
-  func secondsLeft(_ length: Int64, startedAt: Int64, now: Int64) -> Double? {
-    guard length > 0, let maxSeconds else { return nil }
-    return maxSeconds - Double(now - startedAt) / 1e6
+  /// How long it takes until age completes the file; nil if it never does.
+  func timeLeft(_ length: Int64, startedAt: Int64, now: Int64) -> Duration? {
+    guard length > 0, let maxAge else { return nil }
+    return maxAge - .microseconds(now - startedAt)
   }
 }

@@ -33,8 +33,8 @@ struct FileSink: DocumentSink {
   /// Bytes behind the record's length may be of a write that failed.
   private var isHalfWritten = false
 
-  /// Seconds between two looks at the file while nothing is written.
-  private static let lookSeconds = 1.0
+  /// Between two looks at the file while nothing is written.
+  private static let lookInterval = Duration.seconds(1)
   /// Files that may be taken away while one batch is written.
   private static let attempts = 10
 
@@ -270,9 +270,9 @@ struct FileSink: DocumentSink {
     }
   }
 
-  var secondsUntilRest: Double? {
-    let left = rotation.secondsLeft(record.length, startedAt: record.startedAt, now: now()).map { max($0, 0) }
-    return min(left ?? Self.lookSeconds, Self.lookSeconds)
+  var timeUntilRest: Duration? {
+    let left = rotation.timeLeft(record.length, startedAt: record.startedAt, now: now()).map { max($0, .zero) }
+    return min(left ?? Self.lookInterval, Self.lookInterval)
   }
 
   /// Completes a file that has come of age although nothing follows, so that whoever takes complete files gets it, and

@@ -61,8 +61,8 @@ final class LogQueue: Sendable {
   }
 
   /// Waits until everything is written, but not for long: nobody may read.
-  func flush(atMost seconds: Double) {
-    _ = state.wait(atMost: seconds) { $0.lines.isEmpty && !$0.isWriting ? true : nil }
+  func flush(atMost time: Duration) {
+    _ = state.wait(atMost: time) { $0.lines.isEmpty && !$0.isWriting ? true : nil }
   }
 
   private func run() {

@@ -13,10 +13,10 @@ struct OperationsSnapshot: Sendable {
   /// Microseconds since 1970.
   var now: Int64
 
-  /// Seconds since the oldest message arrived that is not committed downstream; 0 where none is pending.
-  var oldestAge: Double {
-    guard let oldest = journal?.oldestReceivedAt else { return 0 }
-    return max(0, Double(now - oldest) / 1e6)
+  /// How long ago the oldest message arrived that is not committed downstream; 0 if none is pending.
+  var oldestAge: Duration {
+    guard let oldest = journal?.oldestReceivedAt else { return .zero }
+    return max(.zero, .microseconds(now - oldest))
   }
 
   /// Whether messages flow from the broker into the journal and out of it; else, why not.
@@ -113,7 +113,7 @@ extension OperationsSnapshot {
     if let journal {
       gauge("pending_messages", "Messages journaled and not committed downstream.", "\(journal.pendingRows)")
       gauge("pending_bytes", "Bytes of their bodies.", "\(journal.pendingBytes)")
-      gauge("oldest_pending_age_seconds", "Age of the oldest of them; 0 without any.", "\(oldestAge)")
+      gauge("oldest_pending_age_seconds", "Age of the oldest of them; 0 without any.", "\(oldestAge.inSeconds)")
       gauge("journal_used_bytes", "Bytes of the journal's file in use.", "\(journal.usedBytes)")
     }
     return text

@@ -6,13 +6,13 @@ import Logging
 /// else each ten minutes.
 struct Progress {
   /// Seconds between two looks, and between two lines.
-  private static let redrawSeconds = 0.5
-  private static let lookSeconds = 1.0
-  private static let logSeconds = 60.0
+  private static let redrawTime = Duration.milliseconds(500)
+  private static let lookTime = Duration.seconds(1)
+  private static let logTime = Duration.seconds(60)
   /// How many looks without news there are to a line.
   private static let quietLooks = 10
 
-  private var last: (counters: StatusBoard.Counters, at: Double)?
+  private var last: (counters: StatusBoard.Counters, at: Instant)?
   /// What had happened by the newest line, and how many looks ago that was.
   private var told: [Int] = []
   private var looks = 0
@@ -26,19 +26,19 @@ struct Progress {
       var progress = Progress()
       let pause = Monitor(())
       let begin = source.withJournal()
-      var next = SystemClock.now() + logSeconds
-      _ = (progress.line(begin, at: SystemClock.now()), progress.isNews(begin))
+      var next = Instant.now + logTime
+      _ = (progress.line(begin, at: Instant.now), progress.isNews(begin))
       while true {
-        let _: Void? = pause.wait(atMost: redraws ? redrawSeconds : lookSeconds) { _ in nil }
+        let _: Void? = pause.wait(atMost: redraws ? redrawTime : lookTime) { _ in nil }
         source.status.look()
-        guard redraws || SystemClock.now() >= next else { continue }
-        next = SystemClock.now() + logSeconds
+        guard redraws || Instant.now >= next else { continue }
+        next = Instant.now + logTime
         let now = source.withJournal()
         if redraws {
-          let line = progress.line(now, at: SystemClock.now())
+          let line = progress.line(now, at: Instant.now)
           Terminal.show(now.state == .stopping ? "" : String(line.prefix(max(1, Terminal.columns - 1))))
         } else if progress.isNews(now) {
-          log.info("\(progress.line(now, at: SystemClock.now()))")
+          log.info("\(progress.line(now, at: Instant.now))")
         }
       }
     }
@@ -57,13 +57,13 @@ struct Progress {
 
   /// One line: state, rate since the line before, what waits for a commit and since when, the queue's backlog, how long commits of the
   /// journal took, redeliveries, and documents in all.
-  ///
-  /// - Parameter at: Seconds on a clock that is never set back.
-  mutating func line(_ now: OperationsSnapshot, at time: Double) -> String {
+  mutating func line(_ now: OperationsSnapshot, at time: Instant) -> String {
     let counters = now.counters
     defer { last = (counters, time) }
     var rate = 0.0
-    if let last, time > last.at { rate = Double(counters.journaled - last.counters.journaled) / (time - last.at) }
+    if let last, time > last.at {
+      rate = Double(counters.journaled - last.counters.journaled) / (time - last.at).inSeconds
+    }
     var parts = [now.state.name, "\(Self.rate(rate)) messages/s"]
     if let journal = now.journal {
       parts.append("\(Self.grouped(journal.pendingRows)) wait for a commit (\(Self.size(journal.pendingBytes)))")
@@ -118,7 +118,8 @@ struct Progress {
   }
 
   /// Seconds as `0.4 s`, `3 min 5 s`, `2 h 0 min`, `5 d 3 h`.
-  static func age(_ seconds: Double) -> String {
+  static func age(_ time: Duration) -> String {
+    let seconds = time.inSeconds
     let whole = Int(seconds)
     switch whole {
     case ..<60: return "\((seconds * 10).rounded() / 10) s"

@@ -117,7 +117,7 @@ final class StatusBoard: Sendable {
     /// Messages in the queue that nobody has, when it was last asked; nil if that is not known.
     var backlog: Int?
     /// When which status of an outage was logged, and after which of them messages flowed.
-    var told: [String: Double] = [:]
+    var told: [String: Instant] = [:]
     var over: Set<String> = []
     /// The present state was not logged, since it was a moment ago.
     var isUntold = false
@@ -133,7 +133,7 @@ final class StatusBoard: Sendable {
     var counters = Counters()
 
     /// What a user should hear first.
-    func state(at now: Double) -> State {
+    func state(at now: Instant) -> State {
       switch connection {
       case .consuming, .standby: break
       case .starting, .connecting, .awaitingQueue, .reconnecting, .paused, .stalled, .stopping: return connection
@@ -148,10 +148,10 @@ final class StatusBoard: Sendable {
 
   private let board = Mutex(Board())
   private let log: Logger
-  private let clock: @Sendable () -> Double
+  private let clock: @Sendable () -> Instant
 
   /// - Parameter clock: Seconds of a monotonic clock.
-  init(log: Logger, clock: @escaping @Sendable () -> Double = { SystemClock.now() }) {
+  init(log: Logger, clock: @escaping @Sendable () -> Instant = { Instant.now }) {
     self.log = log
     self.clock = clock
   }

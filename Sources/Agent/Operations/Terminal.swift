@@ -23,7 +23,7 @@ enum Terminal {
       do throws(CaptureFailure) { try OutputDescriptor(descriptor: STDERR_FILENO, name: "stderr").write(line) } catch {}
     }, tell: { FlowLogHandler(logLevel: .warning, style: .ofStandardError, write: { _ in }).line(leftOut: $0) })
   /// Seconds that what was said last may take until somebody has read it, before the process ends.
-  private static let patience = 2.0
+  private static let patience = Duration.seconds(2)
 
   /// Hands a whole line of the log over, and waits for nobody.
   static func write(log line: [UInt8]) {

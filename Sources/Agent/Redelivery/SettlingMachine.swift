@@ -1,3 +1,5 @@
+import AMQP
+
 /// When the anchor of a queue that rests is acknowledged, so that it shows nothing unacknowledged, and what is captured neither
 /// expires into a dead-letter exchange nor counts as a failed delivery because of a later stop.
 ///
@@ -23,7 +25,7 @@
 /// new ones follow soon doubles the rest that the next one takes. But a broker closes a channel on which a message waits longer than
 /// its `consumer_timeout`, which may be set to a minute: so what has waited for ten seconds is settled after the least rest.
 ///
-/// A value without clock and I/O; times are of one monotonic clock, in seconds.
+/// A value without clock and I/O.
 struct SettlingMachine: Hashable, Sendable {
   enum Action: Equatable, Sendable {
     /// Make durable that everything captured may be acknowledged, and acknowledge it.
@@ -36,9 +38,9 @@ struct SettlingMachine: Hashable, Sendable {
 
   private enum State: Hashable, Sendable {
     /// Nothing came and nothing was acknowledged since then. Leaves by an action.
-    case resting(since: Double)
+    case resting(since: Instant)
     /// The first question was answered then, or what was answered told nothing: it is asked again. Leaves by an action.
-    case answered(at: Double, times: Int)
+    case answered(at: Instant, times: Int)
     /// `.release` was asked for. Leaves by an acknowledgement, or by whatever else moves.
     case releasing
     /// `.ask` was asked for, once or twice. Leaves by the answer, or by whatever else moves.
@@ -46,13 +48,13 @@ struct SettlingMachine: Hashable, Sendable {
   }
 
   /// Seconds of rest before a settling: at first, and at the most.
-  static let rest = (least: 0.5, most: 10.0)
+  static let rest = (least: Duration.milliseconds(500), most: Duration.seconds(10))
   /// The same where nothing has come on the channel but what was captured before: each delivery more of it may count as failed.
-  static let restOfRecovered = 0.1
+  static let restOfRecovered = Duration.milliseconds(100)
   /// Seconds from an answer to the next question.
-  static let pause = 1.0
+  static let pause = Duration.seconds(1)
   /// Messages that come within so many seconds after a settling make it a trickle.
-  private static let trickle = 60.0
+  private static let trickle = Duration.seconds(60)
 
   private var state: State
   /// Nobody else can hold what may come again: something came on the channel, or else nobody else could consume.
@@ -64,16 +66,16 @@ struct SettlingMachine: Hashable, Sendable {
   /// The rest that the next settling takes.
   private var rest = SettlingMachine.rest.least
   /// When the oldest message came that no settling has released.
-  private var heldSince: Double?
+  private var heldSince: Instant?
   /// When the newest settling began, if nothing new came since.
-  private var settledAt: Double?
+  private var settledAt: Instant?
 
-  init(at now: Double) { state = .resting(since: now) }
+  init(at now: Instant) { state = .resting(since: now) }
 
   /// A new channel: an answer on the old one means nothing.
   ///
   /// - Parameter isAlone: The broker lets nobody else consume, and so nobody else hold a message.
-  mutating func channelOpened(isAlone: Bool, isNarrow: Bool = false, at now: Double) {
+  mutating func channelOpened(isAlone: Bool, isNarrow: Bool = false, at now: Instant) {
     isActive = isAlone
     self.isNarrow = isNarrow
     hasCaptured = false
@@ -82,7 +84,7 @@ struct SettlingMachine: Hashable, Sendable {
   }
 
   /// Deliveries came, of which `captured` were new, or something was acknowledged, which may have made room for more.
-  mutating func moved(captured: Int, at now: Double) {
+  mutating func moved(captured: Int, at now: Instant) {
     state = .resting(since: now)
     isActive = true
     guard captured > 0 else { return }
@@ -94,8 +96,8 @@ struct SettlingMachine: Hashable, Sendable {
   }
 
   /// When ``due(_:at:)`` has something to do although nothing moves; nil where it has not.
-  func deadline(_ redelivery: RedeliveryMachine) -> Double? {
-    let since: Double
+  func deadline(_ redelivery: RedeliveryMachine) -> Instant? {
+    let since: Instant
     switch state {
     case .resting(let then): since = then
     case .answered(let at, _): return redelivery.awaitsSettled && isActive ? at + Self.pause : nil
@@ -103,14 +105,14 @@ struct SettlingMachine: Hashable, Sendable {
     }
     if redelivery.canSettle, redelivery.keepsAnchorOnly {
       guard hasCaptured, !isNarrow else { return since + Self.restOfRecovered }
-      let held = heldSince.map { $0 + Self.rest.most } ?? .infinity
+      let held = heldSince.map { $0 + Self.rest.most } ?? .distantFuture
       return min(since + rest, max(since + Self.rest.least, held))
     }
     return redelivery.awaitsSettled && isActive ? since : nil
   }
 
   /// What is to be done, once.
-  mutating func due(_ redelivery: RedeliveryMachine, at now: Double) -> Action? {
+  mutating func due(_ redelivery: RedeliveryMachine, at now: Instant) -> Action? {
     guard let deadline = deadline(redelivery), now >= deadline else { return nil }
     if redelivery.awaitsSettled {
       let answered = if case .answered(_, let times) = state { times } else { 0 }
@@ -128,7 +130,7 @@ struct SettlingMachine: Hashable, Sendable {
   /// - Parameters:
   ///   - consumers: How many consumers the queue has; 0 where the node that answers cannot speak for it: one without a leader.
   ///   - messages: How many messages wait in it.
-  mutating func answered(consumers: UInt32, messages: UInt32, at now: Double) -> Action? {
+  mutating func answered(consumers: UInt32, messages: UInt32, at now: Instant) -> Action? {
     guard case .asking(let times) = state else { return nil }
     guard messages == 0, consumers > 0 else {
       state = .answered(at: now, times: 0)

@@ -15,7 +15,7 @@ import AMQP
 /// A value without I/O.
 struct StreamEnd: Equatable, Sendable {
   /// Seconds without the newest captured message after which the end is looked at.
-  static let patience = 5.0
+  static let patience = Duration.seconds(5)
   /// How often a stream has to end at one place where nothing else tells.
   private static let looks = (usual: 3, known: 12)
 

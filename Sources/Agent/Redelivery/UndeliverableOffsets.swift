@@ -209,8 +209,8 @@ struct UndeliverableOffsets: Equatable, Sendable {
 ///
 /// A value without I/O.
 struct UndeliverablePacing: Equatable, Sendable {
-  /// Seconds: at first, and at the most.
-  private static let waits = (least: 1.0, most: 60.0)
+  /// At first, and at the most.
+  private static let waits = (least: Duration.seconds(1), most: Duration.seconds(60))
   private var wait = Self.waits.least
 
   /// Nil for other failures, which begin anew.
@@ -220,6 +220,6 @@ struct UndeliverablePacing: Equatable, Sendable {
       return nil
     }
     defer { wait = min(wait * 2, Self.waits.most) }
-    return .wait(seconds: wait)
+    return .wait(wait)
   }
 }

@@ -3,8 +3,8 @@ import Logging
 
 /// How the connection thread looks at a stream's end.
 extension ConnectionLoop {
-  /// Seconds that the last message may take.
-  private static let endSeconds = 10.0
+  /// How long the last message may take.
+  private static let endTime = Duration.seconds(10)
 
   /// Reads what stands at the stream's end, on a connection of its own, and forgets the place if it is another stream.
   ///
@@ -39,7 +39,7 @@ extension ConnectionLoop {
   private func last(on connection: Connection) throws(AMQPError) -> StreamEnd.Message? {
     // A consumer gets the last chunk whole, and its last message is the stream's.
     let first = try read(
-      from: .string("last"), ArgumentTable(), prefetch: .max, within: Self.endSeconds, on: connection)
+      from: .string("last"), ArgumentTable(), prefetch: .max, within: Self.endTime, on: connection)
     guard !first.isEmpty else { return nil }
     // The channel sends a chunk in one go: its answer to this comes behind it.
     _ = try connection.declareQueue(QueueDeclaration(name: topology.configuration.queue.name), passive: true)
@@ -56,9 +56,9 @@ extension ConnectionLoop {
       offset: offset, digest: DigestMaker().digest(delivery, of: batch, properties: properties))
   }
 
-  /// What comes first on a channel that reads the stream from somewhere; empty where nothing comes for so many seconds.
+  /// What comes first on a channel that reads the stream from somewhere; empty if nothing comes for so long.
   private func read(
-    from start: Argument, _ arguments: ArgumentTable, prefetch: UInt16, within seconds: Double,
+    from start: Argument, _ arguments: ArgumentTable, prefetch: UInt16, within time: Duration,
     on connection: Connection
   ) throws(AMQPError) -> DeliveryBatch {
     try connection.setPrefetch(prefetch)
@@ -67,12 +67,12 @@ extension ConnectionLoop {
     try connection.consume(
       Consumption(queue: topology.configuration.queue.name, noAck: false, exclusive: false, arguments: arguments),
       tag: "source-amqp-\(randomUUID())")
-    var deadline = SystemClock.now() + seconds
-    while connection.batch.isEmpty, SystemClock.now() < deadline, !mailbox.isStopping {
-      if connection.isArriving { deadline = SystemClock.now() + seconds }
+    var deadline = Instant.now + time
+    while connection.batch.isEmpty, Instant.now < deadline, !mailbox.isStopping {
+      if connection.isArriving { deadline = Instant.now + time }
       _ = try connection.receive(deliveries: Self.batchDeliveries, bytes: Self.batchBytes)
       if connection.batch.isEmpty {
-        try connection.wait(until: min(deadline, SystemClock.now() + 1), wakeup: mailbox.wakeup, reading: true)
+        try connection.wait(until: min(deadline, Instant.now + .seconds(1)), wakeup: mailbox.wakeup, reading: true)
       }
     }
     return connection.takeBatch(refilling: DeliveryBatch())
@@ -105,7 +105,7 @@ extension ConnectionLoop {
   private func search(
     _ stream: StreamResumption, _ first: Int64, skips: Bool, _ machine: inout ConnectionMachine
   ) throws(CaptureFailure) -> Bool {
-    var told = SystemClock.now()
+    var told = Instant.now
     var failures = 0
     while let offset = machine.offsets.probed, !mailbox.isStopping {
       var outcome = try probe(.integer(offset), onEveryNode: machine.offsets.isConfirming)
@@ -145,8 +145,8 @@ extension ConnectionLoop {
           return false
         }
       }
-      if SystemClock.now() - told > 10 {
-        told = SystemClock.now()
+      if Instant.now - told > .seconds(10) {
+        told = Instant.now
         log.info(
           "still looking for an offset that the broker can send",
           metadata: ["first_offset": .stringConvertible(first), "offset": .stringConvertible(offset)])

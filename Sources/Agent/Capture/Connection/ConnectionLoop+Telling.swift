@@ -7,16 +7,16 @@ extension ConnectionLoop {
   private var queue: String { "queue \"\(topology.configuration.queue.name)\"" }
 
   /// Tells a failure, as far as it is news (``OutageLog``).
-  func tell(_ failure: CaptureFailure, _ telling: OutageLog.Telling, seconds: Double) {
-    let next = "next attempt in \((seconds * 10).rounded() / 10) s"
+  func tell(_ failure: CaptureFailure, _ telling: OutageLog.Telling, pause: Duration) {
+    let next = "next attempt in \((pause.inSeconds * 10).rounded() / 10) s"
     switch telling {
     case .cause:
       log.warning("not consuming: \(failure); \(next)", metadata: ["cause": .string(failure.cause)])
-    case .reminder(let seconds, let attempts, let losses):
+    case .reminder(let time, let attempts, let losses):
       let still =
         losses == 0
-        ? "still not consuming, for \(Progress.age(seconds)), after \(attempts) attempts"
-        : "a consumer was lost \(losses) times in \(Progress.age(seconds)), each within a minute"
+        ? "still not consuming, for \(Progress.age(time)), after \(attempts) attempts"
+        : "a consumer was lost \(losses) times in \(Progress.age(time)), each within a minute"
       log.warning("\(still): \(failure)", metadata: ["cause": .string(failure.cause)])
     case .nothing:
       log.debug("not consuming: \(failure); \(next)", metadata: ["cause": .string(failure.cause)])
@@ -35,7 +35,7 @@ extension ConnectionLoop {
     case .silent:
       log.warning(
         """
-        nothing of what the queue took back has come again within \(Int(TakenBack.patience)) s, as happens when what its \
+        nothing of what the queue took back has come again within \(TakenBack.patience.components.seconds) s, as happens when what its \
         leader sends is lost between nodes of a cluster; trying another channel
         """)
     case .narrows(let failure, let prefetch):
@@ -110,7 +110,7 @@ extension ConnectionLoop {
       }
     }
     let after = outage.map { outage in
-      " again after \(Progress.age(outage.seconds)), \(outage.attempts) attempt\(outage.attempts == 1 ? "" : "s")"
+      " again after \(Progress.age(outage.time)), \(outage.attempts) attempt\(outage.attempts == 1 ? "" : "s")"
     }
     log.log(
       level: isRepeated ? .debug : .info,

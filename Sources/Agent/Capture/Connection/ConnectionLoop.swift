@@ -13,10 +13,10 @@ struct ConnectionLoop {
   /// A batch this large is handed over before more is read. One message may go beyond.
   static let batchBytes = 4 << 20
   static let batchDeliveries = 8192
-  /// Seconds for the broker to fill the socket after a read that gave many deliveries.
-  private static let momentSeconds = 0.001
-  /// Seconds that a queue may take to be consumed before that is told.
-  private static let queuePatience = 5.0
+  /// Microseconds for the broker to fill the socket after a read that gave many deliveries.
+  private static let momentMicroseconds: UInt32 = 1000
+  /// How long a queue may take to be consumed before that is told.
+  private static let queuePatience = Duration.seconds(5)
 
   let topology: Topology
   let mailbox: ConnectionMailbox
@@ -40,7 +40,9 @@ struct ConnectionLoop {
       switch step {
       case .stop: return nil
       case .giveUp(let failure): return failure
-      case .wait(let seconds): step = machine.rested(isStopping: rest(seconds))
+      case .wait(let time):
+        rest(time)
+        step = machine.rested(isStopping: mailbox.isStopping)
       case .connect:
         if let failure = seek(&machine) {
           step = stuck(failure, &machine)
@@ -48,7 +50,7 @@ struct ConnectionLoop {
         }
         let ended = attempt(&machine)
         let sight = sight(after: ended, machine)
-        step = perform(machine.ended(ended, sight, at: SystemClock.now(), jitter: jitter))
+        step = perform(machine.ended(ended, sight, at: Instant.now, jitter: jitter))
       case .lookAtEnd:
         if let failure = look(at: &end, &machine) {
           step = stuck(failure, &machine)
@@ -60,7 +62,7 @@ struct ConnectionLoop {
   }
 
   private func stuck(_ failure: CaptureFailure, _ machine: inout ConnectionMachine) -> ConnectionMachine.Step {
-    perform(machine.stuck(failure, at: SystemClock.now(), jitter: jitter))
+    perform(machine.stuck(failure, at: Instant.now, jitter: jitter))
   }
 
   private func perform(_ decided: ([ConnectionMachine.Action], ConnectionMachine.Step)) -> ConnectionMachine.Step {
@@ -69,22 +71,19 @@ struct ConnectionLoop {
       case .status(let state): status.changed(to: state)
       case .settled(let generation): capture.tell { $0.settled(generation) }
       case .forgetPassed: topology.stream?.pass(through: nil)
-      case .failed(let failure, let telling, let seconds): tell(failure, telling, seconds: seconds)
+      case .failed(let failure, let telling, let pause): tell(failure, telling, pause: pause)
       case .takenBack, .silent, .narrows: tell(action)
       }
     }
     return decided.1
   }
 
-  /// Sleeps, unless told to stop; true if it was. A new login is worth trying at once.
-  private func rest(_ seconds: Double) -> Bool {
-    let deadline = SystemClock.now() + seconds
-    while SystemClock.now() < deadline {
-      if mailbox.isStopping { return true }
-      if mailbox.takeLogin() != nil { return false }
+  /// Sleeps, unless told to stop. A new login is worth trying at once.
+  private func rest(_ time: Duration) {
+    let deadline = Instant.now + time
+    while Instant.now < deadline, !mailbox.isStopping, mailbox.takeLogin() == nil {
       mailbox.wakeup.wait(until: deadline)
     }
-    return mailbox.isStopping
   }
 
   /// How many messages may come again, and the journal's newest position, once the journal thread has decided about all that was handed
@@ -93,7 +92,7 @@ struct ConnectionLoop {
     capture.tell { $0.asksForReturning() }
     while !mailbox.isStopping {
       if let (count, position) = mailbox.takeReturning() { return (count, position) }
-      mailbox.wakeup.wait(until: SystemClock.now() + 1)
+      mailbox.wakeup.wait(until: Instant.now + .seconds(1))
     }
     return nil
   }
@@ -111,28 +110,27 @@ struct ConnectionLoop {
   /// One connection from open to end.
   private func attempt(_ machine: inout ConnectionMachine) -> ConnectionMachine.End {
     do throws(CaptureFailure) {
-      // In an outage what stands in the way says more than that it is tried again.
-      if !machine.outage.isOpen { status.changed(to: .connecting) }
       let returning = machine.asksWhatReturns ? returning() : nil
       let plan = machine.prepare(returning: returning, newest: topology.stream?.newest)
+      if let state = plan.status { status.changed(to: state) }
       var topology = topology
       topology.usesSecondChannel = plan.usesSecondChannel
       topology.prefetch = plan.prefetch ?? topology.prefetch
       topology.doubtfulPrefetch = plan.doubtfulPrefetch
-      let (connected, name) = (Monitor<Double?>(nil), topology.configuration.queue.name)
+      let (connected, name) = (Monitor<Instant?>(nil), topology.configuration.queue.name)
       topology.isAbandoned = { [mailbox, status] in
-        if let began = connected.read({ $0 }), SystemClock.now() - began > Self.queuePatience {
+        if let began = connected.read({ $0 }), Instant.now - began > Self.queuePatience {
           status.changed(to: .awaitingQueue(name))
         }
         return mailbox.isStopping
       }
       let connection = try topology.connect()
-      connected.update { $0 = SystemClock.now() }
+      connected.update { $0 = Instant.now }
       tell(of: connection)
       let tag = topology.consumerTag(plan.generation)
       let (queue, nature) = try topology.consume(on: connection, tag: tag)
       let (consuming, orders) = machine.began(
-        consumerTag: tag, nature, queue, offset: topology.stream?.offset, at: SystemClock.now())
+        consumerTag: tag, nature, queue, offset: topology.stream?.offset, at: Instant.now)
       topology.stream?.channelBegan()
       capture.tell { $0.consumes(consuming) }
       defer {
@@ -169,18 +167,22 @@ struct ConnectionLoop {
       var commands = mailbox.take()
       if let returned = commands.spare.take() { consumer.spare = returned }
       if let answer = connection.takeDepth() { status.found(inQueue: Int(answer.messages)) }
+      if machine.cancelsFirst(commands) {
+        try connection.cancel(tag: consumer.consuming.consumerTag)
+        machine.cancelled()
+      }
       let wanted = machine.heard(
-        commands, isEmpty: connection.batch.isEmpty, offset: topology.stream?.offset, at: SystemClock.now())
+        commands, isEmpty: connection.batch.isEmpty, offset: topology.stream?.offset, at: Instant.now)
       if let end = try perform(wanted, &consumer, &machine) { return end }
       if machine.reads {
-        let found = machine.read(try read(connection), at: SystemClock.now())
+        let found = machine.read(try read(connection), at: Instant.now)
         if let end = try perform(found, &consumer, &machine) { return end }
       }
       switch machine.rest(isEmpty: connection.batch.isEmpty) {
       case .none: break
       case .moment: sleepForAMoment()
       case .wait(let reading):
-        try connection.wait(until: SystemClock.now() + 1, wakeup: mailbox.wakeup, reading: reading)
+        try connection.wait(until: Instant.now + .seconds(1), wakeup: mailbox.wakeup, reading: reading)
       }
     }
   }
@@ -225,7 +227,7 @@ struct ConnectionLoop {
       case .askAside: try connection.ask(for: queue)
       case .bindAside:
         if try !connection.bindAside(queue: queue, try topology.bindings()) {
-          _ = try perform(machine.cannotBindAside(at: SystemClock.now()), &consumer, &machine)
+          _ = try perform(machine.cannotBindAside(at: Instant.now), &consumer, &machine)
         }
       case .handOver: handOver(&consumer)
       case .arriving(let isArriving): capture.tell { $0.arriving(isArriving) }
@@ -240,11 +242,7 @@ struct ConnectionLoop {
       case .end(let end):
         try? connection.close()
         return end
-      case .endSettled:
-        if (try? connection.close()) != nil {
-          capture.tell { $0.settled(consumer.consuming.generation) }
-        }
-        return .startOver(.widens)
+      case .endSettled: return .settled(saidGoodbye: (try? connection.close()) != nil)
       }
     }
     return nil
@@ -259,7 +257,6 @@ struct ConnectionLoop {
   }
 
   private func sleepForAMoment() {
-    var time = timespec(tv_sec: 0, tv_nsec: Int(Self.momentSeconds * 1e9))
-    unsafe nanosleep(&time, nil)
+    usleep(Self.momentMicroseconds)
   }
 }

@@ -5,13 +5,13 @@ import Journal
 extension ConnectionMachine {
   /// How long nothing was consumed.
   struct Outage: Equatable, Sendable {
-    var seconds: Double
+    var time: Duration
     var attempts: Int
   }
 
   /// What the thread does on a channel, in this order.
   enum Order: Equatable, Sendable {
-    /// Nothing more is to come.
+    /// Nothing more is to come. What the broker had sent before it knew has arrived when the broker answers.
     case cancel
     case command(ChannelMachine.Order)
     /// The broker gets a new password, if it takes one. Last of a turn's: a broker that refuses it closes the connection, and what comes
@@ -34,8 +34,7 @@ extension ConnectionMachine {
     /// The channel is to be closed, and ends so. What is lost by a close that fails comes again all the same, but for a stop, which has
     /// no other channel after it.
     case end(End)
-    /// The same of a narrow channel on which everything is acknowledged: the broker's goodbye shows that it has handled all that was sent
-    /// before, so none of it comes again.
+    /// The same of a narrow channel on which everything is acknowledged: it ends with ``End/settled(saidGoodbye:)``.
     case endSettled
   }
 
@@ -91,14 +90,16 @@ extension ConnectionMachine {
   struct Channel {
     enum Phase: Equatable, Sendable {
       case consuming
-      /// The capture is to stop, and what has arrived is handed over first.
+      /// The capture is to stop: if the consumer is cancelled, what arrives before the broker's answer is there in the next turn.
+      case stopping
+      /// What has arrived is handed over.
       case handingOver
       /// What may be acknowledged is waited for.
       case awaitingSettled
     }
 
     let consuming: Consuming
-    let began: Double
+    let began: Instant
     var phase = Phase.consuming
     var commands: ChannelMachine
     var gathering: Gathering
@@ -112,7 +113,7 @@ extension ConnectionMachine {
     /// What the last turn has brought.
     var last = Reading()
 
-    init(_ consuming: Consuming, prefetch: Int, offset: Int64?, at now: Double) {
+    init(_ consuming: Consuming, prefetch: Int, offset: Int64?, at now: Instant) {
       self.consuming = consuming
       self.offset = offset
       began = now
@@ -131,17 +132,17 @@ extension ConnectionMachine {
 
   /// When the queue was last asked how many messages wait in it.
   struct Backlog: Sendable {
-    static let seconds = 60.0
-    private var asked: Double
+    static let interval = Duration.seconds(60)
+    private var asked: Instant
     private var newest: UInt64 = 0
 
-    init(at now: Double) { asked = now }
+    init(at now: Instant) { asked = now }
 
     /// - Parameters:
     ///   - tag: The newest delivery's; without a new one, and with room for one, the queue is at rest, and what was found is still so.
     ///   - isFull: No more can be delivered.
-    mutating func isDue(at now: Double, newest tag: UInt64, isFull: Bool) -> Bool {
-      guard now - asked >= Self.seconds, tag != newest || isFull else { return false }
+    mutating func isDue(at now: Instant, newest tag: UInt64, isFull: Bool) -> Bool {
+      guard now - asked >= Self.interval, tag != newest || isFull else { return false }
       (asked, newest) = (now, tag)
       return true
     }
@@ -149,20 +150,25 @@ extension ConnectionMachine {
 
   // MARK: - A turn
 
+  /// Whether the consumer is to be cancelled before these commands are obeyed: nothing more is to come on a narrow channel when an
+  /// acknowledgement makes room. What a standby gets now comes after it.
+  func cancelsFirst(_ commands: ConnectionCommands) -> Bool {
+    guard let channel, channel.phase == .consuming else { return false }
+    return channel.narrow.mustCancel(commands, generation)
+  }
+
+  /// The broker has answered to that, and what it had sent before has arrived.
+  mutating func cancelled() { channel?.narrow.isCancelled = true }
+
   /// A turn begins: what the journal's thread and others want.
   ///
   /// - Parameters:
   ///   - isEmpty: Nothing waits to be handed over.
   ///   - offset: The newest captured offset of a stream.
-  mutating func heard(_ commands: ConnectionCommands, isEmpty: Bool, offset: Int64?, at now: Double) -> [Order] {
+  mutating func heard(_ commands: ConnectionCommands, isEmpty: Bool, offset: Int64?, at now: Instant) -> [Order] {
     guard var channel else { return [] }
     defer { self.channel = channel }
     var orders: [Order] = []
-    if channel.narrow.mustCancel(commands, generation) {
-      // Before the acknowledgements that make room: nothing more is to come. What a standby gets now comes after it.
-      channel.narrow.isCancelled = true
-      orders.append(.cancel)
-    }
     let before = channel.commands.acknowledged
     for order in channel.commands.obey(commands) { orders.append(.command(order)) }
     let acknowledged = channel.commands.acknowledged
@@ -184,17 +190,15 @@ extension ConnectionMachine {
         orders.append(.askDepth)
       }
       if channel.narrow.isCancelled, isEmpty, channel.isAllAcknowledged {
-        if channel.narrow.hasSucceeded { prefetch.succeeded() } else { prefetch.cleared() }
         return orders + [.endSettled]
       }
       if commands.stop {
-        if !settings.keepsConsumer, !channel.narrow.isCancelled { orders.append(.cancel) }
-        channel.phase = .handingOver
-        return orders + stopping(commands, isEmpty: isEmpty, &channel)
+        channel.phase = .stopping
+        return settings.keepsConsumer || channel.narrow.isCancelled ? orders : orders + [.cancel]
       }
       if offsets.width != nil, offsets.widens(at: offset) { return orders + [.end(.startOver(.widens))] }
       if let reason = channel.commands.startsOver(commands) { return orders + [.end(.startOver(reason))] }
-    case .handingOver, .awaitingSettled: orders += stopping(commands, isEmpty: isEmpty, &channel)
+    case .stopping, .handingOver, .awaitingSettled: orders += stopping(commands, isEmpty: isEmpty, &channel)
     }
     return orders
   }
@@ -202,6 +206,7 @@ extension ConnectionMachine {
   /// The capture stops: journals what has arrived, waits for the acknowledgements that are due, says goodbye.
   private func stopping(_ commands: ConnectionCommands, isEmpty: Bool, _ channel: inout Channel) -> [Order] {
     var orders: [Order] = []
+    if channel.phase == .stopping { channel.phase = .handingOver }
     if channel.phase == .handingOver {
       // A journal that has failed takes no more; what it did not take comes again.
       guard isEmpty || commands.settled else { return [.handOver] }
@@ -215,7 +220,7 @@ extension ConnectionMachine {
   var reads: Bool { channel?.phase == .consuming }
 
   /// The socket was read.
-  mutating func read(_ reading: Reading, at now: Double) -> [Order] {
+  mutating func read(_ reading: Reading, at now: Instant) -> [Order] {
     guard var channel else { return [] }
     defer { self.channel = channel }
     channel.last = reading
@@ -262,6 +267,7 @@ extension ConnectionMachine {
   mutating func rest(isEmpty: Bool) -> Rest {
     guard let channel else { return .none }
     switch channel.phase {
+    case .stopping: return .none
     case .handingOver: return isEmpty ? .none : .wait(reading: false)
     case .awaitingSettled: return .wait(reading: false)
     case .consuming:
@@ -275,7 +281,7 @@ extension ConnectionMachine {
 
   // MARK: - A consumer that gets nothing
 
-  private mutating func watch(_ reading: Reading, _ channel: inout Channel, at now: Double) -> [Order] {
+  private mutating func watch(_ reading: Reading, _ channel: inout Channel, at now: Instant) -> [Order] {
     var arrival = StandstillMachine.Arrival.nothing
     if kind == .stream {
       // A new consumer of a stream gets again what stands in the same chunk as its first message.
@@ -294,7 +300,7 @@ extension ConnectionMachine {
   }
 
   /// There is no channel aside on which the queue could be bound again.
-  mutating func cannotBindAside(at now: Double) -> [Order] {
+  mutating func cannotBindAside(at now: Instant) -> [Order] {
     watched(standstill.answered(.bound, offset: channel?.offset, at: now)).filter { $0 == .status(.consuming) }
   }
 

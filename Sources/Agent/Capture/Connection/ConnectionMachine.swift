@@ -44,8 +44,8 @@ struct ConnectionMachine {
     var asksForDepth = true
     /// What a stream's broker cannot send is gone past.
     var skipsUndeliverable = false
-    /// Seconds between two attempts, and how many in a row may fail; nil for any number.
-    var delay = 1.0
+    /// Between two attempts, and how many in a row may fail; nil for any number.
+    var delay = Duration.seconds(1)
     var attempts: Int?
     var binds = false
     var isSingleActive = false
@@ -56,8 +56,8 @@ struct ConnectionMachine {
     case connect
     /// What stands at the stream's end is to be looked at, and after it connected again.
     case lookAtEnd
-    /// Waits so many seconds, unless it is told to stop or there is a new login.
-    case wait(seconds: Double)
+    /// Waits so long, unless it is told to stop or there is a new login.
+    case wait(Duration)
     case stop
     case giveUp(CaptureFailure)
   }
@@ -65,6 +65,9 @@ struct ConnectionMachine {
   /// How a channel ended.
   enum End: Equatable, Sendable {
     case stopped
+    /// Everything on a narrow channel was acknowledged. A goodbye of the broker's shows that it has handled all that was sent before, so
+    /// none of it comes again.
+    case settled(saidGoodbye: Bool)
     /// A new channel is to begin at once.
     case startOver(StartOver.Reason)
     /// The newest captured message of a stream has not come: what stands at its end is to be looked at.
@@ -77,8 +80,8 @@ struct ConnectionMachine {
   /// What people are told, or other threads, between two channels.
   enum Action: Equatable, Sendable {
     case status(StatusBoard.State)
-    /// A failure, as far as it is news, and in how many seconds it is tried again.
-    case failed(CaptureFailure, OutageLog.Telling, seconds: Double)
+    /// A failure, as far as it is news, and in how long it is tried again.
+    case failed(CaptureFailure, OutageLog.Telling, Duration)
     case takenBack
     case silent
     /// The broker ended a stream's channel by an error of its own, and the next ones tell at which offset.
@@ -95,6 +98,8 @@ struct ConnectionMachine {
     /// The prefetch count, and the one for a quorum queue with a backlog that nobody else consumes; nil for that of the settings.
     var prefetch: Int?
     var doubtfulPrefetch: Int?
+    /// What is told; nil in an outage, in which what stands in the way says more than that it is tried again.
+    var status: StatusBoard.State?
     /// A user who may have one channel is cut off at a second one.
     var usesSecondChannel = true
   }
@@ -164,7 +169,8 @@ struct ConnectionMachine {
   ///   - newest: The newest offset of a stream that was captured, or gone past since it was too large.
   mutating func prepare(returning: (count: Int, position: Position)?, newest: Int64?) -> Attempt {
     generation += 1
-    var attempt = Attempt(generation: generation, usesSecondChannel: usesSecondChannel)
+    var attempt = Attempt(
+      generation: generation, status: outage.isOpen ? nil : .connecting, usesSecondChannel: usesSecondChannel)
     width = .configured
     hasConsumed = false
     hasAcknowledged = false
@@ -204,7 +210,7 @@ struct ConnectionMachine {
   ///   - queue: What the broker said of the queue; nil if it was not asked.
   ///   - offset: The newest captured offset of a stream.
   mutating func began(
-    consumerTag: String, _ nature: QueueNature, _ queue: QueueStatus?, offset: Int64?, at now: Double
+    consumerTag: String, _ nature: QueueNature, _ queue: QueueStatus?, offset: Int64?, at now: Instant
   ) -> (Consuming, [Order]) {
     reconnect.consuming()
     kind = nature.kind
@@ -231,7 +237,7 @@ struct ConnectionMachine {
     orders.append(
       .tell(
         .consuming(
-          after: recovered.map { Outage(seconds: $0.seconds, attempts: $0.attempts) }, isRepeated: outage.isRepeated)))
+          after: recovered.map { Outage(time: $0.time, attempts: $0.attempts) }, isRepeated: outage.isRepeated)))
     standstill.channelBegan(nature.kind, messages: queue?.messages, offset: offset, at: now)
     if !Mutant.tellsNothingOfAConsumer.isOn {
       orders.append(.status(standstill.finding.map(reconnecting) ?? .consuming))
@@ -266,17 +272,20 @@ struct ConnectionMachine {
   /// - Parameters:
   ///   - sight: Nil if the queue is no stream.
   ///   - jitter: −1…1.
-  mutating func ended(_ end: End, _ sight: Sight?, at now: Double, jitter: Double) -> ([Action], Step) {
+  mutating func ended(_ end: End, _ sight: Sight?, at now: Instant, jitter: Double) -> ([Action], Step) {
     let (actions, step) = follow(end, sight, at: now, jitter: jitter)
     return (Mutant.keepsHealthAfterALoss.isOn ? [] : actions, step)
   }
 
-  private mutating func follow(_ end: End, _ sight: Sight?, at now: Double, jitter: Double) -> ([Action], Step) {
+  private mutating func follow(_ end: End, _ sight: Sight?, at now: Instant, jitter: Double) -> ([Action], Step) {
     let channel = channel.take()
     isAllAcknowledged = channel?.isAllAcknowledged ?? false
     hasAcknowledged = channel.map { $0.commands.acknowledged > 0 } ?? false
     switch end {
     case .stopped: return ([], .stop)
+    case .settled(let saidGoodbye):
+      if channel?.narrow.hasSucceeded == true { prefetch.succeeded() } else { prefetch.cleared() }
+      return (saidGoodbye ? [.settled(generation)] : [], .connect)
     case .startOver(.widens): return ([], .connect)
     case .startOver(.anotherStream):
       forgetStream()
@@ -284,11 +293,11 @@ struct ConnectionMachine {
     case .startOver(.takenBack):
       let state = StatusBoard.State.reconnecting(
         cause: "taken_back", reason: "the queue delivers again what it had delivered")
-      return ([.takenBack, .status(state)], .wait(seconds: takenBack.pause(at: now)))
+      return ([.takenBack, .status(state)], .wait(takenBack.pause(at: now)))
     case .startOver(.silent):
       let state = StatusBoard.State.reconnecting(
         cause: "taken_back", reason: "nothing of what the queue took back comes again")
-      return ([.silent, .status(state)], .wait(seconds: takenBack.pause(at: now)))
+      return ([.silent, .status(state)], .wait(takenBack.pause(at: now)))
     case .looksAtEnd: return ([], .lookAtEnd)
     case .standsStill(let finding):
       offsets.forget()
@@ -304,7 +313,7 @@ struct ConnectionMachine {
   }
 
   /// Something stands in the way of consuming, or shows at a stream's end.
-  mutating func stuck(_ failure: CaptureFailure, at now: Double, jitter: Double) -> ([Action], Step) {
+  mutating func stuck(_ failure: CaptureFailure, at now: Instant, jitter: Double) -> ([Action], Step) {
     tried(failure, pacing.next(failure) ?? reconnect.failed(failure, jitter: jitter), at: now)
   }
 
@@ -316,7 +325,7 @@ struct ConnectionMachine {
   }
 
   private mutating func tried(
-    _ failure: CaptureFailure, _ action: ReconnectMachine.Action, at now: Double
+    _ failure: CaptureFailure, _ action: ReconnectMachine.Action, at now: Instant
   ) -> ([Action], Step) {
     lastFailure = failure
     switch action {
@@ -325,10 +334,10 @@ struct ConnectionMachine {
     case .giveUp(.attemptsExhausted(let attempts)): return ([], .giveUp(.exhausted(attempts, last: failure)))
     // A failure that is tried again at once is none that anybody has to hear of.
     case .connect: return ([], .connect)
-    case .wait(let seconds):
+    case .wait(let pause):
       let telling = outage.failed(cause: failure.cause, at: now)
       let state = StatusBoard.State.reconnecting(cause: failure.cause, reason: failure.description)
-      return ([.failed(failure, telling, seconds: seconds), .status(state)], .wait(seconds: seconds))
+      return ([.failed(failure, telling, pause), .status(state)], .wait(pause))
     }
   }
 
@@ -337,10 +346,10 @@ struct ConnectionMachine {
 
   /// If only one message is tried, the queue's delivery limit is come to soon; and what a stream cannot send is found at once.
   private func hasten(_ action: ReconnectMachine.Action) -> ReconnectMachine.Action {
-    guard case .wait(let seconds) = action else { return action }
+    guard case .wait(let pause) = action else { return action }
     if offsets.goesOnAtOnce(skips: settings.skipsUndeliverable) { return .connect }
     guard (1...Self.quickSteps).contains(prefetch.steps) else { return action }
-    return .wait(seconds: min(seconds, 1))
+    return .wait(min(pause, .seconds(1)))
   }
 
   /// Takes a failure into account, and says more of one that a message is to blame for.
@@ -404,7 +413,7 @@ extension ConnectionMachine.Settings {
       beginsNarrow: plan.isInDoubt && queue.arguments["x-message-ttl"] == nil,
       waitsForRuntime: plan.mode == .committed, asksForDepth: queue.declaration != .none,
       skipsUndeliverable: configuration.consumer.undeliverable == .skip,
-      delay: configuration.reconnectDelay.inSeconds, attempts: configuration.maxReconnectAttempts,
+      delay: configuration.reconnectDelay, attempts: configuration.maxReconnectAttempts,
       binds: queue.declaration == .active && !configuration.bindings.isEmpty,
       isSingleActive: queue.arguments["x-single-active-consumer"] == .bool(true))
   }

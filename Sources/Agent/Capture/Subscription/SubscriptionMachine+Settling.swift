@@ -1,21 +1,22 @@
+import AMQP
 import Journal
 
 /// How what was captured comes to rest: see ``SettlingMachine``.
 extension SubscriptionMachine {
   /// The next step of a settling, if one is due.
-  mutating func goOnSettling(at now: Double) -> [Action] {
+  mutating func goOnSettling(at now: Instant) -> [Action] {
     guard let redelivery else { return [] }
     return perform(settling.due(redelivery, at: now))
   }
 
   /// The broker has answered after an acknowledgement.
-  mutating func answered(_ answer: SettlingAnswer, at now: Double) -> [Action] {
+  mutating func answered(_ answer: SettlingAnswer, at now: Instant) -> [Action] {
     guard answer.generation == channel?.generation || Mutant.settlesByAnyAnswer.isOn, !reports.failed else { return [] }
     return perform(settling.answered(consumers: answer.consumers, messages: answer.messages, at: now))
   }
 
   /// The record that was asked for is durable.
-  mutating func recorded(at now: Double) -> [Action] {
+  mutating func recorded(at now: Instant) -> [Action] {
     let concluded = isConcluding ? carry(.settled) : []
     isConcluding = false
     return acknowledge(at: now) + concluded
@@ -43,12 +44,12 @@ extension SubscriptionMachine {
     guard settings.mode == .journaled else {
       if Mutant.settlesBeforeItIsDurable.isOn {
         redelivery?.settling()
-        return acknowledge(at: 0) + carry(.settling)
+        return acknowledge(at: lastBatch) + carry(.settling)
       }
       return carry(.settling)
     }
     redelivery?.settling()
-    return Mutant.settlesBeforeItIsDurable.isOn ? acknowledge(at: 0) + [.record] : [.record]
+    return Mutant.settlesBeforeItIsDurable.isOn ? acknowledge(at: lastBatch) + [.record] : [.record]
   }
 
   /// The emitter's next checkpoint carries it, if a runtime is there to commit it.

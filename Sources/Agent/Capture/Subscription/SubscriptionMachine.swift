@@ -94,6 +94,8 @@ struct SubscriptionMachine: Hashable, Sendable {
     /// Those that waited are captured after all.
     case captureHeld(Decision)
     case startOver(StartOver)
+    /// The newest captured message of a stream has come again, or a later one.
+    case confirmed
     /// The answer to the connection: how many messages may come again.
     case returning(Int)
     /// Nothing follows; the flag says whether the broker may forget everything that was captured.
@@ -111,47 +113,14 @@ struct SubscriptionMachine: Hashable, Sendable {
     case anotherStream
   }
 
-  /// What of the inbox is already durable, and what pruning has left.
-  struct Written: Sendable, Hashable {
-    var emitted = Position.origin
-    var committed = Position.origin
-    var releasable: Position?
-    var output: OutputRecord?
-
-    /// Committed messages that are left to prune.
-    var toPrune = 0
-    /// Bytes written since messages were last pruned.
-    var bytesSincePrune = 0
-
-    init(emitted: Position = .origin, committed: Position = .origin) {
-      self.emitted = emitted
-      self.committed = committed
-    }
-
-    /// What was reported. One look for everything that a transaction does with it, so that nothing counts as written that came in
-    /// between.
-    init(_ inbox: JournalInbox) {
-      (emitted, committed, releasable, output) = (inbox.emitted, inbox.committed, inbox.releasable, inbox.output)
-    }
-
-    /// True where the inbox tells something that is not written yet, or something is left to prune.
-    func isBehind(_ inbox: JournalInbox) -> Bool {
-      toPrune > 0 || inbox.emitted > emitted || inbox.committed > committed || inbox.releasable != releasable
-        || inbox.output != output
-    }
-  }
-
-  /// Seconds that bookkeeping may wait for a batch to ride along with: so at low rates a message does not wait for the bookkeeping of
+  /// How long bookkeeping may wait for a batch to ride along with: so at low rates a message does not wait for the bookkeeping of
   /// the one before.
-  static let bookkeepingDelay = 0.2
-  /// Rows, and bytes of bodies, from which pruning is worth it at once: it touches about as many pages for a few rows
-  /// as for a thousand. Fewer are pruned as soon as there is nothing else to do.
-  static let pruneWorth = (rows: 1000, bytes: 1 << 20)
-  /// Seconds without a delivery after which those that wait for the anchor are taken for new.
-  static let silenceSeconds = 5.0
-  /// Seconds between two looks at the journal's files while nothing is written: what is not acknowledged can wait, but a WAL
+  static let bookkeepingDelay = Duration.milliseconds(200)
+  /// After so long without a delivery those that wait for the anchor are taken for new.
+  static let silence = Duration.seconds(5)
+  /// Between two looks at the journal's files while nothing is written: what is not acknowledged can wait, but a WAL
   /// that was deleted is saved as long as this process lives.
-  static let lookSeconds = 1.0
+  static let lookInterval = Duration.seconds(1)
 
   let settings: Settings
   /// Recognises redeliveries; nil where that is not possible.
@@ -178,10 +147,10 @@ struct SubscriptionMachine: Hashable, Sendable {
   /// The record that is being written says that the broker has the acknowledgement of a settling.
   var isConcluding = false
   /// When the last batch was written.
-  private var lastBatch: Double
+  private(set) var lastBatch: Instant
   /// Since when bookkeeping waits, and when the files are looked at if nothing is to be done until then.
-  private var bookkeepingSince: Double?
-  private var looksAt: Double?
+  private var bookkeepingSince: Instant?
+  private var looksAt: Instant?
   /// The channels of which it was told that messages come near the delivery limit, and that offsets are of no message.
   private var warned: Int?
   private var toldOfJump: Int?
@@ -199,7 +168,7 @@ struct SubscriptionMachine: Hashable, Sendable {
   /// - Parameters:
   ///   - redelivery: As the journal's last commit left it.
   ///   - journaled: The newest position of the journal.
-  init(_ settings: Settings, redelivery: RedeliveryMachine?, journaled: Position, written: Written, at now: Double) {
+  init(_ settings: Settings, redelivery: RedeliveryMachine?, journaled: Position, written: Written, at now: Instant) {
     self.settings = settings
     self.redelivery = redelivery
     self.journaled = journaled
@@ -220,7 +189,7 @@ struct SubscriptionMachine: Hashable, Sendable {
 
   /// What to do now, or until when there is nothing to do unless something is reported. Of what it gives, the inbox is rid, but for the
   /// batch.
-  mutating func next(_ inbox: inout JournalInbox, at now: Double) -> Next<Work> {
+  mutating func next(_ inbox: inout JournalInbox, at now: Instant) -> Next<Work> {
     heard(inbox)
     let next = look(&inbox, at: now)
     if case .now = next { (bookkeepingSince, looksAt) = (nil, nil) }
@@ -235,7 +204,7 @@ struct SubscriptionMachine: Hashable, Sendable {
       acknowledgementsEnded: inbox.acknowledgementsEnded)
   }
 
-  private mutating func look(_ inbox: inout JournalInbox, at now: Double) -> Next<Work> {
+  private mutating func look(_ inbox: inout JournalInbox, at now: Instant) -> Next<Work> {
     if let channel = inbox.handover?.channel {
       if channel.generation == abandoned, !Mutant.readsOnAfterStartingOver.isOn { return .now(.drop) }
       return .now(channel.generation == self.channel?.generation ? .batch : .begin(channel))
@@ -256,20 +225,20 @@ struct SubscriptionMachine: Hashable, Sendable {
     if written.isBehind(inbox) {
       let since = bookkeepingSince ?? now
       bookkeepingSince = since
-      let isDue = written.toPrune >= Self.pruneWorth.rows || isShort || now >= since + Self.bookkeepingDelay
+      let isDue = written.toPrune >= Written.pruneWorth.rows || isShort || now >= since + Self.bookkeepingDelay
       return isDue ? .now(.bookkeeping) : .later(since + Self.bookkeepingDelay)
     }
     if let deadline = idleDeadline, now >= deadline { return .now(.idle) }
-    let looksAt = looksAt ?? now + Self.lookSeconds
+    let looksAt = looksAt ?? now + Self.lookInterval
     self.looksAt = looksAt
-    return now >= looksAt ? .now(.look) : .later(min(looksAt, idleDeadline ?? .infinity))
+    return now >= looksAt ? .now(.look) : .later(min(looksAt, idleDeadline ?? .distantFuture))
   }
 
   /// When something is to be done although nothing comes; nil where nothing is.
-  private var idleDeadline: Double? {
+  private var idleDeadline: Instant? {
     guard let redelivery, !hasEnded, !reports.failed || Mutant.settlesAfterAFailure.isOn else { return nil }
     if redelivery.isHolding {
-      return isConsuming || Mutant.capturesTheHeldOfADeadChannel.isOn ? lastBatch + Self.silenceSeconds : nil
+      return isConsuming || Mutant.capturesTheHeldOfADeadChannel.isOn ? lastBatch + Self.silence : nil
     }
     return isConsuming || Mutant.settlesWithoutAConnection.isOn ? settling.deadline(redelivery) : nil
   }
@@ -291,7 +260,7 @@ struct SubscriptionMachine: Hashable, Sendable {
   /// A new consumer on a new channel: what waits of the old one comes again.
   ///
   /// - Parameter place: Where a stream's capture stands; nil where the queue is none.
-  mutating func began(_ channel: Consuming, place: StreamPlace?, at now: Double) -> [Action] {
+  mutating func began(_ channel: Consuming, place: StreamPlace?, at now: Instant) -> [Action] {
     takeSettled()
     self.channel = channel
     let isAlone = settings.trust == .exclusive && channel.queue.kind == .classic
@@ -318,7 +287,7 @@ struct SubscriptionMachine: Hashable, Sendable {
   }
 
   /// Nothing has come for a while: deliveries that wait are new after all, or a settling goes on.
-  mutating func idle(at now: Double) -> [Action] {
+  mutating func idle(at now: Instant) -> [Action] {
     guard redelivery?.isHolding == true else { return goOnSettling(at: now) }
     // A large message takes its time, in which nothing else can come: that is no silence.
     guard !reports.isArriving, let decision = silent() else {
@@ -353,7 +322,7 @@ struct SubscriptionMachine: Hashable, Sendable {
     guard let decision else { return [] }
     if Mutant.acknowledgesBeforeCommit.isOn {
       note(decision, after: journaled)
-      return acknowledge(at: 0)
+      return acknowledge(at: lastBatch)
     }
     guard !decision.rejected.isEmpty, let generation = channel?.generation else { return [] }
     return [.reject(decision.rejected.map { Acknowledgement(generation: generation, tag: $0) })]
@@ -364,11 +333,12 @@ struct SubscriptionMachine: Hashable, Sendable {
   /// - Parameters:
   ///   - before: The journal's newest position before them.
   ///   - written: What of the reports was written.
-  mutating func written(_ decision: Decision, after before: Position, _ written: Written, at now: Double) -> [Action] {
+  mutating func written(_ decision: Decision, after before: Position, _ written: Written, at now: Instant) -> [Action] {
     self.written = written
     journaled = before + decision.captured.count
     if !Mutant.acknowledgesBeforeCommit.isOn { note(decision, after: before) }
     var actions = tell(decision) + acknowledge(at: now)
+    if place?.isLooking == false { actions.append(.confirmed) }
     lastBatch = now
     settling.moved(captured: decision.captured.count, at: now)
     if let gap = decision.gap { actions.append(.tell(.gap(gap))) }
@@ -390,7 +360,7 @@ struct SubscriptionMachine: Hashable, Sendable {
   }
 
   /// What was reported is durable.
-  mutating func bookkept(_ written: Written, at now: Double) -> [Action] {
+  mutating func bookkept(_ written: Written, at now: Instant) -> [Action] {
     self.written = written
     return acknowledge(at: now)
   }
@@ -418,7 +388,7 @@ struct SubscriptionMachine: Hashable, Sendable {
   }
 
   /// Lets the broker forget what the last commit made safe, and what the runtime has committed.
-  mutating func acknowledge(at now: Double) -> [Action] {
+  mutating func acknowledge(at now: Instant) -> [Action] {
     let acknowledgement: Acknowledgement?
     if let redelivery {
       let releasable = position(of: redelivery.releasable)
