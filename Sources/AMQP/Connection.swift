@@ -218,7 +218,6 @@ extension Connection {
   /// Sends what is due, and waits until the socket has something to read (if `reading`), `wakeup` was signalled, or the
   /// deadline passed. Heartbeats go out and are watched here; with `reading` false, silence proves nothing.
   ///
-  /// - Parameter deadline: On ``SystemClock/now()``.
   /// - Throws: `.heartbeatsMissed` where the broker is silent for two intervals.
   public func wait(until deadline: Instant, wakeup: Wakeup, reading: Bool) throws(AMQPError) {
     try beat(reading: reading)

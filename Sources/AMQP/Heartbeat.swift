@@ -14,11 +14,14 @@ struct Heartbeat {
 
   /// 0 is off.
   let interval: Duration
+  /// Half of it, after which a frame is due, and twice that, after which a peer is gone.
+  private let (half, double): (Duration, Duration)
   private var sent: Instant
   private var heard: Instant
 
   init(intervalSeconds: UInt16, at now: Instant) {
     interval = .seconds(Int(intervalSeconds))
+    (half, double) = (interval / 2, interval * 2)
     sent = now
     heard = now
   }
@@ -34,14 +37,14 @@ struct Heartbeat {
   /// bytes wait because the broker does not take them.
   func action(at now: Instant, listening: Bool, blocked: Bool) -> Action {
     if interval == .zero { return .none }
-    if blocked { return now - sent >= interval * 2 ? .giveUp : .none }
-    if listening && now - heard >= interval * 2 { return .giveUp }
-    return now - sent >= interval / 2 ? .send : .none
+    if blocked { return now - sent >= double ? .giveUp : .none }
+    if listening && now - heard >= double { return .giveUp }
+    return now - sent >= half ? .send : .none
   }
 
   /// When to ask again; nil where heartbeats are off.
   func nextDeadline(listening: Bool) -> Instant? {
     if interval == .zero { return nil }
-    return listening ? min(sent + interval / 2, heard + interval * 2) : sent + interval / 2
+    return listening ? min(sent + half, heard + double) : sent + half
   }
 }

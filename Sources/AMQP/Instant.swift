@@ -50,8 +50,7 @@ public struct Instant: InstantProtocol, Hashable, Sendable {
 extension Duration {
   /// Seconds, with the fraction.
   public var inSeconds: Double {
-    let (seconds, attoseconds) = components
-    return Double(seconds) + Double(attoseconds) / 1e18
+    Double(nanoseconds) / 1e9
   }
 
   /// Whole milliseconds for the time-outs of `poll`, at least one for what is left of one: not below 0 nor above a minute, after which

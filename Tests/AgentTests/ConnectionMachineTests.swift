@@ -188,7 +188,7 @@ struct ConnectionMachineTests {
     #expect(!actions.contains(.settled(1)))
     #expect(machine.asksWhatReturns)
     let attempt = machine.prepare(returning: (0, Position(rawValue: 9)), newest: nil)
-    #expect(attempt == Machine.Attempt(generation: 2, prefetch: 1, status: nil))
+    #expect(attempt == Machine.Attempt(generation: 2, prefetch: 1))
     let nature = QueueNature(type: "classic", hasLevels: false, deliveryLimit: nil, brokerVersion: "4.0.5")
     let (channel, _) = machine.began(consumerTag: "t", nature, nil, offset: nil, at: 2)
     #expect(channel.narrowPrefetch == 1)

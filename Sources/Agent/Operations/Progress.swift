@@ -5,7 +5,7 @@ import Logging
 /// Shows how a capture goes on (SPEC §6): a line that is redrawn on a terminal; elsewhere a log line a minute if something happened,
 /// else each ten minutes.
 struct Progress {
-  /// Seconds between two looks, and between two lines.
+  /// Between two looks, and between two lines.
   private static let redrawTime = Duration.milliseconds(500)
   private static let lookTime = Duration.seconds(1)
   private static let logTime = Duration.seconds(60)
@@ -117,7 +117,7 @@ struct Progress {
     return unit == "B" ? "\(bytes) B" : "\((value * 10).rounded() / 10) \(unit)"
   }
 
-  /// Seconds as `0.4 s`, `3 min 5 s`, `2 h 0 min`, `5 d 3 h`.
+  /// A time as `0.4 s`, `3 min 5 s`, `2 h 0 min`, `5 d 3 h`.
   static func age(_ time: Duration) -> String {
     let seconds = time.inSeconds
     let whole = Int(seconds)

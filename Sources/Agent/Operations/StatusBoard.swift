@@ -150,7 +150,7 @@ final class StatusBoard: Sendable {
   private let log: Logger
   private let clock: @Sendable () -> Instant
 
-  /// - Parameter clock: Seconds of a monotonic clock.
+  /// - Parameter clock: Tells the time.
   init(log: Logger, clock: @escaping @Sendable () -> Instant = { Instant.now }) {
     self.log = log
     self.clock = clock

@@ -22,7 +22,7 @@ enum Terminal {
     write: { line in
       do throws(CaptureFailure) { try OutputDescriptor(descriptor: STDERR_FILENO, name: "stderr").write(line) } catch {}
     }, tell: { FlowLogHandler(logLevel: .warning, style: .ofStandardError, write: { _ in }).line(leftOut: $0) })
-  /// Seconds that what was said last may take until somebody has read it, before the process ends.
+  /// How long what was said last may take until somebody has read it, before the process ends.
   private static let patience = Duration.seconds(2)
 
   /// Hands a whole line of the log over, and waits for nobody.

@@ -47,11 +47,11 @@ struct SettlingMachine: Hashable, Sendable {
     case asking(times: Int)
   }
 
-  /// Seconds of rest before a settling: at first, and at the most.
+  /// The rest before a settling: at first, and at the most.
   static let rest = (least: Duration.milliseconds(500), most: Duration.seconds(10))
   /// The same where nothing has come on the channel but what was captured before: each delivery more of it may count as failed.
   static let restOfRecovered = Duration.milliseconds(100)
-  /// Seconds from an answer to the next question.
+  /// From an answer to the next question.
   static let pause = Duration.seconds(1)
   /// Messages that come within so many seconds after a settling make it a trickle.
   private static let trickle = Duration.seconds(60)

@@ -14,7 +14,7 @@ import AMQP
 ///
 /// A value without I/O.
 struct StreamEnd: Equatable, Sendable {
-  /// Seconds without the newest captured message after which the end is looked at.
+  /// After so long without the newest captured message the end is looked at.
   static let patience = Duration.seconds(5)
   /// How often a stream has to end at one place where nothing else tells.
   private static let looks = (usual: 3, known: 12)

@@ -110,9 +110,9 @@ struct ConnectionLoop {
   /// One connection from open to end.
   private func attempt(_ machine: inout ConnectionMachine) -> ConnectionMachine.End {
     do throws(CaptureFailure) {
+      if let state = machine.statusOfAttempt { status.changed(to: state) }
       let returning = machine.asksWhatReturns ? returning() : nil
       let plan = machine.prepare(returning: returning, newest: topology.stream?.newest)
-      if let state = plan.status { status.changed(to: state) }
       var topology = topology
       topology.usesSecondChannel = plan.usesSecondChannel
       topology.prefetch = plan.prefetch ?? topology.prefetch

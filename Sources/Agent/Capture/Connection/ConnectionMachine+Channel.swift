@@ -14,8 +14,8 @@ extension ConnectionMachine {
     /// Nothing more is to come. What the broker had sent before it knew has arrived when the broker answers.
     case cancel
     case command(ChannelMachine.Order)
-    /// The broker gets a new password, if it takes one. Last of a turn's: a broker that refuses it closes the connection, and what comes
-    /// after it is lost.
+    /// The broker gets a new password, if it takes one. After the acknowledgements: a broker that refuses it closes the connection, and
+    /// what comes after it is lost.
     case login(Login)
     /// The broker is asked how many messages wait in the queue.
     case askDepth

@@ -98,8 +98,6 @@ struct ConnectionMachine {
     /// The prefetch count, and the one for a quorum queue with a backlog that nobody else consumes; nil for that of the settings.
     var prefetch: Int?
     var doubtfulPrefetch: Int?
-    /// What is told; nil in an outage, in which what stands in the way says more than that it is tried again.
-    var status: StatusBoard.State?
     /// A user who may have one channel is cut off at a second one.
     var usesSecondChannel = true
   }
@@ -156,6 +154,9 @@ struct ConnectionMachine {
 
   // MARK: - Before a channel
 
+  /// What is told of the next attempt; nil in an outage, in which what stands in the way says more than that it is tried again.
+  var statusOfAttempt: StatusBoard.State? { outage.isOpen ? nil : .connecting }
+
   /// Whether the next channel depends on how many messages may come again, which the journal's thread knows once it has decided about all
   /// that was handed over.
   var asksWhatReturns: Bool {
@@ -169,8 +170,7 @@ struct ConnectionMachine {
   ///   - newest: The newest offset of a stream that was captured, or gone past since it was too large.
   mutating func prepare(returning: (count: Int, position: Position)?, newest: Int64?) -> Attempt {
     generation += 1
-    var attempt = Attempt(
-      generation: generation, status: outage.isOpen ? nil : .connecting, usesSecondChannel: usesSecondChannel)
+    var attempt = Attempt(generation: generation, usesSecondChannel: usesSecondChannel)
     width = .configured
     hasConsumed = false
     hasAcknowledged = false

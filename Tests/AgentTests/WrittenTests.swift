@@ -1,0 +1,70 @@
+import Journal
+import Testing
+
+@testable import Agent
+
+/// What a transaction writes of what emitter and runtime have reported, and when it prunes.
+struct WrittenTests {
+  typealias Written = SubscriptionMachine.Written
+
+  private static func position(_ value: Int64) -> Position { Position(rawValue: value) }
+
+  @Test func `what was committed was emitted, even if the emitter's own word is late`() {
+    var written = Written(emitted: Self.position(2), committed: Self.position(1))
+    let entries = written.catchUp(with: Written(emitted: Self.position(3), committed: Self.position(5)), bytes: 10)
+    #expect(entries == Written.Entries(emitted: Self.position(5), committed: Self.position(5), output: nil))
+    #expect(written.emitted == Self.position(5) && written.committed == Self.position(5))
+    #expect(written.bytesSincePrune == 10)
+  }
+
+  @Test func `what is older is not written`() {
+    var written = Written(emitted: Self.position(5), committed: Self.position(5))
+    #expect(written.catchUp(with: Written(emitted: Self.position(3)), bytes: 0) == Written.Entries())
+    #expect(written.emitted == Self.position(5) && written.committed == Self.position(5))
+  }
+
+  @Test func `an output file is written once, and stays until there is another`() {
+    var (written, news) = (Written(), Written())
+    let file = OutputRecord(file: 1, length: 4, startedAt: 0)
+    news.output = file
+    #expect(written.catchUp(with: news, bytes: 0).output == file)
+    #expect(written.catchUp(with: news, bytes: 0).output == nil)
+    #expect(written.catchUp(with: Written(), bytes: 0).output == nil)
+    #expect(written.output == file)
+  }
+
+  @Test func `pruning waits until it is worth it, or nothing else is to be done`() {
+    var written = Written()
+    let worth = Written.pruneWorth
+    #expect(written.prunes(isBusy: false, prunable: 0))
+    #expect(!written.prunes(isBusy: true, prunable: worth.rows - 1))
+    #expect(written.prunes(isBusy: true, prunable: worth.rows))
+    _ = written.catchUp(with: Written(), bytes: worth.bytes - 1)
+    #expect(!written.prunes(isBusy: true, prunable: 1))
+    _ = written.catchUp(with: Written(), bytes: 1)
+    #expect(written.prunes(isBusy: true, prunable: 1))
+  }
+
+  @Test
+  func
+    `a batch that waits for room is taken if the capture is to stop, and before that makes room by what was committed`()
+  {
+    let machine = SubscriptionMachine.recognising(nil)
+    var inbox = JournalInbox()
+    #expect(machine.meanwhile(inbox) == nil)
+    inbox.committed = Self.position(1)
+    #expect(machine.meanwhile(inbox) == .bookkeep)
+    inbox.stopping = true
+    #expect(machine.meanwhile(inbox) == .takeIt)
+  }
+
+  @Test(arguments: [false, true]) func `a stream is confirmed once it has come to what was captured`(isLooking: Bool) {
+    var machine = SubscriptionMachine.recognising(nil)
+    let stream = QueueNature(type: "stream", hasLevels: false, deliveryLimit: nil, brokerVersion: "4.0.5")
+    _ = machine.began(
+      Consuming(generation: 1, consumerTag: "c", queue: stream), place: StreamPlace(offset: isLooking ? 7 : nil), at: 0)
+    #expect(machine.place?.isLooking == isLooking)
+    let actions = machine.written(SubscriptionMachine.Decision(), after: .origin, machine.written, at: 0)
+    #expect(actions.contains(.confirmed) != isLooking)
+  }
+}
