@@ -150,16 +150,7 @@ struct JournalLoopTests {
       #expect(capture.read { $0.progress.journaled } == .origin, "nothing was taken")
       try input.fileHandleForWriting.close()
       shell.waitUntilExit()
-      #expect(
-        capture.wait(as: CaptureMachine.emitter, atMost: 60) {
-          $0.progress.journaled == .origin + (rows + 1) ? true : nil
-        } == true)
-      capture.update {
-        $0.inbox.stopping = true
-        $0.inbox.intakeEnded = true
-        $0.inbox.closing = true
-      }
-      #expect(ended.wait(atMost: 60) { $0 ? true : nil } == true)
+      Self.end(capture, ended, after: .origin + (rows + 1))
       #expect(status.state == .consuming)
     }
   }
@@ -199,16 +190,7 @@ struct JournalLoopTests {
         try? loop.run()
         ended.update { $0 = true }
       }
-      #expect(
-        capture.wait(as: CaptureMachine.emitter, atMost: 60) {
-          $0.progress.journaled == .origin + (rows + 1) ? true : nil
-        } == true)
-      capture.update {
-        $0.inbox.stopping = true
-        $0.inbox.intakeEnded = true
-        $0.inbox.closing = true
-      }
-      #expect(ended.wait(atMost: 60) { $0 ? true : nil } == true)
+      Self.end(capture, ended, after: .origin + (rows + 1))
     }
   }
 
@@ -217,5 +199,17 @@ struct JournalLoopTests {
     var capture = CaptureMachine(Lifecycle())
     capture.inbox = inbox
     return Monitor(capture)
+  }
+
+  /// Waits until everything up to `last` is journaled, and for the end after that.
+  private static func end(_ capture: Monitor<CaptureMachine>, _ ended: Monitor<Bool>, after last: Position) {
+    #expect(
+      capture.wait(as: CaptureMachine.emitter, atMost: 60) { $0.progress.journaled == last ? true : nil } == true)
+    capture.update {
+      $0.inbox.stopping = true
+      $0.inbox.intakeEnded = true
+      $0.inbox.closing = true
+    }
+    #expect(ended.wait(atMost: 60) { $0 ? true : nil } == true)
   }
 }

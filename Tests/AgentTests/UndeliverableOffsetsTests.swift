@@ -51,7 +51,7 @@ import Testing
     }
   }
 
-  /// Captures as `ConnectionLoop` does, with `skip`.
+  /// Captures with `skip`; the broker answers here, and ``OffsetSearch`` decides.
   ///
   /// - Parameter error: True where a channel fails though nothing is wrong with what it reads.
   private func capture(_ stream: Stream, prefetch: Int, _ error: () -> Bool) -> (
@@ -61,16 +61,25 @@ import Testing
     var isPassed = false
     func next() -> Int64 { max(captured.last.map { $0 + 1 } ?? 0, isPassed ? passed.last!.upperBound + 1 : 0) }
     sessions: for _ in 0..<10_000 {
-      while let offset = offsets.probed {
+      var search = OffsetSearch(first: offsets.blocked ?? 0, skips: true, captured: captured.last)
+      var step = search.begin(offsets)
+      func look(from offset: Int64) -> UndeliverableOffsets.Outcome {
         let channel = error() ? (sent: [], fails: true) : stream.channel(from: offset, width: 1)
-        let outcome: UndeliverableOffsets.Outcome =
-          channel.sent.first.map { .sends($0) } ?? (channel.fails ? .fails : .isQuiet)
-        switch offsets.saw(outcome) {
-        case .probe: break
-        case .goOn, .tryLater: continue sessions
+        return channel.sent.first.map { .sends($0) } ?? (channel.fails ? .fails : .isQuiet)
+      }
+      searching: while true {
+        switch step {
+        case .look(.offset(let offset, _)): step = search.saw(look(from: offset), &offsets)
+        case .look(.next): step = search.saw(error() ? .fails : .isQuiet, &offsets)
+        // As long as it ends with what cannot be sent. Shorter streams have tests of their own.
+        case .look(.last): step = search.saw(.isQuiet, &offsets)
+        case .look(.captured): step = search.saw(isStill: true, &offsets)
+        case .begin: break searching
         case .pass(let range):
           passed.append(range)
           isPassed = true
+          break searching
+        case .anotherStream, .report: continue sessions
         }
       }
       offsets.channelBegins(behind: captured.last)

@@ -93,77 +93,55 @@ extension ConnectionLoop {
       status.changed(to: .reconnecting(cause: failure.cause, reason: failure.description))
     }
     do throws(CaptureFailure) {
-      return try search(stream, first, skips: skips, &machine) ? nil : failure
+      return try search(stream, OffsetSearch(first: first, skips: skips, captured: stream.offset), &machine)
+        ? nil : failure
     } catch {
       return error.cause == CaptureFailure.abandoned ? nil : error
     }
   }
 
-  /// Tries offsets from the first that could not be sent on.
+  /// Looks at what the search says.
   ///
   /// - Returns: Whether a channel may begin.
   private func search(
-    _ stream: StreamResumption, _ first: Int64, skips: Bool, _ machine: inout ConnectionMachine
+    _ stream: StreamResumption, _ search: OffsetSearch, _ machine: inout ConnectionMachine
   ) throws(CaptureFailure) -> Bool {
+    var search = search
     var told = Instant.now
-    var failures = 0
-    while let offset = machine.offsets.probed, !mailbox.isStopping {
-      var outcome = try probe(.integer(offset), onEveryNode: machine.offsets.isConfirming)
-      guard skips else {
-        machine.offsets.sawAgain(outcome)
-        return outcome != .fails
-      }
-      if outcome == .fails {
-        failures += 1
-        // A broker that fails where nothing is read is not asked about offsets.
-        if failures % Self.sanity == 0, try probe(.string("next")) == .fails {
-          machine.offsets.doubt()
-          return false
-        }
-      }
-      if outcome == .isQuiet, case .sends(let last) = try probe(.string("last")), last < first { outcome = .isMissing }
-      switch machine.offsets.saw(outcome) {
-      case .probe: break
-      case .goOn: return true
-      case .tryLater: return false
+    var step = search.begin(machine.offsets)
+    while !mailbox.isStopping {
+      switch step {
+      case .begin: return true
+      case .report: return false
       case .pass(let range):
-        switch stream.isStill(
-          try stream.offset.map { (offset) throws(CaptureFailure) in try message(at: offset) } ?? nil)
-        {
-        case true?:
-          pass(range, of: stream, &machine)
-          return true
-        case false?:
-          log.warning(
-            "stream \"\(stream.queue.queue)\" was made anew: another message stands at offset \(stream.offset ?? 0)")
-          stream.forget()
-          machine.forgetStream()
-          return true
-        case nil:
-          // What was captured is gone, and nothing shows that it is the same stream.
-          machine.offsets.doubt()
-          return false
+        pass(range, of: stream, &machine)
+        return true
+      case .anotherStream:
+        log.warning(
+          "stream \"\(stream.queue.queue)\" was made anew: another message stands at offset \(stream.offset ?? 0)")
+        stream.forget()
+        machine.forgetStream()
+        return true
+      case .look(.captured(let offset)):
+        step = search.saw(isStill: stream.isStill(try message(at: offset)), &machine.offsets)
+      case .look(.offset(let offset, let onEveryNode)):
+        step = search.saw(try probe(.integer(offset), onEveryNode: onEveryNode), &machine.offsets)
+        if Instant.now - told > .seconds(10) {
+          told = Instant.now
+          log.info(
+            "still looking for an offset that the broker can send",
+            metadata: ["first_offset": .stringConvertible(search.first), "offset": .stringConvertible(offset)])
         }
-      }
-      if Instant.now - told > .seconds(10) {
-        told = Instant.now
-        log.info(
-          "still looking for an offset that the broker can send",
-          metadata: ["first_offset": .stringConvertible(first), "offset": .stringConvertible(offset)])
+      case .look(.next): step = search.saw(try probe(.string("next")), &machine.offsets)
+      case .look(.last): step = search.saw(try probe(.string("last")), &machine.offsets)
       }
     }
     return true
   }
 
-  /// After so many failures in a row it is asked whether the broker can send anything at all.
-  private static let sanity = 100
-
   private func pass(_ range: ClosedRange<Int64>, of stream: StreamResumption, _ machine: inout ConnectionMachine) {
     stream.pass(through: range.upperBound)
-    let uncounted = max(range.lowerBound, machine.passed.map { $0 < .max ? $0 + 1 : $0 } ?? 0)
-    guard uncounted <= range.upperBound else { return }
-    machine.passed = range.upperBound
-    let count = range.upperBound - uncounted + 1
+    guard let count = machine.passes(range) else { return }
     status.count { $0.undeliverable += Int(count) }
     let offsets =
       range.lowerBound == range.upperBound

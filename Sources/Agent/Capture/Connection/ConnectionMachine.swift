@@ -118,7 +118,7 @@ struct ConnectionMachine {
   var offsets = UndeliverableOffsets()
   var pacing = UndeliverablePacing()
   /// The largest offset of a stream that was gone past, and counted.
-  var passed: Int64?
+  private var passed: Int64?
   /// What was told of the present outage, and of a window that is too small.
   var outage = OutageLog()
   var window = WindowHint()
@@ -381,6 +381,16 @@ struct ConnectionMachine {
       newest: sight.newest, next: sight.isUnconfirmed ? nil : sight.next, configured: settings.prefetch)
     guard offsets.isBlocked else { return (failure, [.narrows(failure, prefetch: offsets.width ?? settings.prefetch)]) }
     return (.undeliverable(offsets.blocked, ofStream: settings.queue, captured: sight.offset, "\(failure)"), [])
+  }
+
+  /// These offsets of a stream are gone past.
+  ///
+  /// - Returns: How many of them were not gone past before; nil for none.
+  mutating func passes(_ range: ClosedRange<Int64>) -> Int64? {
+    let from = max(range.lowerBound, passed.map { $0 < .max ? $0 + 1 : $0 } ?? 0)
+    guard from <= range.upperBound else { return nil }
+    passed = range.upperBound
+    return range.upperBound - from + 1
   }
 
   /// The stream is another one.
