@@ -223,7 +223,7 @@ extension Connection {
     try beat(reading: reading)
     try flush()
     let now = Instant.now
-    let until = min(deadline, heartbeat.nextDeadline(listening: reading) ?? deadline)
+    let until = min(deadline, heartbeat.nextDeadline(listening: reading, blocked: written < output.count) ?? deadline)
     if until > now {
       var events = reading ? Int16(POLLIN) : 0
       if written < output.count { events |= Int16(POLLOUT) }
@@ -420,7 +420,8 @@ extension Connection {
       if try !read() {
         let events = Int16(POLLIN) | (written < output.count ? Int16(POLLOUT) : 0)
         let limit = canBeAbandoned ? min(deadline, now + Socket.look) : deadline
-        _ = stream.wait(for: events, until: min(limit, heartbeat.nextDeadline(listening: true) ?? limit))
+        let beat = heartbeat.nextDeadline(listening: true, blocked: written < output.count)
+        _ = stream.wait(for: events, until: min(limit, beat ?? limit))
       }
     }
   }

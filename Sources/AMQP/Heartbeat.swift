@@ -42,9 +42,10 @@ struct Heartbeat {
     return now - sent >= half ? .send : .none
   }
 
-  /// When to ask again; nil where heartbeats are off.
-  func nextDeadline(listening: Bool) -> Instant? {
+  /// When to ask again; nil where heartbeats are off. With `blocked` nothing can be sent before that.
+  func nextDeadline(listening: Bool, blocked: Bool = false) -> Instant? {
     if interval == .zero { return nil }
+    if blocked { return sent + double }
     return listening ? min(sent + half, heard + double) : sent + half
   }
 }

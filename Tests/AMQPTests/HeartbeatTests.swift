@@ -53,6 +53,8 @@ struct HeartbeatTests {
     heartbeat.sent(at: 118)
     #expect(heartbeat.nextDeadline(listening: true) == 120)
     #expect(heartbeat.nextDeadline(listening: false) == 123)
+    // Nothing can be sent, so there is nothing to do for it before the broker counts as gone.
+    #expect(heartbeat.nextDeadline(listening: true, blocked: true) == 138)
     #expect(Heartbeat(intervalSeconds: 0, at: 100).nextDeadline(listening: true) == nil)
   }
 

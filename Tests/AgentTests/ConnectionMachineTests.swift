@@ -178,6 +178,17 @@ struct ConnectionMachineTests {
     #expect(step == .wait(5))
   }
 
+  /// While the journal has no room the socket is left unread, and an answer with it.
+  @Test(arguments: [false, true]) func `a queue is not asked while nothing is read`(isFull: Bool) {
+    var settings = Self.settings()
+    settings.noAck = true
+    var machine = Self.consuming(settings)
+    var reading = Self.reading(0, upTo: 0, waiting: 9000)
+    reading.isFull = isFull
+    let orders = machine.read(reading, at: Instant(sinceBoot: StandstillMachine.silence))
+    #expect(orders.contains(.askAside) != isFull)
+  }
+
   // MARK: - Narrow channels
 
   @Test func `after an internal error one message at a time is tried, and what it takes is settled`() {

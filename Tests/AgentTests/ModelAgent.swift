@@ -280,7 +280,7 @@ struct ModelAgent {
       case .startOver(let startOver): commands.startOver = startOver
       case .carry(let settlement): _ = capture.carries(settlement)
       case .ended(let isSettled): _ = capture.rowsEnded(isSettled: isSettled)
-      case .fresh, .cleared, .confirmed, .returning, .tell: break
+      case .fresh, .cleared, .confirmed, .forgetStream, .returning, .tell: break
       case .captureHeld(let decision): write(decision, held.take())
       case .record:
         transaction = .record

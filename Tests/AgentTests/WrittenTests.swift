@@ -1,3 +1,4 @@
+import AMQP
 import Journal
 import Testing
 
@@ -56,6 +57,21 @@ struct WrittenTests {
     #expect(machine.meanwhile(inbox) == .bookkeep)
     inbox.stopping = true
     #expect(machine.meanwhile(inbox) == .takeIt)
+  }
+
+  @Test func `a stream that is another one is told of, forgotten, and read on another channel`() {
+    var machine = SubscriptionMachine.recognising(nil)
+    let stream = QueueNature(type: "stream", hasLevels: false, deliveryLimit: nil, brokerVersion: "4.0.5")
+    let known = DeliveryDigest(high: 1, low: 1)
+    _ = machine.began(
+      Consuming(generation: 3, consumerTag: "c", queue: stream), place: StreamPlace(offset: 7, digest: known), at: 0)
+    var decision = SubscriptionMachine.Decision()
+    #expect(machine.delivered(1, offset: 7, DeliveryDigest(high: 2, low: 2), &decision) == .startOver)
+    let actions = machine.written(decision, after: .origin, machine.written, at: 0)
+    #expect(
+      actions.suffix(3) == [
+        .tell(.anotherStream), .forgetStream, .startOver(StartOver(generation: 3, reason: .anotherStream)),
+      ])
   }
 
   @Test(arguments: [false, true]) func `a stream is confirmed once it has come to what was captured`(isLooking: Bool) {

@@ -9,17 +9,16 @@ extension JournalLoop {
     case .gap(let gap): report(gap: gap)
     case .jump(let jump): report(jump: jump)
     case .nearLimit(let returns, let limit): warn(returns: returns, limit: limit)
-    case .anotherStream: startStreamOver()
+    case .anotherStream: tellOfAnotherStream()
     }
   }
 
-  private func startStreamOver() {
+  private func tellOfAnotherStream() {
     log.warning(
       """
       stream "\(stream?.queue.queue ?? "")" is not the one that was captured before: another message stands at offset \
       \(stream?.offset ?? 0), so it was deleted and made anew; it is read from consumer.stream_offset on
       """)
-    stream?.forget()
   }
 
   /// Tells what a stream no longer had when the capture came to it.

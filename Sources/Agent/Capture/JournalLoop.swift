@@ -121,6 +121,7 @@ struct JournalLoop {
           "\(decision.captured.count) redelivered messages do not end like the captured ones, and are captured again")
         try write(writer.intake.prepareHeld(decision), of: DeliveryBatch(), &writer)
       case .confirmed: stream?.confirmed()
+      case .forgetStream: stream?.forget()
       case .startOver(let startOver): mailbox.post { $0.startOver = startOver }
       case .returning(let count): mailbox.post { [last = journal.positions.last] in $0.returning = (count, last) }
       case .ended(let isSettled): capture.tell { $0.rowsEnded(isSettled: isSettled) }

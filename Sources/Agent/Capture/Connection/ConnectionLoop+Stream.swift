@@ -109,7 +109,20 @@ extension ConnectionLoop {
     var search = search
     var told = Instant.now
     var step = search.begin(machine.offsets)
-    while !mailbox.isStopping {
+    while true {
+      if case .look = step {
+        // Nothing follows from a search that was not carried through; the channel that may begin then does not.
+        if mailbox.isStopping { return true }
+        if search.skips, Instant.now - told > .seconds(10) {
+          told = Instant.now
+          log.info(
+            "still looking for an offset that the broker can send",
+            metadata: [
+              "first_offset": .stringConvertible(search.first),
+              "offset": .stringConvertible(machine.offsets.probed ?? search.first),
+            ])
+        }
+      }
       switch step {
       case .begin: return true
       case .report: return false
@@ -126,17 +139,10 @@ extension ConnectionLoop {
         step = search.saw(isStill: stream.isStill(try message(at: offset)), &machine.offsets)
       case .look(.offset(let offset, let onEveryNode)):
         step = search.saw(try probe(.integer(offset), onEveryNode: onEveryNode), &machine.offsets)
-        if Instant.now - told > .seconds(10) {
-          told = Instant.now
-          log.info(
-            "still looking for an offset that the broker can send",
-            metadata: ["first_offset": .stringConvertible(search.first), "offset": .stringConvertible(offset)])
-        }
       case .look(.next): step = search.saw(try probe(.string("next")), &machine.offsets)
       case .look(.last): step = search.saw(try probe(.string("last")), &machine.offsets)
       }
     }
-    return true
   }
 
   private func pass(_ range: ClosedRange<Int64>, of stream: StreamResumption, _ machine: inout ConnectionMachine) {

@@ -282,6 +282,8 @@ extension ConnectionMachine {
   // MARK: - A consumer that gets nothing
 
   private mutating func watch(_ reading: Reading, _ channel: inout Channel, at now: Instant) -> [Order] {
+    // The socket is left unread while the journal has no room: that nothing comes, no answer either, says nothing of the broker.
+    if reading.isFull, reading.fresh == 0 { return [] }
     var arrival = StandstillMachine.Arrival.nothing
     if kind == .stream {
       // A new consumer of a stream gets again what stands in the same chunk as its first message.

@@ -96,6 +96,8 @@ struct SubscriptionMachine: Hashable, Sendable {
     case startOver(StartOver)
     /// The newest captured message of a stream has come again, or a later one.
     case confirmed
+    /// The stream is another one: nothing of it was captured.
+    case forgetStream
     /// The answer to the connection: how many messages may come again.
     case returning(Int)
     /// Nothing follows; the flag says whether the broker may forget everything that was captured.
@@ -353,7 +355,7 @@ struct SubscriptionMachine: Hashable, Sendable {
     }
     if let reason = decision.startsOver {
       abandoned = channel.generation
-      if reason == .anotherStream { actions.append(.tell(.anotherStream)) }
+      if reason == .anotherStream { actions += [.tell(.anotherStream), .forgetStream] }
       actions.append(.startOver(StartOver(generation: channel.generation, reason: reason)))
     }
     return actions
