@@ -63,7 +63,7 @@ extension ConnectionLoop {
   }
 
   /// Tells what a channel shows.
-  func tell(_ news: ConnectionMachine.News, _ consumer: Consumer, _ machine: ConnectionMachine) {
+  func tell(_ news: ConnectionMachine.News, _ consumer: Consumer) {
     switch news {
     case .guarantee(let nature):
       // Else the settings have told it.
@@ -72,7 +72,6 @@ extension ConnectionLoop {
         level: policy.shortfall(on: nature) == nil ? .info : .warning,
         "\(Guarantee(topology.configuration, policy, on: nature).description)")
     case .consuming(let outage, let isRepeated): tell(consumer, outage, isRepeated: isRepeated)
-    case .acknowledged(let count): log.debug("acknowledged \(count) messages")
     case .windowBounds(let finding, let limit):
       log.warning(
         """
@@ -81,13 +80,13 @@ extension ConnectionLoop {
         \(finding.prefetch > limit ? "Set consumer.prefetch_count: \(finding.prefetch), or give" : "Give") the journal a disk that \
         outlives the process (journal.path)
         """)
-    case .consumesAnew(let finding):
+    case .consumesAnew(let finding, let text):
       // A stream's numbers may only be unknown here.
       log.log(
         level: finding == .undelivered ? .info : .warning,
-        "nothing came for a while: \(machine.text(of: finding)); consuming anew")
-    case .standsStill(let finding):
-      log.warning("\(machine.text(of: finding))", metadata: ["cause": .string(finding.cause)])
+        "nothing came for a while: \(text); consuming anew")
+    case .standsStill(let finding, let text):
+      log.warning("\(text)", metadata: ["cause": .string(finding.cause)])
     case .boundAgain:
       log.info(
         """

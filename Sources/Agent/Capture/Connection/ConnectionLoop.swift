@@ -180,7 +180,7 @@ struct ConnectionLoop {
       }
       switch machine.rest(isEmpty: connection.batch.isEmpty) {
       case .none: break
-      case .moment: sleepForAMoment()
+      case .moment: usleep(Self.momentMicroseconds)
       case .wait(let reading):
         try connection.wait(until: Instant.now + .seconds(1), wakeup: mailbox.wakeup, reading: reading)
       }
@@ -218,6 +218,7 @@ struct ConnectionLoop {
       case .command(.acknowledge(let tag, let messages)):
         try connection.acknowledge(tag, multiple: true)
         status.count { $0.acknowledged += messages }
+        log.debug("acknowledged \(messages) messages")
       case .command(.ask): try connection.askBehind(for: queue)
       case .login(let login):
         if try connection.updateSecret(login.password.value) {
@@ -234,7 +235,7 @@ struct ConnectionLoop {
       case .answer(let answer): capture.tell { $0.answered(answer) }
       case .intakeEnded: capture.tell { $0.intakeEnded() }
       case .status(let state): status.changed(to: state)
-      case .tell(let news): tell(news, consumer, machine)
+      case .tell(let news): tell(news, consumer)
       case .end(.failed(let failure)): return .failed(failure)
       case .end(.stopped):
         try connection.close()
@@ -254,9 +255,5 @@ struct ConnectionLoop {
     let batch = consumer.connection.takeBatch(refilling: consumer.spare)
     consumer.spare = DeliveryBatch()
     capture.tell { $0.handedOver(Handover(channel: consumer.consuming, batch: batch)) }
-  }
-
-  private func sleepForAMoment() {
-    usleep(Self.momentMicroseconds)
   }
 }

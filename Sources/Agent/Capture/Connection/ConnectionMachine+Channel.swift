@@ -44,11 +44,11 @@ extension ConnectionMachine {
     case guarantee(QueueNature)
     /// A consumer runs, after an outage perhaps, which may be one of many.
     case consuming(after: Outage?, isRepeated: Bool)
-    case acknowledged(UInt64)
     /// The prefetch count bounds the throughput.
     case windowBounds(WindowHint.Finding, limit: Int)
-    case consumesAnew(StandstillMachine.Finding)
-    case standsStill(StandstillMachine.Finding)
+    /// Nothing came for a while, for this reason.
+    case consumesAnew(StandstillMachine.Finding, text: String)
+    case standsStill(StandstillMachine.Finding, text: String)
     case boundAgain
     case blocked(reason: String)
     case unblocked
@@ -173,7 +173,6 @@ extension ConnectionMachine {
     for order in channel.commands.obey(commands) { orders.append(.command(order)) }
     let acknowledged = channel.commands.acknowledged
     if let login = commands.login { orders.append(.login(login)) }
-    if acknowledged > before { orders.append(.tell(.acknowledged(acknowledged - before))) }
     channel.narrow.heard(commands, generation, acknowledged: acknowledged)
     switch channel.phase {
     case .consuming:
@@ -310,12 +309,13 @@ extension ConnectionMachine {
     switch action {
     case .none: []
     case .ask: [.askAside]
-    case .consumeAnew(let finding): [.tell(.consumesAnew(finding)), .end(.standsStill(finding))]
+    case .consumeAnew(let finding):
+      [.tell(.consumesAnew(finding, text: text(of: finding))), .end(.standsStill(finding))]
     case .report(let finding):
       switch finding {
       case .standsBy(_, isStuck: false): [.status(.standby(reason: text(of: finding)))]
       case .noAnswer, .noConsumer, .holds, .undelivered, .refused, .unbound, .standsBy:
-        [.tell(.standsStill(finding)), .status(reconnecting(finding))]
+        [.tell(.standsStill(finding, text: text(of: finding))), .status(reconnecting(finding))]
       }
     case .recovered: [.status(.consuming)]
     case .bind: [.bindAside]
