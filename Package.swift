@@ -31,13 +31,14 @@ let package = Package(
     .systemLibrary(name: "COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
     // No library: vectors of bytes in C, for what Swift cannot express.
     .systemLibrary(name: "CVector"),
-    .target(name: "AMQP", dependencies: ["CRabbitMQ", "COpenSSL"], swiftSettings: settings),
+    .target(name: "Platform", swiftSettings: settings),
+    .target(name: "AMQP", dependencies: ["Platform", "CRabbitMQ", "COpenSSL"], swiftSettings: settings),
     .target(name: "CStorage", dependencies: ["CSQLite"]),
-    .target(name: "Journal", dependencies: ["CSQLite", "CStorage"], swiftSettings: settings),
+    .target(name: "Journal", dependencies: ["Platform", "CSQLite", "CStorage"], swiftSettings: settings),
     .executableTarget(
       name: "Agent",
       dependencies: [
-        "AMQP", "Journal", "CVector",
+        "Platform", "AMQP", "Journal", "CVector",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
         .product(name: "Yams", package: "Yams"),
@@ -45,24 +46,24 @@ let package = Package(
         .product(name: "NIOPosix", package: "swift-nio"),
       ],
       exclude: ["Redelivery/README.md"], swiftSettings: settings),
-    .target(name: "Support", path: "Tests/Support", swiftSettings: settings),
+    .target(name: "Support", dependencies: ["Platform"], path: "Tests/Support", swiftSettings: settings),
     .executableTarget(
       name: "Bench", dependencies: ["AMQP", "Journal"], path: "Tests/Bench", swiftSettings: settings),
     .executableTarget(
       name: "JournalWriter", dependencies: ["Journal"], path: "Tests/JournalWriter", swiftSettings: settings),
-    .testTarget(name: "AMQPTests", dependencies: ["AMQP", "Support"], swiftSettings: settings),
+    .testTarget(name: "AMQPTests", dependencies: ["AMQP", "Platform", "Support"], swiftSettings: settings),
     .testTarget(name: "JournalTests", dependencies: ["Journal", "Support"], swiftSettings: settings),
     .testTarget(
       name: "AgentTests",
       dependencies: [
-        "Agent", "AMQP", "Journal", "Support", .product(name: "NIOEmbedded", package: "swift-nio"),
+        "Agent", "AMQP", "Journal", "Platform", "Support", .product(name: "NIOEmbedded", package: "swift-nio"),
       ],
       swiftSettings: settings),
     .testTarget(
-      name: "FuzzTests", dependencies: ["Agent", "AMQP", "Journal", "Support"], exclude: ["corpus"],
+      name: "FuzzTests", dependencies: ["Agent", "AMQP", "Journal", "Platform", "Support"], exclude: ["corpus"],
       swiftSettings: settings),
     .testTarget(
-      name: "BrokerTests", dependencies: ["Agent", "AMQP", "Journal", "Support"],
+      name: "BrokerTests", dependencies: ["Agent", "AMQP", "Journal", "Platform", "Support"],
       swiftSettings: settings),
   ]
 )

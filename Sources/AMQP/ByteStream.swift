@@ -1,3 +1,5 @@
+internal import Platform
+
 /// A connected stream of bytes that never blocks: plain TCP, or TLS over it.
 protocol ByteStream: AnyObject {
   /// The socket's descriptor, to poll.

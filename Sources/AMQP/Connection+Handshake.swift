@@ -1,4 +1,5 @@
 internal import Glibc
+internal import Platform
 
 extension Connection {
   /// Bytes of a frame that every broker takes before `connection.tune`.

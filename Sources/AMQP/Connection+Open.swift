@@ -1,3 +1,5 @@
+internal import Platform
+
 extension Connection {
   /// Connects to the first node that answers, authenticates and opens the virtual host and a channel, all within
   /// ``ConnectionSettings/timeout``. A node that fails on the way is followed by the others.

@@ -1,4 +1,5 @@
 internal import Glibc
+public import Platform
 
 /// What a broker tells without being asked.
 public enum ConnectionEvent: Equatable, Sendable {

@@ -1,3 +1,5 @@
+internal import Platform
+
 /// What a message looks like, in 128 bits: equal for every delivery of the same message, and for messages that are
 /// alike. It says "equal", never "the same".
 public struct DeliveryDigest: Hashable, Sendable {

@@ -1,4 +1,5 @@
 internal import Glibc
+internal import Platform
 
 /// Opens a TCP connection to the first of some addresses that answers, within a time limit.
 ///

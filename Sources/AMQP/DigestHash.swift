@@ -1,4 +1,5 @@
 internal import COpenSSL
+internal import Platform
 
 /// SHA-256, cut to 128 bits, of bytes that come one behind the other.
 ///

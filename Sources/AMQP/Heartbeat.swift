@@ -1,3 +1,5 @@
+internal import Platform
+
 /// Decides when a heartbeat has to be sent and when the broker counts as gone. A process that
 /// was stopped for long finds its connection dead, since ``Instant`` counts that time.
 ///

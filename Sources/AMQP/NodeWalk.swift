@@ -1,3 +1,5 @@
+internal import Platform
+
 /// One attempt to connect to a broker of several nodes: which of them are still to be tried, and what became of the
 /// others.
 ///

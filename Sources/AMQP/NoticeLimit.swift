@@ -1,3 +1,5 @@
+internal import Platform
+
 /// Bounds what a broker may tell without being asked: a broker of good will says little, and rarely.
 struct NoticeLimit {
   /// How many in a second.

@@ -1,5 +1,5 @@
 internal import Glibc
-internal import Synchronization
+internal import Platform
 
 /// A socket address as the resolver gave it.
 struct SocketAddress: Sendable {
@@ -28,7 +28,7 @@ enum Resolver {
   }
 
   private final class Answer: Sendable {
-    let outcome = Mutex<Outcome?>(nil)
+    let outcome = Locked<Outcome?>(nil)
     /// Nil where the system has no descriptors for it; then the outcome is there from the beginning.
     let ready: Wakeup?
 

@@ -1,4 +1,5 @@
 internal import Glibc
+internal import Platform
 
 /// The one owner of a connected, non-blocking TCP socket; closed exactly once.
 final class Socket {

@@ -13,6 +13,7 @@
 //   - After an error the stream is over. Its end sends `close_notify` as far as the socket takes it.
 internal import COpenSSL
 internal import Glibc
+internal import Platform
 
 /// The one owner of an OpenSSL connection (`SSL`); freed exactly once.
 ///

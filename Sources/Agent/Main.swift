@@ -1,6 +1,7 @@
 import AMQP
 import ArgumentParser
 import Glibc
+import Platform
 
 /// The command line. Without a subcommand the process speaks the Flow capture protocol on stdin and stdout, which is how
 /// the runtime starts it.

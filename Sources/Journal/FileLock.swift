@@ -1,4 +1,5 @@
 internal import Glibc
+internal import Platform
 
 /// The exclusive right to write one journal, or one series of files, held as long as this object lives.
 ///
@@ -65,7 +66,7 @@ public final class FileLock: @unchecked Sendable {
       return nil
     }
     return
-      "the file system failed right behind a sync (\(unsafe String(cString: strerror(number)))), so what that has written may not be there"
+      "the file system failed right behind a sync (\(systemText(number))), so what that has written may not be there"
   }
 
   /// The journal whose series it is, and the newest file of it; nil if nobody has said so.

@@ -1,5 +1,6 @@
 internal import CSQLite
 internal import Glibc
+internal import Platform
 
 /// A failure of one operation on a journal.
 public struct JournalError: Error, Sendable, Equatable, CustomStringConvertible {
@@ -115,7 +116,7 @@ public struct JournalError: Error, Sendable, Equatable, CustomStringConvertible 
 extension JournalError {
   /// The error for a failed system call.
   static func system(_ number: Int32, _ operation: String, _ object: String) -> JournalError {
-    let text = unsafe String(cString: strerror(number))
+    let text = systemText(number)
     if let shortage = Shortage(errno: number) {
       return JournalError(kind: .full(shortage), operation: operation, object: object)
     }

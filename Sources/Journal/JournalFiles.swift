@@ -1,5 +1,6 @@
 internal import CSQLite
 internal import Glibc
+internal import Platform
 
 /// Which files an open journal consists of, told apart from whatever else may get their names.
 ///
@@ -48,7 +49,7 @@ struct JournalFiles: Equatable {
       var status = stat()
       guard unsafe lstat(path + suffix, &status) == 0 else {
         let isGone = errno == ENOENT || errno == ENOTDIR
-        let text = isGone ? "was moved or deleted" : "can't be looked at (\(unsafe String(cString: strerror(errno))))"
+        let text = isGone ? "was moved or deleted" : "can't be looked at (\(systemText(errno)))"
         return (suffix, "\(path)\(suffix) \(text)")
       }
       if Identity(status) != identity { return (suffix, "\(path)\(suffix) was replaced") }

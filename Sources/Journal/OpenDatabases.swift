@@ -1,4 +1,4 @@
-internal import Synchronization
+internal import Platform
 
 /// The databases that SQLite has open in this process: while it has, nothing else here may open their files.
 ///
@@ -9,7 +9,7 @@ internal import Synchronization
 /// descriptor while no database can be opened.
 enum OpenDatabases {
   /// How many connections there are to a path.
-  private static let connections = Mutex<[String: Int]>([:])
+  private static let connections = Locked<[String: Int]>([:])
 
   /// One connection, for as long as this object lives. It is made before the file is opened, and goes after it was closed.
   final class Entry: Sendable {

@@ -1,4 +1,5 @@
 internal import CSQLite
+internal import Platform
 
 /// Reads a damaged database row by row and writes what is whole into another one.
 struct Salvager {

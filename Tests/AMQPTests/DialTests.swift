@@ -1,4 +1,6 @@
 import Glibc
+import Platform
+import Support
 import Testing
 
 @testable import AMQP

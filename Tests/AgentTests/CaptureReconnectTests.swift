@@ -1,4 +1,5 @@
 import AMQP
+import Support
 import Testing
 
 @testable import Agent

@@ -1,4 +1,6 @@
 import Journal
+import Platform
+import Support
 import Testing
 
 @testable import AMQP

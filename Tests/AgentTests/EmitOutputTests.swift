@@ -1,6 +1,8 @@
 import Foundation
 import Glibc
 import Journal
+import Platform
+import Support
 import Testing
 
 @testable import Agent

@@ -1,4 +1,6 @@
 import AMQP
+import Platform
+import Support
 import Testing
 
 @testable import Agent

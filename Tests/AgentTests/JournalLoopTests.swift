@@ -1,6 +1,8 @@
 import Foundation
 import Journal
 import Logging
+import Platform
+import Support
 import Testing
 
 @testable import AMQP

@@ -1,6 +1,8 @@
 import Foundation
 import Journal
 import Logging
+import Platform
+import Support
 
 @testable import AMQP
 @testable import Agent

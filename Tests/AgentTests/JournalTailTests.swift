@@ -1,4 +1,5 @@
 import Journal
+import Platform
 import Support
 import Testing
 
@@ -84,7 +85,7 @@ struct JournalTailTests {
       var text: [UInt8] = []
       var writes = 0
     }
-    let state: Agent.Monitor<State>
+    let state: Monitor<State>
     let wait = Stall.output
     var prefix: [UInt8] { [] }
     var suffix: [UInt8] { [0x0A] }
@@ -111,11 +112,11 @@ struct JournalTailTests {
   {
     var random = Seeded(seed)
     try withJournal { journal in
-      let capture = Agent.Monitor(CaptureMachine(Lifecycle()))
+      let capture = Monitor(CaptureMachine(Lifecycle()))
       let mailbox = ConnectionMailbox()
       let status = StatusBoard(log: quietLog)
-      let sink = GatedSink(state: Agent.Monitor(GatedSink.State()))
-      let ended = Agent.Monitor(0)
+      let sink = GatedSink(state: Monitor(GatedSink.State()))
+      let ended = Monitor(0)
       let writer = JournalLoop(
         journal: journal, capture: capture, mailbox: mailbox, status: status, log: quietLog,
         maxBytes: .max,

@@ -1,5 +1,7 @@
 import AMQP
 import Journal
+import Platform
+import Support
 import Testing
 
 @testable import Agent

@@ -1,4 +1,6 @@
 import Journal
+import Platform
+import Support
 
 @testable import AMQP
 @testable import Agent

@@ -1,5 +1,6 @@
 import AMQP
 import Journal
+import Platform
 import Support
 
 @testable import Agent

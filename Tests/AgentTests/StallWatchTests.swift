@@ -1,5 +1,7 @@
 import AMQP
 import Logging
+import Platform
+import Support
 import Synchronization
 import Testing
 

@@ -1,4 +1,5 @@
 import Journal
+import Platform
 
 @testable import AMQP
 @testable import Agent

@@ -1,3 +1,5 @@
+import Platform
+
 /// Runs `body` on a thread of its own; `join` waits for it and throws its error.
 public final class Background: Sendable {
   private let result = Monitor<Result<Void, any Error>?>(nil)

@@ -1,4 +1,5 @@
 import Glibc
+import Platform
 
 /// Certificates for one test, made with openssl below a directory of the test's own.
 public struct Certificates: Sendable {

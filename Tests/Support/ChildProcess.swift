@@ -1,4 +1,5 @@
 public import Glibc
+import Platform
 import Synchronization
 
 /// A child process with pipes for stdin, stdout and stderr.

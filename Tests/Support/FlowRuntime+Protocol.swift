@@ -1,3 +1,5 @@
+import Platform
+
 /// One line of the connector's stdout in a capture session.
 enum Response {
   case spec(JSON)

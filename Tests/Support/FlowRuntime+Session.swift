@@ -1,3 +1,5 @@
+import Platform
+
 /// What happens in a session: two threads a session act on one `State`, and only inside its monitor.
 extension FlowRuntime {
   /// A checkpoint that was read and is not committed.
@@ -95,7 +97,8 @@ extension FlowRuntime {
         try? child.write(line: #"{"acknowledge":{"checkpoints":\#(count)}}"#)
         shared.update { if $0.session == session { $0.acknowledging = false } }
       case .stop: return
-      case .committed: continue
+      // Somebody may wait for it.
+      case .committed: shared.update { _ in }
       // Nothing came for a moment: what is there makes the transaction.
       case nil: shared.update { if $0.session == session { _ = $0.commit(atLeast: 1) } }
       }

@@ -1,4 +1,5 @@
 public import Glibc
+import Platform
 
 /// Plays Flow's runtime for one capture: runs the source-amqp binary over pipes, session after session.
 ///

@@ -1,3 +1,5 @@
+import Platform
+
 /// Publishes to a broker through pika, a client that shares no code with ours; every publish is confirmed by the broker
 /// before the call returns.
 ///

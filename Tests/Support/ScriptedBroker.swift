@@ -1,4 +1,5 @@
 public import Glibc
+import Platform
 
 /// A listener on the loopback that plays a broker: for what no RabbitMQ would do. Everybody who connects gets the next
 /// play, the last one again and again; each runs on a thread of its own.

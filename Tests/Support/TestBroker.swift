@@ -1,4 +1,5 @@
 import Glibc
+import Platform
 
 /// A release of RabbitMQ, for what one does differently from another.
 public struct BrokerRelease: Sendable, Comparable {

@@ -2,6 +2,7 @@ import AMQP
 import ArgumentParser
 import Glibc
 import Logging
+import Platform
 
 /// What belongs to the process as a whole: its log, its signals, its exit statuses.
 enum Process {

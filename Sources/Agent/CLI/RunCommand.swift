@@ -2,6 +2,7 @@ import ArgumentParser
 import Glibc
 import Journal
 import Logging
+import Platform
 
 /// `source-amqp run`: the standalone agent.
 struct RunCommand: ParsableCommand {

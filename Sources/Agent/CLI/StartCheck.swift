@@ -1,5 +1,6 @@
 import Glibc
 import Journal
+import Platform
 
 /// Whether `run` would start here: directory, journal, output files and the address to listen on. Nothing is made or changed, save that
 /// a port is taken and given back.

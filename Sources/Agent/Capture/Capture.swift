@@ -1,6 +1,7 @@
 import AMQP
 import Journal
 import Logging
+import Platform
 
 /// A running capture: broker → journal → documents.
 ///

@@ -1,5 +1,6 @@
 import AMQP
 import Journal
+import Platform
 
 /// What a capture's threads have told one another, and what follows for each: the one value that they share.
 ///

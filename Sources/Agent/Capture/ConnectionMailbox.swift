@@ -1,13 +1,13 @@
 import AMQP
 import Journal
-import Synchronization
+import Platform
 
 /// How other threads reach the connection thread, which waits in `poll` and for nothing else.
 final class ConnectionMailbox: Sendable {
   /// A batch's memory above this is freed instead of being used again.
   private static let spareBytes = ConnectionLoop.batchBytes * 2
 
-  private let commands = Mutex(ConnectionCommands())
+  private let commands = Locked(ConnectionCommands())
   /// Polled by the connection thread together with its socket.
   let wakeup = Wakeup()
 

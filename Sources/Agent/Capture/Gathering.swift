@@ -1,4 +1,5 @@
 import AMQP
+import Platform
 
 /// Decides when deliveries that have arrived go to the journal, so that commits are large under load and nothing waits
 /// at rest.

@@ -1,5 +1,6 @@
 import Journal
 import Logging
+import Platform
 
 /// How the journal thread waits for room.
 extension JournalLoop {

@@ -1,6 +1,7 @@
 import AMQP
 import Journal
 import Logging
+import Platform
 
 /// The journal thread: the journal's only writer.
 ///

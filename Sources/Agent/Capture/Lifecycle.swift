@@ -1,5 +1,6 @@
 import AMQP
 import Journal
+import Platform
 
 /// How a capture comes to its end, in order: nothing more is consumed; what has arrived is journaled; what is journaled is emitted; the
 /// runtime commits it; the journal is closed; the broker hears the last acknowledgements, and goodbye.

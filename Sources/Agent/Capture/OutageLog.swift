@@ -1,4 +1,5 @@
 import AMQP
+import Platform
 
 /// What is said of an outage, so that hours of it do not flood the log: each cause once, then how long it has lasted each ten
 /// minutes, and one line when it is over. Losses that follow on one another within a minute are one outage, of which only the number is told, until

@@ -1,4 +1,5 @@
 import AMQP
+import Platform
 
 /// Notices a consumer that stands still: it gets nothing, although the broker believes that it consumes.
 ///

@@ -1,5 +1,6 @@
 import AMQP
 import Glibc
+import Platform
 
 extension Topology {
   /// What TLS is to verify and to present; nil without TLS. Files are read anew for every connection, so that renewed

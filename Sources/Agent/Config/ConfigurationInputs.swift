@@ -1,4 +1,5 @@
 import Glibc
+import Platform
 
 /// What a configuration file may take from outside: environment variables and other files.
 struct ConfigurationInputs: Sendable {
@@ -29,7 +30,7 @@ struct ConfigurationInputs: Sendable {
   /// Reads a whole file of valid UTF-8, at most `SourceText.maximumBytes`; `-` is stdin. Pipes are fine (`<(…)`).
   private static func readText(_ path: String) -> Result<String, UnreadableFile> {
     let descriptor = path == "-" ? dup(STDIN_FILENO) : unsafe open(path, O_RDONLY | O_CLOEXEC)
-    guard descriptor >= 0 else { return .failure(UnreadableFile(reason: lastError())) }
+    guard descriptor >= 0 else { return .failure(UnreadableFile(reason: systemText(errno))) }
     defer { close(descriptor) }
     var bytes: [UInt8] = []
     var chunk = [UInt8](repeating: 0, count: 1 << 16)
@@ -37,7 +38,7 @@ struct ConfigurationInputs: Sendable {
       let count = unsafe chunk.withUnsafeMutableBytes { unsafe read(descriptor, $0.baseAddress, $0.count) }
       if count < 0 {
         if errno == EINTR { continue }
-        return .failure(UnreadableFile(reason: lastError()))
+        return .failure(UnreadableFile(reason: systemText(errno)))
       }
       if count == 0 { break }
       bytes.append(contentsOf: chunk[..<count])
@@ -49,11 +50,5 @@ struct ConfigurationInputs: Sendable {
       return .failure(UnreadableFile(reason: "not valid UTF-8"))
     }
     return .success(text)
-  }
-
-  /// The system's text for `errno`.
-  private static func lastError() -> String {
-    // The text is copied before any other call could change it.
-    unsafe String(cString: strerror(errno))
   }
 }

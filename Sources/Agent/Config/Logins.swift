@@ -1,4 +1,4 @@
-import Synchronization
+import Platform
 
 /// What a connection is made with that may change while the process runs: a user, a password or token, certificates.
 struct Login: Equatable, Sendable {
@@ -17,7 +17,7 @@ final class Logins: Sendable {
   /// A file is named in one of the settings that a connection is made with.
   let mayChange: Bool
   private let source: @Sendable () throws(ConfigurationError) -> Login
-  private let known: Mutex<Login>
+  private let known: Locked<Login>
 
   /// One that never changes.
   convenience init(_ login: Login) { self.init(login, mayChange: false) { () throws(ConfigurationError) in login } }
@@ -26,7 +26,7 @@ final class Logins: Sendable {
   init(_ login: Login, mayChange: Bool, source: @escaping @Sendable () throws(ConfigurationError) -> Login) {
     self.mayChange = mayChange
     self.source = source
-    known = Mutex(login)
+    known = Locked(login)
   }
 
   /// The login as it is now.

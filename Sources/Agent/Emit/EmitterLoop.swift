@@ -1,5 +1,6 @@
 import Journal
 import Logging
+import Platform
 
 /// The emitter thread: reads journaled rows in order, makes documents of them, writes them to the sink, and reports.
 ///

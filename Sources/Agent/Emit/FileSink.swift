@@ -1,6 +1,7 @@
 import AMQP
 import Glibc
 import Journal
+import Platform
 
 /// Documents as lines of JSONL files `STEM-000001.jsonl`, `STEM-000002.jsonl` …, exactly once.
 ///

@@ -1,4 +1,5 @@
 import Glibc
+import Platform
 
 /// What somebody else did to the file that is being written.
 enum OutputChange: Equatable, Sendable {

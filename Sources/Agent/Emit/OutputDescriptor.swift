@@ -1,4 +1,5 @@
 import Glibc
+import Platform
 
 /// A descriptor that whole blocks of lines are written to.
 struct OutputDescriptor: Sendable {
@@ -56,10 +57,4 @@ struct OutputDescriptor: Sendable {
       "writing to \(name): \(errnoText(code))" + (code == EPIPE ? "; its reader has gone away" : ""), mayPass ? code : 0
     )
   }
-}
-
-/// The operating system's words for an errno, with its number.
-func errnoText(_ code: Int32) -> String {
-  guard let text = unsafe strerror(code) else { return "error \(code)" }
-  return unsafe "\(String(cString: text)) (errno \(code))"
 }

@@ -1,6 +1,7 @@
 import AMQP
 import Glibc
 import Journal
+import Platform
 
 /// The files `STEM-000001.jsonl`, `STEM-000002.jsonl` … of one directory, which one process writes at a time.
 struct OutputSeries: Equatable, Sendable {

@@ -1,5 +1,6 @@
 import Glibc
 import Journal
+import Platform
 
 /// What names a document: its key in Flow.
 struct DocumentKey: Equatable, Sendable {

@@ -1,4 +1,5 @@
 internal import AMQP
+import Platform
 
 /// Turns a message's property block into the document's `properties`: a JSON object, rendered once, at intake.
 ///

@@ -3,7 +3,7 @@ import ArgumentParser
 import Glibc
 import Journal
 import Logging
-import Synchronization
+import Platform
 
 /// Speaks the Flow capture protocol on stdin and stdout: reads lines, does what `FlowMachine` says, writes responses.
 ///
@@ -263,7 +263,7 @@ extension FlowDriver {
   private func readAcknowledgements(
     _ input: consuming FlowInput, _ ledger: Monitor<CheckpointLedger>, _ capture: Capture
   ) {
-    let handed = Mutex(Optional(input))
+    let handed = Locked(Optional(input))
     OSThread.start("stdin") { [log] in
       guard var input = handed.withLock({ $0.take() }) else { return }
       do throws(FlowProtocolError) {

@@ -1,4 +1,5 @@
 internal import AMQP
+import Platform
 
 /// Where text is appended to: a document's array, or scratch memory that small pieces are put together in.
 protocol TextOutput: ~Copyable {

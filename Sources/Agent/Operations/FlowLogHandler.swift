@@ -1,7 +1,7 @@
 import AMQP
 import Glibc
 import Logging
-import Synchronization
+import Platform
 
 /// Logs as the Flow runtime reads them: one JSON object a line on stderr, with `ts`, `level`, `message` and `fields`.
 /// On a terminal the same in plain words, one line each, in which nothing moves the cursor (``PrintableText``). What has the shape of credentials is hidden, whoever wrote the message.

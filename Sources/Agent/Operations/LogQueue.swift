@@ -1,5 +1,6 @@
 import AMQP
 import Glibc
+import Platform
 
 /// What is on its way to stderr, so that whoever logs never waits for whoever reads.
 ///

@@ -1,6 +1,6 @@
 import AMQP
 import Journal
-import Synchronization
+import Platform
 
 /// Everything that is shown to who watches a running capture, as of one moment.
 struct OperationsSnapshot: Sendable {

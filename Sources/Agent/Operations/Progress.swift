@@ -1,6 +1,7 @@
 import AMQP
 import Journal
 import Logging
+import Platform
 
 /// Shows how a capture goes on (SPEC §6): a line that is redrawn on a terminal; elsewhere a log line a minute if something happened,
 /// else each ten minutes.

@@ -1,4 +1,5 @@
 import AMQP
+import Platform
 
 /// What a capture waits for that takes too long.
 enum Stall: String, CaseIterable, Sendable {

@@ -1,6 +1,6 @@
 import AMQP
 import Logging
-import Synchronization
+import Platform
 
 /// What the capture is doing, in one place: counters for people, and the connector status that Flow shows.
 ///
@@ -146,7 +146,7 @@ final class StatusBoard: Sendable {
     }
   }
 
-  private let board = Mutex(Board())
+  private let board = Locked(Board())
   private let log: Logger
   private let clock: @Sendable () -> Instant
 

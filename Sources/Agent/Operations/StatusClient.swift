@@ -1,5 +1,6 @@
 import NIOCore
 import NIOHTTP1
+import Platform
 
 /// What a client gets.
 struct StatusAnswer: Equatable, Sendable {

@@ -4,6 +4,7 @@ import Journal
 import NIOCore
 import NIOHTTP1
 import NIOPosix
+import Platform
 
 /// `run --listen`: `/metrics` for Prometheus, `/healthz` and `/readyz` for whoever restarts or routes.
 ///

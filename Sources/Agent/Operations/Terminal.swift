@@ -1,10 +1,10 @@
 import Glibc
 import Logging
-import Synchronization
+import Platform
 
 /// stderr, shared by the log and the line that shows progress on a terminal: a log line stands above that line.
 enum Terminal {
-  private static let status = Mutex<[UInt8]>([])
+  private static let status = Locked<[UInt8]>([])
   /// Back to the first column, and erase the line (ECMA-48 EL).
   private static let erase = Array("\r\u{1B}[K".utf8)
 

@@ -1,4 +1,5 @@
 import AMQP
+import Platform
 
 /// When the anchor of a queue that rests is acknowledged, so that it shows nothing unacknowledged, and what is captured neither
 /// expires into a dead-letter exchange nor counts as a failed delivery because of a later stop.

@@ -1,6 +1,6 @@
 import AMQP
 import Journal
-import Synchronization
+import Platform
 
 /// Where a capture of a stream queue goes on: at the newest message that was captured, which ``StreamPlace`` compares.
 ///
@@ -43,7 +43,7 @@ final class StreamResumption: Sendable {
   private let start: StreamStart
   /// The broker leaves messages out by a filter, so offsets jump.
   let isFiltered: Bool
-  private let shared: Mutex<Shared>
+  private let shared: Locked<Shared>
 
   /// - Parameters:
   ///   - isCarried: The checkpoints carry the offset.
@@ -77,7 +77,7 @@ final class StreamResumption: Sendable {
       found.digest = state.digest
       found.known = state.digest.map { [$0] } ?? []
     }
-    shared = Mutex(found)
+    shared = Locked(found)
   }
 
   /// A stream is declared as one, or consumed from an offset. Otherwise the broker is asked (``Topology``).

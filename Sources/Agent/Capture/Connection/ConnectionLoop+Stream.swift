@@ -1,5 +1,6 @@
 import AMQP
 import Logging
+import Platform
 
 /// How the connection thread looks at a stream's end.
 extension ConnectionLoop {

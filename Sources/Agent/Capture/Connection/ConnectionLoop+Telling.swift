@@ -1,5 +1,6 @@
 import AMQP
 import Logging
+import Platform
 
 /// What the connection thread tells: how consuming was lost and came back, what a broker is like, what limits the throughput, and how
 /// many messages wait in the queue.

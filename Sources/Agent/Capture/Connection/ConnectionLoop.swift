@@ -2,6 +2,7 @@ import AMQP
 import Glibc
 import Journal
 import Logging
+import Platform
 
 /// The connection thread: connects, consumes, hands batches to the journal, acknowledges what it is told to, and comes
 /// back after every failure, as ``ConnectionMachine`` says.

@@ -1,5 +1,6 @@
 import AMQP
 import Journal
+import Platform
 
 /// Decides what the connection's thread does: when to connect and how wide a channel is, what goes to the broker on it and when a batch goes
 /// to the journal, when a channel is given up, and what follows. `ConnectionLoop` does it.

@@ -1,5 +1,6 @@
 import AMQP
 import Journal
+import Platform
 
 /// Decides about the deliveries of one queue, from their arrival to their acknowledgement: which are captured, in which order the
 /// journal's thread works, what the broker may forget and when, and how what was captured comes to rest. (Whether there is room to write,

@@ -1,8 +1,7 @@
-import AMQP
-internal import Glibc
+package import Glibc
 
 /// What there is to do: something now, or nothing before a moment, unless something else happens.
-enum Next<Result> {
+package enum Next<Result> {
   case now(Result)
   case later(Instant)
 }
@@ -11,24 +10,26 @@ extension Next: Equatable where Result: Equatable {}
 extension Next: Sendable where Result: Sendable {}
 
 /// Threads that wait for a change of what a ``Monitor`` holds, each by its own condition. A monitor of one kind of waiters has the first.
-struct Listeners: OptionSet, Sendable {
-  let rawValue: UInt8
+package struct Listeners: OptionSet, Sendable {
+  package let rawValue: UInt8
 
-  static let first = Listeners(rawValue: 1)
-  static let second = Listeners(rawValue: 2)
-  static let third = Listeners(rawValue: 4)
-  static let all: Listeners = [.first, .second, .third]
+  @inlinable package init(rawValue: UInt8) { self.rawValue = rawValue }
+
+  package static let first = Listeners(rawValue: 1)
+  package static let second = Listeners(rawValue: 2)
+  package static let third = Listeners(rawValue: 4)
+  package static let all: Listeners = [.first, .second, .third]
 }
 
 /// State that several threads share: one lock, and conditions to wait for a change of it.
 ///
 /// `@unchecked Sendable`: `state` is touched only while `mutex` is held.
-@safe final class Monitor<State>: @unchecked Sendable {
-  private var state: State
-  private let mutex: UnsafeMutablePointer<pthread_mutex_t>
-  private let conditions: UnsafeMutablePointer<pthread_cond_t>
+@safe package final class Monitor<State>: @unchecked Sendable {
+  @usableFromInline var state: State
+  @usableFromInline let mutex: UnsafeMutablePointer<pthread_mutex_t>
+  @usableFromInline let conditions: UnsafeMutablePointer<pthread_cond_t>
 
-  init(_ state: sending State) {
+  @inlinable package init(_ state: sending State) {
     self.state = state
     unsafe mutex = .allocate(capacity: 1)
     unsafe conditions = .allocate(capacity: Self.count)
@@ -41,18 +42,20 @@ struct Listeners: OptionSet, Sendable {
     unsafe pthread_condattr_destroy(&attributes)
   }
 
-  deinit {
+  @inlinable deinit {
     for index in 0..<Self.count { unsafe pthread_cond_destroy(conditions + index) }
     unsafe pthread_mutex_destroy(mutex)
     unsafe conditions.deallocate()
     unsafe mutex.deallocate()
   }
 
-  private static var count: Int { 3 }
+  @inlinable static var count: Int { 3 }
 
   /// Looks at the state or changes it, and lets waiting threads look again: all, or those of `listeners`.
-  @discardableResult
-  func update<Result>(waking listeners: Listeners = .all, _ body: (inout State) throws -> Result) rethrows -> Result {
+  @inlinable @discardableResult
+  package func update<Result>(
+    waking listeners: Listeners = .all, _ body: (inout State) throws -> Result
+  ) rethrows -> Result {
     unsafe pthread_mutex_lock(mutex)
     defer {
       wake(listeners)
@@ -62,20 +65,20 @@ struct Listeners: OptionSet, Sendable {
   }
 
   /// Changes the state, and lets those look again for whom `body` says that it matters.
-  func tell(_ body: (inout State) -> Listeners) {
+  @inlinable package func tell(_ body: (inout State) -> Listeners) {
     unsafe pthread_mutex_lock(mutex)
     wake(body(&state))
     unsafe pthread_mutex_unlock(mutex)
   }
 
-  private func wake(_ listeners: Listeners) {
+  @inlinable func wake(_ listeners: Listeners) {
     for index in 0..<Self.count where listeners.rawValue & 1 << index != 0 {
       unsafe pthread_cond_broadcast(conditions + index)
     }
   }
 
   /// Looks at the state without waking anybody.
-  func read<Result>(_ body: (State) throws -> Result) rethrows -> Result {
+  @inlinable package func read<Result>(_ body: (State) throws -> Result) rethrows -> Result {
     unsafe pthread_mutex_lock(mutex)
     defer { unsafe pthread_mutex_unlock(mutex) }
     return try body(state)
@@ -85,7 +88,9 @@ struct Listeners: OptionSet, Sendable {
   /// it gave last.
   ///
   /// - Parameter listener: One; it looks again after what is told to it.
-  func wait<Result>(as listener: Listeners = .first, for body: (inout State) -> Next<Result>) -> Result {
+  @inlinable package func wait<Result>(
+    as listener: Listeners = .first, for body: (inout State) -> Next<Result>
+  ) -> Result {
     var deadline = Instant.distantFuture
     while true {
       let left: Duration? = deadline == .distantFuture ? nil : deadline - .now
@@ -108,9 +113,9 @@ struct Listeners: OptionSet, Sendable {
 
   /// Waits until `body` returns something, or for so long at the most; then nil. `body` runs under the lock, first at once
   /// and then after every ``update(_:)``.
-  func wait<Result>(
-    as listener: Listeners = .first, atMost time: Duration? = nil, until body: (inout State) -> Result?
-  ) -> Result? {
+  @inlinable package func wait<Result>(
+    as listener: Listeners = .first, atMost time: Duration? = nil, until body: (inout State) throws -> Result?
+  ) rethrows -> Result? {
     let index = listener.rawValue.trailingZeroBitCount
     var deadline = timespec()
     unsafe clock_gettime(CLOCK_MONOTONIC, &deadline)
@@ -123,12 +128,37 @@ struct Listeners: OptionSet, Sendable {
     unsafe pthread_mutex_lock(mutex)
     defer { unsafe pthread_mutex_unlock(mutex) }
     while true {
-      if let result = body(&state) { return result }
+      if let result = try body(&state) { return result }
       let status =
         time != nil
         ? unsafe pthread_cond_timedwait(conditions + index, mutex, &deadline)
         : unsafe pthread_cond_wait(conditions + index, mutex)
-      if status == ETIMEDOUT { return body(&state) }
+      if status == ETIMEDOUT { return try body(&state) }
     }
+  }
+}
+
+/// State that several threads share and nobody waits for. A lock of POSIX threads, which every tool that looks for races knows; what Swift's
+/// `Mutex` does is atomics that they do not see.
+@safe package final class Locked<State: ~Copyable>: @unchecked Sendable {
+  @usableFromInline var state: State
+  @usableFromInline let mutex: UnsafeMutablePointer<pthread_mutex_t>
+
+  @inlinable package init(_ state: consuming sending State) {
+    self.state = state
+    unsafe mutex = .allocate(capacity: 1)
+    unsafe pthread_mutex_init(mutex, nil)
+  }
+
+  @inlinable deinit {
+    unsafe pthread_mutex_destroy(mutex)
+    unsafe mutex.deallocate()
+  }
+
+  /// Looks at the state, or changes it.
+  @inlinable package func withLock<Result>(_ body: (inout State) throws -> Result) rethrows -> Result {
+    unsafe pthread_mutex_lock(mutex)
+    defer { unsafe pthread_mutex_unlock(mutex) }
+    return try body(&state)
   }
 }

@@ -35,7 +35,7 @@ package enum SystemLimit {
     return nil
   }
 
-  static func end(_ cause: String) -> Never {
+  package static func end(_ cause: String) -> Never {
     let line = Array("source-amqp: \(cause)\n".utf8)
     // A pipe that nobody reads must not keep it from ending.
     var polled = pollfd(fd: 2, events: Int16(POLLOUT), revents: 0)

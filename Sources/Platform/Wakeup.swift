@@ -4,7 +4,7 @@ internal import Glibc
 /// ``drain()``. Signals that come before it is awake are one.
 public final class Wakeup: Sendable {
   /// The descriptor to poll for reading.
-  let descriptor: Int32
+  package let descriptor: Int32
   private let writer: Int32
 
   /// Ends the process where the system has no descriptors for it: a thread that cannot be woken is of no use.
@@ -17,7 +17,7 @@ public final class Wakeup: Sendable {
   }
 
   /// The same, for what can be tried again.
-  init(orThrow: Void) throws(SystemError) {
+  package init(orThrow: Void) throws(SystemError) {
     var ends: [Int32] = [0, 0]
     let type = Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue)
     guard unsafe socketpair(AF_UNIX, type, 0, &ends) == 0 else {
@@ -29,8 +29,8 @@ public final class Wakeup: Sendable {
   }
 
   /// What there is too little of.
-  struct SystemError: Error {
-    var text: String
+  package struct SystemError: Error {
+    package var text: String
   }
 
   deinit {

@@ -1,4 +1,4 @@
-public import AMQP
+public import Platform
 
 /// In tests a number is so many seconds.
 // swift-format-ignore: AvoidRetroactiveConformances
@@ -13,7 +13,7 @@ extension Instant: ExpressibleByFloatLiteral, ExpressibleByIntegerLiteral {
   public init(integerLiteral seconds: Int) { self.init(sinceBoot: .seconds(seconds)) }
 
   /// So many seconds after the machine was started.
-  init(_ seconds: Int) { self.init(sinceBoot: .seconds(seconds)) }
+  public init(_ seconds: Int) { self.init(sinceBoot: .seconds(seconds)) }
 
-  static func += (moment: inout Instant, duration: Duration) { moment = moment + duration }
+  public static func += (moment: inout Instant, duration: Duration) { moment = moment + duration }
 }
