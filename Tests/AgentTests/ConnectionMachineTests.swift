@@ -98,8 +98,8 @@ struct ConnectionMachineTests {
     commands.stop = true
     #expect(machine.heard(commands, isEmpty: false, offset: nil, at: 1) == [])
     #expect(!machine.reads && machine.rest(isEmpty: false) == .none)
-    #expect(machine.heard(commands, isEmpty: false, offset: nil, at: 1) == [.handOver])
     // The journal still has the batch before.
+    #expect(machine.heard(commands, isEmpty: false, takesBatch: false, offset: nil, at: 1) == [])
     #expect(machine.rest(isEmpty: false) == .wait(reading: false))
     #expect(machine.heard(commands, isEmpty: false, offset: nil, at: 2) == [.handOver])
     #expect(machine.rest(isEmpty: true) == .none)
@@ -120,6 +120,16 @@ struct ConnectionMachineTests {
     (commands.stop, commands.settled) = (true, true)
     _ = machine.heard(commands, isEmpty: false, offset: nil, at: 1)
     #expect(machine.heard(commands, isEmpty: false, offset: nil, at: 1) == [.intakeEnded, .end(.stopped)])
+  }
+
+  @Test func `a batch waits while the journal has the one before`() {
+    var machine = Self.consuming()
+    var reading = Self.reading(100, upTo: 100)
+    (reading.isFull, reading.takesBatch) = (true, false)
+    #expect(machine.read(reading, at: 0) == [])
+    #expect(machine.rest(isEmpty: false) == .wait(reading: false))
+    (reading.fresh, reading.takesBatch) = (0, true)
+    #expect(machine.read(reading, at: 0) == [.handOver])
   }
 
   /// What the broker sends before its answer to the cancel arrives with that answer, and with `no_ack` nobody else has it.
@@ -305,5 +315,100 @@ struct ConnectionMachineTests {
     }
     #expect(told.cause == CaptureFailure.undeliverable && told.description.contains("at offset 5"))
     #expect(machine.offsets.blocked == 5)
+  }
+
+  // MARK: - Before a channel of a stream
+
+  /// Blocked at offset 5; offset 4 is captured.
+  private static func blocked(skips: Bool) -> Machine {
+    var settings = Machine.Settings(queue: "orders", prefetch: 1, delay: 5)
+    settings.skipsUndeliverable = skips
+    var machine = Machine(settings)
+    for _ in 0..<3 {
+      machine.offsets.channelBegins(behind: 4)
+      machine.offsets.failed(newest: 4, next: 5, configured: 1)
+    }
+    return machine
+  }
+
+  private static let captured = OffsetSearch.Captured(offset: 4, digest: nil)
+
+  private static func message(_ offset: Int64) -> OffsetSearch.Found {
+    .message(StreamEnd.Message(offset: offset, digest: DeliveryDigest(high: 1, low: 0)))
+  }
+
+  @Test func `an offset that cannot be sent is looked at before a channel begins`() {
+    var machine = Self.blocked(skips: false)
+    var (actions, step) = machine.begins(Self.captured, nodes: 1, at: 0)
+    #expect(actions == [] && step == .look(.offset(5, node: nil)), "nothing is looked for, so nothing is told")
+    (actions, step) = machine.saw(.fails, at: 0, jitter: 0)
+    guard case .wait = step, case .failed? = actions.first else {
+      Issue.record("\(actions) \(step)")
+      return
+    }
+    (_, step) = machine.begins(Self.captured, nodes: 1, at: 9)
+    #expect(step == .look(.offset(5, node: nil)))
+    #expect(machine.saw(Self.message(5), at: 9, jitter: 0).1 == .open)
+    #expect(machine.begins(Self.captured, nodes: 1, at: 9).1 == .open, "it is sent by now")
+  }
+
+  @Test func `what is gone past is counted once, also if it is gone past again`() {
+    for news in [1, nil] as [Int64?] {
+      var machine = Self.blocked(skips: true)
+      if news == nil { machine.passed = 5 }
+      let (told, _) = machine.begins(Self.captured, nodes: 1, at: 0)
+      guard case .searches? = told.first, case .status(.reconnecting)? = told.last else {
+        Issue.record("\(told)")
+        return
+      }
+      for found in [.fails, Self.message(6), .fails] { _ = machine.saw(found, at: 0, jitter: 0) }
+      let (actions, step) = machine.saw(Self.message(4), at: 0, jitter: 0)
+      #expect(actions == [.pass(5...5, news: news)] && step == .open)
+    }
+  }
+
+  @Test func `a search that takes long says so now and then`() {
+    var machine = Self.blocked(skips: true)
+    _ = machine.begins(Self.captured, nodes: 1, at: 0)
+    #expect(machine.saw(.fails, at: 9, jitter: 0).0 == [])
+    #expect(machine.saw(.fails, at: 11, jitter: 0).0 == [.stillSearches(first: 5, now: 7)])
+    #expect(machine.saw(.fails, at: 12, jitter: 0).0 == [])
+  }
+
+  @Test func `another stream is forgotten, whatever shows that it is one`() {
+    var machine = Self.blocked(skips: true)
+    machine.passed = 3
+    _ = machine.begins(Self.captured, nodes: 1, at: 0)
+    for found in [.fails, Self.message(6), .fails] { _ = machine.saw(found, at: 0, jitter: 0) }
+    var (actions, step) = machine.saw(Self.message(2), at: 0, jitter: 0)
+    #expect(actions == [.forgetStream(.otherMessage), .status(Machine.anotherStream)] && step == .open)
+    #expect(machine.passed == nil && !machine.offsets.isBlocked)
+    machine.passed = 3
+    let last = StreamEnd.Message(offset: 2, digest: DeliveryDigest(high: 2, low: 0))
+    let known = [DeliveryDigest(high: 3, low: 0), DeliveryDigest(high: 4, low: 0), DeliveryDigest(high: 5, low: 0)]
+    (actions, step) = machine.sawEnd(.success(last), captured: 4, known: known, at: 0, jitter: 0)
+    #expect(actions == [.forgetStream(.endsAt(2)), .status(Machine.anotherStream)] && step == .connect)
+    #expect(machine.passed == nil)
+  }
+
+  @Test func `only an end that the broker cannot send stands in the way`() {
+    var machine = Self.consuming(Self.settings(), "stream")
+    let none = [DeliveryDigest]()
+    #expect(machine.sawEnd(.failure(Self.refused), captured: 4, known: none, at: 0, jitter: 0).1 == .connect)
+    #expect(machine.sawEnd(.success(nil), captured: 4, known: none, at: 0, jitter: 0).1 == .connect)
+    let (actions, step) = machine.sawEnd(.failure(Self.internalError), captured: 4, known: none, at: 0, jitter: 0)
+    guard case .wait = step, case .failed? = actions.first else {
+      Issue.record("\(actions) \(step)")
+      return
+    }
+  }
+
+  @Test func `a stop ends a look, and nothing follows from what it did not see`() {
+    var machine = Self.blocked(skips: true)
+    _ = machine.begins(Self.captured, nodes: 1, at: 0)
+    let abandoned = CaptureFailure(cause: CaptureFailure.abandoned, description: "", needsUser: false)
+    let (actions, step) = machine.stuck(abandoned, at: 0, jitter: 0)
+    #expect(actions == [] && step == .stop)
+    #expect(machine.sawEnd(.failure(abandoned), captured: 4, known: [DeliveryDigest](), at: 0, jitter: 0).0 == [])
   }
 }

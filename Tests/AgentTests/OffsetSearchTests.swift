@@ -1,3 +1,4 @@
+import AMQP
 import Testing
 
 @testable import Agent
@@ -14,40 +15,46 @@ struct OffsetSearchTests {
     return offsets
   }
 
-  private static func search(skips: Bool = true, captured: Int64? = 4) -> OffsetSearch {
-    OffsetSearch(first: 5, skips: skips, captured: captured)
+  private static func message(_ offset: Int64, _ number: UInt64 = 1) -> OffsetSearch.Found {
+    .message(StreamEnd.Message(offset: offset, digest: DeliveryDigest(high: number, low: 0)))
+  }
+
+  private static func search(skips: Bool = true, hasCaptured: Bool = true, nodes: Int = 1) -> OffsetSearch {
+    let captured = OffsetSearch.Captured(offset: 4, digest: DeliveryDigest(high: 1, low: 0))
+    return OffsetSearch(first: 5, skips: skips, captured: hasCaptured ? captured : nil, nodes: nodes)
   }
 
   @Test func `what fails twice, with something behind it that is sent, is gone past if the stream is the same`() {
-    for (isStill, last) in [(true, .pass(5...6)), (false, .anotherStream), (nil, .report)]
-      as [(Bool?, OffsetSearch.Step)]
-    {
+    for (found, last) in [
+      (Self.message(4), .pass(5...6)), (Self.message(4, 2), .anotherStream), (Self.message(3), .anotherStream),
+      (Self.message(5), .report), (.nothing, .report), (.fails, .report),
+    ] as [(OffsetSearch.Found, OffsetSearch.Step)] {
       var (offsets, search) = (Self.blocked(), Self.search())
-      #expect(search.begin(offsets) == .look(.offset(5, onEveryNode: false)))
-      #expect(search.saw(.fails, &offsets) == .look(.offset(6, onEveryNode: false)))
-      #expect(search.saw(.fails, &offsets) == .look(.offset(7, onEveryNode: false)))
-      #expect(search.saw(.sends(7), &offsets) == .look(.offset(5, onEveryNode: true)))
-      #expect(search.saw(.fails, &offsets) == .look(.offset(6, onEveryNode: true)))
+      #expect(search.begin(offsets) == .look(.offset(5, node: nil)))
+      #expect(search.saw(.fails, &offsets) == .look(.offset(6, node: nil)))
+      #expect(search.saw(.fails, &offsets) == .look(.offset(7, node: nil)))
+      #expect(search.saw(Self.message(7), &offsets) == .look(.offset(5, node: 0)))
+      #expect(search.saw(.fails, &offsets) == .look(.offset(6, node: 0)))
       #expect(search.saw(.fails, &offsets) == .look(.captured(4)))
-      #expect(search.saw(isStill: isStill, &offsets) == last)
+      #expect(search.saw(found, &offsets) == last, "\(found)")
       #expect(offsets.isBlocked == false)
     }
   }
 
   @Test func `if nothing was captured there is nothing to compare`() {
-    var (offsets, search) = (Self.blocked(), Self.search(captured: nil))
-    for outcome in [.fails, .sends(6)] as [UndeliverableOffsets.Outcome] { _ = search.saw(outcome, &offsets) }
+    var (offsets, search) = (Self.blocked(), Self.search(hasCaptured: false))
+    for outcome in [.fails, Self.message(6)] as [OffsetSearch.Found] { _ = search.saw(outcome, &offsets) }
     #expect(search.saw(.fails, &offsets) == .pass(5...5))
   }
 
   @Test func `nothing that comes is the stream's end, or a shorter stream`() {
     for (last, step) in [
-      (.sends(4), .begin), (.isQuiet, .look(.offset(5, onEveryNode: true))),
-      (.sends(9), .look(.offset(5, onEveryNode: true))),
-    ] as [(UndeliverableOffsets.Outcome, OffsetSearch.Step)] {
+      (Self.message(4), .begin), (.nothing, .look(.offset(5, node: 0))),
+      (Self.message(9), .look(.offset(5, node: 0))),
+    ] as [(OffsetSearch.Found, OffsetSearch.Step)] {
       var (offsets, search) = (Self.blocked(), Self.search())
       _ = search.saw(.fails, &offsets)
-      #expect(search.saw(.isQuiet, &offsets) == .look(.last))
+      #expect(search.saw(.nothing, &offsets) == .look(.last))
       #expect(search.saw(last, &offsets) == step, "\(last)")
     }
   }
@@ -57,8 +64,8 @@ struct OffsetSearchTests {
     var step = search.begin(offsets)
     for _ in 0..<OffsetSearch.sanity { step = search.saw(.fails, &offsets) }
     #expect(step == .look(.next))
-    step = search.saw(fails ? .fails : .isQuiet, &offsets)
-    let following = OffsetSearch.Step.look(.offset(5 + Int64(OffsetSearch.sanity), onEveryNode: false))
+    step = search.saw(fails ? .fails : .nothing, &offsets)
+    let following = OffsetSearch.Step.look(.offset(5 + Int64(OffsetSearch.sanity), node: nil))
     #expect(step == (fails ? .report : following))
   }
 
@@ -66,6 +73,25 @@ struct OffsetSearchTests {
     var (offsets, search) = (Self.blocked(), Self.search(skips: false))
     #expect(search.saw(.fails, &offsets) == .report && offsets.isBlocked)
     search = Self.search(skips: false)
-    #expect(search.saw(.sends(5), &offsets) == .begin && !offsets.isBlocked)
+    #expect(search.saw(Self.message(5), &offsets) == .begin && !offsets.isBlocked)
+  }
+
+  @Test func `a state without a digest knows the stream by the offset alone`() {
+    var offsets = Self.blocked()
+    var search = OffsetSearch(first: 5, skips: true, captured: .init(offset: 4, digest: nil))
+    for found in [.fails, Self.message(6), .fails] { _ = search.saw(found, &offsets) }
+    #expect(search.saw(Self.message(4, 9), &offsets) == .pass(5...5))
+  }
+
+  @Test func `what is gone past has failed on each node`() {
+    var (offsets, search) = (Self.blocked(), Self.search(nodes: 3))
+    #expect(search.saw(.fails, &offsets) == .look(.offset(6, node: nil)), "one node is enough for a first look")
+    #expect(search.saw(Self.message(6), &offsets) == .look(.offset(5, node: 0)))
+    #expect(search.saw(.fails, &offsets) == .look(.offset(5, node: 1)))
+    #expect(search.saw(.fails, &offsets) == .look(.offset(5, node: 2)))
+    #expect(search.saw(.fails, &offsets) == .look(.captured(4)))
+    (offsets, search) = (Self.blocked(), Self.search(nodes: 3))
+    for found in [.fails, Self.message(6), .fails] { _ = search.saw(found, &offsets) }
+    #expect(search.saw(Self.message(5), &offsets) == .begin, "the second node has a whole copy")
   }
 }

@@ -1,3 +1,4 @@
+import AMQP
 import Support
 import Testing
 
@@ -51,6 +52,10 @@ import Testing
     }
   }
 
+  private static func message(_ offset: Int64) -> OffsetSearch.Found {
+    .message(StreamEnd.Message(offset: offset, digest: DeliveryDigest(high: 1, low: 0)))
+  }
+
   /// Captures with `skip`; the broker answers here, and ``OffsetSearch`` decides.
   ///
   /// - Parameter error: True where a channel fails though nothing is wrong with what it reads.
@@ -61,19 +66,20 @@ import Testing
     var isPassed = false
     func next() -> Int64 { max(captured.last.map { $0 + 1 } ?? 0, isPassed ? passed.last!.upperBound + 1 : 0) }
     sessions: for _ in 0..<10_000 {
-      var search = OffsetSearch(first: offsets.blocked ?? 0, skips: true, captured: captured.last)
+      var search = OffsetSearch(
+        first: offsets.blocked ?? 0, skips: true, captured: captured.last.map { .init(offset: $0, digest: nil) })
       var step = search.begin(offsets)
-      func look(from offset: Int64) -> UndeliverableOffsets.Outcome {
+      func look(from offset: Int64) -> OffsetSearch.Found {
         let channel = error() ? (sent: [], fails: true) : stream.channel(from: offset, width: 1)
-        return channel.sent.first.map { .sends($0) } ?? (channel.fails ? .fails : .isQuiet)
+        return channel.sent.first.map(Self.message) ?? (channel.fails ? .fails : .nothing)
       }
       searching: while true {
         switch step {
         case .look(.offset(let offset, _)): step = search.saw(look(from: offset), &offsets)
-        case .look(.next): step = search.saw(error() ? .fails : .isQuiet, &offsets)
+        case .look(.next): step = search.saw(error() ? .fails : .nothing, &offsets)
         // As long as it ends with what cannot be sent. Shorter streams have tests of their own.
-        case .look(.last): step = search.saw(.isQuiet, &offsets)
-        case .look(.captured): step = search.saw(isStill: true, &offsets)
+        case .look(.last): step = search.saw(.nothing, &offsets)
+        case .look(.captured(let offset)): step = search.saw(Self.message(offset), &offsets)
         case .begin: break searching
         case .pass(let range):
           passed.append(range)

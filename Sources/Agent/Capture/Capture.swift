@@ -100,35 +100,22 @@ final class Capture: Sendable {
     }
   }
 
-  /// Looks for a new login each second, until the end. A file that is being written may be half there, so it counts if it stays the same
-  /// for a second.
+  /// Looks for a new login each second, until the end.
   private func watch(_ logins: Logins) {
-    var known: Login? = logins.newest
-    var candidate = known
-    var failures = 0
+    var watch = LoginWatch(logins.newest)
     while machine.wait(as: CaptureMachine.end, atMost: .seconds(1), until: { $0.isEnding ? true : nil }) == nil {
-      let login: Login
-      do throws(ConfigurationError) { login = try logins.read() } catch {
-        // Connections fail by it until it is back.
-        known = nil
-        failures += 1
-        if failures == 3 { log.warning("a new login cannot be read, and the old one may expire: \(error)") }
-        continue
+      switch watch.looked(Result { () throws(ConfigurationError) in try logins.read() }) {
+      case .none: break
+      case .changed(let login): mailbox.post { $0.login = login }
+      case .unreadable(let error):
+        log.warning("a new login cannot be read, and the old one may expire: \(error)")
       }
-      failures = 0
-      if login == candidate, login != known {
-        known = login
-        mailbox.post { $0.login = login }
-      }
-      candidate = login
     }
   }
 
   private func ended(_ part: Lifecycle.Part, _ body: () throws(CaptureFailure) -> Void) {
     var failure: CaptureFailure?
     do throws(CaptureFailure) { try body() } catch { failure = error }
-    // Whoever waits for its last word waits no longer.
-    if part == .journal { mailbox.post { $0.settled = true } }
     machine.tell { [failure] in $0.ended(part, failure) }
   }
 

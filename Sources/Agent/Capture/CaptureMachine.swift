@@ -183,6 +183,10 @@ struct CaptureMachine: Sendable {
     return Self.end
   }
 
+  /// Whether a thread that has no room for what it has in hand waits for it. In an end nobody does: what is not written is with the broker,
+  /// or in the journal.
+  var waitsForRoom: Bool { !inbox.stopping }
+
   /// The capture is about to end, by a wish or a failure.
   var isEnding: Bool { lifecycle.stopRequested || lifecycle.failure != nil }
 
@@ -196,5 +200,17 @@ struct CaptureMachine: Sendable {
     case .now(.tell), .now(.closeReaders), .now(.disconnect), .now(.end), .later: break
     }
     return next
+  }
+}
+
+extension Monitor<CaptureMachine> {
+  /// How long a thread that has no room waits before it tries again.
+  private static var roomDelay: Duration { .seconds(1) }
+
+  /// Waits a moment for room.
+  ///
+  /// - Returns: Whether it is to be tried again.
+  func waitForRoom(as listener: Listeners) -> Bool {
+    wait(as: listener, atMost: Self.roomDelay) { $0.waitsForRoom ? nil : false } ?? true
   }
 }

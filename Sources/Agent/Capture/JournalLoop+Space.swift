@@ -59,10 +59,7 @@ extension JournalLoop {
           status.paused(.writing, reason: "\(error)")
         }
         paused = true
-        let isStopping = capture.wait(as: CaptureMachine.journal, atMost: Self.fullDelay) {
-          $0.inbox.stopping ? true : nil
-        }
-        if isStopping == true { throw error }
+        guard capture.waitForRoom(as: CaptureMachine.journal) else { throw error }
         // An emptied WAL is room to write in. What this throws, the next attempt throws too.
         if error.isFull, error.kind != .full(.readOnly) { try maintain(idle: true) }
       }

@@ -43,6 +43,8 @@ struct JournalLoop {
 
   /// Runs until it is told to close; throws what ends the capture.
   func run() throws(CaptureFailure) {
+    // The connection waits for the last acknowledgements no longer.
+    defer { mailbox.post { $0.settled = true } }
     let keeper = resumption.keeper
     let settings = SubscriptionMachine.Settings(
       mode: acknowledgementMode, trust: keeper?.trust ?? .none, base: keeper?.base ?? 0, prefetch: prefetch,

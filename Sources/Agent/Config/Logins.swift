@@ -42,3 +42,36 @@ final class Logins: Sendable {
   /// The login that was read last.
   var newest: Login { known.withLock { $0 } }
 }
+
+/// Decides when a login has changed, of what is read each second. A file that is being written may be half there, so what it says counts
+/// if it stays the same from one look to the next.
+struct LoginWatch {
+  enum News: Equatable {
+    case none
+    case changed(Login)
+    /// It was there, and cannot be read for three looks. Connections fail by that until it is back.
+    case unreadable(ConfigurationError)
+  }
+
+  /// What is in use; nil after it could not be read.
+  private var known: Login?
+  private var candidate: Login?
+  private var failures = 0
+
+  init(_ login: Login) { (known, candidate) = (login, login) }
+
+  mutating func looked(_ found: Result<Login, ConfigurationError>) -> News {
+    switch found {
+    case .failure(let error):
+      known = nil
+      failures += 1
+      return failures == 3 ? .unreadable(error) : .none
+    case .success(let login):
+      failures = 0
+      defer { candidate = login }
+      guard login == candidate, login != known else { return .none }
+      known = login
+      return .changed(login)
+    }
+  }
+}

@@ -14,8 +14,6 @@ struct EmitterLoop {
   static let checkpointDocuments = 1000
   /// Bytes of documents between two checkpoints; the last document may go beyond.
   static let checkpointBytes = 4 << 20
-  /// Between attempts while the disk that documents go to is full.
-  private static let fullDelay = Duration.seconds(1)
 
   let reader: JournalReader
   let capture: Monitor<CaptureMachine>
@@ -60,7 +58,6 @@ struct EmitterLoop {
         } catch {
           throw CaptureFailure.journal(error)
         }
-        guard emitted > from else { break }
         try write(&buffer, through: emitted, nil, &trail, into: &sink)
         machine.wrote(through: emitted)
         status.count { $0.emitted += emitted - from }
@@ -113,11 +110,7 @@ struct EmitterLoop {
       } catch {
         guard error.isShortage else { throw error }
         status.paused(.output, reason: error.description)
-        // Nobody waits for a capture that is to end: what is not written is in the journal.
-        let isStopping = capture.wait(as: CaptureMachine.emitter, atMost: Self.fullDelay) {
-          $0.inbox.stopping ? true : nil
-        }
-        if isStopping == true { throw error }
+        guard capture.waitForRoom(as: CaptureMachine.emitter) else { throw error }
       }
     }
   }
@@ -156,6 +149,14 @@ struct EmitterLoop {
       // A salvaged journal may end with what could not be read.
       emitted = try reader.skippingGap(after: start)
     }
+    guard emitted > start else { throw Self.missing(start + 1, through, reader.path) }
+  }
+
+  /// The error of rows that are not there, though no gap says so.
+  private static func missing(_ first: Position, _ last: Position, _ path: String) -> JournalError {
+    JournalError(
+      kind: .corrupt("no message stands between positions \(first) and \(last), which were committed"),
+      operation: "read messages", object: path)
   }
 
   /// The error of a row of which no document can be made.

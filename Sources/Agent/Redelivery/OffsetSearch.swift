@@ -1,3 +1,5 @@
+import AMQP
+
 /// Looks for the next offset that a stream's broker can send (``UndeliverableOffsets``), before a channel begins: which offset is tried, what
 /// else has to be known before anything follows from it, and what follows.
 ///
@@ -5,19 +7,35 @@
 ///   - Nothing comes at the stream's end, nor from a stream that was made anew and is shorter: the last message tells.
 ///   - Nothing is gone past of a stream of which nothing shows that it is the one that was captured.
 ///
-/// A value without I/O: it says what to look at, and is told what was found.
+/// A value without clock and I/O: it says what to look at, and is told what was found.
 struct OffsetSearch: Equatable, Sendable {
   /// What is to be looked at, each time on a channel of its own of which nothing is captured.
   enum Look: Equatable, Sendable {
-    /// What a channel brings that begins there. With `onEveryNode` it fails only if it does on each node of the settings: another one may
-    /// have a copy that is whole.
-    case offset(Int64, onEveryNode: Bool)
+    /// What a channel brings that begins there, on this node of the settings; nil for whichever answers.
+    case offset(Int64, node: Int?)
     /// The same of one that begins with what is published next.
     case next
     /// The same of one that begins with the stream's last chunk.
     case last
-    /// Whether the message that was captured there still is there.
+    /// The same of one that begins with what was captured last.
     case captured(Int64)
+  }
+
+  /// What a channel has brought.
+  enum Found: Equatable, Sendable {
+    /// First came this message.
+    case message(StreamEnd.Message)
+    /// Nothing came for a while.
+    case nothing
+    /// The broker ended it by an error of its own (541).
+    case fails
+  }
+
+  /// The newest message that was captured.
+  struct Captured: Equatable, Sendable {
+    var offset: Int64
+    /// Nil in a state of version 0.1.0.
+    var digest: DeliveryDigest?
   }
 
   enum Step: Equatable, Sendable {
@@ -50,22 +68,32 @@ struct OffsetSearch: Equatable, Sendable {
   let first: Int64
   /// What cannot be sent is gone past; else it is only tried whether it still cannot.
   let skips: Bool
-  /// The newest captured offset; nil before the first.
-  let captured: Int64?
+  /// Nil before the first.
+  let captured: Captured?
+  /// What is to be gone past has to fail on each of so many: another one may have a copy that is whole.
+  let nodes: Int
   private var state = State.probing
   private var failures = 0
+  /// The node on which an offset is tried.
+  private var node = 0
 
-  init(first: Int64, skips: Bool, captured: Int64?) {
-    (self.first, self.skips, self.captured) = (first, skips, captured)
+  init(first: Int64, skips: Bool, captured: Captured?, nodes: Int = 1) {
+    (self.first, self.skips, self.captured, self.nodes) = (first, skips, captured, nodes)
   }
 
   /// What comes first.
   func begin(_ offsets: UndeliverableOffsets) -> Step {
-    offsets.probed.map { .look(.offset($0, onEveryNode: offsets.isConfirming)) } ?? .begin
+    offsets.probed.map { .look(.offset($0, node: offsets.isConfirming ? 0 : nil)) } ?? .begin
   }
 
-  /// What a look has brought, but for ``Look/captured(_:)``.
-  mutating func saw(_ outcome: UndeliverableOffsets.Outcome, _ offsets: inout UndeliverableOffsets) -> Step {
+  /// What a look has brought.
+  mutating func saw(_ found: Found, _ offsets: inout UndeliverableOffsets) -> Step {
+    let outcome: UndeliverableOffsets.Outcome =
+      switch found {
+      case .message(let message): .sends(message.offset)
+      case .nothing: .isQuiet
+      case .fails: .fails
+      }
     switch state {
     case .probing:
       guard skips else {
@@ -74,6 +102,10 @@ struct OffsetSearch: Equatable, Sendable {
       }
       switch outcome {
       case .fails:
+        if offsets.isConfirming, let probed = offsets.probed, node + 1 < nodes {
+          node += 1
+          return .look(.offset(probed, node: node))
+        }
         failures += 1
         guard failures.isMultiple(of: Self.sanity) else { break }
         state = .doubting
@@ -90,21 +122,23 @@ struct OffsetSearch: Equatable, Sendable {
     case .atEnd:
       if case .sends(let last) = outcome, last < first { return decide(.isMissing, &offsets) }
       return decide(.isQuiet, &offsets)
-    // Only what ``saw(isStill:_:)`` is told counts then.
-    case .comparing: return doubt(&offsets)
+    case .comparing(let range):
+      guard let isStill = isStill(found) else { return doubt(&offsets) }
+      return isStill ? .pass(range) : .anotherStream
     }
   }
 
-  /// What ``Look/captured(_:)`` has brought: nil if nothing shows whether the stream still is the same.
-  mutating func saw(isStill: Bool?, _ offsets: inout UndeliverableOffsets) -> Step {
-    guard case .comparing(let range) = state, let isStill else { return doubt(&offsets) }
-    return isStill ? .pass(range) : .anotherStream
+  /// Whether the stream still has the newest captured message where it was; nil if that does not tell.
+  private func isStill(_ found: Found) -> Bool? {
+    guard let captured else { return true }
+    guard case .message(let message) = found, message.offset <= captured.offset else { return nil }
+    return message.offset == captured.offset && (captured.digest == nil || captured.digest == message.digest)
   }
 
   private mutating func decide(
     _ outcome: UndeliverableOffsets.Outcome, _ offsets: inout UndeliverableOffsets
   ) -> Step {
-    state = .probing
+    (state, node) = (.probing, 0)
     switch offsets.saw(outcome) {
     case .probe: return begin(offsets)
     case .goOn: return .begin
@@ -112,7 +146,7 @@ struct OffsetSearch: Equatable, Sendable {
     case .pass(let range):
       guard let captured else { return .pass(range) }
       state = .comparing(range)
-      return .look(.captured(captured))
+      return .look(.captured(captured.offset))
     }
   }
 

@@ -163,15 +163,6 @@ final class StreamResumption: Sendable {
   /// A message that is too large for a document was gone past (`document.oversize: reject`).
   func refused(_ offset: Int64) { shared.withLock { $0.newest = max($0.newest ?? 0, offset) } }
 
-  /// Whether the stream still has the newest captured message where it was, by what a channel brings that begins there; nil where that
-  /// does not tell.
-  func isStill(_ message: StreamEnd.Message?) -> Bool? {
-    let (offset, digest) = shared.withLock { ($0.offset, $0.digest) }
-    guard let offset else { return true }
-    guard let message, message.offset <= offset else { return nil }
-    return message.offset == offset && (digest == nil || digest == message.digest)
-  }
-
   /// The channel begins behind what is gone past.
   var isPassing: Bool { shared.withLock { $0.passed != nil } }
 
@@ -183,12 +174,13 @@ final class StreamResumption: Sendable {
     }
   }
 
-  /// Whether the stream is another one, by what stands at its end.
-  func isAnother(_ last: StreamEnd.Message?, _ end: inout StreamEnd) -> Bool {
-    let (captured, known) = shared.withLock { ($0.offset, $0.known) }
-    guard let captured else { return false }
-    return end.isAnother(last, captured: captured, known: known)
+  /// The newest captured message; nil before the first.
+  var captured: OffsetSearch.Captured? {
+    shared.withLock { shared in shared.offset.map { OffsetSearch.Captured(offset: $0, digest: shared.digest) } }
   }
+
+  /// Digests of the newest captured messages, the newest last, without a gap.
+  var known: [DeliveryDigest] { shared.withLock { $0.known } }
 
   /// The stream is another one: it is read from where the configuration begins.
   func forget() {

@@ -46,8 +46,38 @@ extension ConnectionLoop {
           "cause": .string("\(failure)"), "prefetch_count": .stringConvertible(prefetch),
           "captured_offset": .string(topology.stream?.offset.map { "\($0)" } ?? "none"),
         ])
-    case .status, .failed, .settled, .forgetPassed: break
+    case .pass(let range, .some): tellOfPassing(range)
+    case .forgetStream(let evidence):
+      let stands =
+        switch evidence {
+        case .endsAt(let last): "ends at offset \(last), before \(topology.stream?.offset ?? 0), which was captured"
+        case .otherMessage: "has another message at offset \(topology.stream?.offset ?? 0), which was captured"
+        }
+      log.warning(
+        "stream \"\(topology.configuration.queue.name)\" \(stands), so it was deleted and made anew; it is read from consumer.stream_offset on"
+      )
+    case .searches(let failure): log.warning("\(failure). Looking for the next offset that it can send")
+    case .stillSearches(let first, let now):
+      log.info(
+        "still looking for an offset that the broker can send",
+        metadata: ["first_offset": .stringConvertible(first), "offset": .stringConvertible(now)])
+    case .pass(_, nil), .status, .failed, .settled, .forgetPassed: break
     }
+  }
+
+  private func tellOfPassing(_ range: ClosedRange<Int64>) {
+    let offsets =
+      range.lowerBound == range.upperBound
+      ? "offset \(range.lowerBound)" : "offsets \(range.lowerBound) to \(range.upperBound)"
+    log.warning(
+      """
+      gone past in stream "\(topology.configuration.queue.name)", since the broker cannot send them over AMQP 0-9-1 \
+      (consumer.undeliverable: skip): \(offsets)
+      """,
+      metadata: [
+        "first_offset": .stringConvertible(range.lowerBound), "last_offset": .stringConvertible(range.upperBound),
+        "count": .stringConvertible(range.upperBound - range.lowerBound + 1),
+      ])
   }
 
   /// Tells of a connection that is open.

@@ -35,7 +35,6 @@ struct ConnectionLoop {
   /// Runs until it is told to stop (nil) or has to give up.
   func run() -> CaptureFailure? {
     var machine = ConnectionMachine(settings)
-    var end = StreamEnd()
     var step = ConnectionMachine.Step.connect
     while true {
       switch step {
@@ -45,25 +44,24 @@ struct ConnectionLoop {
         rest(time)
         step = machine.rested(isStopping: mailbox.isStopping)
       case .connect:
-        if let failure = seek(&machine) {
-          step = stuck(failure, &machine)
-          continue
-        }
+        step = perform(machine.begins(topology.stream?.captured, nodes: topology.nodes.count, at: Instant.now))
+      case .open:
         let ended = attempt(&machine)
         let sight = sight(after: ended, machine)
         step = perform(machine.ended(ended, sight, at: Instant.now, jitter: jitter))
-      case .lookAtEnd:
-        if let failure = look(at: &end, &machine) {
-          step = stuck(failure, &machine)
-        } else {
-          step = machine.rested(isStopping: mailbox.isStopping)
+      case .look(let look):
+        do throws(CaptureFailure) {
+          step = perform(machine.saw(try found(look), at: Instant.now, jitter: jitter))
+        } catch {
+          step = perform(machine.stuck(error, at: Instant.now, jitter: jitter))
         }
+      case .lookAtEnd:
+        let (found, stream) = (foundAtEnd(), topology.stream)
+        step = perform(
+          machine.sawEnd(
+            found, captured: stream?.offset, known: stream?.known ?? [], at: Instant.now, jitter: jitter))
       }
     }
-  }
-
-  private func stuck(_ failure: CaptureFailure, _ machine: inout ConnectionMachine) -> ConnectionMachine.Step {
-    perform(machine.stuck(failure, at: Instant.now, jitter: jitter))
   }
 
   private func perform(_ decided: ([ConnectionMachine.Action], ConnectionMachine.Step)) -> ConnectionMachine.Step {
@@ -72,8 +70,15 @@ struct ConnectionLoop {
       case .status(let state): status.changed(to: state)
       case .settled(let generation): capture.tell { $0.settled(generation) }
       case .forgetPassed: topology.stream?.pass(through: nil)
+      case .pass(let range, let news):
+        topology.stream?.pass(through: range.upperBound)
+        status.count { $0.undeliverable += Int(news ?? 0) }
+        tell(action)
+      case .forgetStream:
+        tell(action)
+        topology.stream?.forget()
       case .failed(let failure, let telling, let pause): tell(failure, telling, pause: pause)
-      case .takenBack, .silent, .narrows: tell(action)
+      case .takenBack, .silent, .narrows, .searches, .stillSearches: tell(action)
       }
     }
     return decided.1
@@ -173,7 +178,8 @@ struct ConnectionLoop {
         machine.cancelled()
       }
       let wanted = machine.heard(
-        commands, isEmpty: connection.batch.isEmpty, offset: topology.stream?.offset, at: Instant.now)
+        commands, isEmpty: connection.batch.isEmpty, takesBatch: takesBatch, offset: topology.stream?.offset,
+        at: Instant.now)
       if let end = try perform(wanted, &consumer, &machine) { return end }
       if machine.reads {
         let found = machine.read(try read(connection), at: Instant.now)
@@ -198,7 +204,8 @@ struct ConnectionLoop {
     return ConnectionMachine.Reading(
       isFull: received == .full, fresh: fresh,
       hasNew: fresh > 0 && batch.deliveries.suffix(fresh).contains { !$0.redelivered },
-      waiting: batch.deliveries.count, bytes: batch.byteCount, newestTag: batch.deliveries.last?.tag,
+      waiting: batch.deliveries.count, bytes: batch.byteCount, takesBatch: takesBatch,
+      newestTag: batch.deliveries.last?.tag,
       isArriving: connection.isArriving, offset: topology.stream?.offset,
       isUnconfirmed: topology.stream?.isUnconfirmed ?? false, answerBehind: connection.takeAnswerBehind(),
       answerAside: connection.takeAnswer(), events: connection.takeEvents())
@@ -250,9 +257,11 @@ struct ConnectionLoop {
     return nil
   }
 
-  /// Hands the batch to the journal if it has none waiting.
+  /// The journal's thread has no batch waiting.
+  private var takesBatch: Bool { capture.read { $0.inbox.handover == nil } }
+
+  /// Hands the batch to the journal's thread.
   private func handOver(_ consumer: inout Consumer) {
-    guard capture.read({ $0.inbox.handover == nil }) else { return }
     let batch = consumer.connection.takeBatch(refilling: consumer.spare)
     consumer.spare = DeliveryBatch()
     capture.tell { $0.handedOver(Handover(channel: consumer.consuming, batch: batch)) }

@@ -23,7 +23,7 @@ extension ConnectionMachine {
     /// It is asked for the queue on a channel aside, or to bind it again there.
     case askAside
     case bindAside
-    /// The batch goes to the journal's thread, if that has none waiting.
+    /// The batch goes to the journal's thread, which has none waiting.
     case handOver
     /// A delivery has begun to arrive that is not whole yet; or none.
     case arriving(Bool)
@@ -66,6 +66,8 @@ extension ConnectionMachine {
     /// How many deliveries, and bytes of them, were not handed over yet, and the newest one's tag.
     var waiting = 0
     var bytes = 0
+    /// The journal's thread has no batch waiting.
+    var takesBatch = true
     var newestTag: UInt64?
     var isArriving = false
     /// The newest captured offset of a stream, and whether that message has yet to come.
@@ -165,8 +167,11 @@ extension ConnectionMachine {
   ///
   /// - Parameters:
   ///   - isEmpty: Nothing waits to be handed over.
+  ///   - takesBatch: The journal's thread has no batch waiting.
   ///   - offset: The newest captured offset of a stream.
-  mutating func heard(_ commands: ConnectionCommands, isEmpty: Bool, offset: Int64?, at now: Instant) -> [Order] {
+  mutating func heard(
+    _ commands: ConnectionCommands, isEmpty: Bool, takesBatch: Bool = true, offset: Int64?, at now: Instant
+  ) -> [Order] {
     guard var channel else { return [] }
     defer { self.channel = channel }
     var orders: [Order] = []
@@ -198,18 +203,21 @@ extension ConnectionMachine {
       }
       if offsets.width != nil, offsets.widens(at: offset) { return orders + [.end(.startOver(.widens))] }
       if let reason = channel.commands.startsOver(commands) { return orders + [.end(.startOver(reason))] }
-    case .stopping, .handingOver, .awaitingSettled: orders += stopping(commands, isEmpty: isEmpty, &channel)
+    case .stopping, .handingOver, .awaitingSettled:
+      orders += stopping(commands, isEmpty: isEmpty, takesBatch: takesBatch, &channel)
     }
     return orders
   }
 
   /// The capture stops: journals what has arrived, waits for the acknowledgements that are due, says goodbye.
-  private func stopping(_ commands: ConnectionCommands, isEmpty: Bool, _ channel: inout Channel) -> [Order] {
+  private func stopping(
+    _ commands: ConnectionCommands, isEmpty: Bool, takesBatch: Bool, _ channel: inout Channel
+  ) -> [Order] {
     var orders: [Order] = []
     if channel.phase == .stopping { channel.phase = .handingOver }
     if channel.phase == .handingOver {
       // A journal that has failed takes no more; what it did not take comes again.
-      guard isEmpty || commands.settled else { return [.handOver] }
+      guard isEmpty || commands.settled else { return takesBatch ? [.handOver] : [] }
       channel.phase = .awaitingSettled
       orders.append(.intakeEnded)
     }
@@ -257,7 +265,7 @@ extension ConnectionMachine {
     let isEnough = channel.gathering.read(
       fresh: reading.fresh, waiting: reading.waiting, bytes: reading.bytes,
       unacknowledged: newest - channel.commands.acknowledged, at: now)
-    if reading.waiting > 0, reading.isFull || isEnough { orders.append(.handOver) }
+    if reading.waiting > 0, reading.takesBatch, reading.isFull || isEnough { orders.append(.handOver) }
     return orders
   }
 

@@ -54,8 +54,13 @@ struct ConnectionMachine {
 
   /// What the thread does next.
   enum Step: Equatable, Sendable {
+    /// ``ConnectionMachine/begins(_:nodes:)`` says what comes before a channel.
     case connect
-    /// What stands at the stream's end is to be looked at, and after it connected again.
+    /// A channel is to be opened.
+    case open
+    /// A stream is to be looked at before a channel begins (``OffsetSearch``).
+    case look(OffsetSearch.Look)
+    /// What stands at the stream's end is to be looked at.
     case lookAtEnd
     /// Waits so long, unless it is told to stop or there is a new login.
     case wait(Duration)
@@ -91,6 +96,13 @@ struct ConnectionMachine {
     case settled(Int)
     /// A stream's channel begins at what was captured, and no longer after what was gone past.
     case forgetPassed
+    /// It begins after these offsets, which are gone past; so many of them for the first time.
+    case pass(ClosedRange<Int64>, news: Int64?)
+    /// The stream is another one: nothing of it was captured.
+    case forgetStream(Evidence)
+    /// The next offset that can be sent is looked for; still.
+    case searches(CaptureFailure)
+    case stillSearches(first: Int64, now: Int64)
   }
 
   /// How the next channel is to be opened.
@@ -119,7 +131,12 @@ struct ConnectionMachine {
   var offsets = UndeliverableOffsets()
   var pacing = UndeliverablePacing()
   /// The largest offset of a stream that was gone past, and counted.
-  private var passed: Int64?
+  var passed: Int64?
+  /// What is looked at before the next channel, and when that was last told.
+  var search: OffsetSearch?
+  var searchTold = Instant.distantPast
+  /// What was seen at a stream's end.
+  var end = StreamEnd()
   /// What was told of the present outage, and of a window that is too small.
   var outage = OutageLog()
   var window = WindowHint()
@@ -129,7 +146,7 @@ struct ConnectionMachine {
   /// The channel that consumes.
   var channel: Channel?
   /// The last channel had a consumer, something was acknowledged on it, and all of it.
-  private var hasConsumed = false
+  private(set) var hasConsumed = false
   private var hasAcknowledged = false
   private var isAllAcknowledged = false
   private var usesSecondChannel = true
@@ -256,18 +273,6 @@ struct ConnectionMachine {
     return isPassing || failure.isInternalError && hasConsumed
   }
 
-  /// A stream's capture, as it stands when its channel has failed.
-  struct Sight: Equatable, Sendable {
-    /// The newest captured offset; the newest that was captured or gone past; the first that is not captured yet. Nil if there is none.
-    var offset: Int64?
-    var newest: Int64?
-    var next: Int64?
-    /// The newest captured message has not come on the channel.
-    var isUnconfirmed: Bool
-    /// The journal's thread has decided about all that was delivered.
-    var isDecided: Bool
-  }
-
   /// A channel has ended, or could not begin.
   ///
   /// - Parameters:
@@ -288,6 +293,7 @@ struct ConnectionMachine {
       if channel?.narrow.hasSucceeded == true { prefetch.succeeded() } else { prefetch.cleared() }
       return (saidGoodbye ? [.settled(generation)] : [], .connect)
     case .startOver(.widens): return ([], .connect)
+    // The journal's thread has seen that, and told it.
     case .startOver(.anotherStream):
       forgetStream()
       return ([.status(Self.anotherStream)], .connect)
@@ -315,7 +321,8 @@ struct ConnectionMachine {
 
   /// Something stands in the way of consuming, or shows at a stream's end.
   mutating func stuck(_ failure: CaptureFailure, at now: Instant, jitter: Double) -> ([Action], Step) {
-    tried(failure, pacing.next(failure) ?? reconnect.failed(failure, jitter: jitter), at: now)
+    if failure.cause == CaptureFailure.abandoned { return ([], .stop) }
+    return tried(failure, pacing.next(failure) ?? reconnect.failed(failure, jitter: jitter), at: now)
   }
 
   /// A wait is over.
@@ -369,39 +376,6 @@ struct ConnectionMachine {
       frontOf: settings.queue, kind, after: hasAcknowledged ? nil : position, attempts: prefetch.steps, failure)
     return (told, actions)
   }
-
-  /// The same of a stream.
-  private mutating func narrow(after failure: CaptureFailure, _ sight: Sight) -> (CaptureFailure, [Action]) {
-    guard failure.isInternalError, hasConsumed else {
-      offsets.forget()
-      return (failure, [.forgetPassed])
-    }
-    guard sight.isDecided else { return (failure, []) }
-    // If the newest captured message itself does not come, nothing shows that the stream is the one that was captured.
-    offsets.failed(
-      newest: sight.newest, next: sight.isUnconfirmed ? nil : sight.next, configured: settings.prefetch)
-    guard offsets.isBlocked else { return (failure, [.narrows(failure, prefetch: offsets.width ?? settings.prefetch)]) }
-    return (.undeliverable(offsets.blocked, ofStream: settings.queue, captured: sight.offset, "\(failure)"), [])
-  }
-
-  /// These offsets of a stream are gone past.
-  ///
-  /// - Returns: How many of them were not gone past before; nil for none.
-  mutating func passes(_ range: ClosedRange<Int64>) -> Int64? {
-    let from = max(range.lowerBound, passed.map { $0 < .max ? $0 + 1 : $0 } ?? 0)
-    guard from <= range.upperBound else { return nil }
-    passed = range.upperBound
-    return range.upperBound - from + 1
-  }
-
-  /// The stream is another one.
-  mutating func forgetStream() {
-    offsets.forgetAll()
-    passed = nil
-  }
-
-  static let anotherStream = StatusBoard.State.reconnecting(
-    cause: "another_stream", reason: "the stream was made anew")
 
   func text(of finding: StandstillMachine.Finding) -> String {
     finding.text(queue: settings.queue, attempts: standstill.attempts, isSingleActive: settings.isSingleActive)

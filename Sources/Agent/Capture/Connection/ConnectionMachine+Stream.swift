@@ -1,0 +1,141 @@
+import AMQP
+import Platform
+
+/// What is peculiar to streams: what their broker cannot send, and whether a stream still is the one that was captured.
+extension ConnectionMachine {
+  /// A stream's capture, as it stands when its channel has failed.
+  struct Sight: Equatable, Sendable {
+    /// The newest captured offset; the newest that was captured or gone past; the first that is not captured yet. Nil if there is none.
+    var offset: Int64?
+    var newest: Int64?
+    var next: Int64?
+    /// The newest captured message has not come on the channel.
+    var isUnconfirmed: Bool
+    /// The journal's thread has decided about all that was delivered.
+    var isDecided: Bool
+  }
+
+  /// Takes the failure of a stream's channel into account, and says more of one that an offset is to blame for.
+  mutating func narrow(after failure: CaptureFailure, _ sight: Sight) -> (CaptureFailure, [Action]) {
+    guard failure.isInternalError, hasConsumed else {
+      offsets.forget()
+      return (failure, [.forgetPassed])
+    }
+    guard sight.isDecided else { return (failure, []) }
+    // If the newest captured message itself does not come, nothing shows that the stream is the one that was captured.
+    offsets.failed(
+      newest: sight.newest, next: sight.isUnconfirmed ? nil : sight.next, configured: settings.prefetch)
+    guard offsets.isBlocked else { return (failure, [.narrows(failure, prefetch: offsets.width ?? settings.prefetch)]) }
+    return (.undeliverable(offsets.blocked, ofStream: settings.queue, captured: sight.offset, "\(failure)"), [])
+  }
+
+  /// - Returns: How many of them were not gone past before; nil for none.
+  private mutating func news(in range: ClosedRange<Int64>) -> Int64? {
+    let from = max(range.lowerBound, passed.map { $0 < .max ? $0 + 1 : $0 } ?? 0)
+    guard from <= range.upperBound else { return nil }
+    passed = range.upperBound
+    return range.upperBound - from + 1
+  }
+
+  // MARK: - Another stream
+
+  /// By what it shows that a stream is another one.
+  enum Evidence: Equatable, Sendable {
+    /// It ends there, before what was captured.
+    case endsAt(Int64)
+    /// Another message stands where the newest captured one was.
+    case otherMessage
+  }
+
+  static let anotherStream = StatusBoard.State.reconnecting(
+    cause: "another_stream", reason: "the stream was made anew")
+
+  /// The stream is another one, which is read from where the settings say.
+  private mutating func isAnother(_ evidence: Evidence) -> [Action] {
+    forgetStream()
+    return [.forgetStream(evidence), .status(Self.anotherStream)]
+  }
+
+  mutating func forgetStream() {
+    offsets.forgetAll()
+    passed = nil
+  }
+
+  /// What stands at the stream's end was looked at. Another connection follows.
+  ///
+  /// - Parameters:
+  ///   - found: The last message, nil if none came; or what failed. That the broker cannot send it stands in the way; all else fails again
+  ///     at the next attempt.
+  ///   - captured: The newest captured offset.
+  ///   - known: Digests of the newest captured messages, without a gap.
+  mutating func sawEnd(
+    _ found: Result<StreamEnd.Message?, CaptureFailure>, captured: Int64?, known: some Collection<DeliveryDigest>,
+    at now: Instant, jitter: Double
+  ) -> ([Action], Step) {
+    switch found {
+    case .failure(let failure) where failure.isInternalError:
+      return stuck(
+        .unknownEnd(ofStream: settings.queue, captured: captured ?? 0, failure), at: now, jitter: jitter)
+    case .failure: return ([], .connect)
+    case .success(let last):
+      guard let captured, end.isAnother(last, captured: captured, known: known) else { return ([], .connect) }
+      return (isAnother(.endsAt(last?.offset ?? 0)), .connect)
+    }
+  }
+
+  // MARK: - What has to be known before a channel begins
+
+  /// How often it is told that a search goes on.
+  private static let searchInterval = Duration.seconds(10)
+
+  /// A channel is to begin: an offset of a stream that could not be sent is looked for first.
+  ///
+  /// - Parameters:
+  ///   - captured: The newest captured message of a stream; nil before the first.
+  ///   - nodes: How many nodes the settings name.
+  mutating func begins(_ captured: OffsetSearch.Captured?, nodes: Int, at now: Instant) -> ([Action], Step) {
+    guard let first = offsets.blocked else { return ([], .open) }
+    let search = OffsetSearch(
+      first: first, skips: settings.skipsUndeliverable, captured: captured, nodes: nodes)
+    self.search = search
+    searchTold = now
+    var actions: [Action] = []
+    if search.skips {
+      let failure = blocked(search)
+      actions = [
+        .searches(failure), .status(.reconnecting(cause: failure.cause, reason: failure.description)),
+      ]
+    }
+    let (more, step) = follow(search.begin(offsets), search, at: now, jitter: 0)
+    return (actions + more, step)
+  }
+
+  /// What was looked at has brought this.
+  mutating func saw(_ found: OffsetSearch.Found, at now: Instant, jitter: Double) -> ([Action], Step) {
+    guard var search else { return ([], .connect) }
+    let step = search.saw(found, &offsets)
+    self.search = search
+    return follow(step, search, at: now, jitter: jitter)
+  }
+
+  private mutating func follow(
+    _ step: OffsetSearch.Step, _ search: OffsetSearch, at now: Instant, jitter: Double
+  ) -> ([Action], Step) {
+    switch step {
+    case .look(let look):
+      guard search.skips, now - searchTold > Self.searchInterval else { return ([], .look(look)) }
+      searchTold = now
+      return ([.stillSearches(first: search.first, now: offsets.probed ?? search.first)], .look(look))
+    case .begin: return ([], .open)
+    case .report: return stuck(blocked(search), at: now, jitter: jitter)
+    case .pass(let range): return ([.pass(range, news: news(in: range))], .open)
+    case .anotherStream: return (isAnother(.otherMessage), .open)
+    }
+  }
+
+  private func blocked(_ search: OffsetSearch) -> CaptureFailure {
+    .undeliverable(
+      search.first, ofStream: settings.queue, captured: search.captured?.offset,
+      "it ends the channel by an internal error (541)")
+  }
+}
