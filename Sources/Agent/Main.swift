@@ -42,7 +42,7 @@ import Platform
       Process.explainBusErrors()
       SystemLimit.raiseDescriptors()
     }
-    if let level = Process.environment("LOG_LEVEL"), FlowLogHandler.level(named: level) == nil {
+    if let level = environmentVariable("LOG_LEVEL"), FlowLogHandler.level(named: level) == nil {
       exit(
         withError: ValidationError(
           "LOG_LEVEL is \(ConfigurationWording.quote(level)); it must be trace, debug, info, warn or error."))
@@ -74,9 +74,4 @@ import Platform
     }
     return nil
   }
-}
-
-/// The version of this connector.
-enum Version {
-  static let text = "0.2.0-dev"
 }

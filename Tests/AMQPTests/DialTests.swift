@@ -71,7 +71,7 @@ import Testing
 
   /// A dialer of one node with these ports for addresses; messages name its port 5672.
   private func dialer(_ ports: Int...) throws -> Dialer {
-    Dialer(candidates: try ports.map { Dialer.Candidate(index: 0, port: 5672, address: try address($0)) })
+    Dialer(candidates: try ports.map { NodeAddress(index: 0, port: 5672, address: try address($0)) })
   }
 
   /// Fills the backlog of a listener that accepts nothing; the sockets keep it full.

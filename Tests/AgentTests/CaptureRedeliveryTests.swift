@@ -3,7 +3,7 @@ import Testing
 
 @testable import Agent
 
-/// `RedeliveryMachine`, what carries it over a crash, and when it is used (DESIGN §7).
+/// `RedeliveryMachine`, what carries it over a crash, and when it is used (ARCHITECTURE.md).
 @Suite struct RedeliveryTests {
   /// A classic queue whose priorities count.
   private static let classic = QueueNature(kind: .classic, hasPriorities: true, countsAcquisitions: false)
@@ -334,8 +334,8 @@ import Testing
   func `base64 reads what it wrote`(count: Int) {
     let bytes = (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 37) }
     var text: [UInt8] = []
-    DocumentBase64.append(bytes.span, to: &text)
-    #expect(decodeBase64(String(decoding: text, as: UTF8.self)) == bytes)
+    Base64.append(bytes.span, to: &text)
+    #expect(Base64.decoded(String(decoding: text, as: UTF8.self)) == bytes)
   }
 
   // MARK: When it is used

@@ -222,7 +222,7 @@ import Testing
     let text = TestMessage(String(repeating: "x", count: 9_000_000))
     #expect(text.document(DocumentOptions(oversize: policy)).outcome == .appended)
     let json = TestMessage("[\(String(repeating: "1,", count: 600_000))1]")
-    let options = DocumentOptions(maxBytes: DocumentOptions.minimumMaxBytes, oversize: policy)
+    let options = DocumentOptions(maxBytes: DocumentSettings.minimumMaxBytes, oversize: policy)
     #expect(json.document(options).outcome == .appended)
     #expect(json.bodyMembers(options).hasPrefix(#""body":[1,1"#))
     // Decoded as well.
@@ -292,7 +292,7 @@ import Testing
   @Test func `the largest properties fit beside a truncated body`() {
     let (properties, _) = renderProperties(
       Wire.headers(Wire.field("k", Wire.string(String(repeating: "\u{1}", count: 160_000)))))
-    let options = DocumentOptions(maxBytes: DocumentOptions.minimumMaxBytes, oversize: .truncate)
+    let options = DocumentOptions(maxBytes: DocumentSettings.minimumMaxBytes, oversize: .truncate)
     let (text, outcome) = TestMessage([UInt8](repeating: 0x01, count: 400_000), properties: properties).document(
       options)
     #expect(outcome == .truncated)

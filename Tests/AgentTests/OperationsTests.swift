@@ -264,10 +264,10 @@ struct OperationsTests {
   }
 
   @Test func `amounts are shown with their units`() {
-    #expect([0, 12, 1234, -1234, 1_234_567].map(Progress.grouped) == ["0", "12", "1,234", "-1,234", "1,234,567"])
-    #expect([0, 1023, 1024, 1536, 5 << 30].map(Progress.size) == ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "5.0 GiB"])
+    #expect([0, 12, 1234, -1234, 1_234_567].map(Quantity.grouped) == ["0", "12", "1,234", "-1,234", "1,234,567"])
+    #expect([0, 1023, 1024, 1536, 5 << 30].map(Quantity.size) == ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "5.0 GiB"])
     #expect(
-      [0.04, 59.9, 60, 3725, 90_000].map(Progress.age) == ["0.0 s", "59.9 s", "1 min 0 s", "1 h 2 min", "1 d 1 h"])
+      [0.04, 59.9, 60, 3725, 90_000].map(Quantity.age) == ["0.0 s", "59.9 s", "1 min 0 s", "1 h 2 min", "1 d 1 h"])
   }
 
   @Test(arguments: [

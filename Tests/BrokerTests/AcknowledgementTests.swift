@@ -1,7 +1,7 @@
 import Support
 import Testing
 
-/// When the broker gets its acknowledgement (SPEC §4), and what happens while nobody reads (DESIGN §4).
+/// When the broker gets its acknowledgement (docs/guarantees.md), and what happens while nobody reads (ARCHITECTURE.md).
 @Suite struct AcknowledgementTests {
   @Test func `committed mode acknowledges only what the runtime acknowledged`() throws {
     let bench = try Bench()
@@ -92,7 +92,7 @@ import Testing
   }
 }
 
-/// A runtime that reads nothing, and a journal that is full (SPEC §1 `journal.max_bytes`, §8).
+/// A runtime that reads nothing, and a journal that is full (docs/settings.md `journal.max_bytes`, docs/production.md).
 @Suite(.serialized) struct BackPressureTests {
   /// 64 MiB as promised, and what a debug build's larger code takes; 50 MiB were measured.
   private static let residentLimit = 72 << 20

@@ -2,7 +2,7 @@ import Foundation
 import Support
 import Testing
 
-/// The three mechanisms, captured with the real connector and seen from the broker's side (SPEC §1 `auth_type`).
+/// The three mechanisms, captured with the real connector and seen from the broker's side (docs/settings.md `auth_type`).
 @Suite(.serialized) struct AuthenticationTests {
   let bench: Bench
   var broker: TestBroker { bench.broker }

@@ -2,7 +2,7 @@ import Foundation
 import Support
 import Testing
 
-/// What bodies become, through the real broker and the real process: the whole document, octet by octet (SPEC §3.1).
+/// What bodies become, through the real broker and the real process: the whole document, octet by octet (docs/documents.md).
 @Suite struct BodyTests {
   /// `{"order":17,"items":["a","b"]}`, compressed by Python 3.11.
   static let text = #"{"order":17,"items":["a","b"]}"#

@@ -1,7 +1,7 @@
 import Support
 import Testing
 
-/// The connector is killed (SIGKILL) again and again under load, and nothing is lost (SPEC §4, §8).
+/// The connector is killed (SIGKILL) again and again under load, and nothing is lost (docs/guarantees.md, docs/production.md).
 ///
 /// The short form of scripts/crash. The moments are drawn from a seed as numbers of documents read, so no clock decides;
 /// what happens at them also depends on the machine. Of each kind of queue and mode one seed is fixed; others are drawn,

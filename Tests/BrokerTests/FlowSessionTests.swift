@@ -1,7 +1,7 @@
 import Support
 import Testing
 
-/// Capture sessions of the Flow protocol: what Open accepts, how a session ends, and what it leaves (SPEC §4, §8).
+/// Capture sessions of the Flow protocol: what Open accepts, how a session ends, and what it leaves (docs/guarantees.md, docs/production.md).
 @Suite struct FlowSessionTests {
   /// Every line on stderr is a log of Flow's.
   private func checkLog(_ runtime: FlowRuntime) {

@@ -2,7 +2,7 @@ import Foundation
 import Support
 import Testing
 
-/// Health is red with its reason while a cause is real, and green when it has gone (SPEC §8).
+/// Health is red with its reason while a cause is real, and green when it has gone (docs/production.md).
 @Suite(.serialized) struct HealthTests {
   private func healthy(_ agent: ListeningAgent) throws {
     #expect(try agent.page("healthz") { $0.status == 200 }.body == "consuming\n")

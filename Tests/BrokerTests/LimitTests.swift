@@ -2,7 +2,7 @@ import Foundation
 import Support
 import Testing
 
-/// Limits of the process are errors with words, never a trap (SPEC §5). Memory is another thing: what Swift cannot allocate ends a
+/// Limits of the process are errors with words, never a trap (docs/troubleshooting.md). Memory is another thing: what Swift cannot allocate ends a
 /// process by a signal.
 @Suite struct LimitTests {
   @Test func `a soft limit of descriptors is raised as far as the hard one allows`() throws {

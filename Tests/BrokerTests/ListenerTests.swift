@@ -2,7 +2,7 @@ import Foundation
 import Support
 import Testing
 
-/// The listener of a running agent among clients that mean no good: it goes on answering, and the capture does not notice (SPEC §8).
+/// The listener of a running agent among clients that mean no good: it goes on answering, and the capture does not notice (docs/production.md).
 @Suite(.serialized) struct ListenerTests {
   /// What `scripts/lib/clients.py` did to the agent's address, a line each.
   private func clients(_ kind: String, _ agent: ListeningAgent, _ arguments: String...) throws -> String {

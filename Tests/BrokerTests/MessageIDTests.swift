@@ -1,7 +1,7 @@
 import Support
 import Testing
 
-/// `consumer.deduplicate_by: message_id` (SPEC §1): redeliveries are recognised by the ids that publishers set.
+/// `consumer.deduplicate_by: message_id` (docs/settings.md): redeliveries are recognised by the ids that publishers set.
 @Suite struct MessageIDTests {
   /// Everything is captured and acknowledged to nobody; the next process gets all of it again, out of order.
   @Test(arguments: [true, false])

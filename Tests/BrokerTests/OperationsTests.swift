@@ -48,7 +48,7 @@ struct ListeningAgent {
   }
 }
 
-/// What the people who run it see (SPEC §6–§8).
+/// What the people who run it see (docs/standalone.md, docs/journal.md, docs/production.md).
 @Suite(.serialized) struct OperationsTests {
   @Test func `metrics count what was received, journaled, acknowledged, written and committed`() throws {
     let bench = try Bench()

@@ -1,7 +1,7 @@
 import Support
 import Testing
 
-/// Messages whose documents would exceed `document.max_bytes` (SPEC §3.3).
+/// Messages whose documents would exceed `document.max_bytes` (docs/documents.md).
 @Suite struct OversizeTests {
   /// The smallest that a configuration may give.
   private static let limit = 2 << 20

@@ -3,7 +3,7 @@ import Support
 import Testing
 
 /// What properties and headers become, through the real broker and the real process: the whole document, octet by octet
-/// (SPEC §3.2).
+/// (docs/documents.md).
 @Suite struct PropertyTests {
   /// Every header type on the wire, its letter in the name.
   static let headers: [Sample] = [

@@ -28,7 +28,7 @@ import Testing
   @Test func `every script is there, has help, and has the options that it is shown with`() throws {
     var help: [String: String] = [:]
     let table =
-      try String(contentsOfFile: repository + "/docs/development.md", encoding: .utf8)
+      try String(contentsOfFile: repository + "/CONTRIBUTING.md", encoding: .utf8)
     let listed = table.matches(of: /`(scripts\/[^`]*)`/).map { String($0.output.1) }
     for text in commands.map(\.text).filter({ $0.hasPrefix("scripts/") }) + listed {
       let words = text.split(separator: " ").map { $0.trimmingCharacters(in: ["[", "]"]) }

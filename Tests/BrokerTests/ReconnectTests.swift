@@ -1,7 +1,7 @@
 import Support
 import Testing
 
-/// Losses of the connection, the broker and the queue, without a restart of the process (SPEC §5).
+/// Losses of the connection, the broker and the queue, without a restart of the process (docs/troubleshooting.md).
 @Suite(.serialized) struct ReconnectTests {
   /// Publishes a message with this id until it reached the queue: a queue may not be there, or the broker just back.
   private func publish(_ id: String, _ bench: Bench) throws {

@@ -2,7 +2,7 @@ import Foundation
 import Support
 import Testing
 
-/// The standalone agent: `source-amqp run` (SPEC §6).
+/// The standalone agent: `source-amqp run` (docs/standalone.md).
 @Suite(.serialized) struct RunTests {
   /// Writes the endpoint configuration to a file; JSON is YAML.
   static func configuration(_ bench: Bench, _ options: JSON = [:], in directory: String) throws -> String {
@@ -140,7 +140,7 @@ import Testing
   }
 }
 
-/// The other commands, and what every command has (SPEC §6).
+/// The other commands, and what every command has (docs/standalone.md).
 @Suite struct CommandLineTests {
   @Test func `check shows each check as a line and exits with 0 where all is well`() throws {
     let bench = try Bench()

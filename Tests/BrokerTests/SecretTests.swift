@@ -2,7 +2,7 @@ import Foundation
 import Support
 import Testing
 
-/// Passwords and tokens that change while the agent runs (SPEC §6).
+/// Passwords and tokens that change while the agent runs (docs/standalone.md).
 @Suite(.serialized) struct SecretTests {
   /// An agent whose password is in a file, and that waits an hour between attempts: only a new password brings it back.
   private func agent(_ bench: Bench, _ directory: String, user: String) throws -> ListeningAgent {

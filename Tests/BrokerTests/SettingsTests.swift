@@ -1,7 +1,7 @@
 import Support
 import Testing
 
-/// Each setting of SPEC §1 that the broker can be asked about, with its default and with another value, as the broker
+/// Each setting of docs/settings.md that the broker can be asked about, with its default and with another value, as the broker
 /// itself reports it. Three captures run side by side and the broker is looked at once; each row below then is a test.
 @Suite(.timeLimit(.minutes(5))) struct SettingsTests {
   /// Which of the captures.

@@ -2,7 +2,7 @@ import Foundation
 import Support
 import Testing
 
-/// A journal whose disk is nearly full (SPEC §8).
+/// A journal whose disk is nearly full (docs/production.md).
 struct SpaceTests {
   /// An agent with one mebibyte as the limit for the size of a file, that of the whole process.
   private func limitedAgent(_ bench: Bench, in directory: String) throws -> Command {

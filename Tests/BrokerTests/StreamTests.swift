@@ -1,7 +1,7 @@
 import Support
 import Testing
 
-/// A stream goes on after the newest captured offset: exactly once for any payload, across kills (SPEC §4).
+/// A stream goes on after the newest captured offset: exactly once for any payload, across kills (docs/guarantees.md).
 @Suite(.serialized) struct StreamTests {
   @Test(arguments: ["journaled", "committed"])
   func `a stream of messages that are all alike is captured once across kills`(mode: String) throws {

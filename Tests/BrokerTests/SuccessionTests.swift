@@ -2,7 +2,7 @@ import Support
 import Testing
 
 /// What one connector leaves unacknowledged, and the next one finds: in front of everything newer, or it would be
-/// captured again (SPEC §4).
+/// captured again (docs/guarantees.md).
 @Suite(.serialized) struct SuccessionTests {
   private static let arguments: [String: JSON] = [
     "classic": [:], "quorum": ["x-queue-type": "quorum", "x-single-active-consumer": true],

@@ -2,7 +2,7 @@ import Foundation
 import Support
 import Testing
 
-/// What `source-amqp check` says about a broker behind TLS, word for word (SPEC §1, §5).
+/// What `source-amqp check` says about a broker behind TLS, word for word (docs/settings.md, docs/troubleshooting.md).
 @Suite struct TLSTests {
   let broker: TestBroker
   let directory: String

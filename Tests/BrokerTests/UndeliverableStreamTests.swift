@@ -1,7 +1,7 @@
 import Support
 import Testing
 
-/// What a stream's broker cannot send over AMQP 0-9-1 is waited at, or gone past, and nothing else (SPEC §1 `consumer.undeliverable`).
+/// What a stream's broker cannot send over AMQP 0-9-1 is waited at, or gone past, and nothing else (docs/settings.md `consumer.undeliverable`).
 @Suite(.serialized, .timeLimit(.minutes(10))) struct UndeliverableStreamTests {
   /// Chunks of a stream as its own clients publish them, and the bodies that a broker of this release can send.
   private static func chunks(_ release: BrokerRelease) -> (chunks: [Publisher.Chunk], sent: [String]) {

@@ -1,7 +1,7 @@
 import Support
 import Testing
 
-/// A message that the broker itself cannot send takes no others along (SPEC §1, `PrefetchGuard`).
+/// A message that the broker itself cannot send takes no others along (docs/settings.md, `PrefetchGuard`).
 @Suite(.serialized, .timeLimit(.minutes(10))) struct UndeliverableTests {
   /// RabbitMQ 4 takes such messages over AMQP 1.0; before that, nothing is known that does it.
   private static func isKnown() throws -> Bool { try TestBroker().release >= .v40 }

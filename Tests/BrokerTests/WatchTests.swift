@@ -2,7 +2,7 @@ import Foundation
 import Support
 import Testing
 
-/// What a broker's limits and other hands do to a consumer, and what the watch over silent ones makes of it (SPEC §5).
+/// What a broker's limits and other hands do to a consumer, and what the watch over silent ones makes of it (docs/troubleshooting.md).
 @Suite(.timeLimit(.minutes(10))) struct WatchTests {
   /// A user with limits, that is deleted with this.
   private final class LimitedUser {

@@ -65,7 +65,7 @@ import Testing
       try expectLocks(after: "marking damage")
     }
     #expect(try File.head(scratch.journal, count: 16) == nil)
-    for suffix in JournalFiles.suffixes {
+    for suffix in File.journalSuffixes {
       #expect(failure { try File.sync(scratch.journal + suffix) } == .invalid("SQLite has it open in this process"))
     }
     try expectLocks(after: "what must not be done")
@@ -154,7 +154,7 @@ import Testing
     if suffix == "" && hand == .deletes {
       let copy = try #require(text.split(separator: " ").first { $0.contains(".rescued-") })
       // To begin a new journal, or to read the old WAL into the copy, would lose what it holds.
-      #expect(JournalFiles.suffixes.allSatisfy { !files.fileExists(atPath: scratch.journal + $0) })
+      #expect(File.journalSuffixes.allSatisfy { !files.fileExists(atPath: scratch.journal + $0) })
       guard case .moved(let refusal) = failure({ _ = try scratch.open() }) else {
         Issue.record("a new journal was made")
         return
@@ -171,7 +171,7 @@ import Testing
     }
   }
 
-  @Test(arguments: JournalFiles.suffixes, Hand.allCases)
+  @Test(arguments: File.journalSuffixes, Hand.allCases)
   func `nothing is acknowledged on the strength of a file without its name, and nothing is lost`(
     suffix: String, hand: Hand
   ) throws {
@@ -228,7 +228,7 @@ import Testing
       Issue.record("it went on without what was saved")
       return
     }
-    for suffix in JournalFiles.suffixes { try? FileManager.default.removeItem(atPath: scratch.journal + suffix) }
+    for suffix in File.journalSuffixes { try? FileManager.default.removeItem(atPath: scratch.journal + suffix) }
     try FileManager.default.moveItem(atPath: String(copy), toPath: scratch.journal)
     let again = try scratch.open()
     let found = try JournalReader(path: scratch.journal)
@@ -243,7 +243,7 @@ import Testing
     let journal = try scratch.open()
     let consumer = try journal.start()
     try journal.append([Message()], consumer)
-    for suffix in JournalFiles.suffixes {
+    for suffix in File.journalSuffixes {
       try FileManager.default.moveItem(atPath: scratch.journal + suffix, toPath: scratch.file("moved") + suffix)
       try Data("another's".utf8).write(to: URL(fileURLWithPath: scratch.journal + suffix))
     }
@@ -252,7 +252,7 @@ import Testing
       return
     }
     try journal.close()
-    for suffix in JournalFiles.suffixes {
+    for suffix in File.journalSuffixes {
       #expect(try scratch.bytes(scratch.journal + suffix) == Data("another's".utf8))
     }
     #expect(try scratch.shell("SELECT count(*) FROM message", at: scratch.file("moved")) == "1")

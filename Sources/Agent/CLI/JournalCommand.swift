@@ -247,7 +247,7 @@ extension JournalCommand {
     func run() throws {
       try JournalCommand.reading(arguments.journal) { reader in
         let copy = try reader.backup(to: file)
-        let text = "copied to \(file): up to position \(copy.last), \(Progress.grouped(copy.pending)) pending"
+        let text = "copied to \(file): up to position \(copy.last), \(Quantity.grouped(copy.pending)) pending"
         try OutputDescriptor.standardOutput().write(Array(PrintableText.escaped(text).utf8) + [0x0A])
       }
     }

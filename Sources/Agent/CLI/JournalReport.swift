@@ -70,13 +70,13 @@ enum JournalReport {
     return columns([
       ["journal", path],
       ["id", "\(status.identifier) (schema \(status.schemaVersion), made \(time(status.createdAt)))"],
-      ["pending", "\(Progress.grouped(status.pendingRows)) messages, \(Progress.size(status.pendingBytes)) of bodies"],
+      ["pending", "\(Quantity.grouped(status.pendingRows)) messages, \(Quantity.size(status.pendingBytes)) of bodies"],
       ["oldest pending", status.oldestReceivedAt.map(time) ?? "none"],
-      ["last position", Progress.grouped(Int(positions.last.rawValue))],
-      ["emitted to", Progress.grouped(Int(positions.emittedThrough.rawValue))],
-      ["committed to", Progress.grouped(Int(positions.committedThrough.rawValue))],
+      ["last position", Quantity.grouped(Int(positions.last.rawValue))],
+      ["emitted to", Quantity.grouped(Int(positions.emittedThrough.rawValue))],
+      ["committed to", Quantity.grouped(Int(positions.committedThrough.rawValue))],
       ["sessions", "\(status.sessions)"],
-      ["in use", Progress.size(status.usedBytes)],
+      ["in use", Quantity.size(status.usedBytes)],
     ])
   }
 
@@ -96,7 +96,7 @@ enum JournalReport {
       ]
     }
     let more = total - lines.count
-    return columns([header] + rows) + (more > 0 ? "and \(Progress.grouped(more)) more (--limit)\n" : "")
+    return columns([header] + rows) + (more > 0 ? "and \(Quantity.grouped(more)) more (--limit)\n" : "")
   }
 
   /// Rows with their columns aligned, two spaces apart, a line each.
@@ -119,7 +119,7 @@ enum JournalReport {
 
   private static func time(_ microseconds: Int64) -> String {
     var bytes: [UInt8] = []
-    DocumentTime.append(microseconds, fractionalDigits: 6, to: &bytes)
+    RFC3339.append(microseconds, fractionalDigits: 6, to: &bytes)
     return String(decoding: bytes, as: UTF8.self)
   }
 }

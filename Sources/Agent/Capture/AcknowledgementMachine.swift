@@ -1,6 +1,6 @@
 import Journal
 
-/// When the broker may forget a message (SPEC §4).
+/// When the broker may forget a message (docs/guarantees.md).
 enum AcknowledgementMode: String, Sendable {
   /// Once the journal's commit is on stable storage.
   case journaled

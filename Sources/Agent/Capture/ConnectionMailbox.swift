@@ -5,7 +5,7 @@ import Platform
 /// How other threads reach the connection thread, which waits in `poll` and for nothing else.
 final class ConnectionMailbox: Sendable {
   /// A batch's memory above this is freed instead of being used again.
-  private static let spareBytes = ConnectionLoop.batchBytes * 2
+  private static let spareBytes = Gathering.largestBytes * 2
 
   private let commands = Locked(ConnectionCommands())
   /// Polled by the connection thread together with its socket.

@@ -1,4 +1,3 @@
-import AMQP
 import Platform
 
 /// Decides when deliveries that have arrived go to the journal, so that commits are large under load and nothing waits
@@ -11,6 +10,9 @@ import Platform
 ///
 /// A value without clock and I/O.
 struct Gathering {
+  /// A batch this large is handed over before more is read. One message may go beyond.
+  static let largestBytes = 4 << 20
+  static let mostDeliveries = 8192
   /// A read that gives at least this many deliveries says that more are about to come.
   static let busyDeliveries = 8
   /// How long a delivery waits for others at the most.

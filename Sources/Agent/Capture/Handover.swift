@@ -72,39 +72,6 @@ struct SettlingAnswer: Hashable, Sendable {
   var messages: UInt32
 }
 
-/// A step of a settling that a checkpoint of its own is to carry (``SettlingMachine``).
-struct Settlement: Hashable, Sendable {
-  enum Step: Hashable, Sendable {
-    /// Everything captured may be acknowledged.
-    case settling
-    /// The broker has the acknowledgement.
-    case settled
-  }
-
-  /// Everything captured so far; void once there is more.
-  var position: Position
-  var step: Step
-  /// Acknowledgements rest on the checkpoint.
-  var isCarried: Bool
-  /// Counts the steps of the process, from 1.
-  var number: Int
-}
-
-/// What the journal has reached, for the emitter to wait for.
-struct JournalProgress: Sendable {
-  /// Rows up to here are committed to the journal and may be read.
-  var journaled = Position.origin
-  /// The newest of them in memory.
-  var tail = JournalTail()
-  /// What checkpoints are to carry of the newest settling, once everything up to it is emitted.
-  var settlement: Settlement?
-  /// No row will follow.
-  var ended = false
-  /// And all rows' messages were acknowledged, as far as acknowledgements rest on the journal.
-  var isSettled = false
-
-}
-
 /// Why a channel is given up for another at once.
 struct StartOver: Hashable, Sendable {
   enum Reason: Hashable, Sendable {

@@ -1,7 +1,6 @@
-import AMQP
 import Platform
 
-/// Finds out that the prefetch window bounds the throughput (SPEC §4): the broker waits for acknowledgements, which wait for the
+/// Finds out that the prefetch window bounds the throughput (docs/guarantees.md): the broker waits for acknowledgements, which wait for the
 /// runtime's commits. That is said once, with the number to set.
 ///
 /// A value without clock and I/O.

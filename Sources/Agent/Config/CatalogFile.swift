@@ -104,7 +104,7 @@ struct CatalogFile {
   /// The value itself, or the contents of the file that it names.
   private func follow(_ node: SourceNode, path: String) throws(ConfigurationError) -> (SourceNode, file: String) {
     guard let reference = node.text else { return (node, file) }
-    let other = ConfigurationFile.resolve(reference, in: ConfigurationFile.directory(of: file))
+    let other = FileReference.resolve(reference, in: FileReference.directory(of: file))
     guard !reference.isEmpty, !reference.unicodeScalars.contains("\0") else {
       throw problem(path, node, "must be an object, or the path of a file")
     }

@@ -102,7 +102,7 @@ struct ConfigurationFile: Sendable {
     if node["sops"] != nil, isEncrypted(node) {
       throw ConfigurationError(file: file, "is encrypted with sops: decrypt it first, or give it to Flow")
     }
-    var references = SecretReferences(inputs: inputs, directory: directory(of: file))
+    var references = SecretReferences(inputs: inputs, directory: FileReference.directory(of: file))
     let expanded = references.expand(node)
     let locations = node.locations()
     guard references.problems.isEmpty else { throw located(references.problems, locations, file: file) }
@@ -141,15 +141,5 @@ struct ConfigurationFile: Sendable {
     case .array(let elements): elements.contains(where: isEncrypted)
     case .object(let members): members.contains { isEncrypted($0.value) }
     }
-  }
-
-  /// The directory of a path with its closing slash; empty for a bare name.
-  static func directory(of path: String) -> String {
-    path.lastIndex(of: "/").map { String(path[...$0]) } ?? ""
-  }
-
-  /// A path as seen from `directory`.
-  static func resolve(_ path: String, in directory: String) -> String {
-    path.hasPrefix("/") ? path : directory + path
   }
 }

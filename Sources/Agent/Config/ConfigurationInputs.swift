@@ -20,11 +20,7 @@ struct ConfigurationInputs: Sendable {
 
   /// Those of this process.
   static let process = ConfigurationInputs(
-    environment: { name in
-      // The pointer is copied at once; nothing in this program changes its environment.
-      guard let value = unsafe getenv(name) else { return nil }
-      return unsafe String(cString: value)
-    },
+    environment: { environmentVariable($0) },
     contents: { path in readText(path) })
 
   /// Reads a whole file of valid UTF-8, at most `SourceText.maximumBytes`; `-` is stdin. Pipes are fine (`<(…)`).

@@ -26,6 +26,10 @@ enum OversizePolicy: String, Sendable, Equatable, CaseIterable {
 
 /// How messages become documents.
 struct DocumentSettings: Sendable, Equatable {
+  /// Smallest `document.max_bytes`: room for the largest properties (`PropertiesRenderer.maxCount`) and all else beside the body, so that a
+  /// truncated document always exists.
+  static let minimumMaxBytes = 2 << 20
+
   let body: BodyPolicy
   let bodyRaw: BodyRawPolicy
   /// 2 MiB to 63 MiB, the document's line.

@@ -39,9 +39,6 @@ struct EndpointConfiguration: Sendable, Equatable {
     return name == "/%2F" || name.hasPrefix("%2F")
   }
 
-  /// What works but costs a guarantee, one sentence each, for the log at start.
-  var warnings: [String] { ConfigurationRules.warnings(for: self) }
-
   /// Reads and checks a configuration; a root `sops` key is ignored.
   ///
   /// - Parameters:

@@ -171,7 +171,7 @@ struct SecretReferences {
       }
       return value
     case .file:
-      let file = ConfigurationFile.resolve(name, in: directory)
+      let file = FileReference.resolve(name, in: directory)
       files[path, default: []].insert(file)
       let found = inputs.contents(file)
       contents[file] = found

@@ -84,7 +84,7 @@ enum SettingCheck {
       guard range.contains(number) else {
         let (least, most) =
           unit == .bytes
-          ? (Progress.size(Int64(range.lowerBound)), Progress.size(Int64(range.upperBound))) : (lower, upper)
+          ? (Quantity.size(Int64(range.lowerBound)), Quantity.size(Int64(range.upperBound))) : (lower, upper)
         return refuse(
           ConfigurationWording.amountOutOfRange(
             text, unit: "a whole number of \(name(of: unit))", from: least, to: most, hidden: hidden))

@@ -260,7 +260,8 @@ extension SettingsTable {
         ]), .value(.string("always")), "Whether you want the message's text beside its parsed form."),
       row(
         // The runtime takes messages of 64 MiB, envelope included.
-        "max_bytes", "Maximum Size", .integer((2 << 20)...(63 << 20)), .value(.number("16777216")),
+        "max_bytes", "Maximum Size", .integer(DocumentSettings.minimumMaxBytes...(63 << 20)),
+        .value(.number("16777216")),
         "How many bytes your largest document may have. If only body_raw makes it larger, that is left out.",
         unit: .bytes,
         example: .number("4194304")),

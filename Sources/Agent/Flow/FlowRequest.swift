@@ -120,10 +120,3 @@ enum FlowRequest: Equatable, Sendable {
     return objects
   }
 }
-
-/// What the runtime said does not follow the protocol.
-struct FlowProtocolError: Error, Equatable, CustomStringConvertible {
-  var reason: String
-  init(_ reason: String) { self.reason = reason }
-  var description: String { "protocol error: \(reason)" }
-}

@@ -1,4 +1,3 @@
-import Journal
 import Platform
 
 /// Documents as `captured` lines and a `checkpoint` line behind them, on the runtime's pipe.

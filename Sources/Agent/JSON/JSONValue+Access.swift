@@ -1,11 +1,6 @@
 extension JSONValue {
   var isNull: Bool { self == .null }
 
-  var boolValue: Bool? {
-    guard case .bool(let value) = self else { return nil }
-    return value
-  }
-
   var stringValue: String? {
     guard case .string(let value) = self else { return nil }
     return value
@@ -15,12 +10,6 @@ extension JSONValue {
   var int64Value: Int64? {
     guard case .number(let text) = self else { return nil }
     return Int64(text)
-  }
-
-  /// The nearest double; nil beyond a double's range.
-  var doubleValue: Double? {
-    guard case .number(let text) = self, let value = Double(text), value.isFinite else { return nil }
-    return value
   }
 
   var arrayValue: [JSONValue]? {

@@ -1,4 +1,3 @@
-import AMQP
 import Glibc
 import Logging
 import Platform
@@ -9,9 +8,6 @@ import Platform
 struct FlowLogHandler: LogHandler {
   enum Style: Sendable {
     case json, plain
-
-    /// Plain text where stderr is a terminal and nobody asks for JSON (`LOG_FORMAT`).
-    static let ofStandardError = Terminal.isTerminal && Process.environment("LOG_FORMAT") != "json" ? plain : json
   }
 
   var metadata: Logger.Metadata = [:]
@@ -42,7 +38,7 @@ struct FlowLogHandler: LogHandler {
     switch style {
     case .json:
       line.append(contentsOf: #"{"ts":""#.utf8)
-      DocumentTime.append(SystemClock.wallMicroseconds(), fractionalDigits: 6, to: &line)
+      RFC3339.append(SystemClock.wallMicroseconds(), fractionalDigits: 6, to: &line)
       line.append(contentsOf: #"","level":"\#(Self.name(level))","message":"#.utf8)
       appendJSONString(Disclosure.text(message.description), to: &line)
       if !merged.isEmpty {
@@ -53,7 +49,7 @@ struct FlowLogHandler: LogHandler {
     case .plain:
       let fields = merged.sorted { $0.key < $1.key }.map { " \($0.key)=\($0.value)" }.joined()
       let words = PrintableText.escaped(Disclosure.text("\(message)\(fields)"))
-      DocumentTime.append(SystemClock.wallMicroseconds() / 1_000_000, fractionalDigits: 0, to: &line)
+      RFC3339.append(SystemClock.wallMicroseconds() / 1_000_000, fractionalDigits: 0, to: &line)
       line.append(contentsOf: " \(Self.name(level)): \(words)\n".utf8)
     }
     return line
@@ -93,17 +89,6 @@ struct FlowLogHandler: LogHandler {
     case .stringConvertible(let other): .string(other.description)
     case .array(let values): .array(values.map(json))
     case .dictionary(let inner): .object(fields(inner))
-    }
-  }
-}
-
-extension Logger {
-  /// The process's log on stderr, from the level on that a `LOG_LEVEL` means.
-  static func standardError(level: String?) -> Logger {
-    Logger(label: "source-amqp") { _ in
-      FlowLogHandler(
-        logLevel: FlowLogHandler.level(named: level) ?? .info, style: .ofStandardError,
-        write: { line in Terminal.write(log: line) })
     }
   }
 }

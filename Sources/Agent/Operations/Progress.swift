@@ -1,9 +1,8 @@
-import AMQP
 import Journal
 import Logging
 import Platform
 
-/// Shows how a capture goes on (SPEC §6): a line that is redrawn on a terminal; elsewhere a log line a minute if something happened,
+/// Shows how a capture goes on (docs/standalone.md): a line that is redrawn on a terminal; elsewhere a log line a minute if something happened,
 /// else each ten minutes.
 struct Progress {
   /// Between two looks, and between two lines.
@@ -22,7 +21,7 @@ struct Progress {
   ///
   /// - Parameter redraws: A terminal has a line for it, unless its log is JSON.
   static func start(log: Logger, redraws: Bool, source: OperationsSource) {
-    let redraws = redraws && Terminal.isTerminal && Process.environment("LOG_FORMAT") != "json"
+    let redraws = redraws && Terminal.isTerminal && environmentVariable("LOG_FORMAT") != "json"
     OSThread.start("progress") {
       var progress = Progress()
       let pause = Monitor(())
@@ -65,19 +64,20 @@ struct Progress {
     if let last, time > last.at {
       rate = Double(counters.journaled - last.counters.journaled) / (time - last.at).inSeconds
     }
-    var parts = [now.state.name, "\(Self.rate(rate)) messages/s"]
+    var parts = [now.state.name, "\(Quantity.rate(rate)) messages/s"]
     if let journal = now.journal {
-      parts.append("\(Self.grouped(journal.pendingRows)) wait for a commit (\(Self.size(journal.pendingBytes)))")
-      if journal.oldestReceivedAt != nil { parts.append("oldest \(Self.age(now.oldestAge))") }
+      parts.append(
+        "\(Quantity.grouped(journal.pendingRows)) wait for a commit (\(Quantity.size(journal.pendingBytes)))")
+      if journal.oldestReceivedAt != nil { parts.append("oldest \(Quantity.age(now.oldestAge))") }
     }
-    if let backlog = now.backlog { parts.append("\(Self.grouped(backlog)) in the queue") }
+    if let backlog = now.backlog { parts.append("\(Quantity.grouped(backlog)) in the queue") }
     let commits = counters.commits.count - (last?.counters.commits.count ?? 0)
     if commits > 0 {
       let seconds = (counters.commits.sum - (last?.counters.commits.sum ?? 0)) / Double(commits)
       parts.append("journal commits of \((seconds * 10_000).rounded() / 10) ms")
     }
-    if counters.redelivered > 0 { parts.append("\(Self.grouped(counters.redelivered)) redelivered") }
-    parts.append("\(Self.grouped(counters.emitted)) documents in all")
+    if counters.redelivered > 0 { parts.append("\(Quantity.grouped(counters.redelivered)) redelivered") }
+    parts.append("\(Quantity.grouped(counters.emitted)) documents in all")
     return parts.joined(separator: ", ")
   }
 
@@ -89,44 +89,5 @@ struct Progress {
       "committed": .stringConvertible(counters.committed), "redelivered": .stringConvertible(counters.redelivered),
       "recognised": .stringConvertible(counters.recognised),
     ]
-  }
-
-  /// 1,234 of at least ten a second, 0.3 of fewer.
-  private static func rate(_ value: Double) -> String {
-    value == 0 || value >= 10 ? grouped(Int(value.rounded())) : "\((value * 10).rounded() / 10)"
-  }
-
-  /// 1234567 as `1,234,567`.
-  static func grouped(_ number: Int) -> String {
-    let digits = String(number.magnitude)
-    var text = number < 0 ? "-" : ""
-    for (index, digit) in digits.enumerated() {
-      if index > 0, (digits.count - index) % 3 == 0 { text.append(",") }
-      text.append(digit)
-    }
-    return text
-  }
-
-  /// Bytes in the largest unit that leaves a number of 1 or more, with one digit behind the point.
-  static func size(_ bytes: Int64) -> String {
-    var value = Double(bytes)
-    var unit = "B"
-    for larger in ["KiB", "MiB", "GiB", "TiB"] where value >= 1024 {
-      value /= 1024
-      unit = larger
-    }
-    return unit == "B" ? "\(bytes) B" : "\((value * 10).rounded() / 10) \(unit)"
-  }
-
-  /// A time as `0.4 s`, `3 min 5 s`, `2 h 0 min`, `5 d 3 h`.
-  static func age(_ time: Duration) -> String {
-    let seconds = time.inSeconds
-    let whole = Int(seconds)
-    switch whole {
-    case ..<60: return "\((seconds * 10).rounded() / 10) s"
-    case ..<3600: return "\(whole / 60) min \(whole % 60) s"
-    case ..<86400: return "\(whole / 3600) h \(whole % 3600 / 60) min"
-    default: return "\(whole / 86400) d \(whole % 86400 / 3600) h"
-    }
   }
 }

@@ -1,6 +1,5 @@
 import NIOCore
 import NIOHTTP1
-import Platform
 
 /// What a client gets.
 struct StatusAnswer: Equatable, Sendable {

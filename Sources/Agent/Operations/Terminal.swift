@@ -48,3 +48,19 @@ enum Terminal {
     atexit { Terminal.flush() }
   }()
 }
+
+extension FlowLogHandler.Style {
+  /// Plain text where stderr is a terminal and nobody asks for JSON (`LOG_FORMAT`).
+  static let ofStandardError = Terminal.isTerminal && environmentVariable("LOG_FORMAT") != "json" ? plain : json
+}
+
+extension Logger {
+  /// The process's log on stderr, from the level on that a `LOG_LEVEL` means.
+  static func standardError(level: String?) -> Logger {
+    Logger(label: "source-amqp") { _ in
+      FlowLogHandler(
+        logLevel: FlowLogHandler.level(named: level) ?? .info, style: .ofStandardError,
+        write: { line in Terminal.write(log: line) })
+    }
+  }
+}

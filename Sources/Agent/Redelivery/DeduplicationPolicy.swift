@@ -1,4 +1,4 @@
-/// Whether redeliveries can be recognised with a configuration, and why not where they can't (SPEC §1,
+/// Whether redeliveries can be recognised with a configuration, and why not where they can't (docs/settings.md,
 /// `consumer.deduplicate`, `consumer.deduplicate_by`). What is not certain is not assumed: then delivery is at least once.
 struct DeduplicationPolicy: Equatable, Sendable {
   /// `none` where redeliveries are not recognised by position.
@@ -12,8 +12,7 @@ struct DeduplicationPolicy: Equatable, Sendable {
   var reason: String
 
   /// Length of the anchor for a prefetch count: at most a quarter of it, so that intake never waits for it.
-  static func anchor(prefetch: Int) -> Int { min(largestAnchor, prefetch / 4) }
-  static let largestAnchor = 8
+  static func anchor(prefetch: Int) -> Int { min(RedeliveryMachine.largestAnchor, prefetch / 4) }
 
   /// False where every redelivery is captured again.
   var isOn: Bool { trust != .none || byMessageID }

@@ -90,6 +90,9 @@ struct RedeliveryMachine: Hashable, Sendable {
     case startOver
   }
 
+  /// Captured messages that are not acknowledged before the queue rests.
+  static let largestAnchor = 8
+
   /// Why deliveries of a channel can be recognised by position.
   enum Trust: Hashable, Sendable {
     /// The broker has granted exclusive consumption. Only a classic queue enforces it.
@@ -213,7 +216,7 @@ struct RedeliveryMachine: Hashable, Sendable {
   /// True where no more than the anchor is unacknowledged, as in a queue that rests: this one, or a longer one of a start with a
   /// larger prefetch count.
   var keepsAnchorOnly: Bool {
-    unacknowledged <= max(anchor, min(shown.expected, DeduplicationPolicy.largestAnchor))
+    unacknowledged <= max(anchor, min(shown.expected, Self.largestAnchor))
   }
 
   /// True where everything captured was acknowledged, and nothing has shown yet that the broker knows.

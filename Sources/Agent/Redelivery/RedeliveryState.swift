@@ -39,7 +39,7 @@ struct RedeliveryState: Hashable, Sendable {
       var digests: [UInt8] = []
       for digest in window { digest.append(to: &digests) }
       var encoded: [UInt8] = []
-      DocumentBase64.append(digests.span, to: &encoded)
+      Base64.append(digests.span, to: &encoded)
       members["window"] = .string(String(decoding: encoded, as: UTF8.self))
     }
     return .object(members)
@@ -52,7 +52,7 @@ struct RedeliveryState: Hashable, Sendable {
       let captured = json["captured"]?.int64Value, let releasable = json["releasable"]?.int64Value,
       let prefetch = json["prefetch"]?.int64Value, let priority = json["priority"]?.int64Value,
       let prioritySince = json["prioritySince"]?.int64Value, let text = json["window"]?.stringValue,
-      let digests = decodeBase64(text), digests.count % 16 == 0,
+      let digests = Base64.decoded(text), digests.count % 16 == 0,
       // The largest one is left out because messages are counted on from here.
       (0..<Int64.max / 2).contains(captured), (0...captured).contains(releasable),
       (0...65_535).contains(prefetch), (-Self.largestPast...captured + 1).contains(prioritySince)
@@ -97,32 +97,4 @@ extension DeliveryDigest {
     func word(_ from: Int) -> UInt64 { bytes[from..<from + 8].reduce(0) { $0 << 8 | UInt64($1) } }
     return stride(from: 0, to: bytes.count - 15, by: 16).map { DeliveryDigest(high: word($0), low: word($0 + 8)) }
   }
-}
-
-/// The bytes of standard base64 with padding; nil where the text is none.
-func decodeBase64(_ text: String) -> [UInt8]? {
-  var bytes: [UInt8] = []
-  var bits: UInt32 = 0
-  var count = 0
-  let characters = Array(text.utf8)
-  guard characters.count % 4 == 0 else { return nil }
-  let padding = characters.suffix(2).count { $0 == UInt8(ascii: "=") }
-  for character in characters.dropLast(padding) {
-    let value: UInt8
-    switch character {
-    case UInt8(ascii: "A")...UInt8(ascii: "Z"): value = character - 65
-    case UInt8(ascii: "a")...UInt8(ascii: "z"): value = character - 71
-    case UInt8(ascii: "0")...UInt8(ascii: "9"): value = character + 4
-    case UInt8(ascii: "+"): value = 62
-    case UInt8(ascii: "/"): value = 63
-    default: return nil
-    }
-    bits = bits << 6 | UInt32(value)
-    count += 6
-    if count >= 8 {
-      count -= 8
-      bytes.append(UInt8(truncatingIfNeeded: bits >> UInt32(count)))
-    }
-  }
-  return bytes
 }

@@ -1,4 +1,3 @@
-import AMQP
 import Platform
 
 /// When the anchor of a queue that rests is acknowledged, so that it shows nothing unacknowledged, and what is captured neither

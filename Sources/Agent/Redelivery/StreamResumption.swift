@@ -215,7 +215,7 @@ final class StreamResumption: Sendable {
         var bytes: [UInt8] = []
         digest.append(to: &bytes)
         var encoded: [UInt8] = []
-        DocumentBase64.append(bytes.span, to: &encoded)
+        Base64.append(bytes.span, to: &encoded)
         text = .string(String(decoding: encoded, as: UTF8.self))
       }
       // In a merge patch null removes the digest of an older state.
@@ -233,7 +233,7 @@ final class StreamResumption: Sendable {
       guard let queue = json?["queue"]?.stringValue, let offset = json?["offset"]?.int64Value,
         DeliveryMarks.numbers.contains(offset)
       else { return nil }
-      let digest = json?["digest"]?.stringValue.flatMap(decodeBase64).map { DeliveryDigest.array($0) }
+      let digest = json?["digest"]?.stringValue.flatMap(Base64.decoded).map { DeliveryDigest.array($0) }
       self.init(queue: queue, offset: offset, digest: digest?.first)
     }
   }

@@ -1,4 +1,3 @@
-import AMQP
 import Platform
 
 /// What follows when a queue has taken back what the channel held, and a new channel is to bring it again.

@@ -49,7 +49,7 @@ extension ConnectionLoop {
     var deadline = Instant.now + time
     while connection.batch.isEmpty, Instant.now < deadline, !mailbox.isStopping {
       if connection.isArriving { deadline = Instant.now + time }
-      _ = try connection.receive(deliveries: Self.batchDeliveries, bytes: Self.batchBytes)
+      _ = try connection.receive(deliveries: Gathering.mostDeliveries, bytes: Gathering.largestBytes)
       if connection.batch.isEmpty {
         try connection.wait(until: min(deadline, Instant.now + .seconds(1)), wakeup: mailbox.wakeup, reading: true)
       }

@@ -16,8 +16,8 @@ extension ConnectionLoop {
     case .reminder(let time, let attempts, let losses):
       let still =
         losses == 0
-        ? "still not consuming, for \(Progress.age(time)), after \(attempts) attempts"
-        : "a consumer was lost \(losses) times in \(Progress.age(time)), each within a minute"
+        ? "still not consuming, for \(Quantity.age(time)), after \(attempts) attempts"
+        : "a consumer was lost \(losses) times in \(Quantity.age(time)), each within a minute"
       log.warning("\(still): \(failure)", metadata: ["cause": .string(failure.cause)])
     case .nothing:
       log.debug("not consuming: \(failure); \(next)", metadata: ["cause": .string(failure.cause)])
@@ -140,7 +140,7 @@ extension ConnectionLoop {
       }
     }
     let after = outage.map { outage in
-      " again after \(Progress.age(outage.time)), \(outage.attempts) attempt\(outage.attempts == 1 ? "" : "s")"
+      " again after \(Quantity.age(outage.time)), \(outage.attempts) attempt\(outage.attempts == 1 ? "" : "s")"
     }
     log.log(
       level: isRepeated ? .debug : .info,

@@ -11,9 +11,6 @@ import Platform
 /// on reading into the next batch, up to a bound, and then leaves the socket unread: the broker feels that by TCP, and
 /// by the prefetch count before.
 struct ConnectionLoop {
-  /// A batch this large is handed over before more is read. One message may go beyond.
-  static let batchBytes = 4 << 20
-  static let batchDeliveries = 8192
   /// Microseconds for the broker to fill the socket after a read that gave many deliveries.
   private static let momentMicroseconds: UInt32 = 1000
   /// How long a queue may take to be consumed before that is told.
@@ -197,7 +194,7 @@ struct ConnectionLoop {
   /// Reads what the socket has.
   private func read(_ connection: Connection) throws(AMQPError) -> ConnectionMachine.Reading {
     let before = connection.batch.deliveries.count
-    let received = try connection.receive(deliveries: Self.batchDeliveries, bytes: Self.batchBytes)
+    let received = try connection.receive(deliveries: Gathering.mostDeliveries, bytes: Gathering.largestBytes)
     let batch = connection.batch
     let fresh = batch.deliveries.count - before
     if fresh > 0 { status.count { $0.received += fresh } }

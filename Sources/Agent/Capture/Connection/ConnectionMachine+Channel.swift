@@ -1,5 +1,4 @@
 import AMQP
-import Journal
 import Platform
 
 /// The turns of a channel: what the journal's thread wants goes to the broker, what the broker sends goes to the journal's thread.

@@ -385,21 +385,3 @@ struct ConnectionMachine {
     .reconnecting(cause: finding.cause, reason: text(of: finding))
   }
 }
-
-extension ConnectionMachine.Settings {
-  init(_ plan: Capture.Plan) {
-    let configuration = plan.configuration
-    let queue = configuration.queue
-    self.init(
-      queue: queue.name, prefetch: plan.resumption.keeper?.prefetch ?? configuration.consumer.prefetchCount,
-      noAck: configuration.consumer.noAck, keepsConsumer: (plan.resumption.keeper?.anchor ?? 0) > 0,
-      canNarrow: !queue.exclusive && !queue.autoDelete,
-      // What waits for an acknowledgement of a slow runtime may expire.
-      beginsNarrow: plan.isInDoubt && queue.arguments["x-message-ttl"] == nil,
-      waitsForRuntime: plan.mode == .committed, asksForDepth: queue.declaration != .none,
-      skipsUndeliverable: configuration.consumer.undeliverable == .skip,
-      delay: configuration.reconnectDelay, attempts: configuration.maxReconnectAttempts,
-      binds: queue.declaration == .active && !configuration.bindings.isEmpty,
-      isSingleActive: queue.arguments["x-single-active-consumer"] == .bool(true))
-  }
-}

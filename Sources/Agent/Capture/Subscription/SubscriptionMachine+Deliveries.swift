@@ -1,5 +1,4 @@
 import AMQP
-import Journal
 
 /// What becomes of each delivery of a batch.
 extension SubscriptionMachine {

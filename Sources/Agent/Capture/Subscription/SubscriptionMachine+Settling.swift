@@ -1,5 +1,3 @@
-import AMQP
-import Journal
 import Platform
 
 /// How what was captured comes to rest: see ``SettlingMachine``.

@@ -1,4 +1,3 @@
-import AMQP
 import Journal
 
 /// What transactions write of what emitter and runtime have reported.

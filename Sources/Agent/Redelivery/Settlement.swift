@@ -1,0 +1,19 @@
+import Journal
+
+/// A step of a settling that a checkpoint of its own is to carry (``SettlingMachine``).
+struct Settlement: Hashable, Sendable {
+  enum Step: Hashable, Sendable {
+    /// Everything captured may be acknowledged.
+    case settling
+    /// The broker has the acknowledgement.
+    case settled
+  }
+
+  /// Everything captured so far; void once there is more.
+  var position: Position
+  var step: Step
+  /// Acknowledgements rest on the checkpoint.
+  var isCarried: Bool
+  /// Counts the steps of the process, from 1.
+  var number: Int
+}

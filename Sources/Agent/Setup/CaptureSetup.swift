@@ -1,0 +1,108 @@
+import Glibc
+import Journal
+import Logging
+import Platform
+
+/// Opens what a capture needs and decides where it begins; the part that both drivers share.
+struct CaptureSetup {
+  let configuration: EndpointConfiguration
+  let choice: AcknowledgementChoice
+  let journal: Journal
+  let sessionID: String
+  let policy: DeduplicationPolicy
+  let resumption: Resumption
+  /// The journal outlives the process, and acknowledgements rest on it.
+  var keepsJournal: Bool { configuration.journal.path != nil && !choice.mayLoseJournal }
+  let log: Logger
+
+  /// Opens the journal, or makes a temporary one, and logs the mode in force and why.
+  ///
+  /// - Parameters:
+  ///   - path: The journal's file; nil for a private temporary one.
+  ///   - choice: When acknowledgements go out.
+  ///   - checkpoints: Somebody keeps checkpoints with their state over our end.
+  ///   - state: What recognises redeliveries in the committed checkpoint, if anything does, and `streamState` where to
+  ///     go on in a stream.
+  ///   - stateKey: Changes if the user asks for a backfill; nil where that can't be.
+  init(
+    _ configuration: EndpointConfiguration, journalPath path: String?, choice: AcknowledgementChoice, checkpoints: Bool,
+    state: RedeliveryState?, streamState: StreamResumption.State?, stateKey: String? = nil, log: Logger
+  ) throws {
+    self.configuration = configuration
+    self.choice = choice
+    self.log = log
+    for warning in configuration.warnings { log.warning("\(warning)") }
+    // A journal that nobody can find again may lose its unsynced end: what an acknowledgement rests on may not.
+    let settings =
+      path.map { JournalSettings(path: $0) }
+      ?? .temporary(under: Self.temporaryDirectory, durability: choice.mode == .journaled ? .full : .relaxed)
+    journal = try Journal.openSalvaging(settings, log: log)
+    sessionID = randomUUID()
+    let isCarried = checkpoints && (path == nil || choice.mayLoseJournal)
+    policy = DeduplicationPolicy(configuration, isCarried: isCarried ? true : path != nil ? false : nil)
+    resumption = try Resumption(
+      policy, configuration, journal: journal, isTemporary: path == nil, checkpoints: checkpoints, isCarried: isCarried,
+      state: state, streamState: streamState, stateKey: stateKey)
+    log.info(
+      "acknowledgement mode \(choice.mode.rawValue): \(choice.mode.explanation), because \(choice.reason)",
+      metadata: [
+        "version": .string(Version.text), "journal": .string(path ?? "temporary"),
+        "journal_id": .string(journal.identifier),
+        "last_position": .stringConvertible(journal.positions.last.rawValue),
+        "committed_position": .stringConvertible(journal.positions.committedThrough.rawValue),
+      ])
+    if case .stream(let stream) = resumption {
+      let start = stream.offset.map { "goes on after offset \($0)" } ?? "is captured from consumer.stream_offset on"
+      log.info("the stream \(start)")
+    } else if !policy.isOn || !policy.needsClassicQueue {
+      // Else the broker has yet to tell the queue's type.
+      let isKept = path != nil || checkpoints
+      log.info("\(Guarantee(configuration, policy, on: nil, isKept: isKept).description)")
+    }
+  }
+
+  /// Begins the session and makes the capture's plan.
+  ///
+  /// - Parameter hasCommitted: The runtime has committed a checkpoint of this capture before.
+  func plan(
+    start: Position, connectionName: String, outputName: String, idle: Bool, hasCommitted: Bool = false
+  ) throws(JournalError) -> Capture.Plan {
+    let isInDoubt = try isInDoubt(hasCommitted: hasCommitted)
+    try journal.beginSession(
+      id: sessionID, queue: configuration.queue.name, virtualHost: configuration.virtualHost,
+      startedAt: SystemClock.wallMicroseconds())
+    return Capture.Plan(
+      configuration: configuration, connectionName: connectionName, journal: journal, start: start, mode: choice.mode,
+      outputName: outputName, sessionID: sessionID, policy: policy, resumption: resumption, idle: idle,
+      isInDoubt: isInDoubt)
+  }
+
+  /// Whether earlier processes may have ended, again and again, before anything was acknowledged (``PrefetchGuard``): nothing was
+  /// captured before, or nothing since the last start.
+  private func isInDoubt(hasCommitted: Bool) throws(JournalError) -> Bool {
+    guard keepsJournal else { return !hasCommitted }
+    let positions = journal.positions
+    let reached = choice.mode == .journaled ? positions.last : positions.committedThrough
+    guard let base = try journal.newestSessionBase() else { return reached == .origin }
+    return reached <= base
+  }
+
+  private static var temporaryDirectory: String { environmentVariable("TMPDIR") ?? "/tmp" }
+}
+
+extension AcknowledgementMode {
+  init(_ setting: AcknowledgeMode) {
+    switch setting {
+    case .journaled: self = .journaled
+    case .committed: self = .committed
+    }
+  }
+
+  /// What it means, for the log.
+  var explanation: String {
+    switch self {
+    case .journaled: "the broker gets its acknowledgement once the journal is on stable storage"
+    case .committed: "the broker gets its acknowledgement once the runtime has committed the checkpoint"
+    }
+  }
+}

@@ -1,0 +1,287 @@
+import Logging
+import Platform
+
+/// What the capture is doing, in one place: counters for people, and the connector status that Flow shows.
+///
+/// A status event is logged when the state changes, and only then; of an outage each once, and
+/// of one that comes back again and again each at most once a minute. The connection's state and what is paused are kept
+/// apart, so that neither hides the other: a capture that lost its connection while its disk was full does not look as
+/// if it consumed once the disk has room again.
+/// https://github.com/estuary/flow/blob/master/crates/models/src/status/connector.rs
+final class StatusBoard: Sendable {
+  /// What the capture is doing now.
+  enum State: Equatable, Sendable {
+    case starting
+    case connecting
+    /// Logged in, and the queue of this name does not answer.
+    case awaitingQueue(String)
+    case consuming
+    /// Consuming, and another consumer is preferred.
+    case standby(reason: String)
+    /// Not consuming, and coming back.
+    case reconnecting(cause: String, reason: String)
+    /// Consuming, but a part of the capture waits, for a reason that passes.
+    case paused(Part, reason: String)
+    /// Consuming, but something that the capture waits for takes too long.
+    case stalled(Stall)
+    case stopping
+
+    /// One sentence for a user; Markdown is allowed.
+    var message: String {
+      switch self {
+      case .starting: "Starting the capture"
+      case .connecting: "Connecting to the broker"
+      case .awaitingQueue(let name): "Logged in, and waiting for queue \"\(name)\" to answer: it may have no leader"
+      case .consuming: "Capture started"
+      case .standby(let reason): "Standing by: \(reason)"
+      case .reconnecting(_, let reason): "Not consuming, trying again: \(reason)"
+      case .paused(.intake, let reason), .paused(.writing, let reason): "Intake is paused: \(reason)"
+      case .paused(.output, let reason): "Documents wait in the journal: \(reason)"
+      case .stalled(let stall): "Slow: \(stall.reason)"
+      case .stopping: "Stopping the capture"
+      }
+    }
+
+    /// What is wrong, by a name, since its words may change each time; nil if nothing is.
+    fileprivate var outage: String? {
+      switch self {
+      case .awaitingQueue: "awaiting_queue"
+      case .reconnecting(let cause, _): cause
+      case .paused(let part, _): "paused_\(part)"
+      case .stalled(let stall): "stalled_\(stall)"
+      case .starting, .connecting, .consuming, .standby, .stopping: nil
+      }
+    }
+
+    /// One word for it, for metrics and the status line.
+    var name: String {
+      switch self {
+      case .starting: "starting"
+      case .connecting, .awaitingQueue: "connecting"
+      case .consuming: "consuming"
+      case .standby: "standby"
+      case .reconnecting: "reconnecting"
+      case .paused: "paused"
+      case .stalled: "slow"
+      case .stopping: "stopping"
+      }
+    }
+
+    /// Every name that there is, in the order of a capture's life.
+    static let names = ["starting", "connecting", "consuming", "standby", "paused", "slow", "reconnecting", "stopping"]
+  }
+
+  /// What can be paused by itself.
+  enum Part: Sendable {
+    /// Taking messages into the journal, until there is room.
+    case intake
+    /// The same, for a transaction that failed and is tried again, which may be one that makes room.
+    case writing
+    /// Writing documents.
+    case output
+  }
+
+  /// Counts since the process started. Every one only grows.
+  struct Counters: Equatable, Sendable {
+    /// Messages that the broker delivered.
+    var received = 0
+    /// Messages written to the journal.
+    var journaled = 0
+    /// Messages that the broker may forget by our word, rejected ones among them.
+    var acknowledged = 0
+    /// Documents written.
+    var emitted = 0
+    /// Documents known to be safe downstream.
+    var committed = 0
+    /// Captured although the broker may have sent them before.
+    var redelivered = 0
+    /// Not captured, since they were captured before.
+    var recognised = 0
+    var rejected = 0
+    /// Messages that a stream's retention dropped before they were captured.
+    var streamGap = 0
+    /// Offsets in the middle of a stream that were none of a message.
+    var streamJumps = 0
+    /// Offsets of a stream gone past since the broker cannot send them.
+    var undeliverable = 0
+    var consumersStarted = 0
+    /// How often consuming was lost or could not begin, by cause.
+    var reconnects: [String: Int] = [:]
+    /// Seconds that a journal transaction with messages took, from its begin to its end on stable storage.
+    var commits = Histogram(bounds: [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10])
+  }
+
+  private struct Board {
+    var connection = State.starting
+    /// Messages in the queue that nobody has, when it was last asked; nil if that is not known.
+    var backlog: Int?
+    /// When which status of an outage was logged, and after which of them messages flowed.
+    var told: [String: Instant] = [:]
+    var over: Set<String> = []
+    /// The present state was not logged, since it was a moment ago.
+    var isUntold = false
+    /// The newest that was logged is that messages flow.
+    var toldConsuming = false
+    /// Why each part is paused. That there is no room lasts while single transactions fail and succeed.
+    var intake: String?
+    var writing: String?
+    var output: String?
+    var waits = StallWatch()
+    /// The state when a change of it was last looked for: time alone changes it too.
+    var known = State.starting
+    var counters = Counters()
+
+    /// What a user should hear first.
+    func state(at now: Instant) -> State {
+      switch connection {
+      case .consuming, .standby: break
+      case .starting, .connecting, .awaitingQueue, .reconnecting, .paused, .stalled, .stopping: return connection
+      }
+      if let intake { return .paused(.intake, reason: intake) }
+      if let writing { return .paused(.writing, reason: writing) }
+      if let output { return .paused(.output, reason: output) }
+      if let stall = waits.stall(at: now) { return .stalled(stall) }
+      return connection
+    }
+  }
+
+  private let board = Locked(Board())
+  private let log: Logger
+  private let clock: @Sendable () -> Instant
+
+  /// - Parameter clock: Tells the time.
+  init(log: Logger, clock: @escaping @Sendable () -> Instant = { Instant.now }) {
+    self.log = log
+    self.clock = clock
+  }
+
+  var state: State {
+    let now = clock()
+    return board.withLock { $0.state(at: now) }
+  }
+  var counters: Counters { board.withLock { $0.counters } }
+
+  /// How many messages were in the queue, ready, when it was last asked; nil if that is not known.
+  var backlog: Int? { board.withLock { $0.backlog } }
+
+  /// The queue was asked how many messages are ready in it; nil if that number says nothing.
+  func found(inQueue messages: Int?) { board.withLock { $0.backlog = messages } }
+
+  /// What the connection does now; not for ``State/paused(_:reason:)``.
+  func changed(to state: State) {
+    change { board in
+      switch state {
+      case .consuming: board.counters.consumersStarted += 1
+      case .reconnecting(let cause, _): board.counters.reconnects[cause, default: 0] += 1
+      case .starting, .connecting, .awaitingQueue, .standby, .paused, .stalled, .stopping: break
+      }
+      board.connection = state
+    }
+  }
+
+  /// A part waits for better times; ``resumed(_:)`` ends that.
+  func paused(_ part: Part, reason: String) {
+    change { board in
+      switch part {
+      case .intake: board.intake = reason
+      case .writing: board.writing = reason
+      case .output: board.output = reason
+      }
+    }
+  }
+
+  func resumed(_ part: Part) {
+    change { board in
+      switch part {
+      case .intake: board.intake = nil
+      case .writing: board.writing = nil
+      case .output: board.output = nil
+      }
+    }
+  }
+
+  /// Something is waited for from now on, until ``ended(_:)``.
+  func began(_ stall: Stall) {
+    let now = clock()
+    board.withLock { $0.waits.began(stall, at: now) }
+  }
+
+  /// Something came of what is waited for.
+  func progressed(_ stall: Stall) {
+    let now = clock()
+    board.withLock { $0.waits.progressed(stall, at: now) }
+  }
+
+  func ended(_ stall: Stall) {
+    let now = clock()
+    board.withLock { $0.waits.ended(stall, at: now) }
+  }
+
+  /// Runs `body`, which waits for `stall`.
+  func waiting<Result, Failure: Error>(
+    for stall: Stall, _ body: () throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    began(stall)
+    defer { ended(stall) }
+    return try body()
+  }
+
+  /// Tells what has changed by the passing of time alone; to be called about once a second.
+  func look() { change { _ in } }
+
+  private func change(_ body: (inout Board) -> Void) {
+    let now = clock()
+    let news: State? = board.withLock { board in
+      body(&board)
+      let state = board.state(at: now)
+      if state == board.known, !board.isUntold { return nil }
+      board.known = state
+      board.isUntold = false
+      if let key = state.outage {
+        if let told = board.told[key], !board.over.contains(key) || now - told < OutageLog.stable {
+          board.isUntold = board.over.contains(key)
+          return nil
+        }
+        board.told[key] = now
+        board.over.remove(key)
+      } else if state == .consuming {
+        board.over = Set(board.told.keys)
+        if board.toldConsuming { return nil }
+      }
+      board.toldConsuming = state == .consuming
+      return state
+    }
+    guard let news else { return }
+    // What else is wrong has a line of its own beside the status.
+    let level: Logger.Level =
+      switch news {
+      case .paused(.output, _), .paused(.writing, _), .stalled: .warning
+      case .starting, .connecting, .awaitingQueue, .consuming, .standby, .reconnecting, .paused(.intake, _), .stopping:
+        .info
+      }
+    log.log(level: level, "\(news.message)", metadata: ["eventType": "connectorStatus"])
+  }
+
+  func count(_ change: (inout Counters) -> Void) { board.withLock { change(&$0.counters) } }
+}
+
+/// How many values fell under which bound. https://prometheus.io/docs/concepts/metric_types/#histogram
+struct Histogram: Equatable, Sendable {
+  /// Upper bounds, inclusive, growing; the last bucket has none.
+  let bounds: [Double]
+  /// One more than bounds; not cumulative.
+  private(set) var counts: [Int]
+  private(set) var sum = 0.0
+  /// How many values there were.
+  var count: Int { counts.reduce(0, +) }
+
+  init(bounds: [Double]) {
+    self.bounds = bounds
+    counts = Array(repeating: 0, count: bounds.count + 1)
+  }
+
+  mutating func observe(_ value: Double) {
+    counts[bounds.firstIndex { value <= $0 } ?? bounds.count] += 1
+    sum += value
+  }
+}

@@ -1,0 +1,384 @@
+internal import CSQLite
+
+/// Reads a damaged database row by row and writes what is whole into another one.
+struct Salvager {
+  /// Rows in one transaction of the new database.
+  private static let batchRows = 1_000
+  /// Positions looked up one by one behind unreadable pages, in all. They cost microseconds each.
+  private static let maxProbes: Int64 = 20_000_000
+  /// No position, and no sum of bytes, comes to this.
+  private static let most = Statement.numbers.upperBound / 2
+
+  private let source: Database
+  private(set) var report: SalvageReport
+  private var identifier = ""
+  private var createdAt: Int64 = 0
+  private var epoch: Int64 = 0
+  private var counters: (last: Int64, emitted: Int64, committed: Int64, bytes: Int64) = (0, 0, 0, 0)
+  private var probes: Int64 = 0
+  /// The schema's, and the messages behind which have digests; where that cannot be read, those that have none are believed.
+  private var version: Int64 = 0
+  private var digestedAfter = Self.most
+  /// How far the journal is known to have come.
+  private let mark: HighWaterMark?
+  /// What the file says of acknowledgements is not of an older state than the messages.
+  private var knowsReleasable: Bool
+  /// Consumers that messages may name, and the session of those whose own cannot be read.
+  private var consumers: Set<Int64> = []
+  private var standIn: Int64?
+
+  /// Opens the damaged database; its files are not written to.
+  init(
+    reading path: String, reportingAs file: String, mark: HighWaterMark?, isMended: Bool
+  ) throws(JournalError) {
+    report = SalvageReport(path: file)
+    self.mark = mark
+    knowsReleasable = !isMended
+    source = try Database(path: path, readOnly: false)
+    try source.configure(SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+    source.setBusyTimeout(milliseconds: 5_000)
+    try source.execute(
+      "PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY",
+      "configure")
+    try source.configure(SQLITE_DBCONFIG_DEFENSIVE, true)
+    let tables = try source.integer(
+      "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name IN ('journal', 'message')", "find the tables")
+    guard tables > 0 else {
+      throw JournalError(kind: .corrupt("the tables are missing"), operation: "salvage", object: path)
+    }
+  }
+
+  /// Closes the damaged database and leaves its WAL as it is.
+  func close() { try? source.close() }
+
+  /// Fills an empty journal.
+  mutating func copy(to target: Database) throws(JournalError) {
+    try target.execute("BEGIN IMMEDIATE", "salvage")
+    version = reading { () throws(JournalError) in try source.integer("PRAGMA user_version", "read the version") } ?? 0
+    let sessions = "number, id, queue, virtual_host, started_at, base"
+    // SQLite gives no number behind the largest there is.
+    _ = try copyTable("session", sessions, 6, where: "number < \(Self.most)", to: target)
+    _ = try copyTable("consumer", "id, session, tag", 3, where: "id < \(Self.most)", to: target)
+    _ = try copyTable(
+      "output", "name, file, length, started_at, inode", 5,
+      of: "name, file, length, started_at, \(version < 5 ? "NULL" : "inode")", to: target)
+    _ = try copyTable("gap", "first, last", 2, to: target)
+    let redelivery = "one, queue, releasable, prefetch, priority, priority_since, stream_offset"
+    var isAnchored = try copyTable(
+      "redelivery", "\(redelivery), settled", 8, of: "\(redelivery), \(version < 4 ? "releasable" : "settled")",
+      to: target)
+    let digest = "last, digests, priority, priority_since"
+    isAnchored =
+      try copyTable(
+        "digest", "\(digest), begins_line", 5, of: "\(digest), \(version < 3 ? "0" : "begins_line")", to: target)
+      && isAnchored
+    try target.with("SELECT c.id FROM consumer c JOIN session s ON s.number = c.session", "read the consumers") {
+      (rows) throws(JournalError) in while try rows.step() { consumers.insert(rows.integer(0)) }
+    }
+    try readCounters(target)
+    let missing = try copyMessages(to: target)
+
+    // What lies in front of the first message that is left is no gap any more but gone, like what was pruned.
+    let head = missing.first { $0.lowerBound == counters.committed + 1 }
+    let releasable = try target.first("SELECT releasable FROM redelivery", "read the redelivery state") {
+      $0.integer(0)
+    }
+    for range in missing {
+      try target.execute(
+        "INSERT OR IGNORE INTO gap (first, last) VALUES (\(range.lowerBound), \(range.upperBound))", "salvage")
+    }
+    try tell(missing, releasable: knowsReleasable ? releasable ?? counters.last : counters.last, target)
+    // An older page has rows that fit their digests, too.
+    report.keepsAnchor = isAnchored && knowsReleasable && missing.isEmpty && report.knowsPositions
+    if !report.keepsAnchor {
+      // Without an anchor what comes again is captured again, which also brings back what is missing and was never acknowledged.
+      try target.execute(
+        "DELETE FROM digest; UPDATE redelivery SET releasable = \(counters.last), settled = \(counters.last)", "salvage"
+      )
+    }
+    if let head {
+      counters.committed = head.upperBound
+      counters.emitted = max(counters.emitted, head.upperBound)
+    }
+    try target.execute(
+      """
+      INSERT INTO journal (one, identifier, created_at, epoch, last, emitted, committed, bytes) VALUES (
+        1, '\(identifier)', \(createdAt), \(epoch), \(counters.last), \(counters.emitted), \(counters.committed),
+        \(counters.bytes));
+      \(Schema.setDigests);
+      COMMIT
+      """, "salvage")
+  }
+
+  // MARK: Small tables
+
+  /// Copies the rows of a table that can be read; false where not all could.
+  ///
+  /// - Parameter found: What stands for the columns in a file of an older version.
+  private func copyTable(
+    _ table: StaticString, _ columns: String, _ count: Int32, of found: String? = nil,
+    where condition: String = "true", to target: Database
+  ) throws(JournalError) -> Bool {
+    let marks = (1...count).map { "?\($0)" }.joined(separator: ", ")
+    return try target.with("INSERT OR IGNORE INTO \(table) (\(columns)) VALUES (\(marks))", table) {
+      (insert) throws(JournalError) in
+      do throws(JournalError) {
+        let fits = version < 5 ? "true" : Schema.fitsDigest("\(table)")
+        let damaged = try source.integer("SELECT count(*) FROM \(table) WHERE NOT (\(fits))", table)
+        return try source.with("SELECT \(found ?? columns) FROM \(table) WHERE \(condition) AND \(fits)", table) {
+          (rows) throws(JournalError) in
+          while try rows.step() {
+            for column in 0..<count { try insert.bind(column + 1, column: column, of: rows) }
+            do throws(JournalError) { try insert.run() } catch { throw Self.target(error) }
+          }
+          return damaged == 0
+        }
+      } catch {
+        try Self.rethrowTarget(error)
+        return false
+      }
+    }
+  }
+
+  /// Reads the counters; where they are of no use, takes what the rows and the other tables say.
+  private mutating func readCounters(_ target: Database) throws(JournalError) {
+    let found = reading {
+      () throws(JournalError) in
+      try source.first(
+        """
+        SELECT identifier, created_at, epoch, last, emitted, committed, bytes, \(version < 5 ? "0" : "digested_after") FROM journal
+        WHERE \(version < 5 ? "true" : Schema.fitsDigest("journal"))
+        """, "read the counters"
+      ) {
+        (
+          $0.string(0), $0.integer(1), $0.integer(2), $0.integer(3), $0.integer(4), $0.integer(5), $0.integer(6),
+          $0.integer(7)
+        )
+      }
+    }
+    if let found = found ?? nil, let mark, mark.identifier == found.0, mark.last > found.3 { knowsReleasable = false }
+    if let (identifier, createdAt, epoch, last, emitted, committed, bytes, digestedAfter) = found ?? nil,
+      0 <= committed, committed <= emitted, emitted <= last, last < Self.most, (0..<Self.most).contains(bytes),
+      (0..<Self.most).contains(epoch),
+      identifier.utf8.count == 36, identifier.utf8.allSatisfy({ $0 == 0x2d || isHexDigit($0) })
+    {
+      (self.identifier, self.createdAt, self.epoch) = (identifier, createdAt, epoch)
+      counters = (last, emitted, committed, bytes)
+      self.digestedAfter = digestedAfter
+      if let mark, mark.identifier == identifier {
+        counters = (
+          max(last, mark.last), max(emitted, mark.emitted), max(committed, mark.committed), max(bytes, mark.bytes)
+        )
+      }
+      return
+    }
+    createdAt = Journal.now()
+    func ask(_ sql: String) -> Int64 {
+      let found = reading { () throws(JournalError) in try source.integer(sql, "look for positions") } ?? 0
+      return (0..<Self.most).contains(found) ? found : 0
+    }
+    let isPosition = "position BETWEEN 1 AND \(Self.most - 1)"
+    let first = ask("SELECT min(position) FROM message WHERE \(isPosition)")
+    let newest = ask("SELECT max(position) FROM message WHERE \(isPosition)")
+    // It may be another journal's, whose positions would make committed ones of these.
+    if let mark, first == 0 || first - 1 <= mark.committed && (mark.committed...mark.last).contains(newest) {
+      identifier = mark.identifier
+      counters = (mark.last, mark.emitted, mark.committed, mark.bytes)
+      if newest < mark.last { knowsReleasable = false }
+      return
+    }
+    report.knowsPositions = false
+    identifier = Journal.uuid()
+    let others = try target.integer(
+      """
+      SELECT max(coalesce((SELECT max(last) FROM digest WHERE last < \(Self.most)), 0),
+        coalesce((SELECT max(base) FROM session WHERE base < \(Self.most)), 0),
+        coalesce((SELECT releasable FROM redelivery WHERE releasable < \(Self.most)), 0))
+      """, "look for positions")
+    counters.last = max(newest, others)
+    counters.committed = first > 0 ? first - 1 : newest > 0 ? 0 : counters.last
+    counters.emitted = counters.committed
+  }
+
+  // MARK: Messages
+
+  /// Copies the messages that are not committed; returns the positions of those that cannot be read.
+  private mutating func copyMessages(to target: Database) throws(JournalError) -> [ClosedRange<Int64>] {
+    let marks = (1...12).map { "?\($0)" }.joined(separator: ", ")
+    let (next, limit) = (counters.committed + 1, counters.last)
+    var missing: [ClosedRange<Int64>] = []
+    var expected = next
+    // What a former salvage reported is not missing anew.
+    var known: [ClosedRange<Int64>] = []
+    try target.with("SELECT first, last FROM gap ORDER BY first", "read the gaps") { (rows) throws(JournalError) in
+      while try rows.step() {
+        if rows.integer(0) <= rows.integer(1) { known.append(rows.integer(0)...rows.integer(1)) }
+      }
+    }
+    func note(_ range: ClosedRange<Int64>) { if !known.contains(range) { missing.append(range) } }
+
+    // Of properties that are no JSON no document can be made; none at all stands for none.
+    let fits =
+      version < 5 ? "true" : "(position <= \(digestedAfter) AND digest IS NULL OR \(Schema.fitsDigest("message")))"
+    let isJSON = "(properties = '' OR json_valid(properties)) AND \(fits)"
+    let query = "SELECT \(Schema.messageColumns), \(isJSON) FROM message WHERE position"
+    var batch = 0
+    try target.with(
+      "INSERT INTO message (\(Schema.messageColumns), digest) VALUES (\(marks), row_digest(\(marks)))",
+      "salvage a message"
+    ) {
+      (insert) throws(JournalError) in
+      let scan = try source.prepare("\(query) >= ?1 ORDER BY position", "read messages")
+      let probe = try source.prepare("\(query) = ?1", "read a message")
+      var from: Int64? = next
+      while let start = from {
+        from = nil
+        var position = start - 1
+        do throws(JournalError) {
+          try scan.bind(1, start)
+          while try scan.step() {
+            let found = scan.integer(0)
+            // Beyond the counter only what follows on directly is believed: it may be the counter that is wrong.
+            guard found > position, found <= limit || found == expected else { break }
+            position = found
+            guard Self.isWhole(scan) else { continue }
+            try keep(scan, insert, target)
+            if found > expected { note(expected...found - 1) }
+            expected = found + 1
+            batch += 1
+            if batch % Self.batchRows == 0 { try turn(target) }
+          }
+          scan.reset()
+        } catch {
+          try Self.rethrowTarget(error)
+          // Somewhere behind `position` a page is not readable: look for the next message that is.
+          var candidate = position + 1
+          while candidate <= limit && probes < Self.maxProbes {
+            probes += 1
+            if canRead(probe, candidate) { break }
+            candidate += 1
+          }
+          if candidate <= limit && probes < Self.maxProbes { from = candidate }
+        }
+      }
+    }
+    if expected <= limit { note(expected...limit) }
+    if expected - 1 > counters.last { counters.last = expected - 1 }
+    return missing
+  }
+
+  /// True where a message can be read by its key.
+  private func canRead(_ probe: Statement, _ position: Int64) -> Bool {
+    reading { () throws(JournalError) in
+      try probe.bind(1, position)
+      defer { probe.reset() }
+      return try probe.step() && Self.isWhole(probe)
+    } ?? false
+  }
+
+  /// Of a body that was too large for a document only the beginning is kept.
+  private static func isSize(_ size: Int64, of count: Int) -> Bool {
+    size == Int64(count) || size > Int64(count) && Row.cutSizes.contains(size)
+  }
+
+  /// Whether a row's values fit together: SQLite has no checksum over content.
+  private static func isWhole(_ row: Statement) -> Bool {
+    guard (1..<most).contains(row.integer(0)), (0..<most).contains(row.integer(6)), row.isText(9), row.integer(12) != 0,
+      isSize(row.integer(5), of: row.bytes(11).count)
+    else {
+      return false
+    }
+    for column: Int32 in [7, 8, 9, 11] where row.isText(column) {
+      guard isPlainText(row.bytes(column)) else { return false }
+    }
+    return true
+  }
+
+  /// Writes the row to the new journal.
+  private mutating func keep(_ row: Statement, _ insert: Statement, _ target: Database) throws(JournalError) {
+    do throws(JournalError) {
+      try needConsumer(row.integer(1), target)
+      for column: Int32 in 0..<12 { try insert.bind(column + 1, column: column, of: row) }
+      try insert.run()
+    } catch { throw Self.target(error) }
+    let position = Position(rawValue: row.integer(0))
+    report.recovered += 1
+    report.range = (report.range?.lowerBound ?? position)...position
+    counters.bytes = max(counters.bytes, row.integer(6) + row.integer(5))
+  }
+
+  /// Commits, and empties the WAL of the new journal now and then.
+  private func turn(_ target: Database) throws(JournalError) {
+    do throws(JournalError) {
+      try target.execute("COMMIT", "salvage")
+      _ = try target.checkpoint(mode: SQLITE_CHECKPOINT_PASSIVE)
+      try target.execute("BEGIN IMMEDIATE", "salvage")
+    } catch { throw Self.target(error) }
+  }
+
+  /// A message whose consumer or session cannot be read gets one that stands in; its `sequence` is its position.
+  private mutating func needConsumer(_ id: Int64, _ target: Database) throws(JournalError) {
+    guard !consumers.contains(id) else { return }
+    if standIn == nil {
+      standIn = try target.integer(
+        """
+        INSERT INTO session (id, queue, virtual_host, started_at, base) SELECT '\(Journal.uuid())',
+          coalesce((SELECT queue FROM session LIMIT 1), ''), coalesce((SELECT virtual_host FROM session LIMIT 1), '/'),
+          \(Journal.now()), 0
+        RETURNING number
+        """, "salvage a session")
+    }
+    try target.execute(
+      "INSERT OR REPLACE INTO consumer (id, session, tag) VALUES (\(id), \(standIn ?? 0), 'unknown')", "salvage")
+    consumers.insert(id)
+  }
+
+  // MARK: What to say
+
+  /// Splits what is missing by session and by whether the broker has it, and reports it.
+  private mutating func tell(
+    _ missing: [ClosedRange<Int64>], releasable: Int64, _ target: Database
+  ) throws(JournalError) {
+    var sessions: [(base: Int64, id: String)] = []
+    try target.with("SELECT base, id, number FROM session ORDER BY base, number", "read the sessions") {
+      (rows) throws(JournalError) in
+      while try rows.step() {
+        if rows.integer(2) != standIn { sessions.append((rows.integer(0), rows.string(1))) }
+      }
+    }
+    let cuts = Set(sessions.map(\.base) + [releasable])
+    for range in missing {
+      var first = range.lowerBound
+      while first <= range.upperBound {
+        let last = min(cuts.filter { $0 >= first }.min() ?? .max, range.upperBound)
+        let session = sessions.last { $0.base < first }
+        let part = SalvageReport.Missing(
+          first: Position(rawValue: first), last: Position(rawValue: last), sessionID: session?.id ?? "",
+          firstSequence: Int(first - (session?.base ?? 0)))
+        if first > releasable { report.returning.append(part) } else { report.lost.append(part) }
+        first = last + 1
+      }
+    }
+  }
+
+  // MARK: Whose error
+
+  /// Errors of the new journal are the caller's, those of the damaged one are what it is about.
+  private static func target(_ error: JournalError) -> JournalError {
+    JournalError(kind: error.kind, operation: targetMark + error.operation, object: error.object)
+  }
+  private static let targetMark = "write the salvaged journal: "
+
+  private static func rethrowTarget(_ error: JournalError) throws(JournalError) {
+    if error.operation.hasPrefix(targetMark) || error.isRetryable { throw error }
+  }
+
+  /// What can be read of the damaged database; nil where it cannot.
+  private func reading<R>(_ body: () throws(JournalError) -> R) -> R? {
+    do throws(JournalError) { return try body() } catch { return nil }
+  }
+}
+
+private func isHexDigit(_ byte: UInt8) -> Bool {
+  (0x30...0x39).contains(byte) || (0x61...0x66).contains(byte)
+}
