@@ -47,7 +47,8 @@ struct ConnectionMachineTests {
   /// One read that gave the deliveries up to `tag`, of which `waiting` were not handed over.
   private static func reading(_ fresh: Int, upTo tag: UInt64, waiting: Int? = nil) -> Machine.Reading {
     Machine.Reading(
-      fresh: fresh, hasNew: fresh > 0, waiting: waiting ?? fresh, bytes: 0, newestTag: tag > 0 ? tag : nil)
+      fresh: fresh, hasNew: fresh > 0, waiting: waiting ?? fresh, bytes: 0, takesBatch: true,
+      newestTag: tag > 0 ? tag : nil)
   }
 
   private static func said(_ orders: [Order]) -> [Order] {
@@ -64,9 +65,9 @@ struct ConnectionMachineTests {
     var commands = Self.acknowledged(3, on: 1)
     commands.rejected = [Acknowledgement(generation: 1, tag: 2)]
     commands.question = 1
-    #expect(machine.heard(commands, isEmpty: true, offset: nil, at: 2) == [])
+    #expect(machine.heard(commands, isEmpty: true, takesBatch: true, offset: nil, at: 2) == [])
     #expect(
-      Self.said(machine.heard(Self.acknowledged(3, on: 2), isEmpty: true, offset: nil, at: 2))
+      Self.said(machine.heard(Self.acknowledged(3, on: 2), isEmpty: true, takesBatch: true, offset: nil, at: 2))
         == [.command(.acknowledge(tag: 3, messages: 3))])
   }
 
@@ -77,7 +78,7 @@ struct ConnectionMachineTests {
     let login = try ConfigSupport.parse(#"{"queue": {"name": "orders"}, "password": "new"}"#).login
     commands.login = login
     #expect(
-      Self.said(machine.heard(commands, isEmpty: true, offset: nil, at: 1))
+      Self.said(machine.heard(commands, isEmpty: true, takesBatch: true, offset: nil, at: 1))
         == [.command(.acknowledge(tag: 2, messages: 2)), .login(login)])
   }
 
@@ -96,20 +97,20 @@ struct ConnectionMachineTests {
     _ = machine.read(Self.reading(20, upTo: 20), at: 0)
     var commands = ConnectionCommands()
     commands.stop = true
-    #expect(machine.heard(commands, isEmpty: false, offset: nil, at: 1) == [])
+    #expect(machine.heard(commands, isEmpty: false, takesBatch: true, offset: nil, at: 1) == [])
     #expect(!machine.reads && machine.rest(isEmpty: false) == .none)
     // The journal still has the batch before.
     #expect(machine.heard(commands, isEmpty: false, takesBatch: false, offset: nil, at: 1) == [])
     #expect(machine.rest(isEmpty: false) == .wait(reading: false))
-    #expect(machine.heard(commands, isEmpty: false, offset: nil, at: 2) == [.handOver])
+    #expect(machine.heard(commands, isEmpty: false, takesBatch: true, offset: nil, at: 2) == [.handOver])
     #expect(machine.rest(isEmpty: true) == .none)
-    #expect(machine.heard(commands, isEmpty: true, offset: nil, at: 2) == [.intakeEnded])
+    #expect(machine.heard(commands, isEmpty: true, takesBatch: true, offset: nil, at: 2) == [.intakeEnded])
     #expect(machine.rest(isEmpty: true) == .wait(reading: false))
     // Acknowledgements still go out.
     var last = Self.acknowledged(20)
     (last.stop, last.settled) = (true, true)
     #expect(
-      Self.said(machine.heard(last, isEmpty: true, offset: nil, at: 3))
+      Self.said(machine.heard(last, isEmpty: true, takesBatch: true, offset: nil, at: 3))
         == [.command(.acknowledge(tag: 20, messages: 20)), .end(.stopped)])
   }
 
@@ -118,8 +119,9 @@ struct ConnectionMachineTests {
     _ = machine.read(Self.reading(20, upTo: 20), at: 0)
     var commands = ConnectionCommands()
     (commands.stop, commands.settled) = (true, true)
-    _ = machine.heard(commands, isEmpty: false, offset: nil, at: 1)
-    #expect(machine.heard(commands, isEmpty: false, offset: nil, at: 1) == [.intakeEnded, .end(.stopped)])
+    _ = machine.heard(commands, isEmpty: false, takesBatch: true, offset: nil, at: 1)
+    #expect(
+      machine.heard(commands, isEmpty: false, takesBatch: true, offset: nil, at: 1) == [.intakeEnded, .end(.stopped)])
   }
 
   @Test func `a batch waits while the journal has the one before`() {
@@ -139,10 +141,10 @@ struct ConnectionMachineTests {
     var machine = Self.consuming(settings)
     var commands = ConnectionCommands()
     commands.stop = true
-    #expect(machine.heard(commands, isEmpty: true, offset: nil, at: 1) == [.cancel])
+    #expect(machine.heard(commands, isEmpty: true, takesBatch: true, offset: nil, at: 1) == [.cancel])
     #expect(machine.rest(isEmpty: false) == .none)
-    #expect(machine.heard(commands, isEmpty: false, offset: nil, at: 1) == [.handOver])
-    #expect(machine.heard(commands, isEmpty: true, offset: nil, at: 1) == [.intakeEnded])
+    #expect(machine.heard(commands, isEmpty: false, takesBatch: true, offset: nil, at: 1) == [.handOver])
+    #expect(machine.heard(commands, isEmpty: true, takesBatch: true, offset: nil, at: 1) == [.intakeEnded])
   }
 
   /// Its place in the queue would be lost by that, and what it holds would come back after newer messages.
@@ -152,10 +154,10 @@ struct ConnectionMachineTests {
     Self.begin(&machine, returning: 0)
     var commands = ConnectionCommands()
     commands.stop = true
-    #expect(machine.heard(commands, isEmpty: true, offset: nil, at: 1) == [])
+    #expect(machine.heard(commands, isEmpty: true, takesBatch: true, offset: nil, at: 1) == [])
     commands.fresh = 2
     #expect(!machine.cancelsFirst(commands))
-    #expect(machine.heard(commands, isEmpty: true, offset: nil, at: 1) == [.intakeEnded])
+    #expect(machine.heard(commands, isEmpty: true, takesBatch: true, offset: nil, at: 1) == [.intakeEnded])
   }
 
   @Test func `a turn waits as what came says`() {
@@ -175,9 +177,10 @@ struct ConnectionMachineTests {
     var machine = Self.consuming()
     var commands = ConnectionCommands()
     commands.startOver = StartOver(generation: 7, reason: .takenBack)
-    #expect(machine.heard(commands, isEmpty: true, offset: nil, at: 0) == [])
+    #expect(machine.heard(commands, isEmpty: true, takesBatch: true, offset: nil, at: 0) == [])
     commands.startOver = StartOver(generation: 1, reason: .takenBack)
-    #expect(machine.heard(commands, isEmpty: true, offset: nil, at: 0) == [.end(.startOver(.takenBack))])
+    #expect(
+      machine.heard(commands, isEmpty: true, takesBatch: true, offset: nil, at: 0) == [.end(.startOver(.takenBack))])
   }
 
   @Test func `a cancelled consumer is a failure that is tried again`() {
@@ -217,7 +220,7 @@ struct ConnectionMachineTests {
     #expect(channel.narrowPrefetch == 1)
     // It gets one, acknowledges it, and the next one ends the channel: the broker has handled that.
     _ = machine.read(Self.reading(1, upTo: 1), at: 2)
-    _ = machine.heard(Self.acknowledged(1, on: 2), isEmpty: true, offset: nil, at: 2)
+    _ = machine.heard(Self.acknowledged(1, on: 2), isEmpty: true, takesBatch: true, offset: nil, at: 2)
     (actions, step) = machine.ended(.failed(Self.internalError), nil, at: 3, jitter: 0)
     #expect(actions.first == .settled(2))
     guard case .failed(let told, _, _)? = actions.dropFirst().first else {
@@ -241,13 +244,13 @@ struct ConnectionMachineTests {
     #expect(!machine.cancelsFirst(commands))
     var other = machine
     #expect(
-      Self.said(machine.heard(commands, isEmpty: true, offset: nil, at: 2))
+      Self.said(machine.heard(commands, isEmpty: true, takesBatch: true, offset: nil, at: 2))
         == [.command(.acknowledge(tag: 1, messages: 1)), .endSettled])
     let (actions, step) = machine.ended(.settled(saidGoodbye: true), nil, at: 3, jitter: 0)
     #expect(actions == [.settled(2)] && step == .connect && !machine.asksWhatReturns)
     // Without a goodbye nothing is known, and what arrived with the broker's answer to the cancel is still to be decided about.
     #expect(
-      Self.said(other.heard(commands, isEmpty: false, offset: nil, at: 2))
+      Self.said(other.heard(commands, isEmpty: false, takesBatch: true, offset: nil, at: 2))
         == [.command(.acknowledge(tag: 1, messages: 1))])
     #expect(other.ended(.settled(saidGoodbye: false), nil, at: 3, jitter: 0).0 == [])
   }
@@ -386,17 +389,21 @@ struct ConnectionMachineTests {
     machine.passed = 3
     let last = StreamEnd.Message(offset: 2, digest: DeliveryDigest(high: 2, low: 0))
     let known = [DeliveryDigest(high: 3, low: 0), DeliveryDigest(high: 4, low: 0), DeliveryDigest(high: 5, low: 0)]
-    (actions, step) = machine.sawEnd(.success(last), captured: 4, known: known, at: 0, jitter: 0)
+    let newest = StreamResumption.Newest(offset: 4, known: known)
+    (actions, step) = machine.sawEnd(.message(last), newest, at: 0, jitter: 0)
     #expect(actions == [.forgetStream(.endsAt(2)), .status(Machine.anotherStream)] && step == .connect)
     #expect(machine.passed == nil)
   }
 
   @Test func `only an end that the broker cannot send stands in the way`() {
     var machine = Self.consuming(Self.settings(), "stream")
-    let none = [DeliveryDigest]()
-    #expect(machine.sawEnd(.failure(Self.refused), captured: 4, known: none, at: 0, jitter: 0).1 == .connect)
-    #expect(machine.sawEnd(.success(nil), captured: 4, known: none, at: 0, jitter: 0).1 == .connect)
-    let (actions, step) = machine.sawEnd(.failure(Self.internalError), captured: 4, known: none, at: 0, jitter: 0)
+    let newest = StreamResumption.Newest(offset: 4, known: [])
+    for found in [
+      .notSent(Self.refused), .message(nil), .notConnected(Self.refused), .notConnected(Self.internalError),
+    ] as [Machine.EndFound] {
+      #expect(machine.sawEnd(found, newest, at: 0, jitter: 0).1 == .connect)
+    }
+    let (actions, step) = machine.sawEnd(.notSent(Self.internalError), newest, at: 0, jitter: 0)
     guard case .wait = step, case .failed? = actions.first else {
       Issue.record("\(actions) \(step)")
       return
@@ -409,6 +416,8 @@ struct ConnectionMachineTests {
     let abandoned = CaptureFailure(cause: CaptureFailure.abandoned, description: "", needsUser: false)
     let (actions, step) = machine.stuck(abandoned, at: 0, jitter: 0)
     #expect(actions == [] && step == .stop)
-    #expect(machine.sawEnd(.failure(abandoned), captured: 4, known: [DeliveryDigest](), at: 0, jitter: 0).0 == [])
+    for found in [.notSent(abandoned), .notConnected(abandoned)] as [Machine.EndFound] {
+      #expect(machine.sawEnd(found, nil, at: 0, jitter: 0).1 == .stop)
+    }
   }
 }

@@ -131,7 +131,7 @@ struct ModelAgent {
     let taken = commands
     commands = ConnectionCommands()
     var (orders, startsOver) = ([ChannelMachine.Order](), false)
-    for order in connection.heard(taken, isEmpty: true, offset: nil, at: 0) {
+    for order in connection.heard(taken, isEmpty: true, takesBatch: true, offset: nil, at: 0) {
       if case .command(let order) = order { orders.append(order) }
       if case .end = order { startsOver = true }
     }

@@ -130,6 +130,8 @@ struct SalvageTests {
     #expect(try journal.newestDigests(limit: 100) == [], "or they would be taken for captured")
     let reader = try JournalReader(path: scratch.journal)
     #expect(try reader.all(after: Position(rawValue: 290)).isEmpty)
+    #expect(
+      try reader.skippingGap(after: Position(rawValue: 295)) == Position(rawValue: 300), "a start may be inside of it")
     #expect(try reader.skippingGap(after: Position(rawValue: 290)) == Position(rawValue: 300))
     #expect(try reader.skippingGap(after: Position(rawValue: 289)) == Position(rawValue: 289))
   }

@@ -160,7 +160,7 @@ extension JournalCommand {
         while !isDone {
           lines.removeAll(keepingCapacity: true)
           let count = try reader.read(
-            after: Position(rawValue: after), limit: EmitterLoop.checkpointDocuments
+            after: Position(rawValue: after), limit: EmissionMachine.checkpointDocuments
           ) { row in
             guard row.position.rawValue <= last else {
               isDone = true
@@ -174,7 +174,7 @@ extension JournalCommand {
               throw EmitterLoop.damage(row, reader.path)
             }
             lines.append(0x0A)
-            return lines.count < EmitterLoop.checkpointBytes
+            return lines.count < EmissionMachine.checkpointBytes
           }
           if count == 0 { isDone = true }
           // No snapshot is held while whoever reads stdout takes its time.

@@ -43,8 +43,12 @@ struct CaptureMachine: Sendable {
 
   // MARK: - The connection
 
-  /// A batch goes to the journal, whose slot is empty.
+  /// The journal's thread has no batch waiting.
+  var takesBatch: Bool { inbox.handover == nil }
+
+  /// A batch goes to the journal's thread, which has none waiting (``takesBatch``): one in its place would be lost.
   mutating func handedOver(_ handover: Handover) -> Listeners {
+    precondition(takesBatch, "the journal's thread has a batch waiting")
     inbox.handover = handover
     return Self.journal
   }

@@ -120,26 +120,18 @@ struct Intake {
     /// How many of them the broker may have sent before.
     var redelivered: Int { items.count { $0.redelivered } }
     /// Their digests, 16 bytes each, in groups of one line; none where none are kept.
-    var digests: [Digests] {
+    var digests: [RedeliveryWrite.Group] {
       guard items.last?.digest != nil else { return [] }
-      var groups: [Digests] = []
+      var groups: [RedeliveryWrite.Group] = []
       let lines = decision.lines
       for start in (lines.first == 0 ? [] : [0]) + lines {
         let end = lines.first { $0 > start } ?? items.count
-        var group = Digests(following: items.count - end, beginsLine: lines.contains(start))
+        var group = RedeliveryWrite.Group(following: items.count - end, beginsLine: lines.contains(start))
         group.bytes.reserveCapacity((end - start) * 16)
         for item in items[start..<end] { item.digest?.append(to: &group.bytes) }
         groups.append(group)
       }
       return groups
-    }
-
-    /// Digests of neighbours among the messages to be appended.
-    struct Digests {
-      var bytes: [UInt8] = []
-      /// How many messages follow on the last of them.
-      var following: Int
-      var beginsLine: Bool
     }
   }
 

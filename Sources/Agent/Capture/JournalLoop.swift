@@ -192,33 +192,11 @@ struct JournalLoop {
   private func writeRedelivery(
     _ machine: SubscriptionMachine, _ resumption: Resumption, _ plan: Intake.Plan? = nil,
     to tx: borrowing WriteTransaction
-  ) throws {
-    let groups = plan?.digests ?? []
-    let last = tx.positions.last
-    switch resumption {
-    // Of what is untold there is no channel yet.
-    case .none, .untold: return
-    case .stream(let stream):
-      // Before the first channel nothing is known but what was written.
-      guard machine.place != nil else { return }
-      for group in groups {
-        try tx.appendDigests(group.bytes, priority: nil, since: last, window: StreamResumption.window)
-      }
-      // Of what is captured: a message that was rejected, or ends the capture, has no digest.
-      try tx.setRedelivery(stream.record(of: plan?.streamOffsets.last ?? stream.offset, last: last))
-    case .position(let keeper), .messageID(let keeper):
-      guard let machine = machine.redelivery else { return }
-      let record = keeper.record(of: machine)
-      for group in groups {
-        let through = last + -group.following
-        // Of what is not the newest no priority is claimed.
-        let isNewest = group.following == 0
-        try tx.appendDigests(
-          group.bytes, through: through, priority: isNewest ? record.priority : nil,
-          since: isNewest ? record.prioritySince : through + 1, beginsLine: group.beginsLine, window: keeper.window)
-      }
-      try tx.setRedelivery(record)
-    }
+  ) throws(JournalError) {
+    let write = resumption.write(
+      of: plan?.digests ?? [], through: tx.positions.last, machine.redelivery, isPlaced: machine.place != nil,
+      offset: plan?.streamOffsets.last)
+    try write?.write(to: tx)
   }
 
   /// What emitter and runtime have reported.

@@ -179,8 +179,16 @@ final class StreamResumption: Sendable {
     shared.withLock { shared in shared.offset.map { OffsetSearch.Captured(offset: $0, digest: shared.digest) } }
   }
 
-  /// Digests of the newest captured messages, the newest last, without a gap.
-  var known: [DeliveryDigest] { shared.withLock { $0.known } }
+  /// The newest captured offset, and digests of the newest captured messages, the newest last, without a gap.
+  struct Newest: Sendable {
+    var offset: Int64
+    var known: [DeliveryDigest]
+  }
+
+  /// Nil before the first message.
+  var newestCaptured: Newest? {
+    shared.withLock { shared in shared.offset.map { Newest(offset: $0, known: shared.known) } }
+  }
 
   /// The stream is another one: it is read from where the configuration begins.
   func forget() {

@@ -137,7 +137,9 @@ public final class JournalReader: @unchecked Sendable {
   /// Where to go on when nothing was read after `position` although the journal has come further: the end of the gap
   /// that a salvage has reported there, else `position` itself.
   public func skippingGap(after position: Position) throws(JournalError) -> Position {
-    let last = try database.integer("SELECT last FROM gap WHERE first = \(position.rawValue + 1)", "read the gaps")
+    let next = position.rawValue + 1
+    let last = try database.integer(
+      "SELECT max(last) FROM gap WHERE first <= \(next) AND last >= \(next)", "read the gaps")
     return Position(rawValue: max(position.rawValue, last))
   }
 

@@ -8,9 +8,14 @@ extension ConnectionLoop {
   private static let endTime = Duration.seconds(10)
 
   /// What stands at the stream's end, read on a connection of its own.
-  func foundAtEnd() -> Result<StreamEnd.Message?, CaptureFailure> {
-    Result { () throws(CaptureFailure) in
-      try connected(node: nil) { (connection) throws(AMQPError) in try last(on: connection) }
+  func foundAtEnd() -> ConnectionMachine.EndFound {
+    do throws(CaptureFailure) {
+      switch try connected(node: nil, { (connection) throws(AMQPError) in try last(on: connection) }) {
+      case .success(let last): return .message(last)
+      case .failure(let failure): return .notSent(failure)
+      }
+    } catch {
+      return .notConnected(error)
     }
   }
 
@@ -70,34 +75,37 @@ extension ConnectionLoop {
       case .next: (.string("next"), nil)
       case .last: (.string("last"), nil)
       }
-    do throws(CaptureFailure) {
-      let message = try connected(node: node) { (connection) throws(AMQPError) in
+    let found: Result<StreamEnd.Message?, CaptureFailure> =
+      try connected(node: node) { (connection) throws(AMQPError) in
         // As a capture consumes, or it would be told of other messages.
         let arguments = try Topology.table(topology.configuration.consumer.arguments)
         let batch = try read(from: start, arguments, prefetch: 1, within: StreamEnd.patience, on: connection)
         return batch.deliveries.first.flatMap { Self.message($0, batch) }
       }
-      return message.map { .message($0) } ?? .nothing
-    } catch {
-      guard error.isInternalError else { throw error }
-      return .fails
+    switch found {
+    case .success(let message): return message.map { .message($0) } ?? .nothing
+    case .failure(let failure) where failure.isInternalError: return .fails
+    case .failure(let failure): throw failure
     }
   }
 
   /// Runs `body` on a connection of its own.
-  private func connected<Result>(
-    node: Int?, _ body: (Connection) throws(AMQPError) -> Result
-  ) throws(CaptureFailure) -> Result {
+  ///
+  /// - Returns: What it returned, or how the connection failed meanwhile.
+  /// - Throws: If there is no connection.
+  private func connected<Found>(
+    node: Int?, _ body: (Connection) throws(AMQPError) -> Found
+  ) throws(CaptureFailure) -> Result<Found, CaptureFailure> {
     var topology = topology
     topology.isAbandoned = { [mailbox] in mailbox.isStopping }
     topology.firstNode = node
     let connection = try topology.connect()
     do throws(AMQPError) {
-      let result = try body(connection)
+      let found = try body(connection)
       try? connection.close()
-      return result
+      return .success(found)
     } catch {
-      throw topology.explained(error)
+      return .failure(topology.explained(error))
     }
   }
 }

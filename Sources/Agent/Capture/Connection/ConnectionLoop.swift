@@ -53,10 +53,8 @@ struct ConnectionLoop {
           step = perform(machine.stuck(error, at: Instant.now, jitter: jitter))
         }
       case .lookAtEnd:
-        let (found, stream) = (foundAtEnd(), topology.stream)
-        step = perform(
-          machine.sawEnd(
-            found, captured: stream?.offset, known: stream?.known ?? [], at: Instant.now, jitter: jitter))
+        let found = foundAtEnd()
+        step = perform(machine.sawEnd(found, topology.stream?.newestCaptured, at: Instant.now, jitter: jitter))
       }
     }
   }
@@ -255,7 +253,7 @@ struct ConnectionLoop {
   }
 
   /// The journal's thread has no batch waiting.
-  private var takesBatch: Bool { capture.read { $0.inbox.handover == nil } }
+  private var takesBatch: Bool { capture.read(\.takesBatch) }
 
   /// Hands the batch to the journal's thread.
   private func handOver(_ consumer: inout Consumer) {

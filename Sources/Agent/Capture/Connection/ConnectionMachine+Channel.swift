@@ -66,7 +66,7 @@ extension ConnectionMachine {
     var waiting = 0
     var bytes = 0
     /// The journal's thread has no batch waiting.
-    var takesBatch = true
+    var takesBatch = false
     var newestTag: UInt64?
     var isArriving = false
     /// The newest captured offset of a stream, and whether that message has yet to come.
@@ -169,7 +169,7 @@ extension ConnectionMachine {
   ///   - takesBatch: The journal's thread has no batch waiting.
   ///   - offset: The newest captured offset of a stream.
   mutating func heard(
-    _ commands: ConnectionCommands, isEmpty: Bool, takesBatch: Bool = true, offset: Int64?, at now: Instant
+    _ commands: ConnectionCommands, isEmpty: Bool, takesBatch: Bool, offset: Int64?, at now: Instant
   ) -> [Order] {
     guard var channel else { return [] }
     defer { self.channel = channel }

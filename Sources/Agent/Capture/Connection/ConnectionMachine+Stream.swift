@@ -61,24 +61,32 @@ extension ConnectionMachine {
     passed = nil
   }
 
-  /// What stands at the stream's end was looked at. Another connection follows.
+  /// What a look at a stream's end has brought.
+  enum EndFound {
+    /// The last message; nil if none came.
+    case message(StreamEnd.Message?)
+    /// The connection failed while it was read.
+    case notSent(CaptureFailure)
+    case notConnected(CaptureFailure)
+  }
+
+  /// What stands at the stream's end was looked at. That the broker cannot send it stands in the way; all else that fails here fails again
+  /// at the next attempt, which reports it.
   ///
-  /// - Parameters:
-  ///   - found: The last message, nil if none came; or what failed. That the broker cannot send it stands in the way; all else fails again
-  ///     at the next attempt.
-  ///   - captured: The newest captured offset.
-  ///   - known: Digests of the newest captured messages, without a gap.
+  /// - Parameter newest: What was captured last; nil if nothing was.
   mutating func sawEnd(
-    _ found: Result<StreamEnd.Message?, CaptureFailure>, captured: Int64?, known: some Collection<DeliveryDigest>,
-    at now: Instant, jitter: Double
+    _ found: EndFound, _ newest: StreamResumption.Newest?, at now: Instant, jitter: Double
   ) -> ([Action], Step) {
     switch found {
-    case .failure(let failure) where failure.isInternalError:
+    case .notSent(let failure) where failure.isInternalError:
       return stuck(
-        .unknownEnd(ofStream: settings.queue, captured: captured ?? 0, failure), at: now, jitter: jitter)
-    case .failure: return ([], .connect)
-    case .success(let last):
-      guard let captured, end.isAnother(last, captured: captured, known: known) else { return ([], .connect) }
+        .unknownEnd(ofStream: settings.queue, captured: newest?.offset ?? 0, failure), at: now, jitter: jitter)
+    case .notSent(let failure), .notConnected(let failure):
+      return ([], failure.cause == CaptureFailure.abandoned ? .stop : .connect)
+    case .message(let last):
+      guard let newest, end.isAnother(last, captured: newest.offset, known: newest.known) else {
+        return ([], .connect)
+      }
       return (isAnother(.endsAt(last?.offset ?? 0)), .connect)
     }
   }

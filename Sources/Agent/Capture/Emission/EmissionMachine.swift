@@ -17,6 +17,17 @@ struct EmissionMachine: Hashable, Sendable {
     case end
   }
 
+  /// Documents between two checkpoints at the most: the runtime combines what lies between, in memory.
+  static let checkpointDocuments = 1000
+  /// Bytes of documents between two checkpoints; the last document may go beyond.
+  static let checkpointBytes = 4 << 20
+
+  /// How many documents come before the next checkpoint at the most.
+  static func documents(from start: Position, through last: Position) -> Int { min(checkpointDocuments, last - start) }
+
+  /// A checkpoint follows before another document.
+  static func isFull(bytes: Int) -> Bool { bytes >= checkpointBytes }
+
   /// Documents up to here were written.
   private(set) var emitted: Position
   /// The sink wants to be told that nothing is left.

@@ -10,11 +10,6 @@ import Platform
 /// It never waits for acknowledgements, and nothing else waits for it: while its sink does not read, rows stay in the
 /// journal.
 struct EmitterLoop {
-  /// Documents between two checkpoints at the most: the runtime combines what lies between, in memory.
-  static let checkpointDocuments = 1000
-  /// Bytes of documents between two checkpoints; the last document may go beyond.
-  static let checkpointBytes = 4 << 20
-
   let reader: JournalReader
   let capture: Monitor<CaptureMachine>
   /// Where the memory of batches goes back to.
@@ -80,7 +75,7 @@ struct EmitterLoop {
     let committed = try retrying(sink.wait) { () throws(CaptureFailure) in try sink.write(&buffer, checkpoint) }
     let covered = committed.map { Checkpoint(through: $0.through, releasable: checkpoint.releasable) }
     capture.tell { $0.emitted(through: position, covered, committed?.output) }
-    buffer.removeAll(keepingCapacity: buffer.capacity <= 4 * Self.checkpointBytes)
+    buffer.removeAll(keepingCapacity: buffer.capacity <= 4 * EmissionMachine.checkpointBytes)
   }
 
   /// What to do next; what the sink does while there is nothing is done meanwhile.
@@ -123,7 +118,7 @@ struct EmitterLoop {
   ) throws {
     let start = emitted
     var current = memory?.consumer
-    let limit = min(Self.checkpointDocuments, through - start)
+    let limit = EmissionMachine.documents(from: start, through: through)
     func take(_ row: borrowing Row) throws -> Bool {
       // Neighbours nearly always have the same one.
       if current?.id != row.consumer { current = try consumer(row.consumer, &consumers) }
@@ -141,7 +136,7 @@ struct EmitterLoop {
       }
       buffer.append(contentsOf: suffix)
       emitted = row.position
-      return buffer.count < Self.checkpointBytes
+      return !EmissionMachine.isFull(bytes: buffer.count)
     }
     if let memory {
       _ = try memory.read(after: start, limit: limit, take)
