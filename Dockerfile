@@ -7,7 +7,7 @@ ARG RUNTIME_IMAGE=docker.io/library/debian:bookworm-slim
 FROM ${SWIFT_IMAGE} AS build
 RUN apt-get update -q \
   && apt-get install -y -q --no-install-recommends \
-    librabbitmq-dev libsqlite3-dev libssl-dev pkg-config \
+    librabbitmq-dev libsqlite3-dev libssl-dev zlib1g-dev pkg-config \
   && rm -rf /var/lib/apt/lists/*
 WORKDIR /source
 # The dependencies change rarely: their download is a layer of its own.
@@ -22,7 +22,7 @@ RUN swift build -c release --static-swift-stdlib --product source-amqp \
 FROM ${RUNTIME_IMAGE}
 # /journal is for a journal on a volume: one that is made from this directory belongs to nonroot.
 RUN apt-get update -q \
-  && apt-get install -y -q --no-install-recommends ca-certificates librabbitmq4 libsqlite3-0 libssl3 \
+  && apt-get install -y -q --no-install-recommends ca-certificates librabbitmq4 libsqlite3-0 libssl3 zlib1g \
   && rm -rf /var/lib/apt/lists/* \
   && useradd --create-home --uid 65532 --user-group nonroot \
   && install -d -o nonroot -g nonroot /journal

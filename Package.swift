@@ -29,6 +29,7 @@ let package = Package(
       name: "CRabbitMQ", pkgConfig: "librabbitmq", providers: [.apt(["librabbitmq-dev"])]),
     .systemLibrary(name: "CSQLite", pkgConfig: "sqlite3", providers: [.apt(["libsqlite3-dev"])]),
     .systemLibrary(name: "COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
+    .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
     // No library: vectors of bytes in C, for what Swift cannot express.
     .systemLibrary(name: "CVector"),
     .target(name: "Platform", swiftSettings: settings),
@@ -38,7 +39,7 @@ let package = Package(
     .executableTarget(
       name: "Agent",
       dependencies: [
-        "Platform", "AMQP", "Journal", "CVector",
+        "Platform", "AMQP", "Journal", "CVector", "CZlib",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
         .product(name: "Yams", package: "Yams"),

@@ -86,7 +86,7 @@ need_python() {
 need_connector() {
   if [[ -z ${SOURCE_AMQP_BINARY:-} ]]; then
     command -v swift >/dev/null || die "no swift in PATH (https://www.swift.org/install)"
-    need_packages librabbitmq-dev libsqlite3-dev libssl-dev pkg-config
+    need_packages librabbitmq-dev libsqlite3-dev libssl-dev zlib1g-dev pkg-config
     say "building the connector"
     (cd "$root" && swift build -c release --product source-amqp >&2) || die "the build failed"
     SOURCE_AMQP_BINARY=$(cd "$root" && swift build -c release --show-bin-path)/source-amqp
