@@ -11,6 +11,9 @@ RUN apt-get update -q \
   && rm -rf /var/lib/apt/lists/*
 WORKDIR /source
 # The dependencies change rarely: their download is a layer of its own.
+# What `--version` tells: docker build --build-arg SOURCE_AMQP_COMMIT=$(git rev-parse HEAD) …
+ARG SOURCE_AMQP_COMMIT=
+ENV SOURCE_AMQP_COMMIT=${SOURCE_AMQP_COMMIT}
 COPY Package.swift Package.resolve[d] ./
 RUN swift package resolve
 COPY Sources Sources

@@ -13,6 +13,9 @@ let settings: [SwiftSetting] = [
   .treatAllWarnings(as: .error),
 ]
 
+/// The commit that is built: of the checkout, or, if there is none, as in an image, that of the environment.
+let commit = Context.environment["SOURCE_AMQP_COMMIT"] ?? Context.gitInformation?.currentCommit ?? ""
+
 let package = Package(
   name: "source-amqp",
   products: [
@@ -34,19 +37,22 @@ let package = Package(
     .systemLibrary(name: "CVector"),
     .target(name: "Platform", swiftSettings: settings),
     .target(name: "AMQP", dependencies: ["Platform", "CRabbitMQ", "COpenSSL"], swiftSettings: settings),
+    .target(name: "CVersion", cSettings: [.define("SOURCE_AMQP_COMMIT", to: "\"\(commit)\"")]),
     .target(name: "CStorage", dependencies: ["CSQLite"]),
     .target(name: "Journal", dependencies: ["Platform", "CSQLite", "CStorage"], swiftSettings: settings),
     .executableTarget(
       name: "Agent",
       dependencies: [
-        "Platform", "AMQP", "Journal", "CVector", "CZlib",
+        "Platform", "AMQP", "Journal", "CVector", "CVersion", "CZlib",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
         .product(name: "Yams", package: "Yams"),
         .product(name: "NIOHTTP1", package: "swift-nio"),
         .product(name: "NIOPosix", package: "swift-nio"),
       ],
-      exclude: ["Redelivery/README.md"], swiftSettings: settings),
+      exclude: ["Redelivery/README.md"], swiftSettings: settings,
+      // Full RELRO: what the loader has filled in cannot be written to any more.
+      linkerSettings: [.unsafeFlags(["-Xlinker", "-z", "-Xlinker", "now"])]),
     .target(name: "Support", dependencies: ["Platform"], path: "Tests/Support", swiftSettings: settings),
     .executableTarget(
       name: "Bench", dependencies: ["AMQP", "Journal"], path: "Tests/Bench", swiftSettings: settings),

@@ -27,7 +27,7 @@ import Platform
       Exit statuses: 0 ended as asked; 1 failed (the last line on stderr is the cause); 64 wrong usage; \
       78 wrong configuration.
       """,
-    version: Version.text,
+    version: Version.full,
     subcommands: [InitCommand.self, RunCommand.self, CheckCommand.self, SpecCommand.self, JournalCommand.self])
 
   static func main() {
@@ -57,13 +57,13 @@ import Platform
     try FlowDriver(log: Process.log).run()
   }
 
-  /// What to say of a word that is no subcommand where one is needed; nil where there is no such word.
+  /// What to say of a word that is no subcommand where one is needed; nil if there is no such word.
   ///
   /// - Parameter arguments: Of the command line, without the program's name.
   static func misspeltCommand(_ arguments: [String]) -> String? {
     var commands = Self.configuration.subcommands
     for word in arguments {
-      // Behind an option anything may stand, and ArgumentParser has its own words for a wrong one.
+      // After an option anything may stand, and ArgumentParser has its own words for a wrong one.
       guard !commands.isEmpty, !word.hasPrefix("-"), word != "help" else { return nil }
       let names = commands.compactMap { $0.configuration.commandName }
       guard let found = commands.first(where: { $0.configuration.commandName == word }) else {

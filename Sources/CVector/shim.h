@@ -98,7 +98,7 @@ static inline size_t cvector_escape(
         }
         continue;
       }
-      // These three have a letter, which stands behind the backslash as a quote does.
+      // These three have a letter, which stands after the backslash as a quote does.
       bytes ^= (tab & ('\t' ^ 't')) | (feed & ('\n' ^ 'n')) | (carriage & ('\r' ^ 'r'));
       marked |= tab | feed | carriage;
     }

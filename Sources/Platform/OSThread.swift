@@ -11,7 +11,7 @@ package enum OSThread {
     }
   }
 
-  /// Runs `body` on a new, detached thread. Where the system has none, as with a limit of processes that is reached, the process
+  /// Runs `body` on a new, detached thread. If the system has none, as with a limit of processes that is reached, the process
   /// ends: without its threads it can do nothing that it exists for, and nothing was acknowledged yet.
   package static func start(_ name: String, stackBytes: Int = 1 << 20, _ body: @escaping @Sendable () -> Void) {
     let status = tryToStart(name, stackBytes: stackBytes, body)

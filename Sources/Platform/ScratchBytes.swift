@@ -1,7 +1,7 @@
 /// Bytes that are put together from many small pieces, in memory that the caller lends, mostly on its stack.
 ///
 /// Not an array: appending is nearly all that a digest costs beside SHA-256 itself, and rendering a property, and an
-/// array asks at every byte whether anybody shares it. Where the lent memory does not suffice, it goes on in memory of
+/// array asks at every byte whether anybody shares it. If the lent memory does not suffice, it goes on in memory of
 /// its own.
 ///
 /// Safe as long as the lent memory is not used otherwise while this lives; every write makes sure of its room first.

@@ -99,7 +99,7 @@ struct DeliveryTests {
   @Test(arguments: [1, 2, 7, 8, 64, 1000, 1 << 20])
   func `deliveries are the same in pieces of any size`(size: Int) throws {
     let frames = Self.messages.flatMap { Wire.delivery($0, frameBody: 100) }
-    // A heartbeat behind every frame, also between a header and its body.
+    // A heartbeat after every frame, also between a header and its body.
     let bytes = frames.flatMap { $0 + Wire.heartbeat }
     var receiver = Receiver()
     for start in stride(from: 0, to: bytes.count, by: size) {
@@ -170,12 +170,12 @@ struct DeliveryTests {
     ([deliver, header(.max)], tooLarge(.max)), ([deliver, header(1 << 63)], tooLarge(1 << 63)),
     ([deliver, header(512 << 20 + 1)], tooLarge(512 << 20 + 1)),
     ([deliver, header(1)] + Array(repeating: Wire.frame(3, []), count: 1001), "an endless row of empty body frames"),
-    ([tagged(0)], "a delivery with tag 0 where 1 is due"),
-    ([tagged(2)], "a delivery with tag 2 where 1 is due"),
-    ([tagged(1), header(0), tagged(1)], "a delivery with tag 1 where 2 is due"),
-    ([tagged(1), header(0), tagged(3)], "a delivery with tag 3 where 2 is due"),
-    ([tagged(1 << 63)], "a delivery with tag 9223372036854775808 where 1 is due"),
-    ([tagged(.max)], "a delivery with tag 18446744073709551615 where 1 is due"),
+    ([tagged(0)], "a delivery with tag 0, but 1 is due"),
+    ([tagged(2)], "a delivery with tag 2, but 1 is due"),
+    ([tagged(1), header(0), tagged(1)], "a delivery with tag 1, but 2 is due"),
+    ([tagged(1), header(0), tagged(3)], "a delivery with tag 3, but 2 is due"),
+    ([tagged(1 << 63)], "a delivery with tag 9223372036854775808, but 1 is due"),
+    ([tagged(.max)], "a delivery with tag 18446744073709551615, but 1 is due"),
     ([tagged(1, "other")], "a delivery for consumer \"other\", which is not ours"),
     ([tagged(1, "")], "a delivery for consumer \"\", which is not ours"),
     ([deliver, Wire.frame(2, [0, 60, 0, 0, 0])], "a frame that ends too early"),

@@ -146,7 +146,7 @@ import Testing
       marks(header("x-delivery-count", 2) + header("x-acquired-count", 4))
         == DeliveryMarks(priority: 7, deliveryCount: 2, acquiredCount: 4))
     #expect(marks(header("x-stream-offset", 9)).streamOffset == 9)
-    // A publisher's own stand behind the broker's.
+    // A publisher's own stand after the broker's.
     for key in ["x-delivery-count", "x-acquired-count", "x-stream-offset"] {
       #expect(marks(header(key, 1) + header(key, 9)) == marks(header(key, 1)))
       let text = [UInt8(key.utf8.count)] + Array(key.utf8) + [0x53, 0, 0, 0, 1, 0x39]

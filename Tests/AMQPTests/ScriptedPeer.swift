@@ -28,7 +28,7 @@ final class ScriptedPeer: Sendable {
   private let received = Mutex<[[UInt8]]>([])
   private let listener: Int32
 
-  /// Listens, and plays `steps` to the first who connects; behind the last step it closes.
+  /// Listens, and plays `steps` to the first who connects; after the last step it closes.
   init(_ steps: [Step]) throws {
     listener = Glibc.socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
     var address = sockaddr_in()

@@ -82,7 +82,7 @@ struct CaptureReconnectTests {
   }
 
   @Test func `refused logins are spread out, up to a minute`() {
-    let refused = CaptureFailure(cause: CaptureFailure.loginRefused, description: "refused", needsUser: true)
+    let refused = CaptureFailure(cause: "c", description: "refused", needsUser: true, kind: .loginRefused)
     var machine = ReconnectMachine(delay: 2, limit: nil)
     machine.consuming()
     let waits = (0..<8).map { _ in machine.failed(refused, jitter: 0) }
@@ -160,7 +160,13 @@ struct CaptureReconnectTests {
     ] as [(AMQPError.Kind, String, Bool)])
   func `each error of the broker's side is judged`(kind: AMQPError.Kind, cause: String, needsUser: Bool) {
     let error = AMQPError(kind, during: "testing")
+    let kinds: [String: CaptureFailure.Kind] = [
+      "abandoned": .abandoned, "channel_limit": .channelLimit, "connection_closed_403": .loginRefused,
+      "connection_closed_541": .internalError, "channel_closed_541": .internalError,
+    ]
     #expect(
-      CaptureFailure(error) == CaptureFailure(cause: cause, description: error.description, needsUser: needsUser))
+      CaptureFailure(error)
+        == CaptureFailure(
+          cause: cause, description: error.description, needsUser: needsUser, kind: kinds[cause] ?? .other))
   }
 }

@@ -193,7 +193,7 @@ import Testing
 
   @Test func `what was never delivered before ends the search, and begins a line`() {
     var machine = Self.machine(captured: 10)
-    // A queue that gives 8 as new has lost the old ones; behind it nothing that comes again is certain.
+    // A queue that gives 8 as new has lost the old ones; after it nothing that comes again is certain.
     #expect(
       Self.verdicts(&machine, [Self.delivery(8, redelivered: false), Self.delivery(9)]) == [.capture, .capture])
     #expect(machine.lineStart == 11)

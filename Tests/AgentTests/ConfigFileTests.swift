@@ -137,7 +137,7 @@ struct ConfigFileTests {
     #expect(
       ConfigSupport.problems(file: text) == [
         "c.yaml:1:1: port: 0 is out of range: give a whole number from 1 to 65535",
-        "c.yaml:2:1: tls.client_key: is required where tls.client_cert is given",
+        "c.yaml:2:1: tls.client_key: is required if tls.client_cert is given",
         #"c.yaml:3:3: tls.enabled: must be true or false, not the string "yes"; write true"#,
         "c.yaml:5:1: queue.name: is required",
         #"c.yaml:6:3: queue.nmae: unknown key "nmae"; did you mean "name"?"#,

@@ -345,9 +345,9 @@ struct ConfigProblemTests {
       #"{Q,"auth_type":"external","tls":{"enabled":true,"client_cert":"/c"}}"#,
       #"auth_type: "external" needs tls.client_key"#),
     WrongConfiguration(
-      #"{Q,"tls":{"client_cert":"/c"}}"#, "tls.client_key: is required where tls.client_cert is given"),
+      #"{Q,"tls":{"client_cert":"/c"}}"#, "tls.client_key: is required if tls.client_cert is given"),
     WrongConfiguration(
-      #"{Q,"tls":{"client_key":"/k"}}"#, "tls.client_cert: is required where tls.client_key is given"),
+      #"{Q,"tls":{"client_key":"/k"}}"#, "tls.client_cert: is required if tls.client_key is given"),
     WrongConfiguration(
       #"{"queue":{"name":"q","arguments":{"x-message-ttl":5}},"message_ttl":6}"#,
       "message_ttl: differs from queue.arguments.x-message-ttl, which is the same argument: give one of them"),
@@ -376,7 +376,7 @@ struct ConfigProblemTests {
       "queue.name: is required",
       "consumer.prefetch_count: -1 is out of range: give a whole number from 0 to 65535",
       #"tls.verify: unknown key "verify"; did you mean "tls.verify_cert"?"#,
-      #"nmae: unknown key "nmae""#, "tls.client_key: is required where tls.client_cert is given"),
+      #"nmae: unknown key "nmae""#, "tls.client_key: is required if tls.client_cert is given"),
   ]
 
   static let all = shapes + unknownKeys + types + ranges + choices + hosts + texts + arguments + rules

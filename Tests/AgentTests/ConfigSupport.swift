@@ -6,7 +6,7 @@ enum ConfigSupport {
     try EndpointConfiguration.parse(JSONValue.parse(text))
   }
 
-  /// The problems of a configuration, none where it is valid.
+  /// The problems of a configuration, none if it is valid.
   static func problems(_ value: JSONValue, hidden: Set<String> = []) -> [String] {
     do {
       _ = try EndpointConfiguration.parse(value, hidden: hidden)
@@ -70,7 +70,7 @@ enum ConfigSupport {
       })
   }
 
-  /// Lines of the problems of a file, none where it is valid.
+  /// Lines of the problems of a file, none if it is valid.
   static func problems(
     file text: String, name: String = "c.yaml", capture: String? = nil,
     inputs: ConfigurationInputs = ConfigSupport.inputs()

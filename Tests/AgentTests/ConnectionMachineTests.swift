@@ -13,7 +13,7 @@ struct ConnectionMachineTests {
 
   private static let refused = CaptureFailure(cause: "not_connected", description: "refused", needsUser: false)
   private static let internalError = CaptureFailure(
-    cause: "connection_closed_541", description: "541", needsUser: false)
+    cause: "connection_closed_541", description: "541", needsUser: false, kind: .internalError)
 
   private static func settings(prefetch: Int = 100) -> Machine.Settings {
     Machine.Settings(queue: "orders", prefetch: prefetch, keepsConsumer: true, delay: 5)
@@ -227,7 +227,7 @@ struct ConnectionMachineTests {
       Issue.record("\(actions)")
       return
     }
-    #expect(told.cause == CaptureFailure.undeliverable && step == .wait(1))
+    #expect(told.kind == .undeliverable && step == .wait(1))
   }
 
   @Test
@@ -316,7 +316,7 @@ struct ConnectionMachineTests {
       Issue.record("\(actions)")
       return
     }
-    #expect(told.cause == CaptureFailure.undeliverable && told.description.contains("at offset 5"))
+    #expect(told.kind == .undeliverable && told.description.contains("at offset 5"))
     #expect(machine.offsets.blocked == 5)
   }
 
@@ -413,7 +413,7 @@ struct ConnectionMachineTests {
   @Test func `a stop ends a look, and nothing follows from what it did not see`() {
     var machine = Self.blocked(skips: true)
     _ = machine.begins(Self.captured, nodes: 1, at: 0)
-    let abandoned = CaptureFailure(cause: CaptureFailure.abandoned, description: "", needsUser: false)
+    let abandoned = CaptureFailure(cause: "abandoned", description: "", needsUser: false, kind: .abandoned)
     let (actions, step) = machine.stuck(abandoned, at: 0, jitter: 0)
     #expect(actions == [] && step == .stop)
     for found in [.notSent(abandoned), .notConnected(abandoned)] as [Machine.EndFound] {

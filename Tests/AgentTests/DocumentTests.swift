@@ -31,7 +31,7 @@ import Testing
       // Objects and arrays are parsed whatever the content type says; numbers keep their text.
       (#"{"a":12345678901234567890,"b":1e2}"#, "", #""body":{"a":12345678901234567890,"b":1e2}"#),
       (" [1, 2]\n", "text/plain", #""body":[1, 2]"#), ("{\n \"a\" : [ 1,\r\n2 ]}", "", #""body":{"a":[1,2]}"#),
-      // Scalars only where the content type says JSON.
+      // Scalars only if the content type says JSON.
       ("12", "", #""body":"12""#), ("12", "text/plain", #""body":"12""#), ("12", "application/json", #""body":12"#),
       ("true", "Application/JSON ; charset=utf-8", #""body":true"#), (" null ", "text/json", #""body":null"#),
       (#""a\u00e9""#, "application/vnd.x+json", #""body":"a\u00e9""#), ("12", "application/jsonl", #""body":"12""#),

@@ -75,7 +75,7 @@ struct EmitDecisionTests {
       Self.decide(state, "other", last: 5, committed: 2)
         == .resume(
           after: Self.at(2),
-          warning: "the capture's state belongs to another journal (other, position \(state)); this one begins behind "
+          warning: "the capture's state belongs to another journal (other, position \(state)); this one begins after "
             + "position 2"))
   }
 

@@ -40,7 +40,7 @@ struct IntakeTests {
     return found
   }
 
-  /// A delivery that does not fit lets those that wait be captured, and one behind it asks for a new channel: what waited is
+  /// A delivery that does not fit lets those that wait be captured, and one after it asks for a new channel: what waited is
   /// in the plan by then, and stays what it was.
   @Test func `held messages are journaled as they came though the rest of their batch starts over`() throws {
     func message(_ number: Int, redelivered: Bool) -> TestDelivery {

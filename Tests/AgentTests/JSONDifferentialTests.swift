@@ -57,7 +57,7 @@ import Testing
     func object(_ other: [UInt8], _ end: String) -> [UInt8] {
       Array(#"{""#.utf8) + key + Array(#"":1,""#.utf8) + other + Array("\":2}\(end)".utf8)
     }
-    // Behind the object there is more of the text, or nothing: words are not read beyond the end.
+    // After the object there is more of the text, or nothing: words are not read beyond the end.
     for end in ["", String(repeating: " ", count: 40)] {
       #expect(throws: JSONSyntaxError.self) { try check(object(key, end)) }
       #expect(throws: Never.self) { try check(object(key + [UInt8(ascii: "x")], end)) }
@@ -106,7 +106,7 @@ import Testing
         keys.append(key[..<place] + [byte] + key[place...])
       }
     }
-    // Twice, behind other keys or none, with text behind the object or none: what is remembered meets both again.
+    // Twice, after other keys or none, with text after the object or none: what is remembered meets both again.
     var checker = JSONChecker()
     for (before, end) in [("", ""), ("", String(repeating: " ", count: 40)), (#""q":[{"z":1}],"#, "  ")] {
       for other in keys + keys.reversed() {

@@ -128,7 +128,7 @@ struct LifecycleTests {
 
   @Test func `a want of room fails a capture that runs, and not one that is to stop anyway`() {
     var full = CaptureFailure(cause: "journal", description: "no room", needsUser: true)
-    full.isShortage = true
+    full.kind = .shortage
     for (stops, keeps) in [(false, true), (true, true), (true, false)] {
       var lifecycle = Lifecycle(brokerKeeps: keeps)
       if stops { lifecycle.requestStop() }

@@ -303,7 +303,7 @@ struct ModelAgent {
     }
   }
 
-  /// The state to write behind the documents of everything journaled, as `RedeliveryTrail` makes it.
+  /// The state to write after the documents of everything journaled, as `RedeliveryTrail` makes it.
   mutating func checkpoint(_ journal: ModelRecord) -> ModelRecord {
     var step: Settlement.Step?
     switch emission.next(&capture) {

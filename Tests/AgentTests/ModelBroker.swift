@@ -60,7 +60,7 @@ struct ModelBroker {
     self.regressLimit = regressLimit
   }
 
-  /// True where a message can be sent now.
+  /// True if a message can be sent now.
   var canDeliver: Bool { isConnected && lingering == nil && !ready.isEmpty && unacked.count < prefetch }
 
   mutating func publish() {
@@ -103,7 +103,7 @@ struct ModelBroker {
 
   mutating func send(ack tag: UInt64) { toBroker.append(tag) }
 
-  /// Asks for the queue behind all acknowledgements.
+  /// Asks for the queue after all acknowledgements.
   mutating func ask() { toBroker.append(0) }
 
   /// The next answer is read.
@@ -184,7 +184,7 @@ struct ModelBroker {
     returned += back.count
   }
 
-  /// True where somebody else can take a message.
+  /// True if somebody else can take a message.
   var canBeLookedAt: Bool { ready.count > returned }
 
   /// Somebody else takes the first message that nobody had, and gives it back.

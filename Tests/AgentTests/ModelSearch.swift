@@ -14,7 +14,7 @@ enum ModelPayloads: CaseIterable {
   case few
   case same
 
-  /// True where no sequence as long as the anchor occurs twice, so that nothing may be duplicated.
+  /// True if no sequence as long as the anchor occurs twice, so that nothing may be duplicated.
   var areTellable: Bool {
     switch self {
     case .distinct, .marked: true

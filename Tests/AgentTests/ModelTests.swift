@@ -191,7 +191,7 @@ struct RedeliveryModelTests {
       }
     }
 
-    /// True where no sequence as long as the anchor occurs twice.
+    /// True if no sequence as long as the anchor occurs twice.
     var isTellable: Bool { Set(payloads).count > 1 }
   }
 
@@ -221,7 +221,7 @@ struct RedeliveryModelTests {
     #expect(result.states > 1_000, "the search ends early")
   }
 
-  /// Behind a settling the anchor is as short as what has come since, and a single message may be in the window twice. That one may
+  /// After a settling the anchor is as short as what has come since, and a single message may be in the window twice. That one may
   /// be captured again, and takes no others along whose acknowledgements were lost.
   @Test(arguments: Deployment.all)
   func `an alike message that comes during a settling is all that may be captured twice`(deployment: Deployment) {

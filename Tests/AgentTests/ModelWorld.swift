@@ -279,7 +279,7 @@ struct ModelWorld {
     }
   }
 
-  /// What is lost and duplicated by now. Only where nothing can happen any more is what is missing lost.
+  /// What is lost and duplicated by now. Only if nothing can happen any more is what is missing lost.
   var score: Score {
     var balance: [Int: Int] = [:]
     for message in 0..<broker.published { balance[setup.payloads[message], default: 0] -= 1 }

@@ -17,7 +17,7 @@ struct PrefetchGuardTests {
       narrow.failed(isInternalError: true, hasAcknowledged: false)
       #expect(narrow.steps == attempt)
     }
-    // Others get through in between, and it comes again behind them.
+    // Others get through in between, and it comes again after them.
     #expect(narrow.next(returning: 1) == .stepping)
     narrow.failed(isInternalError: true, hasAcknowledged: true)
     #expect(narrow.steps == 1)

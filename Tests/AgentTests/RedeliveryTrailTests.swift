@@ -102,7 +102,7 @@ struct RedeliveryTrailTests {
     }
   }
 
-  /// Behind it stands what was captured though it may have been before.
+  /// After it stands what was captured though it may have been before.
   @Test func `a checkpoint says where the line began that its newest message is of`() throws {
     try Self.withTrail([(10, true), (10, true)], start: 0, line: 1) { trail, reader in
       func line(through position: Int64) throws -> Int64? {

@@ -58,7 +58,7 @@ import Testing
 
   /// Captures with `skip`; the broker answers here, and ``OffsetSearch`` decides.
   ///
-  /// - Parameter error: True where a channel fails though nothing is wrong with what it reads.
+  /// - Parameter error: True if a channel fails though nothing is wrong with what it reads.
   private func capture(_ stream: Stream, prefetch: Int, _ error: () -> Bool) -> (
     captured: [Int64], passed: [ClosedRange<Int64>]
   ) {
@@ -89,7 +89,7 @@ import Testing
         }
       }
       offsets.channelBegins(behind: captured.last)
-      // A session begins at the newest captured message, or behind what was gone past.
+      // A session begins at the newest captured message, or after what was gone past.
       let start = isPassed ? next() : captured.last ?? 0
       var channel = stream.channel(from: start, width: offsets.width ?? prefetch)
       if error() { channel = (Array(channel.sent.prefix(1)), true) }
@@ -158,7 +158,7 @@ import Testing
     #expect(!offsets.isBlocked)
   }
 
-  /// Where a probe brings what no session brings, that is noticed.
+  /// If a probe brings what no session brings, that is noticed.
   @Test func `searches for nothing are not repeated without a rest`() {
     var offsets = UndeliverableOffsets()
     for round in 0..<4 {
@@ -198,7 +198,7 @@ import Testing
 
   @Test func `what cannot be sent is tried again at growing distances, and other failures begin anew`() {
     var pacing = UndeliverablePacing()
-    let failure = CaptureFailure(cause: CaptureFailure.undeliverable, description: "", needsUser: false)
+    let failure = CaptureFailure(cause: "u", description: "", needsUser: false, kind: .undeliverable)
     let waits = (0..<8).map { _ in pacing.next(failure) }
     #expect(waits == [1, 2, 4, 8, 16, 32, 60, 60].map { .wait($0) })
     #expect(pacing.next(CaptureFailure(cause: "timed_out", description: "", needsUser: false)) == nil)

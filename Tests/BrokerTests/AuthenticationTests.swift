@@ -91,7 +91,7 @@ import Testing
     try bench.publisher.delete(bench.queue)
   }
 
-  /// What `source-amqp check` finds wrong with the broker; nil where nothing is.
+  /// What `source-amqp check` finds wrong with the broker; nil if nothing is.
   private func problem(_ options: JSON, secret: String? = nil) throws -> String? {
     let path = try temporaryDirectory() + "/capture.json"
     try broker.configuration(queue: bench.queue, options).text.write(toFile: path, atomically: true, encoding: .utf8)

@@ -44,7 +44,7 @@ final class Command: Sendable {
   /// What was written so far.
   var written: Output { output.update { $0 } }
 
-  /// Waits until what was written satisfies `condition`; throws where the process ends or the limit passes before that.
+  /// Waits until what was written satisfies `condition`; throws if the process ends or the limit passes before that.
   func wait(_ what: String, until condition: (Output) -> Bool) throws {
     let found = output.wait(atMost: generousLimit) { output -> Bool? in
       condition(output) ? true : output.ended == 2 ? false : nil

@@ -15,7 +15,7 @@ import Testing
   struct Case: CustomTestStringConvertible {
     var queue: String
     var mode: String
-    /// True where the connector knows that it is the only consumer: then each message is captured once.
+    /// True if the connector knows that it is the only consumer: then each message is captured once.
     var isAlone = true
     var deduplicate = "auto"
     var deduplicateBy = "position"

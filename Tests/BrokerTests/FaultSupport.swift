@@ -148,7 +148,7 @@ final class Arrangement {
     let program = "set -e; ready() { echo ready; cat >/dev/null; }; \(script)"
     child = try ChildProcess(
       "/bin/sh", ["-c", program, "sh"] + arguments, onOutput: { take($0) }, onError: { take($0) })
-    // Its output ends where the script failed.
+    // Its output ends if the script failed.
     guard
       lines.wait(atMost: generousLimit, until: { $0.contains("ready") ? true : $0.contains("end") ? false : nil })
         == true

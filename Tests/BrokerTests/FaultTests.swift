@@ -96,7 +96,7 @@ extension FaultTests {
       capture.runtime.policy.holdAcknowledgements = false
       try capture.publish()
       try capture.captureAll()
-      // Nothing is left, so the acknowledgements were those of a new channel. Where this machine is too slow for a second,
+      // Nothing is left, so the acknowledgements were those of a new channel. If this machine is too slow for a second,
       // that is one which opens from now on.
       try set("consumer_timeout", to: 1_800_000)
       try broker.waitForDepth(capture.queue, ready: 0, unacknowledged: 0)

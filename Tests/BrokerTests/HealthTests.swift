@@ -109,7 +109,7 @@ import Testing
     }
     let (output, exit) = try agent.command.end()
     #expect(exit == .exited(1))
-    #expect(output.log.last?.contains("failed right behind a sync") == true, "\(output.log.suffix(2))")
+    #expect(output.log.last?.contains("failed right after a sync") == true, "\(output.log.suffix(2))")
     // Neither is it acknowledged, nor counts it as written.
     if isJournal { try bench.broker.waitForDepth(bench.queue, ready: 1, unacknowledged: 0) }
     let state = try run(

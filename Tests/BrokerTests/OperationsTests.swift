@@ -16,7 +16,7 @@ struct Page {
     samples = answer["samples"]?.object ?? [:]
   }
 
-  /// A sample's value; nil where there is none of that name.
+  /// A sample's value; nil if there is none of that name.
   subscript(name: String) -> Double? { samples["source_amqp_" + name].flatMap { Double($0.text) } }
 }
 

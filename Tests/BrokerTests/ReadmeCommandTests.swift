@@ -2,7 +2,7 @@ import Foundation
 import Support
 import Testing
 
-/// Every command that the README and the pages behind it print works as printed there. Those that are answers to a question to the journal are
+/// Every command that the README and the pages that it leads to print works as printed there. Those that are answers to a question to the journal are
 /// run by JournalTests.
 @Suite(.serialized, .timeLimit(.minutes(5))) struct ReadmeCommandTests {
   let commands: [DocumentedCommand]
@@ -39,7 +39,7 @@ import Testing
         try help[script] ?? run("/bin/bash", ["-c", "\"$0\" --help 2>&1 \(status)", "\(repository)/\(script)"])
       help[script] = page
       #expect(page.split(separator: "\n").count > 2, "\(script) --help: \(page)")
-      // Where the options are taken: the script, or the programs behind it.
+      // Where the options are taken: the script, or the programs that it runs.
       let library = repository + "/scripts/lib/"
       let programs = try FileManager.default.contentsOfDirectory(atPath: library).filter {
         $0.hasPrefix(script.dropFirst("scripts/".count)) && $0.hasSuffix(".py")

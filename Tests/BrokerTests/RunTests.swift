@@ -49,7 +49,7 @@ import Testing
       try bench.publisher.publishMany(
         share, .mixed(seed: Int(seed)), start: cycle * share + 1, routingKey: bench.queue)
       let agent = try Command(command)
-      // The queue's emptying is the clock: some kills fall into the start, some into the load, some behind it.
+      // The queue's emptying is the clock: some kills fall into the start, some into the load, some after it.
       let ready = Int.random(in: 0..<share + share / 5, using: &random)
       try bench.publisher.waitForReady(bench.queue, consumer: agent) { $0 <= ready }
       try agent.child.kill()
@@ -231,7 +231,7 @@ import Testing
     let version = try Command(["--version"]).finish()
     #expect(version.exit == .exited(0))
     #expect(version.output.lines.count == 1)
-    #expect(version.output.lines.first?.wholeMatch(of: /\d+\.\d+\.\d+(-[a-z]+)?/) != nil)
+    #expect(version.output.lines.first?.wholeMatch(of: /\d+\.\d+\.\d+(-[a-z]+)?( \([0-9a-f]{12}\))?/) != nil)
     for arguments in [
       ["nonsense"], ["run"], ["run", "a", "--colour"], ["run", "a", "--listen", "9090"],
       ["run", "a", "--rotate-size", "none"], ["run", "a", "--output", "-", "--rotate-age", "1h"],

@@ -22,7 +22,7 @@ import Testing
   struct Row: Sendable, CustomTestStringConvertible {
     let setting: String
     let list: List
-    /// A column; behind a slash the name of an argument, which gives its type and value.
+    /// A column; after a slash the name of an argument, which gives its type and value.
     let column: String
     let expected: [Scene: JSON]
 

@@ -40,7 +40,7 @@ import Testing
       try bench.broker.waitUntilAcknowledged(bench.queue)
       if ending == "kill" { try runtime.kill() } else { #expect(try runtime.closeInput() == .exited(0)) }
     }
-    // What is left would expire now, behind this one.
+    // What is left would expire now, after this one.
     try bench.publisher.publish("marker", routingKey: bench.queue)
     try bench.broker.waitForDepth(dead, ready: 1, unacknowledged: 0)
     #expect(try bench.publisher.take(from: dead).map(\.body) == [Array("marker".utf8)])

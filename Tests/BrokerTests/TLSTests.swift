@@ -14,7 +14,7 @@ import Testing
 
   private func file(_ name: String) -> String { broker.tlsDirectory + "/" + name }
 
-  /// Runs `check` and returns the problem that it found with the broker; nil where there was none.
+  /// Runs `check` and returns the problem that it found with the broker; nil if there was none.
   private func problem(host: String = "localhost", port: Int? = nil, tls: JSON, _ options: JSON = [:]) throws -> String?
   {
     let output = try check(host: host, port: port, tls: tls, options)

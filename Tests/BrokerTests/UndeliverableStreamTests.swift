@@ -54,7 +54,7 @@ import Testing
       try setup.runtime.kill()
     }
     #expect(setup.runtime.bodies == sent)
-    // Entries at the very end: nothing comes behind them yet.
+    // Entries at the very end: nothing comes after them yet.
     try setup.publisher.publish([.batch(["raw", "raw"])], to: setup.stream)
     try setup.runtime.start()
     try setup.runtime.waitForLog("that they are gone past") { $0.message?.contains("offsets 18 to 19") == true }

@@ -43,7 +43,7 @@ import Testing
     try bench.publisher.waitForReady(dead) { $0 > 0 }
     try runtime.waitUntilSettled()
     #expect(try runtime.terminate() == .exited(0))
-    // Where messages that are all alike stand in between, nothing tells those apart that come again: they may come twice.
+    // If messages that are all alike stand in between, nothing tells those apart that come again: they may come twice.
     if alike == 0 { #expect(ids().count == 120) }
     #expect(runtime.log.contains { $0.message?.contains("the broker cannot send the message at the front") == true })
     #expect(try bench.publisher.queueInfo(dead)?.ready == 1)

@@ -16,7 +16,7 @@ private let chosen: @Sendable ([UInt8]) -> Void = {
   return target
 }()
 
-/// All of a file; nil where it cannot be read.
+/// All of a file; nil if it cannot be read.
 func readFile(_ path: String) -> [UInt8]? {
   let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC)
   guard descriptor >= 0 else { return nil }

@@ -110,7 +110,7 @@ extension JournalReader {
   }
 }
 
-/// The kind of the journal error that a closure throws; nil where it throws none.
+/// The kind of the journal error that a closure throws; nil if it throws none.
 func failure(_ body: () throws -> Void) -> JournalError.Kind? {
   do { try body() } catch let error as JournalError { return error.kind } catch { return nil }
   return nil

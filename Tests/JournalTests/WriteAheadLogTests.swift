@@ -114,7 +114,7 @@ struct WriteAheadLogTests {
     }
   }
 
-  /// A visitor's transaction that was given up leaves frames of the same generation behind the end; the next commits overwrite the
+  /// A visitor's transaction that was given up leaves frames of the same generation after the end; the next commits overwrite the
   /// first of them.
   @Test func `frames that nobody committed, behind a newest transaction that is torn, are no damage`() throws {
     let journal = try scratch.open()

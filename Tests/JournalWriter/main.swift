@@ -9,7 +9,7 @@ import Journal
 //
 // `write` prints `last N` once everything up to position N is said to be on stable storage, `committing N` before and
 // `committed N` after positions up to N are recorded as committed downstream, `closed` at the end. With `normal` commits
-// are not synced, which a power cut must show. Status: 0, 2 where the journal failed, 64 for wrong usage.
+// are not synced, which a power cut must show. Status: 0, 2 if the journal failed, 64 for wrong usage.
 
 /// SplitMix64: the same numbers for the same seed.
 struct Seeded: RandomNumberGenerator {

@@ -46,7 +46,7 @@ public final class FlowRuntime: Sendable {
   /// A line that the connector wrote to stderr.
   public struct LogLine: Sendable {
     public let text: String
-    /// The line as JSON; nil where it is none.
+    /// The line as JSON; nil if it is none.
     public let json: JSON?
     public var level: String? { json?["level"]?.string }
     public var message: String? { json?["message"]?.string }

@@ -11,7 +11,7 @@ public enum JSON: Sendable, Equatable {
   case array([JSON])
   case object([String: JSON])
 
-  /// The value of a member; nil where there is none, or this is no object.
+  /// The value of a member; nil if there is none, or this is no object.
   public subscript(_ name: String) -> JSON? {
     if case .object(let members) = self { members[name] } else { nil }
   }

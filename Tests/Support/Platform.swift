@@ -15,7 +15,7 @@ func base64(_ bytes: [UInt8]) -> String {
   Data(bytes).base64EncodedString()
 }
 
-/// The octets of standard base64; nil where it is none.
+/// The octets of standard base64; nil if it is none.
 public func decoded(base64 text: String) -> [UInt8]? {
   Data(base64Encoded: text).map { Array($0) }
 }

@@ -9,7 +9,7 @@ import Platform
 public final class Publisher: Sendable {
   /// What the broker or the client refused.
   public struct Refusal: Error, CustomStringConvertible {
-    /// The AMQP reply code, 404 or 406 for instance; 0 where there was none.
+    /// The AMQP reply code, 404 or 406 for instance; 0 if there was none.
     public let code: Int
     public let description: String
   }
@@ -101,7 +101,7 @@ public final class Publisher: Sendable {
       ])
   }
 
-  /// Ready messages and consumers of a queue, from a passive declare; nil where there is no such queue.
+  /// Ready messages and consumers of a queue, from a passive declare; nil if there is no such queue.
   public func queueInfo(_ queue: String) throws -> (ready: Int, consumers: Int)? {
     let answer = try call("queue_info", ["queue": .string(queue)])
     guard let ready = answer["messages"]?.int, let consumers = answer["consumers"]?.int else { return nil }

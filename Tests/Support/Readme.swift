@@ -4,11 +4,11 @@ public struct DocumentedCommand: Sendable {
   public let section: String
   /// The number of its block on the page, from 0.
   public let block: Int
-  /// Without the comment behind it; of one that goes on behind `> `, in one line.
+  /// Without the comment after it; of one that goes on after `> `, in one line.
   public let text: String
   /// The line `$ # …` before it.
   public let question: String?
-  /// The lines behind it that are no commands: what it prints.
+  /// The lines after it that are no commands: what it prints.
   public let output: [String]
 
   /// Its words as far as blanks separate them; quotes are not looked at.

@@ -30,9 +30,9 @@ public struct TestBroker: Sendable {
   /// What `scripts/broker` knows the broker by.
   public let directory: String
   public let release: BrokerRelease
-  /// Where it speaks the stream protocol; empty where it does not.
+  /// Where it speaks the stream protocol; empty if it does not.
   private let streamPort: String
-  /// Signs tokens; empty where it takes none.
+  /// Signs tokens; empty if it takes none.
   private let tokenKey: String
 
   /// Reads the variables that scripts/test exports.

@@ -87,7 +87,7 @@ class Load(threading.Thread):
             # No more is known than that the broker, or the way to it, is not what it was.
             self.uncertain |= ids
             return False
-        # Where the queue is just being declared again, messages come back unroutable.
+        # If the queue is just being declared again, messages come back unroutable.
         (self.confirmed if answer["routed"] == BATCH else self.uncertain).update(ids)
         return True
 

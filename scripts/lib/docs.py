@@ -170,8 +170,7 @@ def check_causes(all_pages):
     page = "docs/troubleshooting.md"
     source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "Sources").rglob("*.swift"))
     known = set(re.findall(r'\bcause: "([a-z_]+)"', source))
-    known |= set(re.findall(r'\(cause, needsUser\) = \("([a-z_]+)"', source))
-    known |= set(re.findall(r'static let (?:abandoned|channelLimit|undeliverable|loginRefused) = "([a-z_0-9]+)"', source))
+    known |= set(re.findall(r'return \("([a-z_]+)", (?:true|false), \.', source))
     known -= {"abandoned"}
     table = all_pages[page].partition("## Causes")[2]
     cells = re.findall(r"(?m)^\| (`[^|]*) \|", table)

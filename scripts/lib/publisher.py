@@ -190,7 +190,7 @@ class Publisher:
         for number in range(start, start + count):
             message = messages.message(seed, kind, prefix, number, queue)
             if message.protocol == "1.0":
-                # Confirmed, so that it stands behind those before it.
+                # Confirmed, so that it stands after those before it.
                 routed += self.send("", queue, batch)["routed"] if batch else 0
                 batch = []
                 self.send_later(queue, message)

@@ -6,7 +6,7 @@ middle of that is another matter than one under load.
 
 import time
 
-# Seconds that the agent lets a queue rest before it settles it, and between its two questions behind the acknowledgement.
+# Seconds that the agent lets a queue rest before it settles it, and between its two questions after the acknowledgement.
 REST, PAUSE = 0.5, 1.0
 # How far from a moment an aimed kill falls, in seconds.
 SPREAD = 0.02

@@ -23,7 +23,7 @@
   static type (*real)(__VA_ARGS__); \
   if (!real) real = (type(*)(__VA_ARGS__))dlsym(RTLD_NEXT, #name)
 
-// The number in the file, and the text behind it; 0 if there is no such file.
+// The number in the file, and the text after it; 0 if there is no such file.
 static long control(const char *name, char *text, size_t size) {
   const char *directory = getenv("SHIM");
   if (!directory) return 0;

@@ -1,7 +1,7 @@
 /// Questions for a queue that nothing waits for.
 extension Connection {
   /// Asks for a queue without waiting, on a channel of its own; ``takeAnswer()`` has what comes of it. Nothing happens
-  /// while an earlier question has no answer. Where only one channel is allowed, it is asked on the consumer's.
+  /// while an earlier question has no answer. If only one channel is allowed, it is asked on the consumer's.
   public func ask(for queue: String) throws(AMQPError) {
     if allowsProbe {
       guard let method = probe.ask(queue) else { return }
@@ -17,7 +17,7 @@ extension Connection {
   /// Binds the queue without waiting, on the channel of ``ask(for:)``; ``takeAnswer()`` has what comes of it. To be called after an
   /// answer to that.
   ///
-  /// - Returns: False where there is no such channel; nothing happens then.
+  /// - Returns: False if there is no such channel; nothing happens then.
   public func bindAside(queue: String, _ bindings: [Binding]) throws(AMQPError) -> Bool {
     let methods = probe.bind(queue, bindings)
     for method in methods { try send(method, channel: QueueProbe.channel) }
@@ -28,8 +28,8 @@ extension Connection {
   /// What a question of ``ask(for:)`` or a binding of ``bindAside(queue:_:)`` led to, once.
   public func takeAnswer() -> QueueAnswer? { probe.takeAnswer() }
 
-  /// Asks for a queue on the consumer's own channel, without waiting: the queue's process gets the question behind everything
-  /// that was sent on this channel before, and its answer comes behind everything that the queue delivered before. Asking
+  /// Asks for a queue on the consumer's own channel, without waiting: the queue's process gets the question after everything
+  /// that was sent on this channel before, and its answer comes after everything that the queue delivered before. Asking
   /// needs no permission. An error closes the channel.
   ///
   /// - Parameter isForDepth: Only to know how many messages wait; ``takeDepth()`` has the answer.

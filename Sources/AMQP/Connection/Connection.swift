@@ -262,7 +262,7 @@ extension Connection {
 // MARK: - Frames and calls
 
 extension Connection {
-  /// Reads once; false where there was nothing.
+  /// Reads once; false if there was nothing.
   private func read() throws(AMQPError) -> Bool {
     let stream = self.stream
     let progress = unsafe try input.fill { (buffer) throws(AMQPError) -> (count: Int, result: Socket.Progress) in

@@ -44,7 +44,7 @@ struct Heartbeat {
     return now - sent >= half ? .send : .none
   }
 
-  /// When to ask again; nil where heartbeats are off. With `blocked` nothing can be sent before that.
+  /// When to ask again; nil if heartbeats are off. With `blocked` nothing can be sent before that.
   func nextDeadline(listening: Bool, blocked: Bool = false) -> Instant? {
     if interval == .zero { return nil }
     if blocked { return sent + double }

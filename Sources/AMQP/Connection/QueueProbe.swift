@@ -35,7 +35,7 @@ struct QueueProbe {
     }
   }
 
-  /// - Returns: What to send; nothing where the channel is not open or an answer is missing.
+  /// - Returns: What to send; nothing if the channel is not open or an answer is missing.
   mutating func bind(_ queue: String, _ bindings: [Binding]) -> [ClientMethod] {
     guard state == .open, !bindings.isEmpty else { return [] }
     state = .binding(left: bindings.count)

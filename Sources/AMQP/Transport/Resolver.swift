@@ -10,7 +10,7 @@ enum Resolver {
 
   private final class Answer: Sendable {
     let outcome = Locked<Outcome?>(nil)
-    /// Nil where the system has no descriptors for it; then the outcome is there from the beginning.
+    /// Nil if the system has no descriptors for it; then the outcome is there from the beginning.
     let ready: Wakeup?
 
     init() {

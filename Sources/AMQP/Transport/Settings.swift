@@ -70,7 +70,7 @@ public enum Credentials: Sendable {
     }
   }
 
-  /// The user name for messages; empty for `external`, whose name is in the certificate. What stands behind a colon is
+  /// The user name for messages; empty for `external`, whose name is in the certificate. What stands after a colon is
   /// left out, since `user:password` is a common mistake.
   var shownUsername: String {
     switch self {

@@ -33,7 +33,7 @@ final class Socket {
     return .success(socket)
   }
 
-  /// Why a connect that has come to its end failed; nil where it is connected.
+  /// Why a connect that has come to its end failed; nil if it is connected.
   func connectFailure() -> Failure? {
     var code: Int32 = 0
     var size = socklen_t(MemoryLayout<Int32>.size)

@@ -117,7 +117,7 @@ internal import COpenSSL
         }
       }
       let end = TLSLibraryError.take()
-      // The list ends where no further start line is.
+      // The list ends if no further start line is.
       if end.isNoStartLine { return nil }
       return TLSProblem("\(setting): certificate \(count + 1) is damaged: \(end.text)")
     }
@@ -149,7 +149,7 @@ internal import COpenSSL
     if isEncrypted {
       throw TLSProblem("tls.client_key: is encrypted; give it without a password (openssl pkey -in KEY -out PLAIN_KEY)")
     }
-    // Where no block is a key, OpenSSL only calls the text unsupported.
+    // If no block is a key, OpenSSL only calls the text unsupported.
     if !text.contains("PRIVATE KEY-----") {
       throw TLSProblem("tls.client_key: holds no private key in PEM form")
     }

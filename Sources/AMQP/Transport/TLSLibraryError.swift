@@ -28,7 +28,7 @@ struct TLSLibraryError: Equatable {
   /// A PEM text has no (further) block of the kind that was looked for.
   var isNoStartLine: Bool { library == ERR_LIB_PEM && reason == PEM_R_NO_START_LINE }
 
-  /// The number of the alert that the peer sent; nil where it sent none.
+  /// The number of the alert that the peer sent; nil if it sent none.
   /// https://www.iana.org/assignments/tls-parameters/tls-parameters.xhtml#tls-parameters-6
   var alert: Int32? { library == ERR_LIB_SSL && (1000..<1256).contains(reason) ? reason - 1000 : nil }
 

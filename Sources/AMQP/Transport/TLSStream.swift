@@ -29,7 +29,7 @@ internal import Platform
   /// What a read waits for, `POLLIN` or `POLLOUT`: OpenSSL may have to write in order to read, and the other way round.
   private var readNeeds = Int16(POLLIN)
   private var writeNeeds = Int16(POLLOUT)
-  /// An error that came behind bytes which were already read; the next read reports it.
+  /// An error that came after bytes which were already read; the next read reports it.
   private var readFailure: AMQPError?
   /// A write that failed; a first one is kept back, see ``write(_:)``.
   private var writeFailure: AMQPError?
@@ -162,9 +162,9 @@ internal import Platform
     socket.wait(for: interest(in: events), until: deadline)
   }
 
-  /// The error behind a status of OpenSSL that is no request to wait.
+  /// The error for a status of OpenSSL that is no request to wait.
   ///
-  /// - Parameter place: Where the peer hung up, for the hint; empty where that goes without saying.
+  /// - Parameter place: Where the peer hung up, for the hint; empty if that goes without saying.
   private func failure(_ code: Int32, _ place: String, during operation: String) -> AMQPError {
     if code == SSL_ERROR_SYSCALL {
       if let failure = transport.failure { return AMQPError(failure.kind, during: operation) }

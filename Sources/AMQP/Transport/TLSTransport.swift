@@ -6,7 +6,7 @@ internal import COpenSSL
 /// Safe because the BIO holds an unretained reference that the owner of both, ``TLSStream``, keeps alive longer.
 @safe final class TLSTransport {
   let socket: Socket
-  /// Why the socket failed last; nil where it only ended.
+  /// Why the socket failed last; nil if it only ended.
   private(set) var failure: AMQPError?
   /// How the peer's first answer begins, for telling what it is that speaks no TLS.
   private(set) var firstBytes: [UInt8] = []

@@ -8,7 +8,7 @@ internal import COpenSSL
   let name: String
   private let isRequired: Bool
   private let hasAuthorities: Bool
-  /// Why the certificate was refused, and what to do, in words; nil where it was not.
+  /// Why the certificate was refused, and what to do, in words; nil if it was not.
   private(set) var problem: String?
 
   init(_ settings: TLSSettings, host: String) {
@@ -19,7 +19,7 @@ internal import COpenSSL
 
   /// Sets the name to verify and to send (SNI; never for an address, https://www.rfc-editor.org/rfc/rfc6066#section-3).
   ///
-  /// - Returns: False where the name is none.
+  /// - Returns: False if the name is none.
   func apply(to ssl: OpaquePointer) -> Bool {
     let parameters = unsafe SSL_get0_param(ssl)
     if unsafe X509_VERIFY_PARAM_set1_ip_asc(parameters, name) != 1 {

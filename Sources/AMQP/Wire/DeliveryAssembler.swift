@@ -53,7 +53,7 @@ struct DeliveryAssembler {
     self.newestTag = newestTag
   }
 
-  /// True where a delivery has begun to arrive and is not whole yet.
+  /// True if a delivery has begun to arrive and is not whole yet.
   var isInside: Bool {
     switch state {
     case .idle: false
@@ -72,14 +72,14 @@ struct DeliveryAssembler {
   /// `basic.cancel-ok` has come.
   mutating func consumerEnded() { consumer = .ended }
 
-  /// A `basic.deliver` method frame; `fields` is the payload behind class and method number.
+  /// A `basic.deliver` method frame; `fields` is the payload after class and method number.
   mutating func deliver(_ fields: Span<UInt8>, into batch: inout DeliveryBatch) throws(AMQPError) {
     guard case .idle = state else { throw Self.malformed("a delivery began inside another") }
     var reader = Reader()
     try check(consumer: fields, try reader.shortString(in: fields))
     let tag = try reader.integer(in: fields, as: UInt64.self)
     guard tag == newestTag + 1 else {
-      throw Self.malformed("a delivery with tag \(tag) where \(newestTag + 1) is due")
+      throw Self.malformed("a delivery with tag \(tag), but \(newestTag + 1) is due")
     }
     let redelivered = try reader.integer(in: fields, as: UInt8.self) & 1 == 1
     let exchange = try reader.shortString(in: fields)
@@ -192,7 +192,7 @@ struct DeliveryAssembler {
     AMQPError(.malformed(text: text), during: "reading a delivery")
   }
 
-  /// Reads big-endian fields of a span, one behind the other, never past its end.
+  /// Reads big-endian fields of a span, one after the other, never past its end.
   private struct Reader {
     private(set) var offset = 0
 

@@ -1,10 +1,10 @@
 /// Deliveries of one channel, in the order in which the broker sent them, in one block of memory.
 ///
 /// It is filled by a ``Connection``, handed as a value to the thread that journals it, and handed back to be filled
-/// again, so that a steady state allocates nothing. A delivery that has only begun to arrive is in ``arena`` behind the
+/// again, so that a steady state allocates nothing. A delivery that has only begun to arrive is in ``arena`` after the
 /// whole ones, and is not counted.
 public struct DeliveryBatch: Sendable {
-  /// One whole delivery: where its parts lie in the arena, one behind the other.
+  /// One whole delivery: where its parts lie in the arena, one after the other.
   public struct Delivery: Equatable, Sendable {
     /// Delivery tag, unique and growing within one channel.
     public var tag: UInt64

@@ -3,16 +3,16 @@ public struct DeliveryMarks: Hashable, Sendable {
   /// What a number of the broker's can be; another one is none. Sums and differences of a few never overflow.
   public static let numbers: ClosedRange<Int64> = 0...(1 << 61)
 
-  /// The message's priority; nil where it has none.
+  /// The message's priority; nil if it has none.
   public var priority: UInt8?
   /// The header `x-delivery-count`: how often a quorum queue has delivered the message and not been rid of it, if the
   /// message was delivered before; else, and on other queues, whatever a publisher wrote. The first of several: the broker puts
-  /// its own in place of that one, and leaves what a publisher has put behind it (tried on 3.10.8; 4.x keeps only the first).
+  /// its own in place of that one, and leaves what a publisher has put after it (tried on 3.10.8; 4.x keeps only the first).
   /// https://www.rabbitmq.com/docs/quorum-queues#poison-message-handling
   public var deliveryCount: Int64?
   /// The header `x-acquired-count`, which RabbitMQ adds from 4.3 on: how often a consumer has had the message; likewise.
   public var acquiredCount: Int64?
-  /// True where the publisher gave the message a `message_id` that is not empty.
+  /// True if the publisher gave the message a `message_id` that is not empty.
   public var hasMessageID = false
   /// Where in a stream the message is: `x-stream-offset`. Nil on other queues, unless a publisher made it up.
   public var streamOffset: Int64?
@@ -40,7 +40,7 @@ public struct DeliveryMarks: Hashable, Sendable {
       let key = block.extracting(field.key)
       let count: Int64? =
         if case .integer(let count) = field.value, Self.numbers.contains(count) { count } else { nil }
-      // The broker puts its own in place of the first, and leaves what a publisher has put behind it.
+      // The broker puts its own in place of the first, and leaves what a publisher has put after it.
       func take(_ name: StaticString, _ seen: inout Bool, _ value: inout Int64?) {
         guard !seen, Self.isEqual(key, name) else { return }
         seen = true

@@ -1,7 +1,7 @@
 internal import COpenSSL
 internal import Platform
 
-/// SHA-256, cut to 128 bits, of bytes that come one behind the other.
+/// SHA-256, cut to 128 bits, of bytes that come one after the other.
 ///
 /// Belongs to one thread. Safe: the context is private, made and freed here.
 @safe final class DigestHash {

@@ -83,7 +83,7 @@ public final class DigestMaker {
     if form != .first && hasNoField(headers, of: block, form) {
       return appendWithoutHeaders(headers, of: block, to: &canonical)
     }
-    // Flags, then what stands in front of the headers and behind them; their own length of 4 bytes is left out.
+    // Flags, then what stands in front of the headers and after them; their own length of 4 bytes is left out.
     canonical.append(counted: block, 0..<headers.lowerBound - 4)
     canonical.append(counted: block, headers.upperBound..<block.count)
     append(table: headers, of: block, depth: 0, skipping: form != .complete, to: &canonical)
@@ -253,7 +253,7 @@ public final class DigestMaker {
     return true
   }
 
-  /// Byte order; nil where the keys are equal.
+  /// Byte order; nil if the keys are equal.
   private static func precedes(_ block: Span<UInt8>, _ left: Range<Int>, _ right: Range<Int>) -> Bool? {
     for (one, other) in zip(left, right) where block[one] != block[other] { return block[one] < block[other] }
     return left.count == right.count ? nil : left.count < right.count

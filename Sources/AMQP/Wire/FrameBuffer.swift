@@ -40,7 +40,7 @@ struct FrameBuffer {
   /// The unread bytes, for telling what a peer is that speaks something else.
   var unread: ArraySlice<UInt8> { bytes[start..<end] }
 
-  /// Takes the next whole frame off the front; nil where it is not all there yet.
+  /// Takes the next whole frame off the front; nil if it is not all there yet.
   ///
   /// - Throws: `.malformed` where the bytes are no frame.
   mutating func next() throws(AMQPError) -> Frame? {
@@ -69,7 +69,7 @@ struct FrameBuffer {
     return frame
   }
 
-  /// Lets `read` put bytes behind those that are there; it returns how many. Frames taken before are void after this.
+  /// Lets `read` put bytes after those that are there; it returns how many. Frames taken before are void after this.
   mutating func fill<Result>(
     _ read: (UnsafeMutableRawBufferPointer) throws(AMQPError) -> (count: Int, result: Result)
   ) throws(AMQPError) -> Result {

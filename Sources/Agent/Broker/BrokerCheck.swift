@@ -1,11 +1,11 @@
 import AMQP
 
-/// Looks at a broker without changing it: the checks behind Validate, Discover and `source-amqp check`.
+/// Looks at a broker without changing it: the checks of Validate, Discover and `source-amqp check`.
 struct BrokerCheck {
   /// One check: what was looked at, and what is wrong with it.
   struct Finding: Equatable, Sendable {
     var subject: String
-    /// Nil where all is well.
+    /// Nil if all is well.
     var problem: String?
     /// What there is to tell where all is well.
     var note = ""

@@ -10,7 +10,7 @@ enum BrokerLimit: Equatable {
   case channelsOfUser
   case channelsOfNode
 
-  /// Nil where the text of a 530 is about something else.
+  /// Nil if the text of a 530 is about something else.
   init?(_ text: String) {
     if text.contains("user connection limit (") {
       self = .connectionsOfUser

@@ -116,7 +116,7 @@ extension Topology {
   /// `PRECONDITION_FAILED - inequivalent arg 'x-message-ttl' for queue 'q' in vhost '/': received '60000' but current is '1000'`.
   struct Mismatch: Equatable {
     var argument: String
-    /// Nil where the broker's text is cut off before both values: it has 255 bytes, and a name may be as long.
+    /// Nil if the broker's text is cut off before both values: it has 255 bytes, and a name may be as long.
     var wanted: String?
     var found: String?
 

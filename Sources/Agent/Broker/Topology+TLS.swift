@@ -22,7 +22,7 @@ extension PEMSource {
   /// The PEM text.
   ///
   /// - Parameter setting: Where the source comes from, to name in errors. A key pasted without its first line is taken
-  ///   for a path, so the path of a key is shown only where it cannot be one.
+  ///   for a path, so the path of a key is shown only if it cannot be one.
   func read(for setting: String) throws(CaptureFailure) -> String {
     switch self {
     case .text(let text): return PEMText.normalised(text.value)
@@ -50,7 +50,7 @@ extension PEMSource {
     }
   }
 
-  /// A path of `tls.client_key` is shown only where it has a dot, which base64 never has.
+  /// A path of `tls.client_key` is shown only if it has a dot, which base64 never has.
   private static func mayBeShown(_ path: String, _ setting: String) -> Bool {
     setting != "tls.client_key" || path.contains(".")
   }

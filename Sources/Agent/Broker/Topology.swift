@@ -14,7 +14,7 @@ struct Topology: Sendable {
   var prefetch: Int?
   /// The same for a quorum queue with a backlog that nobody else consumes, where it is another one.
   var doubtfulPrefetch: Int?
-  /// Where to go on if the queue is a stream; nil where it certainly is none.
+  /// Where to go on if the queue is a stream; nil if it certainly is none.
   let stream: StreamResumption?
   /// Which of ``nodes`` is tried first; nil for any.
   var firstNode: Int?
@@ -41,7 +41,7 @@ struct Topology: Sendable {
     self.init(configuration: configuration, connectionName: "source-amqp \(name)", sessionID: "")
   }
 
-  /// What ``apply(on:)`` does, for people; empty where it changes nothing.
+  /// What ``apply(on:)`` does, for people; empty if it changes nothing.
   var actionDescription: String {
     guard configuration.queue.declaration == .active else { return "" }
     let queue = configuration.queue
@@ -72,7 +72,7 @@ struct Topology: Sendable {
 
   /// Declares as `queue.declare` says, binds, sets the prefetch count and consumes.
   ///
-  /// - Returns: What the broker says about the queue, nil where it is not asked (`queue.declare: none`), and what kind of
+  /// - Returns: What the broker says about the queue, nil if it is not asked (`queue.declare: none`), and what kind of
   ///   queue it is.
   func consume(on connection: Connection, tag: String) throws(CaptureFailure) -> (QueueStatus?, QueueNature) {
     do throws(AMQPError) {
@@ -107,7 +107,7 @@ struct Topology: Sendable {
     }
   }
 
-  /// - Parameter type: The queue's type; nil where that is not known, and it may be a stream.
+  /// - Parameter type: The queue's type; nil if that is not known, and it may be a stream.
   private func consume(
     on connection: Connection, tag: String, from type: String?, _ status: QueueStatus?
   ) throws(AMQPError) {
@@ -140,7 +140,7 @@ struct Topology: Sendable {
   private static let queueType = "x-queue-type"
   private static let stream = "stream"
 
-  /// The queue's type, as the settings say it, or the broker; nil where neither does.
+  /// The queue's type, as the settings say it, or the broker; nil if neither does.
   ///
   /// A queue that was just declared without a type is a classic one, or what the virtual host's default is. Declaring it
   /// once more as a classic one changes nothing, and fails if it is another:

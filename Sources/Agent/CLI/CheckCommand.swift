@@ -4,7 +4,7 @@ import ArgumentParser
 struct CheckCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "check",
-    abstract: "Checks a configuration and the broker behind it, without changing anything.",
+    abstract: "Checks a configuration and its broker, without changing anything.",
     discussion: """
       It answers two questions: how often a message will be captured, and why; and whether a capture would start here. \
       Every check is a line: ok, note (it works, and is probably not what was meant) or wrong; all problems are shown at \

@@ -18,7 +18,7 @@ enum JournalReport {
     var redelivered: Bool
     var isEmitted: Bool
     var bodySize: Int
-    /// The beginning of the body as text, where it is text; nil where it is not.
+    /// The beginning of the body as text, where it is text; nil if it is not.
     var bodyStart: String?
 
     init(_ row: borrowing Row, emitted: Position) {

@@ -18,7 +18,7 @@ final class Capture: Sendable {
     /// What the broker's management shows as the connection's name.
     var connectionName: String
     var journal: Journal
-    /// Emit what lies behind this position.
+    /// Emit what lies after this position.
     var start: Position
     var mode: AcknowledgementMode
     /// Name of the output in the journal, for the length of its file.
@@ -141,7 +141,7 @@ final class Capture: Sendable {
 
   /// Waits until the capture has ended.
   ///
-  /// - Returns: Why it failed; nil where it was asked to stop, and did.
+  /// - Returns: Why it failed; nil if it was asked to stop, and did.
   func wait() -> CaptureFailure? {
     while true {
       switch next() {
@@ -156,10 +156,12 @@ final class Capture: Sendable {
           log.info("the last documents were not committed in time; the next start emits them again")
         }
         // The last connection to it takes the WAL away, so that a copy of the file alone is whole.
-        OSThread.start("closing") { [closing, machine] in
+        let close = { @Sendable [closing, machine] in
           for close in closing.read({ $0 }) { close() }
           machine.tell { $0.readersClosed() }
         }
+        // Whoever hangs in it keeps nobody from ending, unless there is no thread for it.
+        if OSThread.tryToStart("closing", close) != 0 { close() }
       // The journal's last words are acknowledgements, so the connection is closed after it.
       case .closeJournal: break
       case .disconnect(let isUnclosed):

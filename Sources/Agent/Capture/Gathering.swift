@@ -22,13 +22,13 @@ struct Gathering {
   /// How many are enough where no prefetch count bounds what is on its way.
   private static let enoughUnbounded = 1024
 
-  /// Unacknowledged deliveries after which the broker sends nothing more; nil where there is no such number.
+  /// Unacknowledged deliveries after which the broker sends nothing more; nil if there is no such number.
   private let window: UInt64?
   private let enough: Int
   /// When the oldest delivery that waits was read.
   private var since: Instant?
 
-  /// - Parameter prefetch: The prefetch count in use; 0 where the broker knows no bound, or expects no acknowledgements.
+  /// - Parameter prefetch: The prefetch count in use; 0 if the broker knows no bound, or expects no acknowledgements.
   init(prefetch: Int) {
     window = prefetch > 0 ? UInt64(prefetch) : nil
     enough = prefetch > 0 ? max(prefetch / 2, 1) : Self.enoughUnbounded
@@ -39,7 +39,7 @@ struct Gathering {
   /// - Parameters:
   ///   - fresh: How many of them this read gave.
   ///   - unacknowledged: Deliveries of the channel that were not acknowledged yet.
-  /// - Returns: True where they go to the journal now; false where to wait a moment for more, and ask again.
+  /// - Returns: True if they go to the journal now; false where to wait a moment for more, and ask again.
   mutating func read(fresh: Int, waiting: Int, bytes: Int, unacknowledged: UInt64, at now: Instant) -> Bool {
     guard waiting > 0 else {
       since = nil

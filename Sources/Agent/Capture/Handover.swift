@@ -18,14 +18,14 @@ struct JournalInbox: Sendable {
   var committed = Position.origin
   /// By that, the broker may forget messages up to here; less than `committed` where an anchor is kept.
   var releasable: Position?
-  /// The output file as it is when `committed` is durable; nil where there is no file.
+  /// The output file as it is when `committed` is durable; nil if there is no file.
   var output: OutputRecord?
   /// The channel that consumes now; nil while there is none. Nothing can be acknowledged on another, and silence means something
   /// only on it.
   var consuming: Consuming?
   /// A delivery has begun to arrive on it, and is not whole yet.
   var isArriving = false
-  /// What a question behind an acknowledgement led to.
+  /// What a question after an acknowledgement led to.
   var answer: SettlingAnswer?
   /// The connection asks what may come again, once all that it has handed over is decided about.
   var asksForReturning = false
@@ -63,10 +63,10 @@ struct Consuming: Hashable, Sendable {
   var isDoubtful = false
 }
 
-/// What the broker says of the queue, on the channel of this generation and behind all acknowledgements before.
+/// What the broker says of the queue, on the channel of this generation and after all acknowledgements before.
 struct SettlingAnswer: Hashable, Sendable {
   var generation: Int
-  /// How many consumers the queue has, ours among them; 0 where a node answers for a queue without a leader.
+  /// How many consumers the queue has, ours among them; 0 if a node answers for a queue without a leader.
   var consumers: UInt32
   /// How many messages wait in it.
   var messages: UInt32
@@ -98,7 +98,7 @@ struct ConnectionCommands: Sendable {
   var cleared: Int?
   /// The answer to ``JournalInbox/asksForReturning``, and the newest position of the journal.
   var returning: (Int, Position)?
-  /// The channel of this generation is to be asked for the queue, behind all acknowledgements.
+  /// The channel of this generation is to be asked for the queue, after all acknowledgements.
   var question: Int?
   var rejected: [Acknowledgement] = []
   /// A batch whose memory can be used again.

@@ -4,7 +4,7 @@ import Journal
 /// Does with the bytes of each delivery of a batch what ``SubscriptionMachine`` decides, and writes them.
 ///
 /// Properties are rendered to JSON here, once; bodies are not looked at, so that no message can do anything but be stored.
-/// Only where a message's document would be larger than `document.max_bytes` does the policy decide, since it has to be
+/// Only if a message's document would be larger than `document.max_bytes` does the policy decide, since it has to be
 /// known before the acknowledgement.
 ///
 /// Preparing changes the machine and happens once; writing happens in a transaction that may be rolled back and run
@@ -90,7 +90,7 @@ struct Intake {
   /// decided later changes what is written.
   struct Plan {
     fileprivate(set) var items: [Item] = []
-    /// Properties of the batch's messages as JSON, one behind the other.
+    /// Properties of the batch's messages as JSON, one after the other.
     fileprivate(set) var rendered: [UInt8] = []
     /// The messages of earlier batches that are among ``items``, with their bytes.
     fileprivate var held = Held()
@@ -101,7 +101,7 @@ struct Intake {
     /// The capture must end before this message: `document.oversize: fail`.
     var failure: CaptureFailure?
 
-    /// Offsets and digests of the messages to be appended; none where the queue is no stream.
+    /// Offsets and digests of the messages to be appended; none if the queue is no stream.
     var streamOffsets: [Int64] { items.compactMap(\.streamOffset) }
     var streamDigests: [DeliveryDigest] { items.compactMap { $0.streamOffset == nil ? nil : $0.digest } }
 
@@ -119,7 +119,7 @@ struct Intake {
 
     /// How many of them the broker may have sent before.
     var redelivered: Int { items.count { $0.redelivered } }
-    /// Their digests, 16 bytes each, in groups of one line; none where none are kept.
+    /// Their digests, 16 bytes each, in groups of one line; none if none are kept.
     var digests: [RedeliveryWrite.Group] {
       guard items.last?.digest != nil else { return [] }
       var groups: [RedeliveryWrite.Group] = []
@@ -162,7 +162,7 @@ struct Intake {
     for delivery in batch.deliveries {
       let block = batch.arena.span.extracting(delivery.properties)
       let properties = try? BasicProperties(block: block)
-      // Only where something depends on them: most captures need none.
+      // Only if something depends on them: most captures need none.
       let marks =
         machine.place != nil || machine.redelivery != nil ? DeliveryMarks(properties, of: block) : DeliveryMarks()
       var streamDigest: DeliveryDigest?

@@ -26,7 +26,7 @@ struct JournaledBatch: Sendable {
   /// Bytes of memory that its messages take, at least.
   var byteCount: Int { batch.byteCount + rendered.count }
 
-  /// Its rows behind `position`, in order, as ``JournalReader/read(after:limit:_:)`` gives them.
+  /// Its rows after `position`, in order, as ``JournalReader/read(after:limit:_:)`` gives them.
   ///
   /// - Returns: How many `body` got, which returns whether to go on.
   func read(
@@ -53,7 +53,7 @@ struct JournalTail: Sendable {
   /// A batch with more bytes is not kept: its rows' cost is that of their bytes, wherever they are read.
   static let mostBytes = 1 << 20
 
-  /// Where the rows behind a position are to be read.
+  /// Where the rows after a position are to be read.
   enum Source {
     /// From this batch, which is not in the tail any more.
     case memory(JournaledBatch)

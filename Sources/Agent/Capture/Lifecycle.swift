@@ -112,7 +112,7 @@ struct Lifecycle: Sendable {
     ended.insert(part)
     if part == .journal { isDrained = true }
     guard let cause else { return }
-    if cause.isShortage, brokerKeeps, stopRequested, failure == nil { shortage = cause } else { fail(cause) }
+    if cause.kind == .shortage, brokerKeeps, stopRequested, failure == nil { shortage = cause } else { fail(cause) }
   }
 
   /// Everything is emitted, documents up to `last`.

@@ -75,7 +75,7 @@ struct ReconnectMachine {
     }
     state = .down(failed: failedBefore)
     var wait = delay
-    if failure.cause == CaptureFailure.loginRefused {
+    if failure.kind == .loginRefused {
       // Each of them costs the broker, or a directory behind it, and may lock the user out.
       wait = max(delay, min(max(delay, .seconds(1)) * (1 << min(failedBefore, 6)), Self.longestLoginDelay))
     }

@@ -67,7 +67,7 @@ struct SpaceGate: Equatable, Sendable {
 
   /// Looks at what there is now.
   ///
-  /// - Returns: Why intake is paused; nil where it is open.
+  /// - Returns: Why intake is paused; nil if it is open.
   mutating func check(_ space: Space) -> Reason? {
     let reserve = Self.reserve(of: space.disk)
     let cap = isPaused && space.isShrinking ? resumeBytes + 1 : maxBytes

@@ -16,7 +16,7 @@ import Platform
 ///     them were not delivered to us. A node without a leader's numbers says 0, which tells nothing.
 ///
 /// A queue that is fine may have lost its bindings: who deletes an exchange and makes it again takes them away without a word to
-/// the queue's consumers. So it is bound again, which changes nothing where they are there.
+/// the queue's consumers. So it is bound again, which changes nothing if they are there.
 ///
 /// Of the consumers of a queue with a single active one, all but that one get nothing, and nothing tells them. One that got nothing
 /// since it began, on a queue with several, stands by, most likely. That is no fault, unless messages wait and do not get fewer.
@@ -118,7 +118,7 @@ struct StandstillMachine {
 
   /// A consumer has begun.
   ///
-  /// - Parameter messages: How many the queue said that it has; nil where it was not asked.
+  /// - Parameter messages: How many the queue said that it has; nil if it was not asked.
   mutating func channelBegan(_ kind: QueueNature.Kind, messages: UInt32?, offset: Int64?, at now: Instant) {
     self.kind = kind
     strange = 0

@@ -105,9 +105,9 @@ struct ConsumerSettings: Sendable, Equatable {
 
 /// What becomes of an offset of a stream that the broker cannot send (`consumer.undeliverable`).
 enum UndeliverablePolicy: String, Sendable, Equatable, CaseIterable {
-  /// It is tried again, and nothing behind it is captured before.
+  /// It is tried again, and nothing after it is captured before.
   case wait
-  /// What stands behind it is captured.
+  /// What stands after it is captured.
   case skip
 }
 

@@ -12,7 +12,7 @@ struct CatalogFile {
     let configuration: SourceNode
     /// The file that `configuration` is in: the catalog file, or the one that it refers to.
     let configurationFile: String
-    /// The stream of its binding, or nil where it has none.
+    /// The stream of its binding, or nil if it has none.
     let stream: String?
     /// It is an image, not a command of this machine.
     let isContainer: Bool

@@ -1,6 +1,6 @@
 /// One thing that is wrong with a configuration, with where and why.
 struct ConfigurationProblem: Sendable, Equatable, CustomStringConvertible {
-  /// Path of the setting, as written: `tls.client_key`, `bindings[1].exchange`; empty where it is the whole.
+  /// Path of the setting, as written: `tls.client_key`, `bindings[1].exchange`; empty if it is the whole.
   var path: String
   /// A clause without a final period, that fits after the path. Holds no secret.
   var message: String

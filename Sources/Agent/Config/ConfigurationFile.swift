@@ -14,7 +14,7 @@ struct ConfigurationFile: Sendable {
   let configuration: EndpointConfiguration
   /// Name of the stream; the queue's name where the file names none. 1 to 255 bytes, may contain slashes.
   let stream: String
-  /// The capture of the catalog file, or nil where the file is an endpoint configuration.
+  /// The capture of the catalog file, or nil if the file is an endpoint configuration.
   let capture: String?
   /// The catalog's capture is an image, which Flow runs in a container.
   let isContainer: Bool

@@ -3,7 +3,7 @@ import Platform
 
 /// What a configuration file may take from outside: environment variables and other files.
 struct ConfigurationInputs: Sendable {
-  /// The variable's value, or nil where it is not set.
+  /// The variable's value, or nil if it is not set.
   var environment: @Sendable (_ name: String) -> String?
   /// The file's text; the error is a clause such as `No such file or directory`, without any content.
   var contents: @Sendable (_ path: String) -> Result<String, UnreadableFile>

@@ -20,7 +20,7 @@ enum ConfigurationRules {
     }
     if certificate == key { return [] }
     let (given, absent) = certificate ? ("tls.client_cert", "tls.client_key") : ("tls.client_key", "tls.client_cert")
-    return [ConfigurationProblem(path: absent, message: "is required where \(given) is given")]
+    return [ConfigurationProblem(path: absent, message: "is required if \(given) is given")]
   }
 
   /// Settings that are sent as arguments, with the table that may name the same argument.

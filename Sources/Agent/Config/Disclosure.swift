@@ -141,7 +141,7 @@ enum Disclosure {
     return word[start.lowerBound...].count { $0 == "." } >= 2
   }
 
-  /// Each block from its first line to the last one, or to the end of the text where that is missing.
+  /// Each block from its first line to the last one, or to the end of the text if that is missing.
   private static func withoutPEM(_ text: String) -> String {
     var result = ""
     var rest = text[...]

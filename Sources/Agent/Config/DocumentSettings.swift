@@ -10,7 +10,7 @@ enum BodyPolicy: String, Sendable, Equatable, CaseIterable {
 /// Which documents carry `body_raw`.
 enum BodyRawPolicy: String, Sendable, Equatable, CaseIterable {
   case always
-  /// Only where `body` is not parsed JSON.
+  /// Only if `body` is not parsed JSON.
   case unparsed
   case never
 }

@@ -1,6 +1,6 @@
 /// Finds what a mistyped word was meant to be.
 enum EditDistance {
-  /// The candidate that is nearest to `word`, or nil where none is near: at most a third of the longer word may differ.
+  /// The candidate that is nearest to `word`, or nil if none is near: at most a third of the longer word may differ.
   /// Case and `-` against `_` do not count; of equally near ones the first.
   static func nearest(to word: String, among candidates: [String]) -> String? {
     let word = folded(word)

@@ -7,7 +7,7 @@ struct EndpointConfiguration: Sendable, Equatable {
   let host: String
   /// Further nodes of the same cluster; a port that is not given is `port`.
   let hosts: [HostAddress]
-  /// 1 to 65535; already 5671 where TLS is enabled and no port was given.
+  /// 1 to 65535; already 5671 if TLS is enabled and no port was given.
   let port: Int
   let virtualHost: String
   let username: String

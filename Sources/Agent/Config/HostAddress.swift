@@ -2,7 +2,7 @@
 struct HostAddress: Sendable, Equatable {
   /// Host name, IPv4 address, or IPv6 address without brackets.
   let name: String
-  /// 1 to 65535; nil where none is given.
+  /// 1 to 65535; nil if none is given.
   let port: Int?
 
   /// What a setting takes such a text for.

@@ -2,7 +2,7 @@
 ///
 /// A reference may be a whole value or a part of a string. `$${` stands for `${`; `${NAME}`, which shells, Compose and other tools
 /// have for a variable, is a problem that says how to write it here; any other `$` is literal. What comes in is not looked at again. A file's one trailing line break is
-/// dropped; its path is relative to the configuration file. Where the setting is a number or a boolean, the text of a
+/// dropped; its path is relative to the configuration file. If the setting is a number or a boolean, the text of a
 /// value that is one whole reference is read as such. Keys are left alone.
 struct SecretReferences {
   /// Paths whose values came from outside, so that no message shows them.

@@ -47,7 +47,7 @@ struct SourceNode: Sendable, Equatable {
     }
   }
 
-  /// The member's value, or nil where this is no object or lacks it.
+  /// The member's value, or nil if this is no object or lacks it.
   subscript(key: String) -> SourceNode? {
     members?.first { $0.key == key }?.value
   }

@@ -3,7 +3,7 @@ import Yams
 /// Reads JSON or YAML text into a `SourceNode`.
 ///
 /// Text that is JSON is read as JSON, anything else as YAML, one document. YAML scalars follow the JSON schema of YAML
-/// 1.2 where it matters: plain `true`, `false` and `null` (each also capitalised or in capitals), `~` and nothing are
+/// 1.2 if it matters: plain `true`, `false` and `null` (each also capitalised or in capitals), `~` and nothing are
 /// what they say; a plain scalar is a number exactly if JSON could write it so, and keeps its text; everything else is a
 /// string, `yes`, `on`, `0x10`, `007`, `+5` and `1_000` included, so that a user name `007` stays itself, and a boolean
 /// setting refuses `yes` by name. Quoted and block scalars are strings. Of tags, `!!str`, `!!int`, `!!float`, `!!bool`,
@@ -128,7 +128,7 @@ extension SourceText {
       return "the line begins with a tab: YAML is indented with blanks"
     }
     let value = (line.firstRange(of: ": ").map { line[$0.upperBound...] } ?? line).drop { $0 == " " || $0 == "-" }
-    // In flow style the error points behind the character that begins the value.
+    // In flow style the error points after the character that begins the value.
     let before = line.prefix(max(0, mark.column - 1)).last { $0 != " " }
     let first = before.map { "*&!".contains($0) } == true ? before : value.first
     guard let first, "*&!%@`|>".contains(first) else { return nil }

@@ -11,7 +11,7 @@ enum BodyCharset: Equatable {
   /// ISO-8859-1: each byte is the code point.
   case latin1
 
-  /// - Parameter name: Lower case. Nil where the name is not known; then the bytes decide.
+  /// - Parameter name: Lower case. Nil if the name is not known; then the bytes decide.
   init?(name: String) {
     switch name {
     case "utf-8", "utf8", "us-ascii", "ascii": self = .utf8
@@ -33,7 +33,7 @@ enum BodyCharset: Equatable {
 
   /// The text's UTF-8. Whether `.bytes` really are UTF-8 is not looked at.
   ///
-  /// - Returns: Nil where the bytes are not of that encoding.
+  /// - Returns: Nil if the bytes are not of that encoding.
   static func text(of bytes: Span<UInt8>, _ charset: BodyCharset?, into out: inout [UInt8]) -> Source? {
     func begins(_ mark: UInt8...) -> Bool {
       bytes.count >= mark.count && mark.indices.allSatisfy { bytes[$0] == mark[$0] }
@@ -59,7 +59,7 @@ enum BodyCharset: Equatable {
     }
   }
 
-  /// Appends UTF-16 as UTF-8 instead of what `out` holds; false where it is none (a lone surrogate, an odd byte).
+  /// Appends UTF-16 as UTF-8 instead of what `out` holds; false if it is none (a lone surrogate, an odd byte).
   private static func appendUTF16(_ bytes: Span<UInt8>, from start: Int, little: Bool, to out: inout [UInt8]) -> Bool {
     out.removeAll(keepingCapacity: true)
     guard (bytes.count - start) % 2 == 0 else { return false }

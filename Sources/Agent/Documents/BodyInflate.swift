@@ -22,7 +22,7 @@ import CZlib
     case none = -15
   }
 
-  /// Appends what the gzip file `bytes` holds (one or more members, nothing behind them).
+  /// Appends what the gzip file `bytes` holds (one or more members, nothing after them).
   ///
   /// - Parameter limit: Most bytes appended. After a failure some may have been.
   static func gunzip(_ bytes: Span<UInt8>, limit: Int, to out: inout [UInt8]) throws(Failure) {

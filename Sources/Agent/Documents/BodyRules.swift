@@ -3,7 +3,7 @@
 /// - A body that is exactly one JSON object or array is parsed: it goes into the document byte for byte, except that
 ///   white space between tokens is dropped where it contains line breaks, because a document is one line. Numbers keep
 ///   their text.
-/// - A JSON scalar (string, number, literal) is parsed only where `content_type` says JSON. `123` and `true` are text
+/// - A JSON scalar (string, number, literal) is parsed only if `content_type` says JSON. `123` and `true` are text
 ///   far more often than they are JSON.
 /// - Any other UTF-8 without NUL is a string; so is what ``JSONChecker`` refuses, among it an object with a key that occurs
 ///   twice, and JSON with the escape `\u0000`, which databases refuse. The empty body is the empty string.
@@ -51,7 +51,7 @@ struct BodyRules {
 
   /// - Parameters:
   ///   - saysJSON: The message's content type is one of JSON.
-  ///   - parses: False where JSON stays a text.
+  ///   - parses: False if JSON stays a text.
   mutating func form(of body: Span<UInt8>, saysJSON: Bool, parses: Bool = true) -> Form {
     var index = 0
     JSONScanner.skipWhitespace(body, &index)
@@ -78,7 +78,7 @@ struct BodyRules {
   /// - Parameters:
   ///   - limit: Most bytes decoded, by each.
   ///   - out: Gets the decoded bytes instead of what it holds.
-  /// - Returns: False where the bytes are not of these codings, or too many.
+  /// - Returns: False if the bytes are not of these codings, or too many.
   static func decode(_ body: Span<UInt8>, _ codings: [Coding], limit: Int, into out: inout [UInt8]) -> Bool {
     if decode(body, inOrder: codings, limit: limit, into: &out) { return true }
     return codings.count > 1 && decode(body, inOrder: codings.reversed(), limit: limit, into: &out)

@@ -4,7 +4,7 @@ import AMQP
 struct DocumentOptions: Equatable, Sendable {
   var body = BodyPolicy.auto
   var bodyRaw = BodyRawPolicy.always
-  /// Bytes of the largest document, without the line feed behind it.
+  /// Bytes of the largest document, without the line feed after it.
   var maxBytes = 16 << 20
   var oversize = OversizePolicy.fail
 

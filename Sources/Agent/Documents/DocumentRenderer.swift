@@ -38,7 +38,7 @@ struct DocumentRenderer {
   private var consumer: DocumentConsumer?
   /// A decoded body; kept for its memory.
   private var decoded: [UInt8] = []
-  /// A text's UTF-8 where the body has another encoding; kept for its memory.
+  /// A text's UTF-8 if the body has another encoding; kept for its memory.
   private var transcoded: [UInt8] = []
 
   init(options: DocumentOptions) {
@@ -103,7 +103,7 @@ struct DocumentRenderer {
     }
   }
 
-  /// The size of the document of `row` where that exceeds `document.max_bytes`; nil where it fits, or is truncated.
+  /// The size of the document of `row` where that exceeds `document.max_bytes`; nil if it fits, or is truncated.
   ///
   /// For intake, so that a message is refused before it is acknowledged. Nearly always it only compares lengths; large
   /// bodies are measured, not rendered. `row.position` does not matter: the largest sequence is assumed.
@@ -154,7 +154,7 @@ struct DocumentRenderer {
     return prepared
   }
 
-  /// Appends the document with the body decoded; false where it cannot be, or the document would be too large.
+  /// Appends the document with the body decoded; false if it cannot be, or the document would be too large.
   private mutating func appendDecoded(
     _ received: Span<UInt8>, _ headers: DocumentProperties, _ row: Row, _ common: DocumentConsumer,
     to out: inout [UInt8]

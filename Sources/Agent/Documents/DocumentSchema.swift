@@ -24,7 +24,7 @@ enum DocumentSchema {
         },
         "body_truncated": {
           "type": "boolean",
-          "description": "True where the body was too large for a document and 'body' holds only its beginning."
+          "description": "True if the body was too large for a document and 'body' holds only its beginning."
         },
         "body_raw": {
           "type": "string",
@@ -32,7 +32,7 @@ enum DocumentSchema {
         },
         "body_encoding": {
           "type": "string",
-          "description": "'base64' where 'body' and 'body_raw' are base64, otherwise absent."
+          "description": "'base64' if 'body' and 'body_raw' are base64, otherwise absent."
         },
         "body_size": {
           "type": "integer",
@@ -52,7 +52,7 @@ enum DocumentSchema {
             "expiration": {"type": "string", "description": "Time to live in milliseconds, as text."},
             "message_id": {"type": "string", "description": "Identifier that the publisher gave to the message."},
             "timestamp": {"type": "string", "format": "date-time", "description": "The publisher's timestamp."},
-            "timestamp_raw": {"type": "integer", "description": "The timestamp as sent, where it is not in seconds."},
+            "timestamp_raw": {"type": "integer", "description": "The timestamp as sent, if it is not in seconds."},
             "type": {"type": "string", "description": "The publisher's name for the kind of message."},
             "user_id": {"type": "string", "description": "The publishing user, validated by the broker."},
             "app_id": {"type": "string", "description": "The publishing application."},
@@ -66,7 +66,7 @@ enum DocumentSchema {
           "properties": {
             "consumer_tag": {"type": "string", "description": "The consumer that received it."},
             "delivery_tag": {"type": "integer", "description": "Number of the delivery on its channel."},
-            "redelivered": {"type": "boolean", "description": "True where the broker may have delivered it before."},
+            "redelivered": {"type": "boolean", "description": "True if the broker may have delivered it before."},
             "exchange": {"type": "string", "description": "The exchange it was published to, empty for the default one."},
             "routing_key": {"type": "string", "description": "The routing key it was published with."},
             "_base64": {"type": "array", "items": {"type": "string"}, "description": "Which of exchange and routing_key is base64, since it is no text."}

@@ -52,7 +52,7 @@ struct PropertiesRenderer {
     render(try? BasicProperties(block: block), of: block, into: &out)
   }
 
-  /// The same for a block that was decoded as `properties`; nil where it is malformed.
+  /// The same for a block that was decoded as `properties`; nil if it is malformed.
   mutating func render(
     _ properties: BasicProperties?, of block: Span<UInt8>, into out: inout [UInt8]
   ) -> Fidelity {
@@ -332,7 +332,7 @@ extension PropertiesRenderer {
     out.append(text: #""}"#)
   }
 
-  /// The standard library's description is the shortest text that reads back equal, and JSON where the value is finite.
+  /// The standard library's description is the shortest text that reads back equal, and JSON if the value is finite.
   private static func appendFloat<Value: BinaryFloatingPoint & CustomStringConvertible>(
     _ value: Value, to out: inout ScratchBytes
   ) {

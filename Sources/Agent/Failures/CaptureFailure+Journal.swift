@@ -11,8 +11,7 @@ extension CaptureFailure {
         text += "; the next start salvages what can be read, or says what cannot"
       }
     }
-    var failure = CaptureFailure(cause: "journal", description: text, needsUser: true)
-    failure.isShortage = (error as? JournalError)?.isFull ?? false
-    return failure
+    let isFull = (error as? JournalError)?.isFull ?? false
+    return CaptureFailure(cause: "journal", description: text, needsUser: true, kind: isFull ? .shortage : .other)
   }
 }

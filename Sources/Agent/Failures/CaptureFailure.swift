@@ -6,21 +6,30 @@ struct CaptureFailure: Error, Equatable, CustomStringConvertible {
   var description: String
   /// Trying again cannot help before a user changes something.
   var needsUser: Bool
-  /// A disk, a quota or a limit of size is used up: the same may work later, and nothing was changed.
-  var isShortage = false
+  /// What is done about it.
+  var kind = Kind.other
 
-  /// The cause of a failure that the capture itself has asked for.
-  static let abandoned = "abandoned"
-  /// As many channels as a user or a node may have.
-  static let channelLimit = "channel_limit"
-  /// The cause of a message that the broker cannot send.
-  static let undeliverable = "undeliverable"
-  /// The cause of a login that was refused.
-  static let loginRefused = "connection_closed_403"
+  /// What the capture treats in a way of its own. Names of causes are for people and metrics; nothing hangs on them.
+  enum Kind: Equatable, Sendable {
+    case other
+    /// The capture itself has asked for it.
+    case abandoned
+    /// A login was refused: each of them costs the broker, or a directory behind it.
+    case loginRefused
+    /// A user or a node has as many channels as it may.
+    case channelLimit
+    /// The broker has ended channel or connection by an error of its own (541), which a message may be to blame for.
+    case internalError
+    /// A message that the broker cannot send.
+    case undeliverable
+    /// A disk, a quota or a limit of size is used up: the same may work later, and nothing was changed.
+    case shortage
+  }
 
-  init(cause: String, description: String, needsUser: Bool) {
+  init(cause: String, description: String, needsUser: Bool, kind: Kind = .other) {
     self.cause = cause
     self.description = Disclosure.text(description)
     self.needsUser = needsUser
+    self.kind = kind
   }
 }

@@ -201,7 +201,7 @@ extension FlowDriver {
     log.info("stopped", metadata: Progress.totals(capture.status.counters))
   }
 
-  /// Why nothing is to be consumed here; nil where something is.
+  /// Why nothing is to be consumed here; nil if something is.
   private func idleReason(
     _ stream: String?, _ range: KeyRange, _ configuration: EndpointConfiguration
   ) throws -> String? {

@@ -1,4 +1,4 @@
-/// The order of requests in one process (facts: a `spec` may come first, then one unary request or an `open`; behind an
+/// The order of requests in one process (facts: a `spec` may come first, then one unary request or an `open`; after an
 /// `open` only acknowledgements follow).
 ///
 /// A value without I/O: lines in, what to do out.
@@ -35,7 +35,7 @@ struct FlowMachine {
     return action
   }
 
-  /// The runtime closed its side; `remainder` is what came behind the last newline.
+  /// The runtime closed its side; `remainder` is what came after the last newline.
   func ended(remainder: [UInt8]) -> FlowProtocolError? {
     remainder.isEmpty ? nil : FlowProtocolError("the input ended inside a request (\(remainder.count) bytes of it)")
   }

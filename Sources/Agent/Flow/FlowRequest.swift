@@ -22,7 +22,7 @@ enum FlowRequest: Equatable, Sendable {
   /// A binding that is to be checked.
   struct ProposedBinding: Equatable, Sendable {
     var resource: JSONValue
-    /// The collection's name, and its key as JSON pointers; nil where the request does not say them.
+    /// The collection's name, and its key as JSON pointers; nil if the request does not say them.
     var collection: String?
     var key: [String]?
   }

@@ -36,14 +36,14 @@ enum FlowResponse {
     return line(["validated": .object(["bindings": .array(bindings)])])
   }
 
-  /// - Parameter description: What was done; empty where there was nothing to do.
+  /// - Parameter description: What was done; empty if there was nothing to do.
   static func applied(_ description: String) -> [UInt8] {
     line(["applied": .object(["actionDescription": .string(description)])])
   }
 
   static var opened: [UInt8] { line(["opened": .object(["explicitAcknowledgements": .bool(true)])]) }
 
-  /// What stands in front of a document's text, and behind it.
+  /// What stands in front of a document's text, and after it.
   static let capturedPrefix = Array(#"{"captured":{"binding":0,"doc":"#.utf8)
   static let capturedSuffix = Array("}}\n".utf8)
 

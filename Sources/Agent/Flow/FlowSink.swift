@@ -1,6 +1,6 @@
 import Platform
 
-/// Documents as `captured` lines and a `checkpoint` line behind them, on the runtime's pipe.
+/// Documents as `captured` lines and a `checkpoint` line after them, on the runtime's pipe.
 struct FlowSink: DocumentSink {
   let wait = Stall.reader
   let prefix = FlowResponse.capturedPrefix

@@ -44,7 +44,7 @@ struct FlowState: Equatable, Sendable {
   /// The runtime has never committed anything of this binding.
   var isNew: Bool { mine == Optional.none && before == Optional.none }
 
-  /// What the state says about a journal; nil where there is none.
+  /// What the state says about a journal; nil if there is none.
   ///
   /// - Throws: If there is one that this version does not understand.
   func mark() throws(FlowProtocolError) -> ResumeDecision.Mark? {

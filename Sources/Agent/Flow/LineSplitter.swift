@@ -3,7 +3,7 @@
 struct LineSplitter {
   private var partial: [UInt8] = []
 
-  /// Bytes behind the last newline.
+  /// Bytes after the last newline.
   var remainder: [UInt8] { partial }
 
   /// Takes the next bytes of the stream and gives the lines that they complete, without their newlines.

@@ -6,7 +6,7 @@
 /// passing it on would mean something else in each destination. Objects with more than ``JSONKeys/limit`` keys open at
 /// a time are refused as well, because remembering them would not be bounded.
 ///
-/// Tokens are read by ``JSONScanner``, except where one or two words tell that they are short, plain and valid. What
+/// Tokens are read by ``JSONScanner``, unless one or two words tell that they are short, plain and valid. What
 /// tokens make a value is said twice, here and in `JSONValue.parse`: each message pays for it, and one loop takes a third
 /// of the time of functions that call each other and throw. Tests hold the two against each other, and against a third
 /// that looks at each byte by itself.
@@ -74,7 +74,7 @@ struct JSONChecker {
   ///
   /// A loop instead of recursion, and faults instead of errors: both for speed, see above.
   ///
-  /// - Returns: The index behind the value, or where the fault is.
+  /// - Returns: The index after the value, or where the fault is.
   @inline(never) private static func scan(
     _ bytes: Span<UInt8>, from start: Int, _ outer: inout InlineArray<100, Int>,
     _ memory: inout MutableSpan<JSONKeys.Key>, _ open: inout JSONKeys.Open
@@ -170,7 +170,7 @@ struct JSONChecker {
     return length > 15 || after | 0x20 == UInt8(ascii: "e") ? 0 : length
   }
 
-  /// Reads and remembers the key whose content begins at `start`: the index behind its closing quote. There is room.
+  /// Reads and remembers the key whose content begins at `start`: the index after its closing quote. There is room.
   @inline(__always) private static func key(
     _ bytes: Span<UInt8>, _ start: Int, _ memory: inout MutableSpan<JSONKeys.Key>, _ open: inout JSONKeys.Open
   ) -> (end: Int, fault: JSONScanner.Fault?) {
@@ -197,7 +197,7 @@ struct JSONChecker {
     return (end, nil)
   }
 
-  /// Reads the string whose content begins at `start`: the index behind its closing quote.
+  /// Reads the string whose content begins at `start`: the index after its closing quote.
   @inline(__always) private static func string(
     _ bytes: Span<UInt8>, _ start: Int
   ) -> (end: Int, fault: JSONScanner.Fault?) {
@@ -212,7 +212,7 @@ struct JSONChecker {
     return (end, nil)
   }
 
-  /// The length of the literal at `index`; 0 where there is none.
+  /// The length of the literal at `index`; 0 if there is none.
   private static func literal(_ bytes: Span<UInt8>, _ index: Int) -> Int {
     if JSONScanner.matches("true", bytes, index) || JSONScanner.matches("null", bytes, index) { return 4 }
     return JSONScanner.matches("false", bytes, index) ? 5 : 0
@@ -221,7 +221,7 @@ struct JSONChecker {
   /// Moves `index` over white space, and returns the byte there.
   @inline(__always) private static func next(_ bytes: Span<UInt8>, _ index: inout Int, _ breaks: inout Bool) -> UInt8 {
     let byte = JSONScanner.byte(bytes, index)
-    // Most bodies have none, or one space behind each colon and comma.
+    // Most bodies have none, or one space after each colon and comma.
     if byte > 0x20 { return byte }
     if byte == 0x20 {
       let second = JSONScanner.byte(bytes, index &+ 1)
@@ -236,7 +236,7 @@ struct JSONChecker {
     return JSONScanner.byte(bytes, index)
   }
 
-  /// The index behind the white space at `start`, and whether there are line breaks in it.
+  /// The index after the white space at `start`, and whether there are line breaks in it.
   @inline(never) private static func skipWhitespace(_ bytes: Span<UInt8>, _ start: Int) -> (end: Int, breaks: Bool) {
     var index = start
     var breaks = false
@@ -285,7 +285,7 @@ struct JSONChecker {
     }
   }
 
-  /// Behind the closing quote of the valid string whose opening one is at `start`.
+  /// After the closing quote of the valid string whose opening one is at `start`.
   private static func endOfString(_ bytes: Span<UInt8>, _ start: Int, _ end: Int) -> Int {
     var index = start + 1
     while index < end {

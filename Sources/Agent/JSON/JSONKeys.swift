@@ -27,7 +27,7 @@ struct JSONKeys {
 
   /// What is known of the keys, apart from their memory, so that a scan can borrow both.
   struct Open {
-    /// The first ones in memory are remembered; what lies behind them is memory to be used again.
+    /// The first ones in memory are remembered; what lies after them is memory to be used again.
     fileprivate(set) var count = 0
     /// The digests at the places from here up to `distinctEnd`, remembered or not, are all different from each other:
     /// an object that puts the same ones there has different keys.
@@ -128,7 +128,7 @@ extension JSONKeys {
   /// from memory, long before it would have found the quote. The caller has made sure that there are seventeen bytes,
   /// and room.
   ///
-  /// - Returns: How many bytes the key has; nil where it is another one, or has more than sixteen or escapes.
+  /// - Returns: How many bytes the key has; nil if it is another one, or has more than sixteen or escapes.
   @inline(__always) static func appendRepeated(
     _ bytes: Span<UInt8>, start: Int, to keys: inout MutableSpan<Key>, _ open: inout Open
   ) -> Int? {
@@ -221,7 +221,7 @@ extension JSONKeys {
   /// The digest of a key of less than eight bytes: its bytes and a quote, which tells its length.
   ///
   /// - Parameters:
-  ///   - word: The key, a quote and anything behind it, the first byte in the lowest bits.
+  ///   - word: The key, a quote and anything after it, the first byte in the lowest bits.
   ///   - count: Where the quote is: at most 7.
   @inline(__always) private static func digest(_ word: UInt64, quoteAt count: Int) -> UInt64 {
     word & (UInt64.max &>> UInt64(truncatingIfNeeded: 56 &- 8 &* count))

@@ -104,7 +104,7 @@ extension JSONScanner {
     return index
   }
 
-  /// Length of the UTF-8 sequence of two to four bytes at `index`; 0 where there is none (Unicode 15, table 3-7).
+  /// Length of the UTF-8 sequence of two to four bytes at `index`; 0 if there is none (Unicode 15, table 3-7).
   @inline(__always) static func utf8Length(_ bytes: Span<UInt8>, _ index: Int) -> Int {
     let first = bytes[index]
     let left = bytes.count - index
@@ -142,7 +142,7 @@ extension JSONScanner {
     return false
   }
 
-  /// Where `byte` comes first from `start` on; nil where it does not.
+  /// Where `byte` comes first from `start` on; nil if it does not.
   private static func find(_ byte: UInt8, _ bytes: Span<UInt8>, from start: Int) -> Int? {
     guard start < bytes.count else { return nil }
     // The pointer is read only during the call, inside of the span.
@@ -154,26 +154,11 @@ extension JSONScanner {
 
   /// Whether all of `bytes` are UTF-8.
   static func isUTF8(_ bytes: Span<UInt8>) -> Bool {
-    var index = 0
-    while true {
-      while index &+ 32 <= bytes.count {
-        let words = word(bytes, index) | word(bytes, index + 8) | word(bytes, index + 16) | word(bytes, index + 24)
-        guard words & eight(0x80) == 0 else { break }
-        index += 32
-      }
-      while index &+ 8 <= bytes.count {
-        let beyond = word(bytes, index) & eight(0x80)
-        index += beyond == 0 ? 8 : beyond.trailingZeroBitCount / 8
-        if beyond != 0 { break }
-      }
-      while index < bytes.count, bytes[index] < 0x80 { index += 1 }
-      guard index < bytes.count else { return true }
-      // Text beyond ASCII comes in runs.
-      repeat {
-        let length = utf8Length(bytes, index)
-        guard length > 0 else { return false }
-        index += length
-      } while index < bytes.count && bytes[index] >= 0x80
+    do {
+      _ = try UTF8Span(validating: bytes)
+      return true
+    } catch {
+      return false
     }
   }
 }

@@ -7,7 +7,7 @@ internal import Glibc
 /// the index and leave the index behind it. Each has a twin that does not throw, for the checker, which cannot afford an
 /// error's indirect result on each token: it returns where the token ends, or where and why it is none.
 ///
-/// Nothing here allocates, except where an error is made, and no input can trap: the bytes are a bounds-checked span,
+/// Nothing here allocates, unless an error is made, and no input can trap: the bytes are a bounds-checked span,
 /// loads of words are guarded by the count.
 ///
 /// Stricter than most readers on purpose: strings are valid UTF-8 without lone surrogates, whether raw (`ED A0 80`) or
@@ -40,7 +40,7 @@ enum JSONScanner {
     case leadingZeros = "a number with leading zeros"
   }
 
-  /// The byte at `index`, or zero behind the last: no token begins or goes on with a zero, so that the end need not be
+  /// The byte at `index`, or zero after the last: no token begins or goes on with a zero, so that the end need not be
   /// told from it.
   @inline(__always) static func byte(_ bytes: Span<UInt8>, _ index: Int) -> UInt8 {
     // One comparison for both bounds, which the checked subscript would repeat.
@@ -70,7 +70,7 @@ enum JSONScanner {
 
   /// Reads on in a string, from any place in it that is not inside of a character or an escape.
   ///
-  /// - Returns: The index behind the closing quote, and whether there were escapes from `start` on; or where a fault is.
+  /// - Returns: The index after the closing quote, and whether there were escapes from `start` on; or where a fault is.
   @inline(never) static func restOfString(_ bytes: Span<UInt8>, _ start: Int) -> (end: Int, outcome: Outcome) {
     var index = start
     var outcome = Outcome.plain
@@ -120,7 +120,7 @@ enum JSONScanner {
     }
   }
 
-  /// The UTF-16 code unit of a `\uXXXX` at `index`, nil where there is none.
+  /// The UTF-16 code unit of a `\uXXXX` at `index`, nil if there is none.
   private static func codeUnit(_ bytes: Span<UInt8>, _ index: Int) -> UInt32? {
     guard index + 6 <= bytes.count, bytes[index] == UInt8(ascii: "\\"), bytes[index + 1] == UInt8(ascii: "u") else {
       return nil
@@ -184,7 +184,7 @@ enum JSONScanner {
 
   /// Reads a number whose first byte, a digit or the minus sign, is at `start`.
   ///
-  /// - Returns: The index behind it, and whether it is plain or beyond a double; or where a fault is.
+  /// - Returns: The index after it, and whether it is plain or beyond a double; or where a fault is.
   @inline(__always) static func restOfNumber(_ bytes: Span<UInt8>, _ start: Int) -> (end: Int, outcome: Outcome) {
     let integer = byte(bytes, start) == UInt8(ascii: "-") ? start &+ 1 : start
     var index = endOfDigits(bytes, integer)

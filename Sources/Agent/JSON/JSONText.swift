@@ -14,7 +14,7 @@ func appendJSONString<Output: TextOutput & ~Copyable>(_ bytes: Span<UInt8>, to o
   out.append(UInt8(ascii: "\""))
 }
 
-/// The same for bytes behind a pointer, which is read only during the call.
+/// The same for bytes at a pointer, which is read only during the call.
 func appendJSONString(_ bytes: UnsafeRawBufferPointer, to out: inout [UInt8]) {
   // Any memory may be read as bytes, and the caller vouches for the pointer.
   unsafe appendJSONString(bytes.assumingMemoryBound(to: UInt8.self).span, to: &out)
@@ -47,8 +47,8 @@ func appendJSONStringContent<Output: TextOutput & ~Copyable>(
 /// Dense JSON has a quote in every five bytes or so, in no order that a processor would foresee. So eight bytes are put
 /// in their new places in one step, without a branch, where the processor can; one by one, by table, where it cannot.
 ///
-/// - Parameter target: Has room for six bytes for each byte of the range, and two more, behind the offset.
-/// - Returns: The offset behind what was written.
+/// - Parameter target: Has room for six bytes for each byte of the range, and two more, after the offset.
+/// - Returns: The offset after what was written.
 @inline(never) private func escape(
   _ bytes: Span<UInt8>, _ range: Range<Int>, to target: UnsafeMutablePointer<UInt8>, _ start: Int,
   _ tables: EscapeTables
@@ -102,7 +102,7 @@ func appendJSONStringContent<Output: TextOutput & ~Copyable>(
   /// For each of the 256 bytes what it becomes, the first byte in the lowest bits, and in the highest eight how many
   /// there are.
   fileprivate let escapes: UnsafePointer<UInt64>
-  /// For each set of bytes to be escaped among eight, where the bytes of their text come from; nil where the processor
+  /// For each set of bytes to be escaped among eight, where the bytes of their text come from; nil if the processor
   /// cannot put bytes in order.
   fileprivate let orders: UnsafePointer<UInt8>?
 

@@ -6,7 +6,7 @@ extension JSONValue {
     return value
   }
 
-  /// The number as an integer: only where it is written as one (neither `1.0` nor `1e3`) and fits.
+  /// The number as an integer: only if it is written as one (neither `1.0` nor `1e3`) and fits.
   var int64Value: Int64? {
     guard case .number(let text) = self else { return nil }
     return Int64(text)

@@ -17,7 +17,7 @@ final class LogQueue: Sendable {
     var dropped = 0
     /// The thread holds a line that is not written to its end.
     var isWriting = false
-    /// The thread is there; nil before the first line, false where the system has none.
+    /// The thread is there; nil before the first line, false if the system has none.
     var isRunning: Bool?
 
     /// Adds a line, and lets the oldest go for it.

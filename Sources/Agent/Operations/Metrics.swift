@@ -107,7 +107,7 @@ extension OperationsSnapshot {
     if let backlog {
       gauge("queue_ready_messages", "Messages ready in the queue, when it was last asked.", "\(backlog)")
     }
-    gauge("healthy", "1 where messages flow, as /healthz says.", health.isHealthy ? "1" : "0")
+    gauge("healthy", "1 if messages flow, as /healthz says.", health.isHealthy ? "1" : "0")
     histogram("commit_duration_seconds", "Time that a journal commit with messages took.", counters.commits, &text)
     if let journal {
       gauge("pending_messages", "Messages journaled and not committed downstream.", "\(journal.pendingRows)")

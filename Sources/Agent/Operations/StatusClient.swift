@@ -30,7 +30,7 @@ final class StatusClient: ChannelInboundHandler {
     static let patience = TimeAmount.seconds(30)
     /// The same for the next request: who looks every half minute or minute need not connect each time.
     static let idle = TimeAmount.seconds(90)
-    /// Time to end behind the last answer.
+    /// Time to end after the last answer.
     static let farewell = TimeAmount.seconds(2)
     /// Bytes of a request's fields, one and all; a browser's are about a kilobyte.
     static let fieldBytes = 8 << 10
@@ -110,7 +110,7 @@ final class StatusClient: ChannelInboundHandler {
       unanswered += 1
       switch StatusRequest(head, names: names) {
       case .page(let page): asked = (page, head)
-      // Nothing behind it is waited for.
+      // Nothing after it is waited for.
       case .refused(let status, let text): write(StatusAnswer(status: status, text: text), to: head, context)
       }
     case .body: break
@@ -153,7 +153,7 @@ final class StatusClient: ChannelInboundHandler {
       "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff",
     ]
     if answer.status == .methodNotAllowed { headers.add(name: "Allow", value: "GET, HEAD") }
-    // What might be left of a request that was refused is not read; nor is what stands behind an offer of another protocol.
+    // What might be left of a request that was refused is not read; nor is what stands after an offer of another protocol.
     isEnding =
       !head.isKeepAlive || head.headers.contains(name: "upgrade")
       || answer.status.code >= 400 && answer.status != .serviceUnavailable

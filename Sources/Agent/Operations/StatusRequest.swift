@@ -15,7 +15,7 @@ enum StatusRequest: Equatable {
   }
 
   case page(Page)
-  /// The status and its text. The connection ends behind it if the request may have a body, which is not read.
+  /// The status and its text. The connection ends after it if the request may have a body, which is not read.
   case refused(HTTPResponseStatus, String)
 
   /// - Parameter names: The names that this listener answers to, besides addresses.

@@ -61,7 +61,7 @@ enum StatusServer {
         .recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: StatusClient.Limits.readBytes)
       )
       .childChannelOption(.writeBufferWaterMark, value: .init(low: 1, high: StatusClient.Limits.waitingBytes))
-      // A client may close its side behind the request and wait for the answer.
+      // A client may close its side after the request and wait for the answer.
       .childChannelOption(.allowRemoteHalfClosure, value: true)
       .childChannelInitializer { channel in
         channel.eventLoop.makeCompletedFuture {

@@ -10,7 +10,7 @@ enum Terminal {
 
   static var isTerminal: Bool { isatty(STDERR_FILENO) == 1 }
 
-  /// Columns of the terminal; 80 where it does not say.
+  /// Columns of the terminal; 80 if it does not say.
   static var columns: Int {
     var size = winsize()
     guard unsafe ioctl(STDERR_FILENO, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 0 else { return 80 }
@@ -50,7 +50,7 @@ enum Terminal {
 }
 
 extension FlowLogHandler.Style {
-  /// Plain text where stderr is a terminal and nobody asks for JSON (`LOG_FORMAT`).
+  /// Plain text if stderr is a terminal and nobody asks for JSON (`LOG_FORMAT`).
   static let ofStandardError = Terminal.isTerminal && environmentVariable("LOG_FORMAT") != "json" ? plain : json
 }
 

@@ -19,7 +19,7 @@ struct CheckpointLedger: Hashable {
 
   /// The runtime has committed the `count` oldest checkpoints.
   ///
-  /// - Returns: The newest of them; nil where there are not so many, which is the runtime's error.
+  /// - Returns: The newest of them; nil if there are not so many, which is the runtime's error.
   mutating func acknowledged(_ count: Int) -> Checkpoint? {
     guard count >= 1, count <= pending.count else { return nil }
     let newest = pending[count - 1]

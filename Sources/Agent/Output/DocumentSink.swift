@@ -6,7 +6,7 @@ import Journal
 protocol DocumentSink {
   /// Stands in front of every document.
   var prefix: [UInt8] { get }
-  /// Stands behind every document.
+  /// Stands after every document.
   var suffix: [UInt8] { get }
 
   /// A checkpoint without documents shall end the capture, if it ends in order (``Checkpoint/isLast``).
@@ -18,8 +18,8 @@ protocol DocumentSink {
   /// Writes the documents in `bytes`, and that `checkpoint` covers them, so that they count as emitted.
   ///
   /// - Parameter bytes: Whole documents (or none, where only the checkpoint has news) with prefix and suffix; the sink may append to it.
-  /// - Returns: What is committed by that: nil where somebody else says so later.
-  /// - Throws: A failure with `isShortage` where the same write may succeed later; nothing of it is written then.
+  /// - Returns: What is committed by that: nil if somebody else says so later.
+  /// - Throws: A failure of kind `shortage` if the same write may succeed later; nothing of it is written then.
   mutating func write(_ bytes: inout [UInt8], _ checkpoint: Checkpoint) throws(CaptureFailure) -> Committed?
 
   /// How long it takes until the sink wants ``rest()``, if no document comes before; nil if it never does.

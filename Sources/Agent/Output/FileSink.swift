@@ -30,7 +30,7 @@ struct FileSink: DocumentSink {
   private var descriptor: OutputDescriptor
   /// The file as it is on disk.
   private(set) var record: OutputRecord
-  /// Bytes behind the record's length may be of a write that failed.
+  /// Bytes after the record's length may be of a write that failed.
   private var isHalfWritten = false
 
   /// Between two looks at the file while nothing is written.
@@ -43,7 +43,7 @@ struct FileSink: DocumentSink {
   /// - Parameters:
   ///   - lock: The right to write the series, which is kept as long as the sink.
   ///   - journal: The journal's identifier.
-  ///   - record: What the journal last recorded; nil where it never wrote to this output. Where ``record`` is another
+  ///   - record: What the journal last recorded; nil if it never wrote to this output. Where ``record`` is another
   ///     afterwards, the caller records it before the first write: what a crash leaves in a file that the journal does
   ///     not know would be taken for somebody else's.
   ///   - pending: The documents that the journal has yet to commit, in order.
@@ -192,7 +192,7 @@ struct FileSink: DocumentSink {
     return nil
   }
 
-  /// Whether nothing but a crash is needed to explain what stands in a file behind its end.
+  /// Whether nothing but a crash is needed to explain what stands in a file after its end.
   private static func isExplained(
     _ path: String, from length: Int64, _ pending: @escaping () throws(CaptureFailure) -> DocumentKey?
   ) throws(CaptureFailure) -> Bool {
@@ -248,7 +248,7 @@ struct FileSink: DocumentSink {
     } catch {
       // What is half written goes, now or before anything else, so that the same batch can be written again.
       isHalfWritten = true
-      if error.isShortage { try cut() }
+      if error.kind == .shortage { try cut() }
       throw error
     }
     return try change(expected: record.length + Int64(bytes.count))
@@ -378,8 +378,8 @@ struct StandardOutputSink: DocumentSink {
 extension CaptureFailure {
   /// What went wrong with the place where documents go; `code` is its errno, where that may be one that passes.
   static func output(_ description: String, _ code: Int32) -> CaptureFailure {
-    var failure = CaptureFailure(cause: "output", description: description, needsUser: true)
-    failure.isShortage = [ENOSPC, EDQUOT, EFBIG, EROFS, EMFILE, ENFILE].contains(code)
-    return failure
+    let isShortage = [ENOSPC, EDQUOT, EFBIG, EROFS, EMFILE, ENFILE].contains(code)
+    return CaptureFailure(
+      cause: "output", description: description, needsUser: true, kind: isShortage ? .shortage : .other)
   }
 }

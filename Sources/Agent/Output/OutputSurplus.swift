@@ -39,7 +39,7 @@ struct OutputSurplus {
     }
   }
 
-  /// The first document in question, and the last one; nil where they cannot be read.
+  /// The first document in question, and the last one; nil if they cannot be read.
   private(set) var first: DocumentKey?
   private(set) var last: DocumentKey?
   /// Whole documents in question, and bytes.

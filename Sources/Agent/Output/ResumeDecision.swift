@@ -5,7 +5,7 @@ import Journal
 /// The runtime's state is the truth about what is committed; the journal's own mark is only a copy that may lag. A
 /// journal that knows less than the runtime went back in time, and a capture on it could lose what it would then skip.
 enum ResumeDecision: Equatable {
-  /// Emit what lies behind `after`; `warning` tells what is unusual about it.
+  /// Emit what lies after `after`; `warning` tells what is unusual about it.
   case resume(after: Position, warning: String?)
   /// Do not capture: `reason` says why and what to do.
   case refuse(reason: String)
@@ -17,7 +17,7 @@ enum ResumeDecision: Equatable {
   }
 
   /// - Parameters:
-  ///   - state: The committed checkpoint's mark; nil where the capture has none (it is new, or was reset).
+  ///   - state: The committed checkpoint's mark; nil if the capture has none (it is new, or was reset).
   ///   - journal: The journal's identifier.
   ///   - last: The last position ever appended to it.
   ///   - committed: Up to here the journal knows that it was committed, and may have forgotten it.
@@ -34,7 +34,7 @@ enum ResumeDecision: Equatable {
       return .resume(
         after: committed,
         warning: "the capture's state belongs to another journal (\(state.journal), position \(state.position)); "
-          + "this one begins behind position \(committed)")
+          + "this one begins after position \(committed)")
     }
     if state.position > last {
       return .refuse(

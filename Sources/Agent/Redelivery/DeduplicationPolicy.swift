@@ -14,7 +14,7 @@ struct DeduplicationPolicy: Equatable, Sendable {
   /// Length of the anchor for a prefetch count: at most a quarter of it, so that intake never waits for it.
   static func anchor(prefetch: Int) -> Int { min(RedeliveryMachine.largestAnchor, prefetch / 4) }
 
-  /// False where every redelivery is captured again.
+  /// False if every redelivery is captured again.
   var isOn: Bool { trust != .none || byMessageID }
 
   init(trust: RedeliveryMachine.Trust, reason: String) {

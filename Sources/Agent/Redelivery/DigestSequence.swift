@@ -26,7 +26,7 @@ struct DigestSequence {
   /// length where there is none.
   var period: Int { digests.count - (borders.last ?? 0) }
 
-  /// Whether the sequence stands in `others`, one of its digests behind the other.
+  /// Whether the sequence stands in `others`, one of its digests after the other.
   func isContained(in others: some Sequence<DeliveryDigest>) -> Bool {
     guard !digests.isEmpty else { return true }
     var length = 0

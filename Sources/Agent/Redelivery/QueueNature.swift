@@ -22,7 +22,7 @@ struct QueueNature: Hashable, Sendable {
   /// RabbitMQ counts in `x-acquired-count` how often a consumer has had the message; those before 4.3 leave that header alone
   /// (tried on 3.10.8, 4.0.5 and 4.3.6).
   var countsAcquisitions: Bool
-  /// How often a quorum queue takes a message back before it drops or dead-letters it; nil where that is not known, or
+  /// How often a quorum queue takes a message back before it drops or dead-letters it; nil if that is not known, or
   /// without a limit. A policy may set a lower one. https://www.rabbitmq.com/docs/quorum-queues#poison-message-handling
   var deliveryLimit: Int64?
 
@@ -42,7 +42,7 @@ struct QueueNature: Hashable, Sendable {
 
   /// - Parameters:
   ///   - type: The queue's type where the broker, or the settings, say it (`x-queue-type`).
-  ///   - hasLevels: Nil where nobody says whether the queue was declared with `x-max-priority`; a policy cannot set it.
+  ///   - hasLevels: Nil if nobody says whether the queue was declared with `x-max-priority`; a policy cannot set it.
   ///   - deliveryLimit: The argument `x-delivery-limit`, if it is known.
   ///   - brokerVersion: For example `4.0.5`.
   init(type: String?, hasLevels: Bool?, deliveryLimit: Int64? = nil, brokerVersion: String) {

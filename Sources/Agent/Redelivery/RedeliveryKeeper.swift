@@ -38,7 +38,7 @@ struct RedeliveryKeeper: Sendable {
   ///   - isTemporary: The journal is new, and counts go on from those of `state`.
   ///   - isCarried: The checkpoints carry what the journal knows.
   ///   - state: What the committed checkpoint carries; looked at only if the journal knows nothing.
-  /// - Returns: Nil where redeliveries are not recognised; the state of an earlier session is then void.
+  /// - Returns: Nil if redeliveries are not recognised; the state of an earlier session is then void.
   init?(
     _ policy: DeduplicationPolicy, _ configuration: EndpointConfiguration, journal: Journal, isTemporary: Bool,
     isCarried: Bool, state: RedeliveryState?

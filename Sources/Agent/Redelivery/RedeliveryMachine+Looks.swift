@@ -3,7 +3,7 @@ import AMQP
 /// Whether captured messages can be found by their looks: see ``RedeliveryMachine``.
 extension RedeliveryMachine {
   /// How many of the newest captured messages can be found by their looks: those that may come again, or the fewest more of their
-  /// line with which they can. Nil where an anchor's length more does not do.
+  /// line with which they can. Nil if an anchor's length more does not do.
   var tellingLength: Int? {
     (returning...max(returning, min(returning + anchor, Int(captured - lineStart)))).first(where: newestTellApart)
   }
@@ -26,7 +26,7 @@ extension RedeliveryMachine {
   func tellsApart(_ sequence: DigestSequence, of count: Int) -> Bool { sequence.period >= min(count, anchor) }
 
   /// Whether `length` deliveries that end like the captured ones are old, although fewer could have been all that comes again: those
-  /// behind have to make up an anchor by themselves.
+  /// after have to make up an anchor by themselves.
   func isTold(_ length: Int) -> Bool {
     guard length >= shown.expected else { return Mutant.acceptsLessThanTheAnchor.isOn }
     guard let end = shown.possibleEnd else { return true }

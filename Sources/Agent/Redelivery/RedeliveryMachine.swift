@@ -4,9 +4,9 @@ import AMQP
 ///
 /// A consumer cannot know which of its last acknowledgements arrived, and equal content does not mean the same message.
 /// So the last `anchor` captured deliveries are never acknowledged while messages flow. After any crash they must come
-/// back, in order, behind everything older and in front of everything newer. At the start of a channel redeliveries are
+/// back, in order, after everything older and in front of everything newer. At the start of a channel redeliveries are
 /// held until the anchor's digests have been seen: what came up to there is old (it is acknowledged, and not captured
-/// again), what comes behind is new. Where the sequence does not fit, all of it is new: at worst duplicates.
+/// again), what comes after is new. If the sequence does not fit, all of it is new: at worst duplicates.
 ///
 /// Why it cannot lose, given a queue that redelivers in order, discards nothing, and has no other consumer: the old
 /// messages that come back are the last t captured, with t at least the anchor's length, since the anchor was never
@@ -25,7 +25,7 @@ import AMQP
 /// is recognised, and what comes is captured. What no client can tell remains: a queue purged, and the very messages of the
 /// anchor published again, byte for byte, and given back once.
 ///
-/// Behind an anchor with messages in front of it, the sequence may have ended before it was long enough to tell, and what made
+/// After an anchor with messages in front of it, the sequence may have ended before it was long enough to tell, and what made
 /// it longer may be new. So that has to make up an anchor by itself before all of it is taken for old.
 ///
 /// A queue that rests is settled: the anchor is acknowledged too, in three steps (``SettlingMachine``). An acknowledgement has no
@@ -36,7 +36,7 @@ import AMQP
 /// Invariants
 ///   - `releasable` ≤ `captured` − anchor while messages flow; no acknowledgement goes beyond the *durable* `releasable`.
 ///   - The window holds the digests of the last `window.count` captured messages, the newest last. Those after `lineStart` are
-///     of one *line*: they follow on one another in the queue, each once. Where what may be old is captured, since it was not
+///     of one *line*: they follow on one another in the queue, each once. If what may be old is captured, since it was not
 ///     recognised, a new line begins: the same message is in the capture twice then, and an anchor that reached back over that
 ///     point would wait for more than the queue can give back. What comes is looked for in the line; whether it tells itself
 ///     apart is asked of the whole window.
@@ -44,7 +44,7 @@ import AMQP
 ///     newest such one does not show that publishers repeat themselves (`superseded`). Else the new line's anchor would tell nothing
 ///     apart, and a queue that takes back again and again would have it captured each time. That holds only while what is looked
 ///     for must come back: of what was acknowledged every look-alike counts. It is not kept over the process's end.
-///   - A delivery is recognised only by position behind the anchor, never by the broker's redelivered flag; the flag only
+///   - A delivery is recognised only by position after the anchor, never by the broker's redelivered flag; the flag only
 ///     refuses.
 ///
 /// A queue may also deliver again in the middle of a channel: a quorum queue takes back what its consumer holds when its
@@ -79,7 +79,7 @@ struct RedeliveryMachine: Hashable, Sendable {
     case hold
     /// It waits, and the first `count` of all that wait are old, the last of them at most the `newest`-th captured one.
     case holdBehindOld(count: Int, newest: Int64)
-    /// Those that wait are new, in order, and this one behind them.
+    /// Those that wait are new, in order, and this one after them.
     case captureHeld
     /// Those that wait and this one are the last `count` captured ones, in order.
     case recognised(count: Int)
@@ -139,7 +139,7 @@ struct RedeliveryMachine: Hashable, Sendable {
   /// costs a delivery of what is unacknowledged, of the 20 that a quorum queue of RabbitMQ 4 grants by default.
   private static let startOverLimit = 8
 
-  /// The window's digests where messages are recognised by their ids; nil where by position.
+  /// The window's digests where messages are recognised by their ids; nil if by position.
   private(set) var ledger: Set<DeliveryDigest>?
   /// Length of the anchor: 8, at most a quarter of the prefetch count; 0 keeps none.
   let anchor: Int
@@ -205,7 +205,7 @@ struct RedeliveryMachine: Hashable, Sendable {
   /// How many messages may come again on the next channel, as far as their place can tell them.
   var comesBack: Int { ledger == nil ? returning : 0 }
 
-  /// True where everything captured can be acknowledged: messages flow, and an anchor is kept.
+  /// True if everything captured can be acknowledged: messages flow, and an anchor is kept.
   var canSettle: Bool {
     switch state {
     case .flowing: unacknowledged > 0 && anchor > 0
@@ -213,13 +213,13 @@ struct RedeliveryMachine: Hashable, Sendable {
     }
   }
 
-  /// True where no more than the anchor is unacknowledged, as in a queue that rests: this one, or a longer one of a start with a
+  /// True if no more than the anchor is unacknowledged, as in a queue that rests: this one, or a longer one of a start with a
   /// larger prefetch count.
   var keepsAnchorOnly: Bool {
     unacknowledged <= max(anchor, min(shown.expected, Self.largestAnchor))
   }
 
-  /// True where everything captured was acknowledged, and nothing has shown yet that the broker knows.
+  /// True if everything captured was acknowledged, and nothing has shown yet that the broker knows.
   var awaitsSettled: Bool { unacknowledged == 0 && returning > 0 && !isHolding && ledger == nil }
 
   /// True while deliveries wait for a verdict.
@@ -249,7 +249,7 @@ struct RedeliveryMachine: Hashable, Sendable {
     state = .matching(trust, held: [], candidates: Array(window.indices.suffix(Int(captured - lineStart))))
   }
 
-  /// True where this channel does not recognise the messages that were unacknowledged when it began by themselves, since they,
+  /// True if this channel does not recognise the messages that were unacknowledged when it began by themselves, since they,
   /// or sequences of them, are all alike.
   var isAmbiguous: Bool { shown.isAmbiguous }
 
@@ -365,7 +365,7 @@ struct RedeliveryMachine: Hashable, Sendable {
 
   /// Nothing more comes while deliveries wait.
   ///
-  /// - Returns: True where those that wait are new after all.
+  /// - Returns: True if those that wait are new after all.
   mutating func silent() -> Bool {
     guard case .matching(_, let held, _) = state, !held.isEmpty else { return false }
     beginLine()

@@ -45,7 +45,7 @@ struct RedeliveryState: Hashable, Sendable {
     return .object(members)
   }
 
-  /// - Returns: Nil where there is none, it is of another version, or it does not hold together: then redeliveries are
+  /// - Returns: Nil if there is none, it is of another version, or it does not hold together: then redeliveries are
   ///   captured again, which loses nothing.
   init?(json: JSONValue?) {
     guard let json, json["v"]?.int64Value == Self.version, let queue = json["queue"]?.stringValue,
@@ -92,7 +92,7 @@ extension DeliveryDigest {
     unsafe withUnsafeBytes(of: (high.bigEndian, low.bigEndian)) { unsafe bytes.append(contentsOf: $0) }
   }
 
-  /// Digests of 16 bytes each; bytes behind the last whole one are ignored.
+  /// Digests of 16 bytes each; bytes after the last whole one are ignored.
   static func array(_ bytes: [UInt8]) -> [DeliveryDigest] {
     func word(_ from: Int) -> UInt64 { bytes[from..<from + 8].reduce(0) { $0 << 8 | UInt64($1) } }
     return stride(from: 0, to: bytes.count - 15, by: 16).map { DeliveryDigest(high: word($0), low: word($0 + 8)) }

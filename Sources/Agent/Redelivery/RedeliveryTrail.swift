@@ -5,7 +5,7 @@ import Journal
 /// carry it.
 struct RedeliveryTrail: Sendable {
   private let keeper: RedeliveryKeeper
-  /// Digests up to the emitted position, the newest last, without gaps: empty behind messages without one, as they are
+  /// Digests up to the emitted position, the newest last, without gaps: empty after messages without one, as they are
   /// journaled while redeliveries are not recognised, or after a salvage.
   private var window: [DeliveryDigest]
   private var emitted: Position
@@ -40,7 +40,7 @@ struct RedeliveryTrail: Sendable {
     release.checkpoint(through: position, step: step)
     guard keeper.isCarriedByCheckpoints else { return Checkpoint(through: position, releasable: release.releasable) }
     if position > emitted { try follow(to: position, reader) }
-    // A settling behind the checkpoint of its last document changes a number only.
+    // A settling after the checkpoint of its last document changes a number only.
     let isCarried = carried == position
     carried = position
     // What has no digest is not recognised when it comes again, so there is no sense in waiting for it.

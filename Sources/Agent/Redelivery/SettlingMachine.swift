@@ -9,12 +9,12 @@ import Platform
 ///   1. *Settling* is made durable, in the journal or in a checkpoint that the runtime has committed: everything captured may
 ///      be acknowledged, and how many messages that releases. Then the acknowledgement goes out (`release`).
 ///   2. The broker is asked for the queue on the same channel (`ask`), and a second after its answer once more. The queue's
-///      process gets the question behind the acknowledgement. A classic queue that is killed forgets the acknowledgements of
+///      process gets the question after the acknowledgement. A classic queue that is killed forgets the acknowledgements of
 ///      its last quarter of a second (tried on 3.10.8), a quorum queue needs a moment to replicate them, and a channel may pass
 ///      an answer on in front of what the queue had sent before it: hence the second question.
 ///   3. After its answer, on that channel, *settled* is made durable (`conclude`), and the messages are not looked for any more.
 ///
-/// A start in between looks for them (``RedeliveryMachine``). Where nothing comes on its channel, an answer tells as much only if
+/// A start in between looks for them (``RedeliveryMachine``). If nothing comes on its channel, an answer tells as much only if
 /// nobody else can hold them, as on a classic queue that is consumed exclusively. A single active consumer may be one that
 /// waits: ours of before, whose end the broker has not noticed, is the active one, and the broker's counts do not tell (3.10.8).
 ///
@@ -95,7 +95,7 @@ struct SettlingMachine: Hashable, Sendable {
     }
   }
 
-  /// When ``due(_:at:)`` has something to do although nothing moves; nil where it has not.
+  /// When ``due(_:at:)`` has something to do although nothing moves; nil if it has not.
   func deadline(_ redelivery: RedeliveryMachine) -> Instant? {
     let since: Instant
     switch state {
@@ -128,7 +128,7 @@ struct SettlingMachine: Hashable, Sendable {
   /// The broker has answered on the channel of the question.
   ///
   /// - Parameters:
-  ///   - consumers: How many consumers the queue has; 0 where the node that answers cannot speak for it: one without a leader.
+  ///   - consumers: How many consumers the queue has; 0 if the node that answers cannot speak for it: one without a leader.
   ///   - messages: How many messages wait in it.
   mutating func answered(consumers: UInt32, messages: UInt32, at now: Instant) -> Action? {
     guard case .asking(let times) = state else { return nil }

@@ -36,7 +36,7 @@ struct StreamEnd: Equatable, Sendable {
   /// Whether the stream is another one.
   ///
   /// - Parameters:
-  ///   - last: What stands at its end; nil where nothing came.
+  ///   - last: What stands at its end; nil if nothing came.
   ///   - captured: The newest captured offset.
   ///   - known: Digests of the newest captured messages, without a gap.
   mutating func isAnother(_ last: Message?, captured: Int64, known: some Collection<DeliveryDigest>) -> Bool {

@@ -34,12 +34,12 @@ struct StreamPlace: Hashable, Sendable {
   }
 
   private var state: State
-  /// What stands up to here cannot be sent, and is gone past: the channel begins behind it.
+  /// What stands up to here cannot be sent, and is gone past: the channel begins after it.
   private let passed: Int64?
 
   /// - Parameters:
-  ///   - digest: Of the message at `offset`; nil where it is not known, and then not compared.
-  ///   - passed: The last of the offsets behind `offset` that are gone past.
+  ///   - digest: Of the message at `offset`; nil if it is not known, and then not compared.
+  ///   - passed: The last of the offsets after `offset` that are gone past.
   init(offset: Int64? = nil, digest: DeliveryDigest? = nil, passed: Int64? = nil) {
     state = offset.map { .looking(offset: $0, digest: digest) } ?? .fresh
     self.passed = passed
@@ -88,7 +88,7 @@ struct StreamPlace: Hashable, Sendable {
       }
       state = .following(offset: offset, digest: digest)
       if let passed {
-        // The channel began right behind them.
+        // The channel began right after them.
         return offset - 1 > passed ? .captureAfterJump(offsets: offset - 1 - passed) : .capture
       }
       return offset - 1 > last ? .captureAfterGap(missing: last + 1...offset - 1) : .capture

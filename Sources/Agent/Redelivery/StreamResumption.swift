@@ -25,7 +25,7 @@ final class StreamResumption: Sendable {
     var digest: DeliveryDigest?
     /// Digests of the newest captured messages, the newest last.
     var known: [DeliveryDigest] = []
-    /// Offsets up to this one are gone past: the next channel begins behind them.
+    /// Offsets up to this one are gone past: the next channel begins after them.
     var passed: Int64?
     /// The newest offset that this channel has decided about: captured, or too large for a document.
     var newest: Int64?
@@ -94,7 +94,7 @@ final class StreamResumption: Sendable {
   }
 
   /// The value of the consume argument: the newest captured message, which is compared, or where the configuration begins; the
-  /// offset behind those that are gone past.
+  /// offset after those that are gone past.
   var argument: Argument {
     if let passed = shared.withLock({ $0.passed }) { return .integer(passed + 1) }
     if let offset = offset { return .integer(offset) }
@@ -146,7 +146,7 @@ final class StreamResumption: Sendable {
   /// True if messages were captured, and the newest one has not come again on this channel.
   var isUnconfirmed: Bool { shared.withLock { $0.isUnconfirmed && $0.offset != nil } }
 
-  /// The first offset that is not captured yet: what the next channel is to bring first, or behind. Nil where none can be named.
+  /// The first offset that is not captured yet: what the next channel is to bring first, or after. Nil if none can be named.
   var next: Int64? {
     let known = shared.withLock { [$0.passed, $0.newest, $0.offset].compactMap(\.self).max() }
     if let known { return known < .max ? known + 1 : nil }
@@ -163,10 +163,10 @@ final class StreamResumption: Sendable {
   /// A message that is too large for a document was gone past (`document.oversize: reject`).
   func refused(_ offset: Int64) { shared.withLock { $0.newest = max($0.newest ?? 0, offset) } }
 
-  /// The channel begins behind what is gone past.
+  /// The channel begins after what is gone past.
   var isPassing: Bool { shared.withLock { $0.passed != nil } }
 
-  /// The next channel begins behind `offset`, since what stands up to there cannot be sent; nil takes that back.
+  /// The next channel begins after `offset`, since what stands up to there cannot be sent; nil takes that back.
   func pass(through offset: Int64?) {
     shared.withLock { shared in
       shared.passed = offset
@@ -214,7 +214,7 @@ final class StreamResumption: Sendable {
     var offset: Int64
     /// Nil in a state of version 0.1.0, or where it was not known.
     var digest: DeliveryDigest?
-    /// The journal that the checkpoint was over, which stands beside the offset; nil where that is not known.
+    /// The journal that the checkpoint was over, which stands beside the offset; nil if that is not known.
     var journal: String?
 
     var json: JSONValue {
@@ -236,7 +236,7 @@ final class StreamResumption: Sendable {
       self.digest = digest
     }
 
-    /// Nil where there is none.
+    /// Nil if there is none.
     init?(json: JSONValue?) {
       guard let queue = json?["queue"]?.stringValue, let offset = json?["offset"]?.int64Value,
         DeliveryMarks.numbers.contains(offset)
@@ -246,14 +246,14 @@ final class StreamResumption: Sendable {
     }
   }
 
-  /// The state for a checkpoint behind everything that was captured; nil before the first message.
+  /// The state for a checkpoint after everything that was captured; nil before the first message.
   var newestState: State? {
     shared.withLock { shared in
       shared.offset.map { State(queue: queue.text, offset: $0, digest: shared.digest) }
     }
   }
 
-  /// The state for a checkpoint that ends with the row at `position`; nil where that is no message of the stream.
+  /// The state for a checkpoint that ends with the row at `position`; nil if that is no message of the stream.
   func state(through position: Position, reader: JournalReader) throws(JournalError) -> State? {
     let offset = shared.withLock { shared -> Int64? in
       let done = shared.runs.prefix { $0.position + $0.count <= position }.count

@@ -1,4 +1,4 @@
-/// Finds the offsets of a stream that its broker cannot send over AMQP 0-9-1, and where the stream goes on behind them.
+/// Finds the offsets of a stream that its broker cannot send over AMQP 0-9-1, and where the stream goes on after them.
 ///
 /// Clients of the stream protocol may write entries as bytes that are no AMQP message, or compress several into one. RabbitMQ closes
 /// the connection with 541 when a consumer comes to the former, and 3.10 also at the latter; RabbitMQ 4 leaves those out. What it had
@@ -6,7 +6,7 @@
 /// chunk as a whole: what was published in one go with such an entry, in front of it, cannot be sent either.)
 ///
 /// So after a 541 the next channels let fewer deliveries through, down to one, until one of them brings nothing new: then what
-/// stands behind the newest captured offset cannot be sent. With `consumer.undeliverable: wait` it is tried again from time to time.
+/// stands after the newest captured offset cannot be sent. With `consumer.undeliverable: wait` it is tried again from time to time.
 /// With `skip` a search looks for the next offset that can:
 ///
 ///   1. each offset is tried alone, on a channel that begins with it, until one sends something, or nothing, as the end does;
@@ -35,7 +35,7 @@ struct UndeliverableOffsets: Equatable, Sendable {
     case goOn
     /// Nothing follows from what was seen: all of it is to be tried again, later.
     case tryLater
-    /// These offsets cannot be sent, and what stands behind them can.
+    /// These offsets cannot be sent, and what stands after them can.
     case pass(ClosedRange<Int64>)
   }
 
@@ -65,14 +65,14 @@ struct UndeliverableOffsets: Equatable, Sendable {
   /// Captured up to here, the channels are as wide as the settings say.
   private var target: Int64 = 0
 
-  /// A channel begins behind this offset.
+  /// A channel begins after this offset.
   mutating func channelBegins(behind newest: Int64?) { self.newest = newest }
 
   /// The broker has ended a channel by an error of its own.
   ///
   /// - Parameters:
   ///   - newest: The newest captured offset; nil before the first.
-  ///   - next: The offset with which the next channel begins, or the one behind `newest`; nil where none can be named.
+  ///   - next: The offset with which the next channel begins, or the one after `newest`; nil if none can be named.
   ///   - configured: The prefetch count of the settings; 0 is no limit.
   mutating func failed(newest: Int64?, next: Int64?, configured: Int) {
     let limit = configured == 0 ? 128 : configured
@@ -96,7 +96,7 @@ struct UndeliverableOffsets: Equatable, Sendable {
   ///
   /// - Parameter skips: What cannot be sent is gone past.
   func goesOnAtOnce(skips: Bool) -> Bool {
-    // Where the next channel cannot begin where this one was to, each of them may lose something: that is no matter of haste.
+    // If the next channel cannot begin where this one was to, each of them may lose something: that is no matter of haste.
     guard width != nil, isNamed, doubts < Self.quickDoubts else { return false }
     return !isBlocked || skips
   }
@@ -109,7 +109,7 @@ struct UndeliverableOffsets: Equatable, Sendable {
     if case .confirming = search { true } else { false }
   }
 
-  /// The next offset to be tried; nil where there is nothing to look for.
+  /// The next offset to be tried; nil if there is nothing to look for.
   var probed: Int64? {
     switch search {
     case nil: nil

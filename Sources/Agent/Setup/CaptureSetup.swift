@@ -23,7 +23,7 @@ struct CaptureSetup {
   ///   - checkpoints: Somebody keeps checkpoints with their state over our end.
   ///   - state: What recognises redeliveries in the committed checkpoint, if anything does, and `streamState` where to
   ///     go on in a stream.
-  ///   - stateKey: Changes if the user asks for a backfill; nil where that can't be.
+  ///   - stateKey: Changes if the user asks for a backfill; nil if that can't be.
   init(
     _ configuration: EndpointConfiguration, journalPath path: String?, choice: AcknowledgementChoice, checkpoints: Bool,
     state: RedeliveryState?, streamState: StreamResumption.State?, stateKey: String? = nil, log: Logger

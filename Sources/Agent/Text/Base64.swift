@@ -36,7 +36,7 @@ enum Base64 {
     unsafe alphabet.utf8Start[Int(value & 0x3F)]
   }
 
-  /// The bytes of standard base64 with padding; nil where the text is none.
+  /// The bytes of standard base64 with padding; nil if the text is none.
   static func decoded(_ text: String) -> [UInt8]? {
     var bytes: [UInt8] = []
     var bits: UInt32 = 0

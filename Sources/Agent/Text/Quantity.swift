@@ -18,7 +18,7 @@ enum Quantity {
     return text
   }
 
-  /// Bytes in the largest unit that leaves a number of 1 or more, with one digit behind the point.
+  /// Bytes in the largest unit that leaves a number of 1 or more, with one digit after the point.
   static func size(_ bytes: Int64) -> String {
     var value = Double(bytes)
     var unit = "B"

@@ -14,7 +14,7 @@ struct DamageMark: Equatable {
 
   static func path(_ file: String) -> String { "\(file).damaged" }
 
-  /// The mark beside `file`; nil where there is none.
+  /// The mark beside `file`; nil if there is none.
   init?(readingFor file: String) throws(JournalError) {
     guard try File.find(Self.path(file)) != .nothing else { return nil }
     let bytes = try File.head(Self.path(file), count: 16_384) ?? []
@@ -47,7 +47,7 @@ extension Journal {
   /// Remembers beside the file that `error` is damage in it: until ``salvage(_:acceptLoss:)`` has dealt with it,
   /// opening throws `.corrupt`. Does nothing for other errors.
   ///
-  /// - Throws: where the mark cannot be written; the damage is then found again when it is read again.
+  /// - Throws: if the mark cannot be written; the damage is then found again when it is read again.
   public static func markDamaged(by error: JournalError) throws(JournalError) {
     guard case .corrupt(let text) = error.kind else { return }
     let (directory, file) = try File.resolve(error.object)

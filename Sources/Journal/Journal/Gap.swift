@@ -1,5 +1,5 @@
 extension Database {
-  /// True where a salvage has reported that exactly the messages from `first` to `last` could not be read. A journal
+  /// True if a salvage has reported that exactly the messages from `first` to `last` could not be read. A journal
   /// of the first schema, which a reader may meet, has no gaps.
   func isGap(_ first: Int64, _ last: Int64) throws(JournalError) -> Bool {
     guard try integer("SELECT count(*) FROM sqlite_master WHERE name = 'gap'", "look for gaps") > 0 else {
@@ -10,7 +10,7 @@ extension Database {
 }
 
 extension Journal {
-  /// How many positions behind `position` and up to `through` belong to messages that a salvage could not read.
+  /// How many positions after `position` and up to `through` belong to messages that a salvage could not read.
   func missing(after position: Int64, through: Int64) throws(JournalError) -> Int64 {
     try database.integer(
       """

@@ -61,10 +61,10 @@ extension Journal {
       + "\(path)-wal and \(path)-shm, give that copy the name \(path), and start again"
   }
 
-  /// What stands behind a journal's name in that of a copy that was saved of it.
+  /// What stands after a journal's name in that of a copy that was saved of it.
   private static let rescued = ".rescued-"
 
-  /// Throws where a copy that was saved of this journal waits for somebody to put it in its place: to begin a new journal, or
+  /// Throws if a copy that was saved of this journal waits for somebody to put it in its place: to begin a new journal, or
   /// to go on with half of the old one, would leave acknowledged messages behind in silence.
   public static func refuseRescued(at path: String) throws(JournalError) {
     let (directory, file) = try File.resolve(path)

@@ -17,7 +17,7 @@ struct Maintenance {
 
   /// - Parameters:
   ///   - wal: Bytes in the WAL after the last commit.
-  ///   - attempted: What they were at the last attempt, 0 where the WAL was started anew since.
+  ///   - attempted: What they were at the last attempt, 0 if the WAL was started anew since.
   static func checkpoint(wal: Int64, attempted: Int64, idle: Bool) -> Checkpoint {
     if idle { return wal > 0 ? .truncate : .none }
     // Not again at every commit while a reader holds an old snapshot: nothing could be copied.
@@ -66,7 +66,7 @@ extension Journal {
   /// takes some milliseconds to tenths of a second, disk permitting. With `idle` (nothing to append for a while) it
   /// also empties the WAL and goes further in giving space back; repeat while it returns true.
   ///
-  /// - Returns: True where another call would have more to do.
+  /// - Returns: True if another call would have more to do.
   /// - Throws: `.full`: nothing is lost, the WAL holds it; anything else fatal ends the journal.
   @discardableResult
   public func maintain(idle: Bool = false) throws(JournalError) -> Bool {
@@ -101,7 +101,7 @@ extension Journal {
 
   /// Checkpoints so that the next write starts the WAL anew; waits for readers no longer than the emitter's short reads need.
   ///
-  /// - Returns: False where a reader prevented it.
+  /// - Returns: False if a reader prevented it.
   func startAnew(_ mode: Int32) throws(JournalError) -> Bool {
     database.setBusyTimeout(milliseconds: 50)
     defer { database.setBusyTimeout(milliseconds: busyMilliseconds) }

@@ -3,14 +3,14 @@
 public struct RedeliveryRecord: Equatable, Sendable {
   /// Whose deliveries these are: the queue, as the caller names it.
   public var queue: String
-  /// No message behind this position was ever acknowledged.
+  /// No message after this position was ever acknowledged.
   public var releasable: Position
   /// Where everything captured is releasable, the broker is known to have the acknowledgements up to here; those of the others
   /// may not have arrived.
   public var settled: Position
   /// The largest prefetch count in use since everything was acknowledged.
   public var prefetch: Int
-  /// The newest message's priority; nil where it has none.
+  /// The newest message's priority; nil if it has none.
   public var priority: UInt8?
   /// From here on, all messages had that priority.
   public var prioritySince: Position
@@ -142,7 +142,7 @@ public struct DigestGroup: Equatable, Sendable {
   public var last: Position
   /// 16 bytes a message, oldest first.
   public var digests: [UInt8]
-  /// The newest one's priority; nil where it has none.
+  /// The newest one's priority; nil if it has none.
   public var priority: UInt8?
   /// From here on, all messages up to ``last`` had that priority.
   public var prioritySince: Position
@@ -151,7 +151,7 @@ public struct DigestGroup: Equatable, Sendable {
 }
 
 extension JournalReader {
-  /// The groups that end behind `position`, oldest first, up to the one that holds `through`.
+  /// The groups that end after `position`, oldest first, up to the one that holds `through`.
   public func digestGroups(after position: Position, through: Position) throws(JournalError) -> [DigestGroup] {
     var groups: [DigestGroup] = []
     try database.with(

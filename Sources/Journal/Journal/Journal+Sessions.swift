@@ -3,7 +3,7 @@ public struct QueueName: Equatable, Sendable {
   public var name: String
   public var virtualHost: String
 
-  /// That of the newest session; nil where there is none.
+  /// That of the newest session; nil if there is none.
   init?(newestIn database: Database) throws(JournalError) {
     let found = try database.first(
       "SELECT queue, virtual_host FROM session ORDER BY number DESC LIMIT 1", "look for the newest session"
@@ -14,19 +14,19 @@ public struct QueueName: Equatable, Sendable {
 }
 
 extension JournalReader {
-  /// The queue that messages came from last; nil where nobody has captured into this journal.
+  /// The queue that messages came from last; nil if nobody has captured into this journal.
   public func newestQueue() throws(JournalError) -> QueueName? { try QueueName(newestIn: database) }
 }
 
 extension Journal {
-  /// The queue that messages came from last; nil where nobody has captured into this journal.
+  /// The queue that messages came from last; nil if nobody has captured into this journal.
   public func newestQueue() throws(JournalError) -> QueueName? { try QueueName(newestIn: database) }
 
   /// Consumers older than the oldest message's by more than this are forgotten; a message appended late can still
   /// name any of the last thousand reconnections.
   private static let retainedConsumers = 1_000
 
-  /// The newest session's `base`: what is behind it was captured since. Nil where there is none.
+  /// The newest session's `base`: what is after it was captured since. Nil if there is none.
   public func newestSessionBase() throws(JournalError) -> Position? {
     try database.first("SELECT base FROM session ORDER BY number DESC LIMIT 1", "look for the newest session") {
       Position(rawValue: $0.integer(0))

@@ -3,7 +3,7 @@ extension Journal {
   /// Runs `body` in one transaction and returns once it is on stable storage.
   ///
   /// What `body` throws is thrown on, and nothing was changed. A failure of the journal inside of `body` ends the
-  /// transaction even where `body` catches it. Not reentrant.
+  /// transaction even if `body` catches it. Not reentrant.
   public func write<R>(_ body: (borrowing WriteTransaction) throws -> R) throws -> R {
     try begin()
     let result: R

@@ -14,7 +14,7 @@ internal import CSQLite
 /// - Only rows at or below `committedThrough` are deleted, oldest first. So the rows are always one unbroken range that
 ///   ends at `last`, and a gap is damage.
 /// - One transaction is all or nothing: rows, counters and the output's length change together.
-/// - There is one writer: a `flock` on `PATH.lock` (see `FileLock`), and behind it an epoch that is counted up at
+/// - There is one writer: a `flock` on `PATH.lock` (see `FileLock`), and after it an epoch that is counted up at
 ///   every opening and compared in every transaction.
 ///
 /// # Format
@@ -30,7 +30,7 @@ internal import CSQLite
 ///
 /// # Other hands
 /// Visitors may look, back up, checkpoint and vacuum through SQLite whenever they like: locks keep them from what would
-/// hurt, as long as this process keeps its own (see `OpenDatabases`). Where somebody moves, deletes or replaces a file of the
+/// hurt, as long as this process keeps its own (see `OpenDatabases`). If somebody moves, deletes or replaces a file of the
 /// journal, `write` throws `.moved` instead of returning (see `JournalFiles`).
 ///
 /// # Errors
@@ -61,7 +61,7 @@ public final class Journal: @unchecked Sendable {
   let epoch: Int64
   let busyMilliseconds: Int32
   let lock: FileLock
-  /// What the names of its files are compared with; nil where no acknowledgement rests on them.
+  /// What the names of its files are compared with; nil if no acknowledgement rests on them.
   var files: JournalFiles?
   /// What tells whether somebody else has written since the files were last seen in place.
   var dataVersion: Int64 = 0

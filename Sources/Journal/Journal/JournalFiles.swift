@@ -19,7 +19,7 @@ struct JournalFiles: Equatable {
       inode = UInt64(status.st_ino)
     }
 
-    /// Of what is at `path`, a symbolic link not followed; nil where there is nothing, or nobody may look.
+    /// Of what is at `path`, a symbolic link not followed; nil if there is nothing, or nobody may look.
     init?(at path: String) {
       var status = stat()
       guard unsafe lstat(path, &status) == 0 else { return nil }

@@ -14,7 +14,7 @@ public final class JournalReader: @unchecked Sendable {
   public let identifier: String
   let database: Database
   let version: Int
-  /// Messages behind this have digests.
+  /// Messages after this have digests.
   private let digestedAfter: Int64
   private let messages: Statement
   private let consumers: Statement

@@ -9,7 +9,7 @@ public struct JournalStatus: Equatable, Sendable {
   public var pendingRows: Int
   /// Bytes of their bodies.
   public var pendingBytes: Int64
-  /// When the oldest of them was received, microseconds since 1970; nil where none is pending.
+  /// When the oldest of them was received, microseconds since 1970; nil if none is pending.
   public var oldestReceivedAt: Int64?
   /// Sessions that the journal still knows.
   public var sessions: Int
@@ -47,7 +47,7 @@ extension JournalReader {
 
   /// Reads the whole file and compares it with SQLite's format and the journal's invariants; takes time with its size.
   ///
-  /// - Returns: A line a problem, at most a hundred or so; none where the journal is sound.
+  /// - Returns: A line a problem, at most a hundred or so; none if the journal is sound.
   public func verify() throws(JournalError) -> [String] {
     var problems = try lines("PRAGMA integrity_check")
     if problems == ["ok"] { problems = [] }

@@ -6,7 +6,7 @@ public struct OutputRecord: Hashable, Sendable {
   public var length: Int64
   /// When its first document was written, microseconds since 1970, UTC; of no meaning while it is empty.
   public var startedAt: Int64
-  /// The file's inode; nil where that is not known. It tells a file that has another name from one that is gone.
+  /// The file's inode; nil if that is not known. It tells a file that has another name from one that is gone.
   public var inode: Int64?
 
   public init(file: Int64, length: Int64, startedAt: Int64, inode: Int64? = nil) {

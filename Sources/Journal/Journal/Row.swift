@@ -53,7 +53,7 @@ public struct Row: ~Escapable {
   /// RabbitMQ takes.
   static let cutSizes: ClosedRange<Int64> = (4 << 20)...(512 << 20)
 
-  /// True where the body is known to be UTF-8 (it is stored as TEXT).
+  /// True if the body is known to be UTF-8 (it is stored as TEXT).
   public var bodyIsText: Bool
 
   @_lifetime(copy exchange, copy routingKey, copy properties, copy body)

@@ -158,7 +158,7 @@ struct Schema {
     return found
   }
 
-  /// Version 5: every row has a digest (``RowDigest``), messages those behind `digested_after`; and an output knows its file's inode.
+  /// Version 5: every row has a digest (``RowDigest``), messages those after `digested_after`; and an output knows its file's inode.
   private static let fifth = """
     ALTER TABLE journal ADD COLUMN digested_after INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE output ADD COLUMN inode INTEGER;
@@ -175,10 +175,10 @@ struct Schema {
     """
 
   /// Version 3: digests say where a line begins, of messages that follow on one another in the queue: what was captured
-  /// before it may be in the queue once more, behind its beginning.
+  /// before it may be in the queue once more, after its beginning.
   private static let third = "ALTER TABLE digest ADD COLUMN begins_line INTEGER NOT NULL DEFAULT 0"
 
-  /// Version 2: what a salvage could not read. A reader goes on behind a gap, and only there, as if nothing were
+  /// Version 2: what a salvage could not read. A reader goes on after a gap, and only there, as if nothing were
   /// missing; the positions of a gap are never used again.
   private static let second = """
     CREATE TABLE gap (

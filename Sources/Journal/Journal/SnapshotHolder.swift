@@ -8,7 +8,7 @@ internal import Glibc
 /// (https://www.sqlite.org/howtocorrupt.html, 2.2). Programs in other containers are not in the list.
 public struct SnapshotHolder: Equatable, Sendable, CustomStringConvertible {
   public var pid: Int32
-  /// The program's name, at most 15 characters; empty where the system does not tell.
+  /// The program's name, at most 15 characters; empty if the system does not tell.
   public var name: String
 
   public init(pid: Int32, name: String) {
@@ -22,7 +22,7 @@ public struct SnapshotHolder: Equatable, Sendable, CustomStringConvertible {
   /// For example `sqlite3 (pid 4711)`.
   public var description: String { name.isEmpty ? "pid \(pid)" : "\(name) (pid \(pid))" }
 
-  /// The holders of a journal's snapshots, without this process; none where nothing can be found out.
+  /// The holders of a journal's snapshots, without this process; none if nothing can be found out.
   static func find(journal path: String) -> [SnapshotHolder] {
     var status = stat()
     guard unsafe lstat("\(path)-shm", &status) == 0, let locks = read("/proc/locks", limit: 1 << 20) else { return [] }
@@ -57,7 +57,7 @@ public struct SnapshotHolder: Equatable, Sendable, CustomStringConvertible {
     String(name.unicodeScalars.filter { $0.properties.generalCategory != .control }.map(Character.init))
   }
 
-  /// The text of one of the kernel's files, at most `limit` bytes of it; nil where it cannot be read.
+  /// The text of one of the kernel's files, at most `limit` bytes of it; nil if it cannot be read.
   private static func read(_ path: String, limit: Int) -> String? {
     let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC)
     guard descriptor >= 0 else { return nil }

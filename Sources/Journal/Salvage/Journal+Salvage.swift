@@ -1,11 +1,11 @@
 extension Journal {
   /// Makes a sound journal of what can be read of a damaged one, and sets the damaged files aside.
   ///
-  /// Identifier and positions stay what they were, so whoever remembers a position of this journal goes on behind it;
+  /// Identifier and positions stay what they were, so whoever remembers a position of this journal goes on after it;
   /// what is missing becomes a gap, and no position is used twice. The damaged file and its WAL get the name
   /// `PATH.corrupt-TIME` and are never deleted.
   ///
-  /// Where a message that may have been acknowledged cannot be read, or the counters cannot, the files stay where they are
+  /// If a message that may have been acknowledged cannot be read, or the counters cannot, the files stay where they are
   /// unless `acceptLoss`: this is for a person to decide, who may have a copy. The report says which messages.
   ///
   /// Killed at any moment, it can be run again: until it is through, a mark keeps everybody from opening the journal.

@@ -4,7 +4,7 @@ public struct SalvageReport: Equatable, Sendable {
   public struct Missing: Equatable, Sendable {
     public var first: Position
     public var last: Position
-    /// The session that they belong to; empty where not even that can be read.
+    /// The session that they belong to; empty if not even that can be read.
     public var sessionID: String
     /// The `sequence` of the first one; with `count` that says which documents never come.
     public var firstSequence: Int
@@ -13,7 +13,7 @@ public struct SalvageReport: Equatable, Sendable {
 
   /// The journal's file.
   public var path: String
-  /// Where the damaged file stands now, its WAL beside it; nil where nothing was changed, because too much is missing.
+  /// Where the damaged file stands now, its WAL beside it; nil if nothing was changed, because too much is missing.
   public var setAside: String?
   /// Messages that were read, not yet committed downstream.
   public var recovered = 0
@@ -22,16 +22,16 @@ public struct SalvageReport: Equatable, Sendable {
   public var lost: [Missing] = []
   /// Messages that cannot be read but were never acknowledged: the broker still has them and delivers them again.
   public var returning: [Missing] = []
-  /// False where the journal's own counters cannot be read or contradict each other: then nobody knows what may be
-  /// missing in front of the first and behind the last message that was read.
+  /// False if the journal's own counters cannot be read or contradict each other: then nobody knows what may be
+  /// missing in front of the first and after the last message that was read.
   public var knowsPositions = true
-  /// True where the digests that recognise redeliveries went into the new file. They do not where a message is missing:
+  /// True if the digests that recognise redeliveries went into the new file. They do not where a message is missing:
   /// what comes again is then captured again.
   public var keepsAnchor = true
-  /// First and last position that were read; nil where none was.
+  /// First and last position that were read; nil if none was.
   public var range: ClosedRange<Position>?
 
-  /// True where the broker still has everything that is missing.
+  /// True if the broker still has everything that is missing.
   public var losesNothing: Bool { lost.isEmpty && knowsPositions }
 
   /// What happened, one line for a log.
@@ -50,7 +50,7 @@ public struct SalvageReport: Equatable, Sendable {
       parts.append("\(Self.count(returning)) that the broker will deliver again cannot: \(Self.list(returning))")
     }
     if !knowsPositions {
-      parts.append("its counters cannot be read, so nothing is known of messages in front of these and behind them")
+      parts.append("its counters cannot be read, so nothing is known of messages before these and after them")
     } else if lost.isEmpty {
       parts.append("nothing is lost")
     }

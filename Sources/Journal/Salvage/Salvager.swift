@@ -4,7 +4,7 @@ internal import CSQLite
 struct Salvager {
   /// Rows in one transaction of the new database.
   private static let batchRows = 1_000
-  /// Positions looked up one by one behind unreadable pages, in all. They cost microseconds each.
+  /// Positions looked up one by one after unreadable pages, in all. They cost microseconds each.
   private static let maxProbes: Int64 = 20_000_000
   /// No position, and no sum of bytes, comes to this.
   private static let most = Statement.numbers.upperBound / 2
@@ -16,7 +16,7 @@ struct Salvager {
   private var epoch: Int64 = 0
   private var counters: (last: Int64, emitted: Int64, committed: Int64, bytes: Int64) = (0, 0, 0, 0)
   private var probes: Int64 = 0
-  /// The schema's, and the messages behind which have digests; where that cannot be read, those that have none are believed.
+  /// The schema's, and the messages after which have digests; where that cannot be read, those that have none are believed.
   private var version: Int64 = 0
   private var digestedAfter = Self.most
   /// How far the journal is known to have come.
@@ -56,7 +56,7 @@ struct Salvager {
     try target.execute("BEGIN IMMEDIATE", "salvage")
     version = reading { () throws(JournalError) in try source.integer("PRAGMA user_version", "read the version") } ?? 0
     let sessions = "number, id, queue, virtual_host, started_at, base"
-    // SQLite gives no number behind the largest there is.
+    // SQLite gives no number after the largest there is.
     _ = try copyTable("session", sessions, 6, where: "number < \(Self.most)", to: target)
     _ = try copyTable("consumer", "id, session, tag", 3, where: "id < \(Self.most)", to: target)
     _ = try copyTable(
@@ -112,7 +112,7 @@ struct Salvager {
 
   // MARK: Small tables
 
-  /// Copies the rows of a table that can be read; false where not all could.
+  /// Copies the rows of a table that can be read; false if not all could.
   ///
   /// - Parameter found: What stands for the columns in a file of an older version.
   private func copyTable(
@@ -251,7 +251,7 @@ struct Salvager {
           scan.reset()
         } catch {
           try Self.rethrowTarget(error)
-          // Somewhere behind `position` a page is not readable: look for the next message that is.
+          // Somewhere after `position` a page is not readable: look for the next message that is.
           var candidate = position + 1
           while candidate <= limit && probes < Self.maxProbes {
             probes += 1
@@ -267,7 +267,7 @@ struct Salvager {
     return missing
   }
 
-  /// True where a message can be read by its key.
+  /// True if a message can be read by its key.
   private func canRead(_ probe: Statement, _ position: Int64) -> Bool {
     reading { () throws(JournalError) in
       try probe.bind(1, position)
@@ -365,15 +365,17 @@ struct Salvager {
 
   /// Errors of the new journal are the caller's, those of the damaged one are what it is about.
   private static func target(_ error: JournalError) -> JournalError {
-    JournalError(kind: error.kind, operation: targetMark + error.operation, object: error.object)
+    var marked = JournalError(
+      kind: error.kind, operation: "write the salvaged journal: \(error.operation)", object: error.object)
+    marked.isOfSalvaged = true
+    return marked
   }
-  private static let targetMark = "write the salvaged journal: "
 
   private static func rethrowTarget(_ error: JournalError) throws(JournalError) {
-    if error.operation.hasPrefix(targetMark) || error.isRetryable { throw error }
+    if error.isOfSalvaged || error.isRetryable { throw error }
   }
 
-  /// What can be read of the damaged database; nil where it cannot.
+  /// What can be read of the damaged database; nil if it cannot.
   private func reading<R>(_ body: () throws(JournalError) -> R) -> R? {
     do throws(JournalError) { return try body() } catch { return nil }
   }

@@ -116,24 +116,24 @@ internal import Glibc
     return try body(statement)
   }
 
-  /// The first row of a query, as the closure reads it; nil where there is none.
+  /// The first row of a query, as the closure reads it; nil if there is none.
   func first<R>(_ sql: String, _ operation: StaticString, _ body: (Statement) -> R) throws(JournalError) -> R? {
     try with(sql, operation) { statement throws(JournalError) in try statement.step() ? body(statement) : nil }
   }
 
-  /// The integer that a query or pragma answers; 0 where it answers nothing.
+  /// The integer that a query or pragma answers; 0 if it answers nothing.
   func integer(_ sql: String, _ operation: StaticString) throws(JournalError) -> Int64 {
     try first(sql, operation) { $0.integer(0) } ?? 0
   }
 
-  /// The text that a query or pragma answers; empty where it answers nothing.
+  /// The text that a query or pragma answers; empty if it answers nothing.
   func text(_ sql: String, _ operation: StaticString) throws(JournalError) -> String {
     try first(sql, operation) { $0.string(0) } ?? ""
   }
 
   /// Checkpoints the WAL.
   ///
-  /// - Returns: True where every frame was copied into the database. That a reader prevented it is not an error.
+  /// - Returns: True if every frame was copied into the database. That a reader prevented it is not an error.
   func checkpoint(mode: Int32) throws(JournalError) -> Bool {
     var frames: Int32 = 0
     var copied: Int32 = 0
@@ -159,7 +159,7 @@ internal import Glibc
 
   /// The error that SQLite reported last on this connection.
   ///
-  /// - Parameter number: errno of the system call that failed; nil where the library keeps it, as it does for opening a file.
+  /// - Parameter number: errno of the system call that failed; nil if the library keeps it, as it does for opening a file.
   private func error(_ code: Int32, _ operation: String, errno number: Int32? = nil) -> JournalError {
     .library(
       code: code, text: unsafe String(cString: handle == nil ? sqlite3_errstr(code) : sqlite3_errmsg(handle)),

@@ -20,7 +20,7 @@ enum File {
   /// Lends a descriptor to `body`: the one way to open a file here, since closing one that SQLite has open too would drop
   /// its locks (``OpenDatabases``).
   ///
-  /// - Returns: Nil where SQLite has it open in this process.
+  /// - Returns: Nil if SQLite has it open in this process.
   private static func lend<R>(
     _ path: String, _ flags: Int32, _ operation: String, _ body: (Int32) throws(JournalError) -> R
   ) throws(JournalError) -> R? {
@@ -73,7 +73,7 @@ enum File {
     }
   }
 
-  /// The first bytes of a file, at most `count`; nil where SQLite has it open in this process.
+  /// The first bytes of a file, at most `count`; nil if SQLite has it open in this process.
   static func head(_ path: String, count: Int) throws(JournalError) -> [UInt8]? {
     try reading(path) { (read) throws(JournalError) in try read(0, count) }
   }
@@ -81,7 +81,7 @@ enum File {
   /// Reads at an offset, fewer bytes than asked for only at the file's end.
   typealias Read = (_ offset: Int, _ count: Int) throws(JournalError) -> [UInt8]
 
-  /// Lends a function that reads the file; nil where SQLite has it open in this process.
+  /// Lends a function that reads the file; nil if SQLite has it open in this process.
   static func reading<R>(_ path: String, _ body: (Read) throws(JournalError) -> R) throws(JournalError) -> R? {
     try lend(path, O_RDONLY | O_NOFOLLOW, "open") { (descriptor) throws(JournalError) in
       try body { (offset, count) throws(JournalError) in try read(descriptor, path, offset, count) }

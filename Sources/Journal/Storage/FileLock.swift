@@ -6,13 +6,13 @@ internal import Platform
 /// It is `flock` on a file of its own: closing any descriptor of the database file would drop SQLite's own locks
 /// (https://www.sqlite.org/howtocorrupt.html §2.2). The kernel releases it when the process dies, however it dies,
 /// and `O_CLOEXEC` keeps it from children. Unchecked Sendable: one owner at a time uses it. The first line of the file (pid, host and
-/// command) only serves the error message; a journal's has a ``HighWaterMark`` behind it.
+/// command) only serves the error message; a journal's has a ``HighWaterMark`` after it.
 public final class FileLock: @unchecked Sendable {
   private var descriptor: Int32
   /// What the last holder remembered; nil if it remembered nothing, or it cannot be read.
   private(set) var mark: HighWaterMark?
 
-  /// - Throws: `.locked` with the holder's text where somebody else has it.
+  /// - Throws: `.locked` with the holder's text if somebody else has it.
   public init(path: String) throws(JournalError) {
     descriptor = unsafe open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0o600)
     guard descriptor >= 0 else { throw .system(errno, "open the lock file", path) }
@@ -52,10 +52,10 @@ public final class FileLock: @unchecked Sendable {
     return doubtOfSync()
   }
 
-  /// Writes what is remembered once more, behind a sync of another file of the same file system, to see whether that still works.
+  /// Writes what is remembered once more, after a sync of another file of the same file system, to see whether that still works.
   ///
   /// A file system that is being given up for an error of its disk may let a sync succeed that has written nothing: seen of ext4, whose
-  /// `fdatasync` returned 0 while its journal was aborted, and every call after it failed. A write that works behind the sync shows that
+  /// `fdatasync` returned 0 while its journal was aborted, and every call after it failed. A write that works after the sync shows that
   /// it was before that.
   ///
   /// - Returns: Why what the sync before has said cannot be relied on; nil if the file system still takes writes.
@@ -64,7 +64,7 @@ public final class FileLock: @unchecked Sendable {
       return nil
     }
     return
-      "the file system failed right behind a sync (\(systemText(number))), so what that has written may not be there"
+      "the file system failed right after a sync (\(systemText(number))), so what that has written may not be there"
   }
 
   /// The journal whose series it is, and the newest file of it; nil if nobody has said so.

@@ -62,22 +62,25 @@ public struct JournalError: Error, Sendable, Equatable, CustomStringConvertible 
   /// What it was done to: the path of a file.
   public let object: String
 
+  /// Of a salvage: it is about the new journal, and not about the damaged one.
+  var isOfSalvaged = false
+
   public init(kind: Kind, operation: String, object: String) {
     self.kind = kind
     self.operation = operation
     self.object = object
   }
 
-  /// True where nothing was changed and the same call may succeed later.
+  /// True if nothing was changed and the same call may succeed later.
   public var isRetryable: Bool { isFull || kind == .busy }
 
-  /// True where there was no space that could be written.
+  /// True if there was no space that could be written.
   public var isFull: Bool {
     if case .full = kind { return true }
     return false
   }
 
-  /// True where the open journal must not be used any more: neither retryable nor the caller's mistake.
+  /// True if the open journal must not be used any more: neither retryable nor the caller's mistake.
   var isFatal: Bool {
     switch kind {
     case .full, .busy, .invalid: false
@@ -133,7 +136,7 @@ extension JournalError {
   ///
   /// - Parameters:
   ///   - code: An extended result code, https://www.sqlite.org/rescode.html.
-  ///   - number: `errno` of the system call behind it, 0 where there was none.
+  ///   - number: `errno` of the system call after it, 0 if there was none.
   static func library(
     code: Int32, text: String, errno number: Int32, operation: String, object: String
   ) -> JournalError {

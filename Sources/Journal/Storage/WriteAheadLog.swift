@@ -2,9 +2,9 @@
 ///
 /// SQLite reads a WAL up to the first frame whose checksum does not fit, and takes that for the end: it is what a power cut in the
 /// middle of a commit leaves (https://www.sqlite.org/walformat.html#recovery). One changed bit has the same effect, and then whatever was
-/// committed behind it is forgotten without a word. The two can be told apart. Every commit of ours is synced before the next one is
+/// committed after it is forgotten without a word. The two can be told apart. Every commit of ours is synced before the next one is
 /// written, so a power cut can tear the newest transaction and no other: a transaction that follows upon one that is torn proves damage.
-/// A frame carries the checksum over all frames before it, so each frame behind the bad one can be checked against its
+/// A frame carries the checksum over all frames before it, so each frame after the bad one can be checked against its
 /// neighbour, and be used.
 ///
 /// Not found by this: a WAL that was cut, and damage in the newest transaction. See ``HighWaterMark``.
@@ -113,7 +113,7 @@ struct WriteAheadLog: Equatable {
     guard hasSoundHeader else {
       let commits = frames.count { $0.isSound && $0.commit > 0 }
       return commits == 0
-        ? nil : "the header of \(path) does not fit its checksum, but \(Self.commits(commits)) behind it"
+        ? nil : "the header of \(path) does not fit its checksum, but \(Self.commits(commits)) after it"
     }
     guard let bad = frames.firstIndex(where: { !$0.isSound }),
       // The end of the transaction that it belongs to: a power cut may have torn that one.
@@ -124,13 +124,13 @@ struct WriteAheadLog: Equatable {
     guard commits > 0 else { return nil }
     let offset = Self.headerBytes + bad * (Self.frameHeaderBytes + pageSize)
     return """
-      frame \(bad + 1) of \(path) (at byte \(offset)) does not fit its checksum, but \(Self.commits(commits)) behind it
+      frame \(bad + 1) of \(path) (at byte \(offset)) does not fit its checksum, but \(Self.commits(commits)) after it
       """
   }
 
   private static func commits(_ count: Int) -> String { count == 1 ? "1 commit stands" : "\(count) commits stand" }
 
-  /// Throws `.corrupt` if the WAL of the journal at `file` is damaged: SQLite would forget what stands behind the damage, and copy the
+  /// Throws `.corrupt` if the WAL of the journal at `file` is damaged: SQLite would forget what stands after the damage, and copy the
   /// rest into the file.
   static func refuseDamage(of file: String) throws(JournalError) {
     guard let found = try damage(of: file) else { return }

@@ -66,7 +66,7 @@ static struct {
   uint64_t capacity;
 } result;
 
-// Microseconds of the day in "2026-11-24T21:00:00.123456Z", behind the date.
+// Microseconds of the day in "2026-11-24T21:00:00.123456Z", after the date.
 static int64_t time_of_day(const char *text) {
   int64_t value = 0;
   static const int places[] = {11, 12, 14, 15, 17, 18};
@@ -139,7 +139,7 @@ static void rest(int64_t nanosecond) {
   nanosleep(&time, NULL);
 }
 
-// The position of the newest message in a journal that is being written; 0 where there is none yet.
+// The position of the newest message in a journal that is being written; 0 if there is none yet.
 static int64_t newest(const char *path) {
   static sqlite3 *database;
   static sqlite3_stmt *statement;

@@ -1,4 +1,4 @@
-// Runs a command and prints what it used, as one JSON object behind what it wrote to stderr.
+// Runs a command and prints what it used, as one JSON object after what it wrote to stderr.
 //
 //   measure COMMAND…
 //

@@ -1,4 +1,4 @@
-/// The properties of a message, decoded from the block that a content header carries behind the body's size.
+/// The properties of a message, decoded from the block that a content header carries after the body's size.
 ///
 /// The block is a word of flags, one bit for each property from the highest down, then the properties that are there,
 /// in the same order (AMQP 0-9-1, 4.2.6.1; the properties: class `basic`, 1.8.2). Decoding allocates nothing: strings
@@ -25,7 +25,7 @@ public struct BasicProperties: Equatable, Sendable {
   /// Decodes `block` as a whole.
   ///
   /// - Throws: `truncated` also for a block of fewer than two bytes; `unknownFlags` for a flag that class `basic` does
-  ///   not define, in a continued flags word too; `trailingBytes` for anything behind the last property.
+  ///   not define, in a continued flags word too; `trailingBytes` for anything after the last property.
   public init(block: Span<UInt8>) throws(FieldError) {
     var reader = FieldReader(0..<block.count, of: block)
     let flags: UInt16 = try reader.integer(block)

@@ -35,13 +35,13 @@ public enum FieldValue: Equatable, Sendable {
 public struct FieldError: Error, Equatable, Sendable, CustomStringConvertible {
   /// What is wrong.
   public enum Kind: Equatable, Sendable {
-    /// A length or a fixed-size value reaches behind the end.
+    /// A length or a fixed-size value reaches beyond the end.
     case truncated
     /// A field type that RabbitMQ does not know.
     case unknownType(UInt8)
     /// Property flags that class `basic` does not define.
     case unknownFlags
-    /// Bytes behind the last property.
+    /// Bytes after the last property.
     case trailingBytes
   }
   public let kind: Kind
@@ -53,7 +53,7 @@ public struct FieldError: Error, Equatable, Sendable, CustomStringConvertible {
     case .truncated: "ends too early at byte \(offset)"
     case .unknownType(let type): "unknown field type \(type) at byte \(offset)"
     case .unknownFlags: "unknown property flags at byte \(offset)"
-    case .trailingBytes: "bytes behind the last property at byte \(offset)"
+    case .trailingBytes: "bytes after the last property at byte \(offset)"
     }
   }
 }

@@ -2,9 +2,6 @@ import Journal
 
 /// What a failure of a channel means, beyond what the broker says.
 extension CaptureFailure {
-  /// The broker has ended the channel, or the connection, by an error of its own.
-  var isInternalError: Bool { cause == "connection_closed_541" || cause == "channel_closed_541" }
-
   /// Too many attempts in a row have failed.
   static func exhausted(_ attempts: Int, last: CaptureFailure) -> CaptureFailure {
     CaptureFailure(
@@ -28,7 +25,7 @@ extension CaptureFailure {
   static func undeliverable(
     frontOf queue: String, _ kind: QueueNature.Kind, after position: Position?, attempts: Int, _ failure: CaptureFailure
   ) -> CaptureFailure {
-    let place = position.map { ", behind position \($0) of the journal" } ?? ""
+    let place = position.map { ", after position \($0) of the journal" } ?? ""
     let limit =
       switch kind {
       case .quorum:
@@ -41,10 +38,10 @@ extension CaptureFailure {
         "Queues of this type never give it up: take it out of the queue with a client that speaks the protocol it was published by"
       }
     return CaptureFailure(
-      cause: undeliverable,
+      cause: "undeliverable",
       description:
         "the broker cannot send the message at the front of queue \"\(queue)\"\(place) (attempt \(attempts) with this message "
-        + "alone): \(failure). \(limit)", needsUser: false)
+        + "alone): \(failure). \(limit)", needsUser: false, kind: .undeliverable)
   }
 
   /// The broker cannot send what stands at an offset of a stream.
@@ -56,28 +53,29 @@ extension CaptureFailure {
     _ offset: Int64?, ofStream stream: String, captured: Int64?, _ failure: String
   ) -> CaptureFailure {
     let place =
-      offset.map { "at offset \($0)" } ?? captured.map { "at or behind offset \($0)" }
+      offset.map { "at offset \($0)" } ?? captured.map { "at or after offset \($0)" }
       ?? "where consumer.stream_offset begins"
     let advice =
       offset == nil
       ? "Nothing names an offset that could be gone past: capture the stream anew, with consumer.stream_offset set to an offset "
-        + "behind it; or read it with a client of the stream protocol"
+        + "after it; or read it with a client of the stream protocol"
       : "consumer.undeliverable: skip goes past it; with wait it is tried again. To have it, read it with a client of the stream "
         + "protocol"
     return CaptureFailure(
-      cause: undeliverable,
+      cause: "undeliverable",
       description:
         "the broker cannot send what stands \(place) of stream \"\(stream)\": \(failure). A client of the stream protocol wrote it as "
-        + "bytes that are no AMQP message, or compressed (RabbitMQ 3). \(advice)", needsUser: false)
+        + "bytes that are no AMQP message, or compressed (RabbitMQ 3). \(advice)",
+      needsUser: false, kind: .undeliverable)
   }
 
   /// The broker cannot send what stands at a stream's end, though nothing comes of what was captured.
   static func unknownEnd(ofStream stream: String, captured: Int64, _ failure: CaptureFailure) -> CaptureFailure {
     CaptureFailure(
-      cause: undeliverable,
+      cause: "undeliverable",
       description:
         "nothing comes from offset \(captured) of stream \"\(stream)\", which was captured, and the broker cannot send what stands at the "
         + "stream's end (\(failure)), so nothing shows whether the stream was made anew. If it was, capture it anew (a backfill in "
-        + "Flow; another journal and output for source-amqp run)", needsUser: false)
+        + "Flow; another journal and output for source-amqp run)", needsUser: false, kind: .undeliverable)
   }
 }

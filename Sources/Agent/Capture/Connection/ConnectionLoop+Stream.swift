@@ -19,13 +19,13 @@ extension ConnectionLoop {
     }
   }
 
-  /// The last message of the stream; nil where none comes.
+  /// The last message of the stream; nil if none comes.
   private func last(on connection: Connection) throws(AMQPError) -> StreamEnd.Message? {
     // A consumer gets the last chunk whole, and its last message is the stream's.
     let first = try read(
       from: .string("last"), ArgumentTable(), prefetch: .max, within: Self.endTime, on: connection)
     guard !first.isEmpty else { return nil }
-    // The channel sends a chunk in one go: its answer to this comes behind it.
+    // The channel sends a chunk in one go: its answer to this comes after it.
     _ = try connection.declareQueue(QueueDeclaration(name: topology.configuration.queue.name), passive: true)
     let rest = connection.takeBatch(refilling: DeliveryBatch())
     let batch = rest.isEmpty ? first : rest
@@ -84,7 +84,7 @@ extension ConnectionLoop {
       }
     switch found {
     case .success(let message): return message.map { .message($0) } ?? .nothing
-    case .failure(let failure) where failure.isInternalError: return .fails
+    case .failure(let failure) where failure.kind == .internalError: return .fails
     case .failure(let failure): throw failure
     }
   }

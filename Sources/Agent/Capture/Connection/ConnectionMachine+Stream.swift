@@ -17,7 +17,7 @@ extension ConnectionMachine {
 
   /// Takes the failure of a stream's channel into account, and says more of one that an offset is to blame for.
   mutating func narrow(after failure: CaptureFailure, _ sight: Sight) -> (CaptureFailure, [Action]) {
-    guard failure.isInternalError, hasConsumed else {
+    guard failure.kind == .internalError, hasConsumed else {
       offsets.forget()
       return (failure, [.forgetPassed])
     }
@@ -78,11 +78,11 @@ extension ConnectionMachine {
     _ found: EndFound, _ newest: StreamResumption.Newest?, at now: Instant, jitter: Double
   ) -> ([Action], Step) {
     switch found {
-    case .notSent(let failure) where failure.isInternalError:
+    case .notSent(let failure) where failure.kind == .internalError:
       return stuck(
         .unknownEnd(ofStream: settings.queue, captured: newest?.offset ?? 0, failure), at: now, jitter: jitter)
     case .notSent(let failure), .notConnected(let failure):
-      return ([], failure.cause == CaptureFailure.abandoned ? .stop : .connect)
+      return ([], failure.kind == .abandoned ? .stop : .connect)
     case .message(let last):
       guard let newest, end.isAnother(last, captured: newest.offset, known: newest.known) else {
         return ([], .connect)

@@ -270,7 +270,7 @@ struct ConnectionMachine {
   /// - Parameter isPassing: The channel began after what was gone past in a stream.
   func asksWhatReturns(after end: End, isPassing: Bool) -> Bool {
     guard case .failed(let failure) = end, kind == .stream else { return false }
-    return isPassing || failure.isInternalError && hasConsumed
+    return isPassing || failure.kind == .internalError && hasConsumed
   }
 
   /// A channel has ended, or could not begin.
@@ -309,9 +309,9 @@ struct ConnectionMachine {
     case .standsStill(let finding):
       offsets.forget()
       return ([.forgetPassed] + (finding == .undelivered ? [] : [.status(reconnecting(finding))]), .connect)
-    case .failed(let failure) where failure.cause == CaptureFailure.abandoned: return ([], .stop)
+    case .failed(let failure) where failure.kind == .abandoned: return ([], .stop)
     case .failed(let failure):
-      if failure.cause == CaptureFailure.channelLimit, hasConsumed { usesSecondChannel = false }
+      if failure.kind == .channelLimit, hasConsumed { usesSecondChannel = false }
       let (told, actions) =
         kind == .stream && sight != nil ? narrow(after: failure, sight!) : narrow(after: failure)
       let (more, step) = tried(told, hasten(reconnect.failed(told, jitter: jitter)), at: now)
@@ -321,7 +321,7 @@ struct ConnectionMachine {
 
   /// Something stands in the way of consuming, or shows at a stream's end.
   mutating func stuck(_ failure: CaptureFailure, at now: Instant, jitter: Double) -> ([Action], Step) {
-    if failure.cause == CaptureFailure.abandoned { return ([], .stop) }
+    if failure.kind == .abandoned { return ([], .stop) }
     return tried(failure, pacing.next(failure) ?? reconnect.failed(failure, jitter: jitter), at: now)
   }
 
@@ -363,7 +363,7 @@ struct ConnectionMachine {
   /// Takes a failure into account, and says more of one that a message is to blame for.
   private mutating func narrow(after failure: CaptureFailure) -> (CaptureFailure, [Action]) {
     guard hasConsumed, settings.canNarrow else { return (failure, []) }
-    let isInternalError = failure.isInternalError
+    let isInternalError = failure.kind == .internalError
     if isInternalError { isDoubtful = false }
     var actions: [Action] = []
     if isInternalError, width == .stepping, isAllAcknowledged {

@@ -9,7 +9,7 @@ struct UndeliverablePacing: Equatable, Sendable {
 
   /// Nil for other failures, which begin anew.
   mutating func next(_ failure: CaptureFailure) -> ReconnectMachine.Action? {
-    guard failure.cause == CaptureFailure.undeliverable else {
+    guard failure.kind == .undeliverable else {
       wait = Self.waits.least
       return nil
     }

@@ -16,7 +16,7 @@ struct EmitterLoop {
   let mailbox: ConnectionMailbox
   let status: StatusBoard
   let document: DocumentOptions
-  /// Emit what lies behind this position.
+  /// Emit what lies after this position.
   let start: Position
   /// Makes the checkpoints.
   let trail: CheckpointTrail
@@ -103,7 +103,7 @@ struct EmitterLoop {
         status.resumed(.output)
         return result
       } catch {
-        guard error.isShortage else { throw error }
+        guard error.kind == .shortage else { throw error }
         status.paused(.output, reason: error.description)
         guard capture.waitForRoom(as: CaptureMachine.emitter) else { throw error }
       }

@@ -162,7 +162,7 @@ extension SubscriptionMachine {
     }
   }
 
-  /// The deliveries that wait, since no other came after them; nil where none do.
+  /// The deliveries that wait, since no other came after them; nil if none do.
   mutating func silent() -> Decision? {
     guard redelivery?.silent() == true else { return nil }
     var decision = Decision()

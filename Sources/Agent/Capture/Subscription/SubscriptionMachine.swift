@@ -125,9 +125,9 @@ struct SubscriptionMachine: Hashable, Sendable {
   static let lookInterval = Duration.seconds(1)
 
   let settings: Settings
-  /// Recognises redeliveries; nil where that is not possible.
+  /// Recognises redeliveries; nil if that is not possible.
   var redelivery: RedeliveryMachine?
-  /// Where in the stream it is; nil where the queue is none, or that is not known yet.
+  /// Where in the stream it is; nil if the queue is none, or that is not known yet.
   var place: StreamPlace?
   var acknowledgements: AcknowledgementMachine?
   var settling: SettlingMachine
@@ -236,7 +236,7 @@ struct SubscriptionMachine: Hashable, Sendable {
     return now >= looksAt ? .now(.look) : .later(min(looksAt, idleDeadline ?? .distantFuture))
   }
 
-  /// When something is to be done although nothing comes; nil where nothing is.
+  /// When something is to be done although nothing comes; nil if nothing is.
   private var idleDeadline: Instant? {
     guard let redelivery, !hasEnded, !reports.failed || Mutant.settlesAfterAFailure.isOn else { return nil }
     if redelivery.isHolding {
@@ -251,7 +251,7 @@ struct SubscriptionMachine: Hashable, Sendable {
     return reports.consuming == generation
   }
 
-  /// True where the broker may be waiting for acknowledgements: as much is unacknowledged as half the prefetch count.
+  /// True if the broker may be waiting for acknowledgements: as much is unacknowledged as half the prefetch count.
   private var isShort: Bool {
     let prefetch = channel?.narrowPrefetch ?? settings.prefetch
     return prefetch > 0 && (acknowledgements?.waiting ?? 0) * 2 >= prefetch
@@ -261,7 +261,7 @@ struct SubscriptionMachine: Hashable, Sendable {
 
   /// A new consumer on a new channel: what waits of the old one comes again.
   ///
-  /// - Parameter place: Where a stream's capture stands; nil where the queue is none.
+  /// - Parameter place: Where a stream's capture stands; nil if the queue is none.
   mutating func began(_ channel: Consuming, place: StreamPlace?, at now: Instant) -> [Action] {
     takeSettled()
     self.channel = channel
