@@ -19,18 +19,21 @@ public struct Instant: InstantProtocol, Hashable, Sendable {
   /// Never.
   public static let distantFuture = Instant(nanoseconds: .max)
 
+  /// This moment.
   public static var now: Instant {
     var time = timespec()
     unsafe clock_gettime(CLOCK_BOOTTIME, &time)
     return Instant(nanoseconds: Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec))
   }
 
+  /// So much later, or earlier if it is negative; within ``distantPast`` and ``distantFuture``.
   public func advanced(by duration: Duration) -> Instant {
     let (sum, isTooLarge) = nanoseconds.addingReportingOverflow(duration.nanoseconds)
     guard isTooLarge else { return Instant(nanoseconds: sum) }
     return duration < .zero ? .distantPast : .distantFuture
   }
 
+  /// From this moment to `other`: negative if that is earlier; within what 64 bits of nanoseconds hold.
   public func duration(to other: Instant) -> Duration {
     let (difference, isTooLarge) = other.nanoseconds.subtractingReportingOverflow(nanoseconds)
     if isTooLarge { return .nanoseconds(other > self ? Int64.max : .min) }

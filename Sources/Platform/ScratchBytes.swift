@@ -32,6 +32,7 @@
   /// Forgets everything from the `mark`-th byte on.
   @inlinable public mutating func removeAll(from mark: Int) { used = min(used, mark) }
 
+  /// Appends one byte.
   @inlinable @inline(__always) public mutating func append(_ byte: UInt8) {
     makeRoom(1)
     unsafe memory.storeBytes(of: byte, toByteOffset: used, as: UInt8.self)

@@ -35,6 +35,7 @@ package enum SystemLimit {
     return nil
   }
 
+  /// Ends the process with status 1 and `cause` as the last line on stderr.
   package static func end(_ cause: String) -> Never {
     let line = Array("source-amqp: \(cause)\n".utf8)
     // A pipe that nobody reads must not keep it from ending.

@@ -13,7 +13,7 @@ import statistics
 import sys
 import time
 
-from bench_parts import all_parts, show
+from bench_parts import all_parts, show, windows
 from bench_tools import CONNECTOR, ENVIRON, HERE, WORK, Broker, configuration, remove_journal, requests, run
 
 # What the name of a case ends with that runs the connector of --before.
@@ -226,6 +226,7 @@ def main():
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--parts", action="store_true")
+    parser.add_argument("--windows", action="store_true")
     parser.add_argument("--cases", default="")
     parser.add_argument("--sizes", default="")
     parser.add_argument("--messages", type=int)
@@ -249,14 +250,15 @@ def main():
     sizes = [int(size) for size in arguments.sizes.split(",")] if arguments.sizes else list(counts)
     broker = Broker()
     shown = []
-    for size in [] if arguments.parts else sizes:
+    for size in [] if arguments.parts or arguments.windows else sizes:
         count = arguments.messages or counts.get(size, 20000)
         for line in drains(broker, cases, size, count, rounds, arguments.prefetch).lines():
             print(json.dumps(line), flush=True)
             shown.append(line)
     parts = []
     if not arguments.cases and not arguments.sizes:
-        for line in all_parts(broker, arguments.quick):
+        found = windows(broker, 2000, 5, rounds) if arguments.windows else all_parts(broker, arguments.quick)
+        for line in found:
             print(json.dumps(line), flush=True)
             parts.append(line)
     if shown:

@@ -48,8 +48,9 @@ def documents(size, messages):
     """`journal export` to /dev/null against a SELECT loop in C over the same rows; and the same with bodies of text."""
     costs = {}
     for kind in ("json", "text"):
-        path = fresh("documents")
-        run([f"{HERE}/bare", "fill", path, str(messages), str(size), *(["text"] if kind == "text" else [])])
+        remove_journal("documents")
+        path = f"{WORK}/documents.db"
+        run([SWIFT, "fill", path, str(messages), str(size), *(["text"] if kind == "text" else [])])
         export, empty, select = [], [], []
         for _ in range(ROUNDS):
             export.append(run([f"{HERE}/measure", CONNECTOR, "journal", "export", path]))
@@ -70,10 +71,11 @@ def decoding(messages):
 
 
 def backlog(name, pending, size):
-    path = fresh(name)
-    if pending:
-        run([f"{HERE}/bare", "fill", path, str(pending), str(size)], seconds=900)
-    return path
+    if not pending:
+        return fresh(name)
+    remove_journal(name)
+    run([SWIFT, "fill", f"{WORK}/{name}.db", str(pending), str(size)], seconds=900)
+    return f"{WORK}/{name}.db"
 
 
 def replays(broker, small, large, size):
@@ -144,6 +146,34 @@ def steady(broker, size, rate, seconds, deduplicate):
         "broker_cpu_us": round(used / messages * 1e6), "peak_mib": round(found["peak_kib"] / 1024, 1),
         "ack_p50_ms": found["ack_p50_ms"], "ack_p99_ms": found["ack_p99_ms"],
         "document_p50_ms": found["p50_ms"], "document_p99_ms": found["p99_ms"]}
+
+
+# Prefetch counts in journaled mode, and with how many milliseconds the runtime takes to commit in the other.
+WINDOWS = [(count, None) for count in (1, 10, 100, 500, 1000, 5000)] + [
+    (100, 100), (100, 1000), (1000, 100), (1000, 500), (1000, 1000), (4000, 1000), (8000, 1000), (8000, 4000)]
+
+
+def windows(broker, size, seconds, rounds):
+    """Messages a second by prefetch count and by how long the runtime takes to commit. `share` is that of prefetch count by commit
+    latency, the most that there can be."""
+    for prefetch, latency in WINDOWS:
+        messages = 30_000 if latency is None else min(60_000, int(prefetch * seconds * 1000 / latency))
+        rates = []
+        for _ in range(rounds):
+            broker.declare(["bench-window"], "bench-window")
+            broker.publish("bench-window", messages, size)
+            broker.settle()
+            journal = {"path": f"{WORK}/window.db"} if latency is None else {"acknowledge": "committed"}
+            plan = requests(f"{WORK}/requests", configuration("bench-window", prefetch, journal=journal))
+            found = run([
+                f"{HERE}/driver", plan, str(messages), "--commit", str(latency or 0), "--kill", "--", CONNECTOR])
+            rates.append(messages / max(found["seconds"], 0.001))
+            broker.delete(["bench-window"])
+            remove_journal("window")
+        line = {"case": "window", "body_bytes": size, "prefetch": prefetch, "commit_ms": latency, "rounds": rounds,
+                "messages_per_second": round(statistics.median(rates)),
+                "range": [round(min(rates)), round(max(rates))]}
+        yield line | ({"share": round(statistics.median(rates) * latency / 1000 / prefetch, 2)} if latency else {})
 
 
 def allocations(broker, size, few, many):

@@ -1,5 +1,5 @@
 """Draws the rooms of Sources and the arrows between them into ARCHITECTURE.md, and finds what must not be: an arrow up, a circle of files,
-a declaration that nobody uses.
+a declaration that nobody uses, a public type or function without a word about it.
 
     rooms.py           writes the picture
     rooms.py --check   says what is wrong, and if the picture is not that of the code; exit status 1 then
@@ -62,6 +62,20 @@ def code(text: str) -> str:
     text = uncommented(text)
     text = re.sub(r'"(?:\\.|[^"\\\n])*"', interpolated, text)
     return re.sub(r"^.*\bimport .*$", "", text, flags=re.M)
+
+
+def undocumented(text: str) -> list:
+    """Public types and functions of a file that no comment stands before; operators say what they do."""
+    lines, found = text.split("\n"), []
+    for number, line in enumerate(lines):
+        match = re.match(r"^ *(?:@\w+(?:\([^)]*\))? )*(?:public|package) .*\b(?:struct|class|enum|protocol|func) (\w+)", line)
+        if match:
+            above = number - 1
+            while lines[above].lstrip().startswith("@"):
+                above -= 1
+            if not lines[above].lstrip().startswith("///"):
+                found.append(match[1])
+    return found
 
 
 def room(path: str) -> str:
@@ -167,12 +181,15 @@ def main() -> int:
     dead = sorted((path, name) for name, path in places.items() if words[name] == 1 and name not in used)
     problems += [f"nobody uses {name} of {path}" for path, name in dead]
 
+    silent = [(path, name) for path, text in texts.items() for name in undocumented(text)]
+    problems += [f"no word about {name} of {path}" for path, name in silent]
+
     drawn = picture(arrows)
     text = page.read_text()
     head, rest = text.split(begin)
     old, tail = rest.split(end)
     count = sum(len(others) for others in arrows.values())
-    print(f"rooms {len(floor)}, arrows {count}, up {up}, circles {len(rings)}, dead declarations {len(dead)}")
+    print(f"rooms {len(floor)}, arrows {count}, up {up}, circles {len(rings)}, dead declarations {len(dead)}, undocumented {len(silent)}")
     if "--check" not in sys.argv:
         page.write_text(head + begin + drawn + end + tail)
     elif old != drawn:

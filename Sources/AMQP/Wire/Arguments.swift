@@ -16,6 +16,7 @@ public enum Argument: Equatable, Sendable {
 
 /// A table of arguments, in order. Keys are at most 255 bytes of UTF-8 (a short string).
 public struct ArgumentTable: Equatable, Sendable, ExpressibleByDictionaryLiteral {
+  /// A key of at most 255 bytes, and its value.
   public struct Entry: Equatable, Sendable {
     public var key: String
     public var value: Argument
@@ -28,5 +29,6 @@ public struct ArgumentTable: Equatable, Sendable, ExpressibleByDictionaryLiteral
     entries = elements.map { Entry(key: $0.0, value: $0.1) }
   }
 
+  /// Adds an argument after the others; a key that is there already is not looked for.
   public mutating func append(_ key: String, _ value: Argument) { entries.append(Entry(key: key, value: value)) }
 }

@@ -1,7 +1,6 @@
 // SQLite without the connector: the journal's own schema and settings, in C, with nothing around the statements.
 //
 //   bare append JOURNAL MESSAGES SIZE BATCH   append BATCH rows and prune as many a transaction
-//   bare fill JOURNAL MESSAGES SIZE [text]    append a backlog; with `text`, bodies that are no JSON
 //   bare select JOURNAL                       read every column that a document needs of every row
 //   bare commits JOURNAL COUNT SIZE           one row a transaction, one every millisecond: how long each commit takes
 //
@@ -61,7 +60,7 @@ static struct {
   int size;
 } writer;
 
-static void open_writer(int size, int is_text) {
+static void open_writer(int size) {
   writer.begin = prepare("BEGIN IMMEDIATE");
   writer.commit = prepare("COMMIT");
   writer.insert = prepare(
@@ -75,14 +74,13 @@ static void open_writer(int size, int is_text) {
   writer.consumer = integer("SELECT max(id) FROM consumer");
   writer.size = size;
   writer.body = malloc(size + 128);
-  int at = sprintf(writer.body, is_text ? "order 1000001 total 17.42 lines: " : "{\"order\":1000001,\"total\":17.42,\"lines\":[");
+  int at = sprintf(writer.body, "{\"order\":1000001,\"total\":17.42,\"lines\":[");
   for (int line = 0; at + 80 < size; line++)
-    at += sprintf(writer.body + at, is_text ? "%s[sku, A-%04d; quantity, %d; price, %d.9]"
-                                            : "%s{\"sku\":\"A-%04d\",\"quantity\":%d,\"price\":%d.9}",
-                  line ? "," : "", line % 10000, line % 9 + 1, line % 97 + 1);
-  if (!is_text) at += sprintf(writer.body + at, "],\"note\":\"");
+    at += sprintf(writer.body + at, "%s{\"sku\":\"A-%04d\",\"quantity\":%d,\"price\":%d.9}", line ? "," : "", line % 10000,
+                  line % 9 + 1, line % 97 + 1);
+  at += sprintf(writer.body + at, "],\"note\":\"");
   while (at < size - 2) writer.body[at++] = 'x';
-  memcpy(writer.body + at, is_text ? "xx" : "\"}", 2);
+  memcpy(writer.body + at, "\"}", 2);
 }
 
 static void append(void) {
@@ -142,7 +140,7 @@ int main(int count, char **arguments) {
   sqlite3_wal_hook(database, count_frames, NULL);
   int64_t start = nanoseconds(CLOCK_MONOTONIC), cpu = nanoseconds(CLOCK_PROCESS_CPUTIME_ID);
   if (strcmp(what, "append") == 0) {
-    open_writer(size, 0);
+    open_writer(size);
     for (int64_t done = 0; done < messages; done += batch) {
       int64_t before = writer.last;
       run(writer.begin);
@@ -156,17 +154,6 @@ int main(int count, char **arguments) {
       run(writer.commit);
       checkpoint(page_size);
     }
-  } else if (strcmp(what, "fill") == 0) {
-    open_writer(size, count > 5);
-    check(sqlite3_exec(database, "PRAGMA synchronous = OFF", NULL, NULL, NULL));
-    for (int64_t done = 0; done < messages;) {
-      run(writer.begin);
-      for (int index = 0; index < 10000 && done < messages; index++, done++) append();
-      store(writer.committed);
-      run(writer.commit);
-      checkpoint(page_size);
-    }
-    check(sqlite3_wal_checkpoint_v2(database, "main", SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL));
   } else if (strcmp(what, "select") == 0) {
     sqlite3_stmt *select = prepare(
         "SELECT position, consumer, delivery_tag, redelivered, received_at, exchange, routing_key, properties, body "
@@ -183,7 +170,7 @@ int main(int count, char **arguments) {
     sqlite3_finalize(select);
     if (sum == 0) return 1;
   } else if (strcmp(what, "commits") == 0) {
-    open_writer(size, 0);
+    open_writer(size);
     int64_t *taken = malloc(messages * sizeof *taken);
     for (int64_t done = 0; done < messages; done++) {
       int64_t due = start + done * 1000000;

@@ -1,6 +1,6 @@
 // Plays the Flow runtime for one session, at as little cost as can be: commits every checkpoint at once.
 //
-//   driver REQUESTS MESSAGES [--hold JOURNAL] [--opened] [--kill] [--tail FILE] -- COMMAND…
+//   driver REQUESTS MESSAGES [--hold JOURNAL] [--opened] [--kill] [--tail FILE] [--commit MILLISECONDS] -- COMMAND…
 //
 // REQUESTS is a file of the lines to send first (spec, open). Ends the session once MESSAGES documents are committed.
 //
@@ -8,6 +8,8 @@
 //                   MESSAGES messages more than it did.
 //   --opened        the session counts as done when it is opened
 //   --kill          end the session with SIGKILL, as a crash would
+//   --commit MILLISECONDS  a commit takes what checkpoints there are, lasts so long, acknowledges them, and the next begins: as Flow
+//                   does it, where one transaction is captured while the one before is committed
 //   --tail FILE     the command writes documents to FILE instead of stdout, and is ended with SIGTERM
 //
 // Prints one JSON object to stderr. `cpu_seconds` is of the whole process, start and end included; `work_cpu_seconds`
@@ -166,7 +168,8 @@ static double latency(double share) {
 }
 
 int main(int count, char **arguments) {
-  if (count < 5) die("usage: driver REQUESTS MESSAGES [--hold JOURNAL] [--opened] [--kill] [--tail FILE] -- COMMAND…");
+  if (count < 5) die("usage: driver REQUESTS MESSAGES [--hold JOURNAL] [--opened] [--kill] [--tail FILE] [--commit MILLISECONDS] -- COMMAND…");
+  int latency_of_commit = 0;
   const char *requests = arguments[1], *journal = NULL, *tail = NULL;
   uint64_t messages = strtoull(arguments[2], NULL, 10);
   bool kills = false, opens = false;
@@ -174,6 +177,7 @@ int main(int count, char **arguments) {
   for (; index < count && strcmp(arguments[index], "--") != 0; index++) {
     if (strcmp(arguments[index], "--hold") == 0) journal = arguments[++index];
     else if (strcmp(arguments[index], "--tail") == 0) tail = arguments[++index];
+    else if (strcmp(arguments[index], "--commit") == 0) latency_of_commit = atoi(arguments[++index]);
     else if (strcmp(arguments[index], "--kill") == 0) kills = true;
     else if (strcmp(arguments[index], "--opened") == 0) opens = true;
     else die("unknown argument %s", arguments[index]);
@@ -226,15 +230,28 @@ int main(int count, char **arguments) {
     }
     result.last = nanoseconds(CLOCK_REALTIME);
   } else {
-    while (result.documents < messages || result.committed < result.checkpoints || checkpoints == 0) {
-      checkpoints = 0;
-      if (!read_lines(output, &checkpoints)) die("the connector ended after %lu documents", result.documents);
-      if (checkpoints > 0) {
-        char acknowledgement[64];
-        int bytes = sprintf(acknowledgement, "{\"acknowledge\":{\"checkpoints\":%lu}}\n", checkpoints);
-        send_all(input, acknowledgement, bytes);
+    // Of a commit that is on its way: how many checkpoints it has, and when it is done.
+    uint64_t committing = 0;
+    int64_t done = 0;
+    while (result.documents < messages || result.committed < result.checkpoints || result.checkpoints == 0) {
+      int64_t left = committing > 0 ? (done - nanoseconds(CLOCK_MONOTONIC)) / 1000000 + 1 : -1;
+      struct pollfd polled = {output, POLLIN, 0};
+      if (poll(&polled, 1, left < 0 && committing > 0 ? 0 : left) > 0) {
+        checkpoints = 0;
+        if (!read_lines(output, &checkpoints)) die("the connector ended after %lu documents", result.documents);
         result.checkpoints += checkpoints;
-        result.committed = result.checkpoints;
+      }
+      int64_t now = nanoseconds(CLOCK_MONOTONIC);
+      if (committing == 0 && result.checkpoints > result.committed) {
+        committing = result.checkpoints - result.committed;
+        done = now + latency_of_commit * 1000000LL;
+      }
+      if (committing > 0 && now >= done) {
+        char acknowledgement[64];
+        int bytes = sprintf(acknowledgement, "{\"acknowledge\":{\"checkpoints\":%lu}}\n", committing);
+        send_all(input, acknowledgement, bytes);
+        result.committed += committing;
+        committing = 0;
       }
     }
   }
