@@ -56,8 +56,7 @@ extension Duration {
     Double(nanoseconds) / 1e9
   }
 
-  /// Whole milliseconds for the time-outs of `poll`, at least one for what is left of one: not below 0 nor above a minute, after which
-  /// whoever waits looks again.
+  /// Milliseconds for `poll`, rounded up, 0 to 60,000; the caller polls again after that.
   public var pollMilliseconds: Int32 {
     if self <= .zero { return 0 }
     return Int32(min(nanoseconds / 1_000_000 + 1, 60_000))

@@ -93,7 +93,8 @@ package struct Listeners: OptionSet, Sendable {
   ) -> Result {
     var deadline = Instant.distantFuture
     while true {
-      let left: Duration? = deadline == .distantFuture ? nil : deadline - .now
+      // After a minute it is looked again: the machine may have slept, which counts for deadlines and not for waits.
+      let left: Duration? = deadline == .distantFuture ? nil : min(deadline - .now, .seconds(60))
       let first = deadline
       let found: Next<Result>? = wait(as: listener, atMost: left) { state in
         let next = body(&state)
@@ -117,6 +118,7 @@ package struct Listeners: OptionSet, Sendable {
     as listener: Listeners = .first, atMost time: Duration? = nil, until body: (inout State) throws -> Result?
   ) rethrows -> Result? {
     let index = listener.rawValue.trailingZeroBitCount
+    precondition(listener.rawValue == 1 << index && index < Self.count, "one listener waits")
     var deadline = timespec()
     unsafe clock_gettime(CLOCK_MONOTONIC, &deadline)
     if let (seconds, attoseconds) = time.map({ max($0, .zero).components }) {
@@ -134,6 +136,7 @@ package struct Listeners: OptionSet, Sendable {
         ? unsafe pthread_cond_timedwait(conditions + index, mutex, &deadline)
         : unsafe pthread_cond_wait(conditions + index, mutex)
       if status == ETIMEDOUT { return try body(&state) }
+      precondition(status == 0, "a condition cannot be waited for")
     }
   }
 }

@@ -22,7 +22,7 @@ package enum OSThread {
     }
   }
 
-  /// The same, for what can be done without.
+  /// Like ``start(_:stackBytes:_:)``, for a thread that can be done without.
   ///
   /// - Parameters:
   ///   - name: Shown by `ps -L` and debuggers; at most 15 bytes are.
@@ -51,7 +51,7 @@ package enum OSThread {
     return status
   }
 
-  /// Where `pthread_setname_np` would do the same, if Glibc's module had it.
+  /// Glibc's module lacks `pthread_setname_np`.
   private static func showName(_ name: String) {
     let file = unsafe open("/proc/thread-self/comm", O_WRONLY | O_CLOEXEC)
     guard file >= 0 else { return }

@@ -26,7 +26,7 @@ import Testing
     let fields = try tableFields([2, 0x6B, 0x31] + bytes)
     #expect(fields.map(\.key) == [1..<3])
     #expect(fields.map(\.value) == [value.moved(by: 3)])
-    // Every shorter form is an error, never a read after the end.
+    // Every shorter form is an error, never a read past the end.
     for count in 1..<bytes.count {
       #expect(throws: FieldError.self) { try arrayValues(Array(bytes[..<count])) }
     }

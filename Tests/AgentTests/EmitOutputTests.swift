@@ -300,6 +300,32 @@ struct EmitOutputTests {
     #expect(scratch.content(2) == "")
   }
 
+  /// Whatever somebody else writes, a document has a line of its own, and is in one file.
+  @Test func `what somebody appends while a batch is written is never on one line with it`() throws {
+    let scratch = try Scratch()
+    let warnings = Monitor<[String]>([])
+    let hand = Monitor(false)
+    let file = scratch.file
+    // The time is asked for after the file was looked at, and before it is written.
+    var sink = try scratch.sink(
+      nil, warnings: warnings,
+      clock: {
+        if hand.read({ $0 }), let file = FileHandle(forWritingAtPath: file) {
+          _ = try? file.seekToEnd()
+          try? file.write(contentsOf: Data("note".utf8))
+          hand.update { $0 = false }
+        }
+        return 7
+      })
+    _ = try Self.write("[1]\n", through: 1, to: &sink)
+    hand.update { $0 = true }
+    #expect(try Self.write("[2]\n", through: 2, to: &sink)?.output == OutputRecord(file: 2, length: 4, startedAt: 7))
+    #expect(scratch.content(1) == "[1]\nnote")
+    #expect(scratch.content(2) == "[2]\n")
+    #expect(try Self.write("[3]\n", through: 3, to: &sink)?.output?.length == 8)
+    #expect(warnings.read { $0.count } == 1)
+  }
+
   /// What logrotate, a collector or a person did with the newest file while the agent was dead.
   @Test(arguments: ["renames", "renames and creates", "takes", "takes and creates", "cuts", "replaces"])
   func `a file that was moved while nobody looked is somewhere else, not gone back in time`(hand: String) throws {
@@ -371,7 +397,7 @@ struct EmitOutputTests {
     for name in ["disk.img", "journal.db", "orders-000001.jsonl.bak"] {
       let path = scratch.path + "/" + name
       try Data("[2]x[3]x".utf8).write(to: URL(fileURLWithPath: path))
-      known.inode = OutputChange.Facts.of(path).map { Int64(bitPattern: $0.inode) }
+      known.inode = try OutputChange.Facts.of(path).map { Int64(bitPattern: $0.inode) }
       let warnings = Monitor<[String]>([])
       _ = try scratch.sink(known, pending: 1...1, lock: lock, warnings: warnings)
       #expect(warnings.read { $0 }.count == 1 && warnings.read { $0[0] }.contains("was taken away"), "\(name)")

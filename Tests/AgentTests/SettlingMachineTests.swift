@@ -88,7 +88,7 @@ struct SettlingMachineTests {
     #expect(other.answered(consumers: 1, messages: 0, at: 1.2) == nil)
   }
 
-  /// A single active consumer may wait after one of before, which holds what was settled.
+  /// A single active consumer may wait behind an earlier consumer, which holds what was settled.
   @Test(arguments: [true, false])
   func `a channel on which nothing came is asked only where nobody else can consume`(isAlone: Bool) {
     var redelivery = Self.redelivery(20, releasable: 12)

@@ -41,11 +41,11 @@ import Testing
   }()
 
   private static let tags: [Play] = [
-    .consuming("a delivery with tag 0, but 1 is due") { delivery(0, $0) },
-    .consuming("a delivery with tag 1, but 2 is due") { delivery(1, $0) + delivery(1, $0) },
-    .consuming("a delivery with tag 3, but 2 is due") { delivery(1, $0) + delivery(3, $0) },
-    .consuming("a delivery with tag 9223372036854775807, but 1 is due") { delivery(1 << 63 - 1, $0) },
-    .consuming("a delivery with tag 18446744073709551615, but 1 is due") { delivery(.max, $0) },
+    .consuming("a delivery with tag 0, but 1 was expected") { delivery(0, $0) },
+    .consuming("a delivery with tag 1, but 2 was expected") { delivery(1, $0) + delivery(1, $0) },
+    .consuming("a delivery with tag 3, but 2 was expected") { delivery(1, $0) + delivery(3, $0) },
+    .consuming("a delivery with tag 9223372036854775807, but 1 was expected") { delivery(1 << 63 - 1, $0) },
+    .consuming("a delivery with tag 18446744073709551615, but 1 was expected") { delivery(.max, $0) },
     .consuming(#"a delivery for consumer "other", which is not ours"#) { _ in delivery(1, "other") },
     .consuming("basic.deliver on channel 7 instead of 1") { delivery(1, $0, channel: 7) },
     .consuming("basic.deliver on channel 0 instead of 1") { delivery(1, $0, channel: 0) },

@@ -77,7 +77,7 @@ struct SpaceTests {
     try bench.publisher.delete(bench.queue)
   }
 
-  /// On a file system whose blocks are smaller than a page a WAL index has no room for what is after its last byte: writing it ended the
+  /// On a file system whose blocks are smaller than a page a WAL index has no room for what lies past its last byte: writing it ended the
   /// process by SIGBUS.
   @Test(.enabled(if: isRoot, "mounting a small disk needs root"), arguments: ["TERM", "KILL"])
   func `a start on a full disk is an error with words, however little is free`(end: String) throws {

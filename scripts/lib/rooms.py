@@ -5,7 +5,8 @@ a declaration that nobody uses, a public type or function without a word about i
     rooms.py --check   says what is wrong, and if the picture is not that of the code; exit status 1 then
 
 A room is a directory of Sources, or of one of its modules. There is an arrow if a file of one names what a file of the other declares. That
-is read from the code: words outside comments and texts, which a file can only mean if its module may import the other's.
+is read from the code: words outside comments and texts, which a file can only mean if its module may import the other's. Members that an
+extension adds are not seen; nor is a declaration dead whose name something else has, too.
 """
 
 import collections
@@ -16,7 +17,7 @@ import sys
 root = pathlib.Path(__file__).resolve().parents[2]
 sources = root / "Sources"
 page = root / "ARCHITECTURE.md"
-begin, end = "<!-- rooms: written by scripts/check -->\n", "<!-- end of rooms -->\n"
+begin, end = "<!-- rooms: written by scripts/docs -->\n", "<!-- end of rooms -->\n"
 
 # From the lowest floor up. A room looks at those before it, and at none on its own floor.
 FLOORS = [
@@ -156,6 +157,9 @@ def main() -> int:
                 if room(other) != room(path):
                     arrows[room(path)].add(room(other))
 
+    if set(sys.argv[1:]) - {"--check"}:
+        print(__doc__)
+        return 64
     problems = []
     floor = {name: number for number, names in enumerate(FLOORS) for name in names}
     for path in files:
@@ -179,13 +183,16 @@ def main() -> int:
     for text in texts.values():
         used.update(match["name"] for match in DECLARATION.finditer(text.partition("// MARK: Seams")[2]))
     dead = sorted((path, name) for name, path in places.items() if words[name] == 1 and name not in used)
-    problems += [f"nobody uses {name} of {path}" for path, name in dead]
+    problems += [f"unused: {name} of {path}" for path, name in dead]
 
     silent = [(path, name) for path, text in texts.items() for name in undocumented(text)]
     problems += [f"no word about {name} of {path}" for path, name in silent]
 
     drawn = picture(arrows)
     text = page.read_text()
+    if begin not in text or end not in text:
+        print(f"{page.name} lacks the lines {begin.strip()} and {end.strip()}")
+        return 1
     head, rest = text.split(begin)
     old, tail = rest.split(end)
     count = sum(len(others) for others in arrows.values())

@@ -117,7 +117,7 @@ internal import COpenSSL
         }
       }
       let end = TLSLibraryError.take()
-      // The list ends if no further start line is.
+      // The list ends when no further start line follows.
       if end.isNoStartLine { return nil }
       return TLSProblem("\(setting): certificate \(count + 1) is damaged: \(end.text)")
     }

@@ -23,7 +23,7 @@ public struct BodyLimit: Sendable, Equatable {
     guard size > largest else { return false }
     let blanks: [UInt8] = [0x20, 0x09, 0x0A, 0x0D]
     for index in beginning.indices where !blanks.contains(beginning[index]) {
-      // {, [, and what stands in front of them in UTF-16 or after a byte order mark.
+      // { or [, and what precedes them in UTF-16 or follows a byte order mark.
       return ![0x7B, 0x5B, 0x00, 0xEF, 0xFE, 0xFF].contains(beginning[index])
     }
     return false

@@ -79,7 +79,7 @@ struct DeliveryAssembler {
     try check(consumer: fields, try reader.shortString(in: fields))
     let tag = try reader.integer(in: fields, as: UInt64.self)
     guard tag == newestTag + 1 else {
-      throw Self.malformed("a delivery with tag \(tag), but \(newestTag + 1) is due")
+      throw Self.malformed("a delivery with tag \(tag), but \(newestTag + 1) was expected")
     }
     let redelivered = try reader.integer(in: fields, as: UInt8.self) & 1 == 1
     let exchange = try reader.shortString(in: fields)

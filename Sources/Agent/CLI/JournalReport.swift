@@ -18,7 +18,7 @@ enum JournalReport {
     var redelivered: Bool
     var isEmitted: Bool
     var bodySize: Int
-    /// The beginning of the body as text, where it is text; nil if it is not.
+    /// The beginning of the body; nil if it is no text.
     var bodyStart: String?
 
     init(_ row: borrowing Row, emitted: Position) {

@@ -39,7 +39,7 @@ struct Gathering {
   /// - Parameters:
   ///   - fresh: How many of them this read gave.
   ///   - unacknowledged: Deliveries of the channel that were not acknowledged yet.
-  /// - Returns: True if they go to the journal now; false where to wait a moment for more, and ask again.
+  /// - Returns: True if they go to the journal now; false if it is better to wait a moment for more, and ask again.
   mutating func read(fresh: Int, waiting: Int, bytes: Int, unacknowledged: UInt64, at now: Instant) -> Bool {
     guard waiting > 0 else {
       since = nil

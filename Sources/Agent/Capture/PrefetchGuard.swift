@@ -14,8 +14,8 @@
 /// A quorum queue keeps what was taken back apart, in a queue of its own in front of all else, and puts what is taken back once more
 /// at that queue's end. So as long as anything of it is left, more than one delivery at a time could come back out of order, and what
 /// comes would be captured twice. The first message that was never delivered before shows that nothing is left: then all are let
-/// through again, once it is acknowledged after a cancelled consumer as well. What a channel has been closed after, with all of it
-/// acknowledged, is settled: the broker has said goodbye, and nothing that looks like it is taken for it.
+/// through again, once it is acknowledged after a cancelled consumer as well. Once a channel was closed with
+/// everything on it acknowledged, those messages are settled: the broker has said goodbye, and nothing that looks like them is taken for them.
 ///
 /// A process that may not be the first to end before it has acknowledged anything begins with one delivery, too, if nothing can
 /// come back: kills in series cost that message alone.

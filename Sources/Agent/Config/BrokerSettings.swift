@@ -105,7 +105,7 @@ struct ConsumerSettings: Sendable, Equatable {
 
 /// What becomes of an offset of a stream that the broker cannot send (`consumer.undeliverable`).
 enum UndeliverablePolicy: String, Sendable, Equatable, CaseIterable {
-  /// It is tried again, and nothing after it is captured before.
+  /// It is tried again, and nothing after it is captured until then.
   case wait
   /// What stands after it is captured.
   case skip

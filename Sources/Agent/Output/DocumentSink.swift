@@ -9,7 +9,7 @@ protocol DocumentSink {
   /// Stands after every document.
   var suffix: [UInt8] { get }
 
-  /// A checkpoint without documents shall end the capture, if it ends in order (``Checkpoint/isLast``).
+  /// True if a last checkpoint without documents is needed to end the capture in order (``Checkpoint/isLast``).
   var tellsLast: Bool { get }
 
   /// What the sink waits for while it writes.
@@ -17,7 +17,7 @@ protocol DocumentSink {
 
   /// Writes the documents in `bytes`, and that `checkpoint` covers them, so that they count as emitted.
   ///
-  /// - Parameter bytes: Whole documents (or none, where only the checkpoint has news) with prefix and suffix; the sink may append to it.
+  /// - Parameter bytes: Whole documents (or none, if only the checkpoint has news) with prefix and suffix; the sink may append to it.
   /// - Returns: What is committed by that: nil if somebody else says so later.
   /// - Throws: A failure of kind `shortage` if the same write may succeed later; nothing of it is written then.
   mutating func write(_ bytes: inout [UInt8], _ checkpoint: Checkpoint) throws(CaptureFailure) -> Committed?
@@ -27,7 +27,7 @@ protocol DocumentSink {
 
   /// What is due although no document has come.
   ///
-  /// - Returns: The output file as it then is, where it has changed.
+  /// - Returns: The output file as it then is, if it has changed.
   mutating func rest() throws(CaptureFailure) -> OutputRecord?
 }
 

@@ -9,7 +9,7 @@ struct FileRotation: Equatable, Sendable {
   /// So long after its first document a file is complete; nil for no bound.
   var maxAge: Duration?
 
-  /// True if `file` is complete, and `adding` bytes belong into the next one; with 0, only its age counts.
+  /// True if the file is complete, and `adding` bytes belong into the next one; with 0, only its age counts.
   func isDue(_ length: Int64, startedAt: Int64, now: Int64, adding: Int) -> Bool {
     guard length > 0 else { return false }
     if adding > 0, let maxBytes, length + Int64(adding) > maxBytes { return true }

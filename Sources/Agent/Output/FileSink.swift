@@ -32,6 +32,8 @@ struct FileSink: DocumentSink {
   private(set) var record: OutputRecord
   /// Bytes after the record's length may be of a write that failed.
   private var isHalfWritten = false
+  /// Somebody else has written into the file, and the next one could not be begun yet.
+  private var isShared = false
 
   /// Between two looks at the file while nothing is written.
   private static let lookInterval = Duration.seconds(1)
@@ -72,7 +74,7 @@ struct FileSink: DocumentSink {
     let following = try series.numbers(after: known.file)
     let problem = try Self.problem(
       series, record, following, pending, isKnownDirectory: Self.isKnown(lock?.series, journal, known))
-    let size = OutputChange.Facts.of(series.path(known.file))?.size ?? 0
+    let size = try OutputChange.Facts.of(series.path(known.file))?.size ?? 0
     if let problem {
       guard continues else {
         throw CaptureFailure(cause: "output", description: problem.text + "; " + problem.remedy, needsUser: true)
@@ -130,7 +132,7 @@ struct FileSink: DocumentSink {
     guard let record else {
       for path in [series.path(1)] + following.map({ series.path($0) }) {
         // What is no file is an error of its opening.
-        guard let size = OutputChange.Facts.of(path)?.size, size > 0, isFile(path) else { continue }
+        guard let size = try OutputChange.Facts.of(path)?.size, size > 0, isFile(path) else { continue }
         return (
           "\(path) holds \(size) bytes that this journal did not write",
           "give --output another directory, or put the journal back that wrote them; \(goOn)"
@@ -140,7 +142,7 @@ struct FileSink: DocumentSink {
     }
     let path = series.path(record.file)
     var surplus = OutputSurplus(pending: pending)
-    let size = OutputChange.Facts.of(path)?.size ?? 0
+    let size = try OutputChange.Facts.of(path)?.size ?? 0
     if size > record.length, isFile(path) { try surplus.read(path, from: record.length) }
     for number in following { try surplus.read(series.path(number), from: 0) }
     if !surplus.isExplained {
@@ -174,7 +176,7 @@ struct FileSink: DocumentSink {
   ) throws(CaptureFailure) -> Bool {
     if try moved(series, record) != nil { return true }
     // An empty file in its place is what logrotate's `create` puts there.
-    guard let named = OutputChange.Facts.of(series.path(record.file)) else { return isKnownDirectory }
+    guard let named = try OutputChange.Facts.of(series.path(record.file)) else { return isKnownDirectory }
     return isKnownDirectory && named.size == 0 && record.inode != nil && record.inode != Int64(bitPattern: named.inode)
   }
 
@@ -184,7 +186,7 @@ struct FileSink: DocumentSink {
     let own = series.path(record.file)
     // As rotating programs name it: an inode alone may be any other file's by now.
     for path in try series.files() where path.hasPrefix(own) && path != own {
-      guard let facts = OutputChange.Facts.of(path), Int64(bitPattern: facts.inode) == inode,
+      guard let facts = try OutputChange.Facts.of(path), Int64(bitPattern: facts.inode) == inode,
         facts.size >= record.length, record.length > 0, isFile(path), try byte(path, record.length - 1) == 0x0A
       else { continue }
       return path
@@ -219,11 +221,14 @@ struct FileSink: DocumentSink {
     if rotation.isDue(record.length, startedAt: record.startedAt, now: time, adding: bytes.count) { try begin() }
     var attempt = 1
     while let change = try append(bytes) {
-      if case .lengthened(let size) = change {
-        // The batch stands in it, and nothing says where.
-        warn("\(descriptor.name) \(change.description(record.length + Int64(bytes.count)))")
-        record.length = size - Int64(bytes.count)
-        break
+      if case .lengthened(let size) = change, try isInPlace(bytes, size: size) {
+        // The batch stands before what somebody else wrote, or in the middle of it, and is whole. Documents go on in the next file.
+        record.length += Int64(bytes.count)
+        do throws(CaptureFailure) { try begin(after: change) } catch {
+          warn("\(descriptor.name) \(change.description(record.length)), and no other can be begun yet: \(error)")
+          (record.length, isShared) = (size, true)
+        }
+        return Committed(through: checkpoint.through, output: record)
       }
       guard attempt < Self.attempts else {
         throw CaptureFailure(
@@ -231,7 +236,11 @@ struct FileSink: DocumentSink {
           needsUser: true)
       }
       attempt += 1
-      takeBack(bytes.count)
+      if case .lengthened = change {
+        takeBack(bytes.count, isAtEnd: true)
+      } else {
+        takeBack(bytes.count, isAtEnd: false)
+      }
       try begin(after: change)
     }
     if record.length == 0 { record.startedAt = time }
@@ -258,15 +267,38 @@ struct FileSink: DocumentSink {
     guard let open = OutputChange.Facts.of(descriptor.descriptor) else {
       throw Self.failure("looking at \(descriptor.name)", errno)
     }
-    return OutputChange.find(open: open, named: OutputChange.Facts.of(descriptor.name), expected: expected)
+    return OutputChange.find(open: open, named: try OutputChange.Facts.of(descriptor.name), expected: expected)
   }
 
-  /// Takes a batch, which is not committed, out of a file that goes its own way, so that it is nowhere twice. Where it
+  /// Whether a batch stays where it is in a file that somebody else wrote into: it is not the end of it, or all of that came after it.
+  private func isInPlace(_ bytes: [UInt8], size: Int64) throws(CaptureFailure) -> Bool {
+    if try stands(bytes, at: record.length) { return true }
+    return try !stands(bytes, at: size - Int64(bytes.count))
+  }
+
+  /// Whether a batch stands at that place of the file.
+  private func stands(_ bytes: [UInt8], at offset: Int64) throws(CaptureFailure) -> Bool {
+    let file = unsafe Glibc.open(descriptor.name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW)
+    guard file >= 0 else { throw Self.failure("opening \(descriptor.name)", errno) }
+    defer { close(file) }
+    var found = [UInt8](repeating: 0, count: bytes.count)
+    return unsafe pread(file, &found, found.count, Int(offset)) == found.count && found == bytes
+  }
+
+  /// Takes a batch, which is not committed, out of a file that goes its own way, so that it is nowhere twice. If it
   /// cannot be found at the end any more, it stays.
-  private func takeBack(_ count: Int) {
-    guard let open = OutputChange.Facts.of(descriptor.descriptor), open.links > 0 else { return }
-    if open.size == record.length + Int64(count) || open.size == count {
-      ftruncate(descriptor.descriptor, Int(open.size) - count)
+  ///
+  /// - Parameter isAtEnd: It was just seen there, after what somebody else wrote.
+  private func takeBack(_ count: Int, isAtEnd: Bool) {
+    guard let open = OutputChange.Facts.of(descriptor.descriptor), open.links > 0,
+      isAtEnd || open.size == record.length + Int64(count) || open.size == count
+    else { return }
+    guard ftruncate(descriptor.descriptor, Int(open.size) - count) == 0, fsync(descriptor.descriptor) == 0 else {
+      let text = systemText(errno)
+      warn(
+        "\(descriptor.name) cannot be cut (\(text)): its last \(count) bytes of documents stand in the next file as well"
+      )
+      return
     }
   }
 
@@ -290,9 +322,10 @@ struct FileSink: DocumentSink {
     if isHalfWritten { try cut() }
     let isAsked = nextFile.isPending
     let change = try change(expected: record.length)
-    if change != nil || isAsked && record.length > 0 { try begin(after: change) }
+    if change != nil || isShared || isAsked && record.length > 0 { try begin(after: change) }
     if isAsked { nextFile.honoured() }
-    return change != nil || isAsked
+    defer { isShared = false }
+    return change != nil || isShared || isAsked
   }
 
   /// Begins the next file, after the last one that exists.
@@ -314,8 +347,14 @@ struct FileSink: DocumentSink {
 
   /// Cuts the file back to what counts as written.
   private mutating func cut() throws(CaptureFailure) {
-    guard ftruncate(descriptor.descriptor, Int(record.length)) == 0, fsync(descriptor.descriptor) == 0 else {
-      throw Self.failure("cutting \(descriptor.name) back to \(record.length) bytes", errno)
+    guard let open = OutputChange.Facts.of(descriptor.descriptor) else {
+      throw Self.failure("looking at \(descriptor.name)", errno)
+    }
+    // Somebody may have emptied it to make room: then it is not what it was, and must not grow.
+    if open.size > record.length {
+      guard ftruncate(descriptor.descriptor, Int(record.length)) == 0, fsync(descriptor.descriptor) == 0 else {
+        throw Self.failure("cutting \(descriptor.name) back to \(record.length) bytes", errno)
+      }
     }
     isHalfWritten = false
   }

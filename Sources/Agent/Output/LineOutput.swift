@@ -56,12 +56,14 @@ struct LineOutput: Sendable {
     guard let errno else { return }
     var after = stat()
     let isOurs = unsafe fstat(output.descriptor, &after) == 0 && after.st_size == before.st_size + written
-    if written > 0, isOurs {
-      ftruncate(output.descriptor, before.st_size)
-      if fcntl(output.descriptor, F_GETFL) & O_APPEND == 0 { lseek(output.descriptor, before.st_size, SEEK_SET) }
-    }
     // What stays cannot be written again.
-    throw output.failure(errno, mayPass: written == 0 || isOurs)
+    throw output.failure(errno, mayPass: written == 0 || isOurs && isCut(to: before.st_size))
+  }
+
+  /// Cuts the file, and goes on at its end.
+  private func isCut(to size: off_t) -> Bool {
+    guard ftruncate(output.descriptor, size) == 0 else { return false }
+    return fcntl(output.descriptor, F_GETFL) & O_APPEND != 0 || lseek(output.descriptor, size, SEEK_SET) == size
   }
 
   /// Bytes that the reader has not taken yet.
@@ -86,7 +88,7 @@ struct LineOutput: Sendable {
     while left > 0, pause(for: 0, milliseconds: milliseconds) == 0 {
       milliseconds = min(milliseconds * 2, Self.looks.last)
       let now = unread
-      // Who takes some is no reader that stands still.
+      // A reader that takes some has not stalled.
       if now < left { output.onProgress?() }
       left = now
     }

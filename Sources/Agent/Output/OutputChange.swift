@@ -35,9 +35,15 @@ enum OutputChange: Equatable, Sendable {
     }
 
     /// What has the name `path`; nil if nothing has.
-    static func of(_ path: String) -> Facts? {
+    ///
+    /// - Throws: If that cannot be seen, as without the right to look into its directory.
+    static func of(_ path: String) throws(CaptureFailure) -> Facts? {
       var status = stat()
-      return unsafe lstat(path, &status) == 0 ? Facts(status) : nil
+      if unsafe lstat(path, &status) == 0 { return Facts(status) }
+      guard errno == ENOENT || errno == ENOTDIR else {
+        throw CaptureFailure.output("looking at \(path): \(errnoText(errno))", errno)
+      }
+      return nil
     }
   }
 
@@ -67,12 +73,12 @@ enum OutputChange: Equatable, Sendable {
 
 /// The wish that documents go on in the next file, whoever has it; see ``FileSink``.
 final class NextFileRequest: Sendable {
-  private let wanted = Monitor(false)
+  private let wanted = Locked(false)
 
   /// Documents go on in the next file: from the next batch on, or within a second where none comes. A file without
   /// documents stays. May be called on any thread.
-  func request() { wanted.update { $0 = true } }
+  func request() { wanted.withLock { $0 = true } }
 
-  var isPending: Bool { wanted.read { $0 } }
-  func honoured() { wanted.update { $0 = false } }
+  var isPending: Bool { wanted.withLock { $0 } }
+  func honoured() { wanted.withLock { $0 = false } }
 }

@@ -59,10 +59,10 @@ struct OutputSeries: Equatable, Sendable {
     return Int64(String(decoding: digits, as: UTF8.self)).flatMap { $0 < 1 << 61 ? $0 : nil }
   }
 
-  /// The file whose lock that is.
+  /// The path of the series' lock file.
   var lockPath: String { "\(directory)/.\(stem).lock" }
 
-  /// Makes this process the only one that writes the series, for as long as the result lives, however it ends.
+  /// Locks the series for this process until the result is released, or the process ends, however it does.
   func lock() throws(CaptureFailure) -> FileLock {
     do throws(JournalError) { return try FileLock(path: lockPath) } catch {
       guard case .locked(let holder) = error.kind else {
@@ -85,7 +85,7 @@ struct OutputSeries: Equatable, Sendable {
 
 extension OutputSeries {
   /// A stream's name as a file's. What a path gives a meaning to becomes `_`, and what is too long is cut; then a digest
-  /// of the name follows, so that two names never have one stem.
+  /// of the name follows, so that two names do not have one stem by accident.
   static func stem(_ stream: String) -> String {
     let plain = plainStem(stream)
     if plain.utf8.elementsEqual(stream.utf8), plain.utf8.count <= maxStemBytes { return plain }

@@ -20,7 +20,7 @@ enum ResumeDecision: Equatable {
   ///   - state: The committed checkpoint's mark; nil if the capture has none (it is new, or was reset).
   ///   - journal: The journal's identifier.
   ///   - last: The last position ever appended to it.
-  ///   - committed: Up to here the journal knows that it was committed, and may have forgotten it.
+  ///   - committed: The last position that the journal recorded as committed; it may have deleted rows up to there.
   static func decide(state: Mark?, journal: String, last: Position, committed: Position) -> ResumeDecision {
     guard let state else {
       let gone = committed > .origin

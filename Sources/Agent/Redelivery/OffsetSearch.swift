@@ -3,7 +3,7 @@ import AMQP
 /// Looks for the next offset that a stream's broker can send (``UndeliverableOffsets``), before a channel begins: which offset is tried, what
 /// else has to be known before anything follows from it, and what follows.
 ///
-///   - A broker that also fails if nothing is read fails for another reason, so after many failures that is tried.
+///   - A broker that fails even when nothing is read fails for another reason; after many failures that is tried.
 ///   - Nothing comes at the stream's end, nor from a stream that was made anew and is shorter: the last message tells.
 ///   - Nothing is gone past of a stream of which nothing shows that it is the one that was captured.
 ///

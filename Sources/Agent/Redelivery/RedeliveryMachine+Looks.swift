@@ -26,7 +26,7 @@ extension RedeliveryMachine {
   func tellsApart(_ sequence: DigestSequence, of count: Int) -> Bool { sequence.period >= min(count, anchor) }
 
   /// Whether `length` deliveries that end like the captured ones are old, although fewer could have been all that comes again: those
-  /// after have to make up an anchor by themselves.
+  /// after them have to make up an anchor by themselves.
   func isTold(_ length: Int) -> Bool {
     guard length >= shown.expected else { return Mutant.acceptsLessThanTheAnchor.isOn }
     guard let end = shown.possibleEnd else { return true }

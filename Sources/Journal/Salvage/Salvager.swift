@@ -16,7 +16,7 @@ struct Salvager {
   private var epoch: Int64 = 0
   private var counters: (last: Int64, emitted: Int64, committed: Int64, bytes: Int64) = (0, 0, 0, 0)
   private var probes: Int64 = 0
-  /// The schema's, and the messages after which have digests; where that cannot be read, those that have none are believed.
+  /// The schema's, and the position after which messages have digests; if it cannot be read, those that have none are believed.
   private var version: Int64 = 0
   private var digestedAfter = Self.most
   /// How far the journal is known to have come.

@@ -6,7 +6,7 @@ internal import Platform
 /// It is `flock` on a file of its own: closing any descriptor of the database file would drop SQLite's own locks
 /// (https://www.sqlite.org/howtocorrupt.html §2.2). The kernel releases it when the process dies, however it dies,
 /// and `O_CLOEXEC` keeps it from children. Unchecked Sendable: one owner at a time uses it. The first line of the file (pid, host and
-/// command) only serves the error message; a journal's has a ``HighWaterMark`` after it.
+/// command) only serves the error message; that of a journal has a second line, the ``HighWaterMark``.
 public final class FileLock: @unchecked Sendable {
   private var descriptor: Int32
   /// What the last holder remembered; nil if it remembered nothing, or it cannot be read.

@@ -1,6 +1,6 @@
 /// Reads AMQP's primitive types, all big-endian, from a part of some bytes.
 ///
-/// It holds only if it is and where its part ends; the bytes are given to every call, so that a reader can be kept
+/// It holds only its place and the end of its part; the bytes are given to every call, so that a reader can be kept
 /// while the bytes stay borrowed elsewhere. No read goes past `end`, whatever the lengths in the bytes say.
 struct FieldReader: Equatable, Sendable {
   /// The next byte to read.

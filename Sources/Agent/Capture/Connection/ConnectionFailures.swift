@@ -53,8 +53,8 @@ extension CaptureFailure {
     _ offset: Int64?, ofStream stream: String, captured: Int64?, _ failure: String
   ) -> CaptureFailure {
     let place =
-      offset.map { "at offset \($0)" } ?? captured.map { "at or after offset \($0)" }
-      ?? "where consumer.stream_offset begins"
+      offset.map { "what stands at offset \($0)" } ?? captured.map { "what stands at or after offset \($0)" }
+      ?? "the first message from consumer.stream_offset on"
     let advice =
       offset == nil
       ? "Nothing names an offset that could be gone past: capture the stream anew, with consumer.stream_offset set to an offset "
@@ -64,7 +64,7 @@ extension CaptureFailure {
     return CaptureFailure(
       cause: "undeliverable",
       description:
-        "the broker cannot send what stands \(place) of stream \"\(stream)\": \(failure). A client of the stream protocol wrote it as "
+        "the broker cannot send \(place) of stream \"\(stream)\": \(failure). A client of the stream protocol wrote it as "
         + "bytes that are no AMQP message, or compressed (RabbitMQ 3). \(advice)",
       needsUser: false, kind: .undeliverable)
   }

@@ -263,7 +263,7 @@ extension ConnectionMachine {
     let newest = reading.newestTag ?? channel.commands.acknowledged
     let isEnough = channel.gathering.read(
       fresh: reading.fresh, waiting: reading.waiting, bytes: reading.bytes,
-      unacknowledged: newest - channel.commands.acknowledged, at: now)
+      unacknowledged: newest - min(newest, channel.commands.acknowledged), at: now)
     if reading.waiting > 0, reading.takesBatch, reading.isFull || isEnough { orders.append(.handOver) }
     return orders
   }

@@ -35,7 +35,7 @@ struct ConnectionMachine {
     /// delivering once a consumer is cancelled, to the next one, while what the old one has not acknowledged stays with its
     /// channel until that closes: it would come back after newer messages, where redeliveries are not recognised.
     var keepsConsumer = false
-    /// What a channel that is closed would delete is not to be lost for a message that cannot be sent.
+    /// False if closing a channel would delete the queue: that is not to be lost for a message that cannot be sent.
     var canNarrow = true
     /// The first channel is narrow if the queue is a quorum queue: nothing shows that earlier processes got anything through.
     var beginsNarrow = false
@@ -54,7 +54,7 @@ struct ConnectionMachine {
 
   /// What the thread does next.
   enum Step: Equatable, Sendable {
-    /// ``ConnectionMachine/begins(_:nodes:)`` says what comes before a channel.
+    /// ``ConnectionMachine/begins(_:nodes:at:)`` says what comes before a channel.
     case connect
     /// A channel is to be opened.
     case open
@@ -154,7 +154,6 @@ struct ConnectionMachine {
   var told: QueueNature.Kind?
   /// The journal's newest position when the present channel began.
   private var position = Position.origin
-  private var lastFailure: CaptureFailure?
 
   init(_ settings: Settings) {
     self.settings = settings
@@ -231,6 +230,7 @@ struct ConnectionMachine {
     consumerTag: String, _ nature: QueueNature, _ queue: QueueStatus?, offset: Int64?, at now: Instant
   ) -> (Consuming, [Order]) {
     reconnect.consuming()
+    pacing = UndeliverablePacing()
     kind = nature.kind
     isDoubtful = false
     if let first = first.take() {
@@ -335,7 +335,6 @@ struct ConnectionMachine {
   private mutating func tried(
     _ failure: CaptureFailure, _ action: ReconnectMachine.Action, at now: Instant
   ) -> ([Action], Step) {
-    lastFailure = failure
     switch action {
     case .stop: return ([], .stop)
     case .giveUp(.needsUser): return ([], .giveUp(failure))
