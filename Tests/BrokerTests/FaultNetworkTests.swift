@@ -92,8 +92,8 @@ extension FaultTests {
       let output = try run(
         "/usr/bin/env",
         [
-          "SOURCE_AMQP_BINARY=\(try connectorBinary())", root + "/scripts/chaos", "--faults", "5", "--seed",
-          "5",
+          "SOURCE_AMQP_BINARY=\(try connectorBinary())", root + "/scripts/chaos", "--around", "--flow", "--steps", "5",
+          "--seed", "5",
         ], atMost: .seconds(240))
       print(output)
       #expect(output.contains("       0 lost\n"))

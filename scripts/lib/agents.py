@@ -1,4 +1,4 @@
-"""The agents that scripts/lib/hands.py lays its hands on, in both modes, with the files and lies that belong to them.
+"""The agents that scripts/lib/chaos.py lays its hands on, in both modes, with the files and lies that belong to them.
 
 `Standalone` is `source-amqp run`, whose documents are lines of files; `Captured` is a capture that a runtime of Flow's drives
 (scripts/lib/runtime.py), whose documents are those that it committed. Both are started again and again on one journal. Clock and disks
@@ -191,18 +191,23 @@ class Standalone(Agent):
         return [json.loads(line)["properties"]["message_id"] for line in text[:text.rfind(b"\n") + 1].splitlines()]
 
     def messages(self):
-        """Those in the files, and in those that were moved away, each as often as it is there; and how many lines are torn."""
-        found, torn = [], 0
+        """Those in the files, and in those that were moved away, each as often as it is there; how many lines are torn; and which are
+        marked `redelivered`."""
+        found, torn, marked = [], 0, set()
         for path in self.files() + glob.glob(f"{self.aside}/*.jsonl"):
             with open(path, "rb") as file:
                 *lines, rest = file.read().split(b"\n")
             torn += rest != b""
             for line in lines:
                 try:
-                    found.append(json.loads(line)["properties"]["message_id"])
+                    document = json.loads(line)
                 except ValueError:
                     torn += 1
-        return found, torn
+                    continue
+                found.append(document["properties"]["message_id"])
+                if document["delivery"]["redelivered"]:
+                    marked.add(found[-1])
+        return found, torn, marked
 
     def answer_refusal(self):
         """Somebody has read why a restored journal is refused, and what is missing in it."""
@@ -268,12 +273,13 @@ class Captured(Agent):
         return confirmed <= self.seen and not rest
 
     def messages(self):
-        """Those that were committed, each as often as it was; and how many are not in the order of their numbers."""
-        last, wrong = {}, 0
-        for session, sequence, _ in self.runtime.committed:
+        """Those that were committed, each as often as it was; how many are not in the order of their numbers; and which are marked
+        `redelivered`."""
+        last, wrong, committed = {}, 0, self.runtime.committed
+        for session, sequence, *_ in committed:
             wrong += sequence <= last.get(session, 0)
             last[session] = sequence
-        return [name for *_, name in self.runtime.committed], wrong
+        return [name for *_, name in committed], wrong, {name for *_, marked, name in committed if marked}
 
     def restore(self, copy):
         """The journal is kept: on one that is older than what the runtime has committed nothing can go on."""
@@ -308,4 +314,5 @@ class Session(Runtime):
             yield line
 
     def kept(self, document):
-        return document["session_id"], document["sequence"], document["properties"]["message_id"]
+        marked = document["delivery"]["redelivered"]
+        return document["session_id"], document["sequence"], marked, document["properties"]["message_id"]

@@ -1,71 +1,49 @@
-"""Hurts everything around one long-lived connector, at random, while messages are published all the time.
+"""Does to a running agent what operators, machines, disks, networks and brokers do, at random, while messages are published all the time.
 
-  scripts/chaos [--faults 100] [--seed 1] [--queue classic|quorum] [--delay 0.5] [--only FAULT]
+  scripts/chaos [--flow] [--around] [--steps 200] [--seed 1] [--queue classic|quorum] [--only HAND]
 
-The connector is started once and never again. Faults: every connection closed by an administrator; the broker killed,
-stopped in good order, or frozen; the network reset, torn inside a frame, or dark; the password changed; the queue
-deleted (only while nothing is in it that was not captured); a memory alarm; the journal locked by somebody else; the
-runtime not committing; the connector itself suspended. At the end, and against a real broker:
+The agent is `source-amqp run` with files and a journal; with --flow a capture that a runtime drives. Around it: every connection closed by
+an administrator; the broker killed, stopped in good order, or frozen; the network reset, torn inside a frame, or dark; the password changed;
+the queue deleted (only while nothing is in it that was not captured); a memory alarm; looks by sqlite3, a checkpoint, a write lock, a
+snapshot that is held; the agent suspended; a runtime that commits or acknowledges nothing for a while. With --around that is all, and the agent
+is started once and never again. Else hands as well: kill -9; every signal, also
+twice, also while it starts; a journal restored from a copy; disks that are full, over quota, read-only or slow, of journal or files; a
+clock set forward and back; no descriptor left; looks by sqlite3, a checkpoint, a write lock, a snapshot that is held; a stderr that
+nobody reads; connections closed by the broker. Output files are moved, deleted, cut; a runtime goes away, commits or acknowledges
+nothing for a while, commits many checkpoints in one, or does not read. Messages come at a rhythm that changes. Clock and disks are lied
+about inside the agent alone (scripts/lib/shim.c). After each hand the agent is green again and captures, and at the end, against a real
+broker:
 
-  * every message that the broker confirmed is a committed document (nothing lost);
-  * the way from journal to document is exact: the committed sequence runs 1, 2, 3 … in order;
-  * a message committed twice is a redelivery of the broker's, and marked `redelivered`;
-  * the connector is consuming: a message published after the last fault is captured.
+  * every message that the broker confirmed is in one of the files, unless a hand deleted the file, or is committed (nothing lost);
+  * no message is there twice, but for the end of a file that was moved just before a kill, and for what a classic queue's broker delivers
+    again after a kill of its own: that is marked `redelivered`;
+  * every line of every file is a document, and committed sequences rise;
+  * nothing is left in the queue.
 
-A message whose confirmation a fault swallowed may be there or not; it is counted apart and never published again. The
-faults come from --seed; what happens at them also depends on the machine. After each, the time from the moment that the
-broker could be reached again to the first message captured then is printed. Exit status 1 if one of these fails.
+A sync that fails, or after which nothing can be written, may end the agent with 1; it is started again, and counted. A journal that is
+older than what was captured since is refused, and so is a file that was cut just before a kill: then the range is accepted (files), or
+the newest put back (--flow); or it is set aside, and the log says so. The hands come from --seed; what happens at them also depends on
+the machine. Exit status 1 if one of these fails.
 """
 
 import argparse
-import datetime
-import json
 import os
 import random
+import resource
+import signal
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
 
-from crash import judge
+from agents import Captured, Standalone
 from proxy import Proxy
 from publisher import Publisher
-from runtime import Runtime
 
-HEARTBEAT = 1
+HEARTBEAT = 2
 BATCH = 20
-
-
-class Capture(Runtime):
-    """A runtime that also counts what the log tells about the connection."""
-
-    def __init__(self, *arguments, **options):
-        super().__init__(*arguments, **options)
-        self.started = 0
-        self.causes = {}
-
-    def read_log(self, process, session):
-        for line in process.stderr:
-            self.last_log = line.decode(errors="replace").rstrip()
-            self.log_file.write(line)
-            self.log_file.flush()
-            event = json.loads(line)
-            with self.changed:
-                if event["message"].startswith("consuming from queue"):
-                    self.started += 1
-                if event["message"].startswith("not consuming"):
-                    cause = event["fields"]["cause"]
-                    self.causes[cause] = self.causes.get(cause, 0) + 1
-                self.changed.notify_all()
-
-    def latest(self):
-        """When the newest committed document was received, in seconds of the wall clock."""
-        with self.changed:
-            if not self.committed:
-                return 0.0
-            text = self.committed[-1]["received_at"]
-        return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+ENOSPC, EDQUOT, EROFS = 28, 122, 30
 
 
 class Load(threading.Thread):
@@ -126,37 +104,74 @@ class Chaos:
         environ = os.environ
         self.rng = random.Random(arguments.seed)
         self.directory = environ["WORK_DIRECTORY"]
-        self.broker_directory = environ["SOURCE_AMQP_TEST_BROKER_DIR"]
-        self.password = environ["SOURCE_AMQP_TEST_PASSWORD"]
-        self.user = environ["SOURCE_AMQP_TEST_USER"]
-        self.queue = f"chaos-{arguments.seed}"
-        types = {"quorum": {"x-queue-type": "quorum", "x-single-active-consumer": True}, "classic": {}}[arguments.queue]
+        self.queue, self.is_classic = f"chaos-{arguments.seed}", arguments.queue == "classic"
+        types = {} if self.is_classic else {"x-queue-type": "quorum", "x-single-active-consumer": True}
         Publisher().declare(self.queue, arguments=types)
         self.proxy = Proxy(environ["SOURCE_AMQP_TEST_HOST"], int(environ["SOURCE_AMQP_TEST_PORT"]))
-        self.runtime = Capture(environ["SOURCE_AMQP_BINARY"], {
+        config = {
             "host": "127.0.0.1", "port": self.proxy.port, "queue": {"name": self.queue, "arguments": types},
-            "heartbeat": HEARTBEAT, "reconnect_delay": arguments.delay, "connection_timeout": 3,
-            "consumer": {"prefetch_count": 100, "exclusive": arguments.queue == "classic"},
-            "journal": {"path": f"{self.directory}/journal.db"}}, log_path=f"{self.directory}/log")
+            "consumer": {"exclusive": self.is_classic, "prefetch_count": 200}, "heartbeat": HEARTBEAT, "reconnect_delay": 0.2,
+            "connection_timeout": 3}
+        self.agent = Captured(self.directory, config, self.rng) if arguments.flow else Standalone(self.directory, config)
+        self.is_flow, self.at_copy, self.just_moved, self.just_cut = arguments.flow, 0, [], None
+        self.is_killed = False
+        self.hands = self.AROUND + (self.HELD if arguments.flow else [])
+        if not arguments.around:
+            self.hands = self.hands + self.EITHER + (self.FLOW if arguments.flow else self.FILES)
         self.load = Load(self.queue, arguments.seed)
-
-    def broker(self, *command):
-        result = subprocess.run(
-            ["scripts/broker", command[0], self.broker_directory, *command[1:]], stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, check=False)
-        if result.returncode != 0:
-            raise RuntimeError(f"scripts/broker {' '.join(command)}: {result.stderr}")
-        return result.stdout
+        self.deleted, self.backup, self.ends, self.problems = set(), None, {}, []
+        self.excused, self.is_restored, self.is_overlapping = set(), False, False
 
     def rest(self, low, high):
         time.sleep(self.rng.uniform(low, high))
 
-    # Faults. Each leaves the way to the broker open again.
+    def restarted(self, expected=(0,)):
+        """Starts it again after its end, which must be one of those expected."""
+        status = self.agent.wait()
+        self.count_end(status, expected)
+        self.agent.start()
+
+    def count_end(self, status, expected):
+        self.agent.settled(status)
+        if status not in (0, 1):
+            # What was not committed yet can be taken out of a moved file by a living agent only.
+            self.excused |= {name for path in self.just_moved for name in self.agent.ids(path)}
+        cause = self.agent.last[:60] if status == 1 else ""
+        self.ends[(status, cause)] = self.ends.get((status, cause), 0) + 1
+        if status == 1 and self.is_restored and "went back in time" in self.agent.last:
+            # As it should be if something was captured since the copy.
+            self.agent.answer_refusal()
+        elif status == 1 and self.just_cut and f"{self.just_cut} has 0 bytes" in self.agent.last:
+            # As it should be if it was killed before it noticed: it cannot know that the disk has not lost them.
+            self.agent.answer_refusal()
+        elif status == 1 and "Too many open files" in self.agent.last and not self.agent.has_begun:
+            # A start that had none.
+            pass
+        elif status == 1 and "in use by" in self.agent.last and self.is_overlapping:
+            # As it should be while the one before it ends.
+            pass
+        elif status not in expected:
+            self.problems.append(f"ended with {status}: {self.agent.last}")
+
+    def restart_if_ended(self, expected):
+        if self.agent.process.poll() is not None:
+            self.count_end(self.agent.wait(), expected)
+            self.agent.start()
+
+    # Around it. Each leaves the way to the broker open again.
+
+    def broker(self, *command):
+        result = subprocess.run(
+            ["scripts/broker", command[0], os.environ["SOURCE_AMQP_TEST_BROKER_DIR"], *command[1:]], stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, check=False)
+        if result.returncode != 0:
+            raise RuntimeError(f"scripts/broker {' '.join(command)}: {result.stderr}")
 
     def connections_closed(self):
         self.broker("ctl", "close_all_connections", "chaos")
 
     def broker_killed(self):
+        self.is_killed = True
         self.broker("kill")
         self.rest(0, 1)
         self.broker("start")
@@ -184,20 +199,29 @@ class Chaos:
         self.proxy.lighten()
 
     def password_changed(self):
-        self.broker("ctl", "change_password", self.user, "another")
+        user, password = os.environ["SOURCE_AMQP_TEST_USER"], os.environ["SOURCE_AMQP_TEST_PASSWORD"]
+        self.broker("ctl", "change_password", user, "another")
         try:
-            self.broker("ctl", "close_all_connections", "chaos")
+            self.connections_closed()
             self.rest(0, 1)
         finally:
-            self.broker("ctl", "change_password", self.user, self.password)
+            self.broker("ctl", "change_password", user, password)
 
     def queue_deleted(self):
-        self.load.pause()
-        self.await_all("the queue's last message")
+        self.quiet()
         Publisher().delete(self.queue)
         # Without a queue what is published now would go nowhere.
-        before = self.runtime.started
-        self.runtime.wait(lambda: self.runtime.started > before, "new consumer")
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                if Publisher().queue_info(self.queue)["consumers"]:
+                    break
+            except Exception:
+                pass
+            self.restart_if_ended(())
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the queue is not declared again: {self.agent.last}")
+            time.sleep(0.05)
         self.load.resume()
 
     def memory_alarm(self):
@@ -207,137 +231,307 @@ class Chaos:
         finally:
             self.broker("ctl", "set_vm_memory_high_watermark", "0.95")
 
-    def journal_locked(self):
-        connection = sqlite3.connect(f"{self.directory}/journal.db", timeout=30, isolation_level=None)
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            self.rest(0.2, 4 * HEARTBEAT)
-        finally:
-            connection.close()
-
-    def runtime_holding(self):
-        self.runtime.hold(commits=True)
-        self.rest(0.2, 4 * HEARTBEAT)
-        self.runtime.hold()
-
-    def connector_suspended(self):
-        self.runtime.process.send_signal(19)  # SIGSTOP
+    def suspended(self):
+        self.agent.signal(signal.SIGSTOP)
         try:
             self.rest(0.2, 5 * HEARTBEAT)
         finally:
-            self.runtime.process.send_signal(18)  # SIGCONT
+            self.agent.signal(signal.SIGCONT)
 
-    FAULTS = [
-        connections_closed, broker_killed, broker_stopped, broker_frozen, network_reset, network_torn, network_dark,
-        password_changed, queue_deleted, memory_alarm, journal_locked, runtime_holding, connector_suspended,
-    ]
+    # Hands.
+
+    def killed(self):
+        self.agent.signal(signal.SIGKILL)
+        self.restarted((-9,))
+
+    def stopped(self):
+        number = self.rng.choice([signal.SIGTERM, signal.SIGINT])
+        self.agent.signal(number)
+        expected = (0,)
+        if self.rng.random() < 0.3:
+            self.rest(0, 1.5)
+            self.agent.signal(number)
+            expected = (0, 128 + number)
+        self.restarted(expected)
+
+    def quit(self):
+        self.agent.signal(signal.SIGQUIT)
+        self.restarted((128 + signal.SIGQUIT,))
+
+    def harmless_signals(self):
+        for _ in range(self.rng.randint(1, 3)):
+            self.agent.signal(self.rng.choice(self.agent.harmless))
+
+    def early_signal(self):
+        self.agent.signal(signal.SIGKILL)
+        self.count_end(self.agent.wait(), (-9,))
+        number = self.rng.choice([signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1])
+        self.agent.start(early=(number, self.rng.uniform(0, 0.15)))
+        if number in self.agent.harmless:
+            self.rest(0, 0.3)
+            # Before main the system's own meaning holds.
+            if self.agent.process.poll() is None and self.agent.await_begin():
+                return
+            self.count_end(self.agent.wait(), (0, -number))
+        else:
+            self.count_end(self.agent.wait(), (0, -number, 128 + number))
+        self.agent.start()
+
+    def newest(self):
+        files = self.agent.files()
+        return files[-1] if files else None
+
+    def moved(self):
+        path = self.newest()
+        if path:
+            aside = f"{self.agent.aside}/{time.monotonic_ns()}.jsonl"
+            os.rename(path, aside)
+            self.just_moved.append(aside)
+            if self.rng.random() < 0.3:
+                self.killed()
+
+    def deleted_file(self):
+        path = self.newest()
+        if path:
+            # What is written until the name is gone goes with it.
+            self.quiet()
+            self.deleted |= set(self.agent.ids(path))
+            os.unlink(path)
+            self.load.resume()
+
+    def cut(self):
+        path = self.newest()
+        if path:
+            self.quiet()
+            self.deleted |= set(self.agent.ids(path))
+            os.truncate(path, 0)
+            self.just_cut = path
+            self.load.resume()
+
+    def quiet(self):
+        """Nothing is published, and everything is written or committed, and acknowledged."""
+        self.load.pause()
+        self.await_all("come to rest")
+
+    def await_all(self, what):
+        deadline = time.monotonic() + 60
+        while Publisher().queue_info(self.queue)["messages"] or not self.agent.has_all(self.load.confirmed - self.deleted):
+            self.restart_if_ended((1,))
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the agent does not {what}: {self.agent.last}")
+            time.sleep(0.05)
+
+    def restored(self):
+        """A copy of the journal is taken, or one that was taken earlier comes back."""
+        self.quiet()
+        if self.backup is None:
+            self.backup, self.at_copy = f"{self.directory}/backup-{time.monotonic_ns()}.db", len(self.load.confirmed)
+            self.agent.back_up(self.backup)
+        else:
+            self.agent.signal(signal.SIGTERM)
+            self.count_end(self.agent.wait(), (0,))
+            self.agent.restore(self.backup)
+            self.backup, self.is_restored = None, True
+            self.agent.start()
+            # Without its files, a standalone agent may have nothing that tells.
+            if self.is_flow and len(self.load.confirmed) > self.at_copy and self.agent.await_begin() and not self.agent.saw_copy:
+                self.problems.append("a journal that is older than what was captured since was taken without a word")
+        self.load.resume()
+
+    def refused(self):
+        number = self.rng.choice([ENOSPC, EDQUOT, EROFS])
+        text = self.rng.choice(self.agent.places)
+        if self.rng.random() < 0.3:
+            self.agent.lie("half", "1")
+        self.agent.lie("refuse", f"{number} {text}")
+        self.rest(0.05, 3)
+        self.agent.truth("refuse", "half")
+
+    def slow(self):
+        self.agent.lie("slow", f"{self.rng.choice([1, 4])} {self.rng.choice(self.agent.places)}")
+        self.rest(0.5, 6)
+        self.agent.truth("slow")
+
+    def clock_set(self):
+        self.agent.lie("wall", str(self.rng.choice([-86_400, -3600, 3600, 86_400])))
+        self.rest(0.1, 1)
+        if self.rng.random() < 0.5:
+            self.agent.truth("wall")
+
+    def no_descriptors(self):
+        pid = self.agent.process.pid
+        try:
+            limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+            used = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+            free = next(number for number in range(len(used) + 1) if number not in used)
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (free, limits[1]))
+        except (ProcessLookupError, FileNotFoundError, PermissionError):
+            return
+        self.rest(0.1, 2)
+        try:
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+        except ProcessLookupError:
+            pass
+
+    def looked_at(self):
+        connection = sqlite3.connect(self.agent.journal, timeout=10, isolation_level=None)
+        try:
+            kind = self.rng.choice(["look", "checkpoint", "lock", "snapshot"])
+            if kind == "look":
+                connection.execute("SELECT * FROM summary").fetchall()
+                connection.execute("SELECT * FROM pending LIMIT 100").fetchall()
+            elif kind == "checkpoint":
+                connection.execute(f"PRAGMA wal_checkpoint({self.rng.choice(['PASSIVE', 'FULL', 'RESTART', 'TRUNCATE'])})").fetchall()
+            elif kind == "lock":
+                connection.execute("BEGIN IMMEDIATE")
+                self.rest(0.1, 4)
+            else:
+                connection.execute("BEGIN")
+                connection.execute("SELECT count(*) FROM pending").fetchall()
+                self.rest(0.1, 4)
+        except sqlite3.OperationalError:
+            # Busy: somebody else's turn.
+            pass
+        finally:
+            connection.close()
+
+    def stderr_unread(self):
+        self.agent.log_is_read.clear()
+        self.harmless_signals()
+        self.rest(0.2, 3)
+        self.agent.log_is_read.set()
+
+    # Of a runtime.
+
+    def runtime_gone(self):
+        """Another one comes at once, while the process of the one that went away may still be ending."""
+        process, self.is_overlapping = self.agent.process, True
+        self.agent.runtime.abandon()
+        self.agent.start()
+        try:
+            status = process.wait(30)
+            self.ends[(status, "after its runtime")] = self.ends.get((status, "after its runtime"), 0) + 1
+        except subprocess.TimeoutExpired:
+            self.problems.append("a process did not end after its runtime")
+
+    def commits_held(self):
+        self.agent.runtime.hold(commits=True)
+        self.rest(0.1, 3)
+        if Chaos.killed in self.hands and self.rng.random() < 0.3:
+            self.killed()
+        self.agent.runtime.hold()
+
+    def acknowledgements_held(self):
+        self.agent.runtime.hold(acknowledgements=True)
+        self.rest(0.1, 3)
+        if Chaos.killed in self.hands and self.rng.random() < 0.3:
+            self.killed()
+        self.agent.runtime.hold()
+
+    def commits_combined(self):
+        self.agent.runtime.combine(self.rng.choice([0, 0, 0.2, 1, 3]))
+
+    def output_unread(self):
+        self.agent.runtime.output_is_read.clear()
+        self.rest(0.1, 4)
+        if self.rng.random() < 0.3:
+            self.stopped()
+        self.agent.runtime.output_is_read.set()
+
+    AROUND = [connections_closed, broker_killed, broker_stopped, broker_frozen, network_reset, network_torn, network_dark,
+              password_changed, queue_deleted, memory_alarm, looked_at, suspended]
+    HELD = [commits_held, acknowledgements_held]
+    EITHER = [killed, stopped, quit, harmless_signals, early_signal, restored, refused, refused, refused, slow, clock_set,
+              no_descriptors, looked_at, stderr_unread]
+    FILES = [moved, deleted_file, cut]
+    FLOW = [runtime_gone, commits_combined, output_unread]
 
     # The run.
 
-    def await_all(self, what):
-        seen, scanned = set(), 0
+    def green(self, hand):
+        """Waits until it is green, and a message that is published from now on is in a file."""
+        deadline = time.monotonic() + 90
+        target = self.load.number
+        while True:
+            # What was lied about may have been a sync.
+            self.restart_if_ended((1,) if hand == "refused" else ())
+            why = self.agent.why_red(target)
+            if why is None:
+                self.is_restored = self.is_overlapping = False
+                self.just_moved = []
+                return
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"not green again after {hand}: {why}, {self.agent.last}")
+            time.sleep(0.05)
 
-        def complete():
-            nonlocal scanned
-            for document in self.runtime.committed[scanned:]:
-                seen.add(document["properties"]["message_id"])
-            scanned = len(self.runtime.committed)
-            return self.load.confirmed <= seen
-
-        self.runtime.wait(complete, what)
-
-    def duplicated(self):
-        with self.runtime.changed:
-            committed = list(self.runtime.committed)
-        return len(committed) - len({document["properties"]["message_id"] for document in committed})
-
-    def recovered(self, since):
-        """Waits for a message that was received later than `since`; returns after how many seconds it was."""
-        self.runtime.wait(lambda: self.runtime.latest() > since, "message after the fault")
-        with self.runtime.changed:
-            for document in reversed(self.runtime.committed):
-                text = document["received_at"].replace("Z", "+00:00")
-                received = datetime.datetime.fromisoformat(text).timestamp()
-                if received <= since:
-                    break
-                first = received
-        return first - since
-
-    def run(self, faults, only):
-        self.runtime.start()
+    def run(self, steps, only):
+        self.agent.start()
         self.load.start()
-        self.runtime.wait(lambda: self.runtime.committed, "first document")
-        times = []
-        for number in range(1, faults + 1):
-            fault = self.rng.choice([fault for fault in self.FAULTS if only in (None, fault.__name__)])
-            consumers = self.runtime.started
-            fault(self)
-            healed = time.time()
-            line = f"fault {number:3} {fault.__name__.replace('_', ' '):20}"
-            # One fault in four follows at once, into whatever the last one left behind.
+        for number in range(1, steps + 1):
+            hand = self.rng.choice([hand for hand in self.hands if only in (None, hand.__name__)])
+            name = hand.__name__.replace("_", " ")
+            begin = time.monotonic()
+            self.load.gap = self.rng.choice([0.005, 0.02, 0.02, 0.3])
+            hand(self)
+            # One hand in four follows at once.
             if self.rng.random() < 0.25:
-                print(f"{line} (the next at once)", flush=True)
-                continue
-            seconds = self.recovered(healed)
-            times.append(seconds)
-            print(f"{line} captured again after {seconds:5.2f} s, {self.runtime.started - consumers} new consumers, "
-                  f"{self.duplicated()} duplicated so far", flush=True)
-            self.rest(0, 0.5)
-        self.recovered(time.time())
+                print(f"step {number:4} {name:20} (the next at once)", flush=True)
+                if self.agent.process.poll() is None:
+                    continue
+            self.green(name)
+            print(f"step {number:4} {name:20} green again after {time.monotonic() - begin:5.2f} s", flush=True)
+        self.agent.truth()
+        self.green("everything")
         self.load.end()
-        self.await_all("the last message")
-        return times
+        self.await_all("empty the queue at the end")
+        self.agent.signal(signal.SIGTERM)
+        self.count_end(self.agent.wait(), (0,))
+
+    def judge(self):
+        here, wrong, marked = self.agent.messages()
+        if self.is_killed and self.is_classic:
+            self.excused |= marked
+        lost = self.load.confirmed - set(here) - self.deleted
+        counts = {}
+        for name in here + list(self.deleted):
+            counts[name] = counts.get(name, 0) + 1
+        twice = sorted(name for name, count in counts.items() if count > 1 and name not in self.excused)
+        print(f"{len(self.load.confirmed):8} confirmed, {len(self.load.uncertain)} without a confirmation\n"
+              f"{len(here):8} in files or committed, {len(self.deleted)} deleted by a hand\n"
+              f"{len(lost):8} lost\n{len(twice):8} twice\n{wrong:8} torn or out of order")
+        for (status, cause), count in sorted(self.ends.items(), key=str):
+            print(f"{count:8} ended with {status} {cause}")
+        if lost:
+            self.problems.append(f"{len(lost)} lost: {sorted(lost)[:10]}")
+        if twice:
+            self.problems.append(f"{len(twice)} twice: {twice[:10]}")
+        if wrong:
+            self.problems.append(f"{wrong} torn or out of order")
 
 
 def main():
     parser = argparse.ArgumentParser(prog="scripts/chaos")
-    parser.add_argument("--faults", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--flow", action="store_true", help="a capture that a runtime drives, instead of files")
+    parser.add_argument("--around", action="store_true", help="only what happens around the agent, which is started once")
     parser.add_argument("--queue", choices=["classic", "quorum"], default="classic")
-    parser.add_argument("--delay", type=float, default=0.5, help="reconnect_delay in seconds (0.5)")
-    parser.add_argument("--only", choices=[fault.__name__ for fault in Chaos.FAULTS], help="only faults of this kind")
+    every = Chaos.AROUND + Chaos.HELD + Chaos.EITHER + Chaos.FILES + Chaos.FLOW
+    parser.add_argument("--only", choices=sorted({hand.__name__ for hand in every}), help="only this hand")
     arguments = parser.parse_args()
     begin = time.monotonic()
     chaos = Chaos(arguments)
-    runtime, load = chaos.runtime, chaos.load
-    failures, times = [], []
     try:
-        times = chaos.run(arguments.faults, arguments.only)
-        runtime.wait(lambda: not runtime.pending and not runtime.owed, "last acknowledgement")
-        status = runtime.stop()
-        if status != 0:
-            failures.append(f"the connector ended with {status}: {runtime.last_log}")
+        chaos.run(arguments.steps, arguments.only)
     except RuntimeError as error:
-        failures.append(str(error))
-        if runtime.process.poll() is None:
-            runtime.kill()
-    if runtime.failure:
-        failures.append(runtime.failure)
-    seen = {document["properties"]["message_id"] for document in runtime.committed}
-    counts, problems = judge(runtime.committed, load.confirmed | (load.uncertain & seen))
-    counts["published without a confirmation"] = len(load.uncertain)
-    counts["of them captured"] = len(load.uncertain & seen)
-    counts["reconnects"] = runtime.started - 1
-    counts["left in the queue"] = 0
-    try:
-        counts["left in the queue"] = Publisher().queue_info(chaos.queue)["messages"]
-    except Exception as error:
-        failures.append(f"the broker is not well at the end: {error}")
-    for name, count in counts.items():
-        print(f"{count:8} {name}")
-    print("causes: " + ", ".join(f"{cause} {count}" for cause, count in sorted(runtime.causes.items())))
-    if times:
-        times.sort()
-        print(f"captured again after: median {times[len(times) // 2]:.2f} s, longest {times[-1]:.2f} s "
-              f"(reconnect_delay {arguments.delay} s)")
-    print(f"{arguments.faults} faults, seed {arguments.seed}, {time.monotonic() - begin:.1f} s")
-    for name in ("lost", "duplicated not marked redelivered", "damaged", "never published", "out of order",
-                 "left in the queue"):
-        if counts[name]:
-            failures.append(f"{counts[name]} {name}")
-    for failure in failures + problems[:5]:
-        print(f"FAILED: {failure}", file=sys.stderr)
-    sys.exit(1 if failures or problems else 0)
+        chaos.problems.append(str(error))
+    finally:
+        chaos.agent.signal(signal.SIGKILL)
+    chaos.judge()
+    print(f"{arguments.steps} steps, seed {arguments.seed}, {time.monotonic() - begin:.1f} s")
+    for problem in chaos.problems:
+        print(f"FAILED: {problem}", file=sys.stderr)
+    sys.exit(1 if chaos.problems else 0)
 
 
 if __name__ == "__main__":
