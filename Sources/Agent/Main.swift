@@ -57,7 +57,7 @@ import Platform
     try FlowDriver(log: Process.log).run()
   }
 
-  /// What to say of a word that is no subcommand where one is needed; nil if there is no such word.
+  /// What to say of a word that is no subcommand if one is needed; nil if there is no such word.
   ///
   /// - Parameter arguments: Of the command line, without the program's name.
   static func misspeltCommand(_ arguments: [String]) -> String? {

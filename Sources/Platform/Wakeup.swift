@@ -7,7 +7,7 @@ public final class Wakeup: Sendable {
   package let descriptor: Int32
   private let writer: Int32
 
-  /// Ends the process where the system has no descriptors for it: a thread that cannot be woken is of no use.
+  /// Ends the process if the system has no descriptors for it: a thread that cannot be woken is of no use.
   public convenience init() {
     do throws(SystemError) {
       try self.init(orThrow: ())

@@ -117,7 +117,7 @@ import Testing
     try bench.publisher.delete(bench.queue)
   }
 
-  /// The clock is the process's own: a library in front of the C library's lies to it.
+  /// The clock is the process's own: a library in place of the C library's lies to it.
   @Test(arguments: [-3_600, 3_600]) func `a clock that is set does not keep a file from coming of age`(step: Int) throws
   {
     let bench = try Bench()

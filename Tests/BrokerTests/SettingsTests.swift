@@ -175,7 +175,7 @@ import Testing
     }
   }
 
-  /// The value of a column, or type and value of an argument; null where there is none.
+  /// The value of a column, or type and value of an argument; null if there is none.
   private static func found(_ row: JSON, _ column: String) -> JSON {
     let path = column.split(separator: "/", maxSplits: 1).map(String.init)
     guard path.count == 2 else { return row[column] ?? .null }

@@ -1,7 +1,7 @@
 import Foundation
 import Support
 
-/// A library in front of the C library's that lies to one process about its clocks and its disk (`scripts/lib/shim.c`).
+/// A library in place of the C library's that lies to one process about its clocks and its disk (`scripts/lib/shim.c`).
 struct Shim {
   private let directory: String
 

@@ -1,7 +1,7 @@
 import Support
 import Testing
 
-/// What one connector leaves unacknowledged, and the next one finds: in front of everything newer, or it would be
+/// What one connector leaves unacknowledged, and the next one finds: before everything newer, or it would be
 /// captured again (docs/guarantees.md).
 @Suite(.serialized) struct SuccessionTests {
   private static let arguments: [String: JSON] = [

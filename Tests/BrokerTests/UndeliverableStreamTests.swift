@@ -11,7 +11,7 @@ import Testing
       .packed(["c9", "c10"]),
       .compressed(["z11", "z12", "z13"]), .batch(["d14"]), .batch(["raw 15"]), .batch(["d16", "d17"]),
     ]
-    // Release 3.10 decodes a chunk as a whole, so what stands in front of bytes that are no message cannot be sent either.
+    // Release 3.10 decodes a chunk as a whole, so what stands before bytes that are no message cannot be sent either.
     let sent = ["a0", "a1", "a2"] + (isOld ? [] : ["b5"]) + ["b7", "b8", "c9", "c10", "d14", "d16", "d17"]
     return (chunks, sent)
   }

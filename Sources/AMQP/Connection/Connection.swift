@@ -155,7 +155,7 @@ extension Connection {
     try flush()
   }
 
-  /// Opens the channel again after `.channelClosed`; nothing happens where it is open.
+  /// Opens the channel again after `.channelClosed`; nothing happens if it is open.
   public func reopenChannel() throws(AMQPError) {
     guard channelIsClosed else { return }
     assembler = DeliveryAssembler(limit: settings.bodyLimit)
@@ -340,7 +340,7 @@ extension Connection {
     case .queueDeclareOk(let status) where !questions.isEmpty:
       switch questions.removeFirst() {
       case .aside: probe.answered(status)
-      // An older question was in front of what the newest one is behind.
+      // The answer to an older question came before what the newest one waits for.
       case .behind: if !questions.contains(.behind) { answerBehind = status }
       case .depth: depth = status
       }
@@ -427,7 +427,7 @@ extension Connection {
     }
   }
 
-  /// Deliveries, and bytes of them, that may come in front of an answer: a whole prefetch window of ordinary ones.
+  /// Deliveries, and bytes of them, that may come before an answer: a whole prefetch window of ordinary ones.
   private static let waitingDeliveries = 1 << 17
   private static let waitingBytes = 32 << 20
 }

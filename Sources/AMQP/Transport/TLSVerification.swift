@@ -1,6 +1,6 @@
 internal import COpenSSL
 
-/// Verifies the broker's certificate inside the handshake, and keeps the reason where it is refused.
+/// Verifies the broker's certificate inside the handshake, and keeps the reason if it is refused.
 ///
 /// Safe because OpenSSL's reference to it is unretained and the owner of both, ``TLSStream``, keeps it alive longer.
 @safe final class TLSVerification {

@@ -83,7 +83,7 @@ public final class DigestMaker {
     if form != .first && hasNoField(headers, of: block, form) {
       return appendWithoutHeaders(headers, of: block, to: &canonical)
     }
-    // Flags, then what stands in front of the headers and after them; their own length of 4 bytes is left out.
+    // Flags, then what stands before the headers and after them; their own length of 4 bytes is left out.
     canonical.append(counted: block, 0..<headers.lowerBound - 4)
     canonical.append(counted: block, headers.upperBound..<block.count)
     append(table: headers, of: block, depth: 0, skipping: form != .complete, to: &canonical)
@@ -160,7 +160,7 @@ public final class DigestMaker {
     do throws(FieldError) {
       while let field = try table.next(block) {
         if skipping && Self.isVolatile(block, field.key) { continue }
-        // In front of the key is its length.
+        // Before the key is its length.
         places.append(UInt32(truncatingIfNeeded: field.key.lowerBound - 1))
       }
     } catch {

@@ -82,7 +82,7 @@ internal import CRabbitMQ
     return decoded
   }
 
-  /// `basic.consume` and the like, or the number where the library knows no name.
+  /// `basic.consume` and the like, or the number if the library knows no name.
   static func name(_ id: UInt32) -> String {
     guard let name = unsafe amqp_method_name(id) else { return "method \(id >> 16).\(id & 0xFFFF)" }
     // The library answers AMQP_BASIC_CONSUME_METHOD; people know it as basic.consume.

@@ -7,7 +7,7 @@ struct BrokerCheck {
     var subject: String
     /// Nil if all is well.
     var problem: String?
-    /// What there is to tell where all is well.
+    /// What there is to tell if all is well.
     var note = ""
     /// What works, and is probably not what was meant.
     var warning: String?

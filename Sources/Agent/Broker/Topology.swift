@@ -10,9 +10,9 @@ struct Topology: Sendable {
   /// Makes consumer tags unique over processes.
   let sessionID: String
 
-  /// The prefetch count to consume with, where it is another than the configuration's.
+  /// The prefetch count to consume with, if it is another than the configuration's.
   var prefetch: Int?
-  /// The same for a quorum queue with a backlog that nobody else consumes, where it is another one.
+  /// The same for a quorum queue with a backlog that nobody else consumes, if it is another one.
   var doubtfulPrefetch: Int?
   /// Where to go on if the queue is a stream; nil if it certainly is none.
   let stream: StreamResumption?
@@ -203,7 +203,7 @@ struct Topology: Sendable {
 
   /// Declares the queue, whatever `queue.declare` says.
   ///
-  /// - Throws: 406 also where the queue exists without `exclusive` and is to have it. RabbitMQ says 405 to that, as to a
+  /// - Throws: 406 also if the queue exists without `exclusive` and is to have it. RabbitMQ says 405 to that, as to a
   ///   queue that another connection holds; but that one may be free again soon, and cannot even be looked for.
   func declareQueue(on connection: Connection) throws(AMQPError) -> QueueStatus {
     do throws(AMQPError) {

@@ -1,6 +1,6 @@
 import Journal
 
-/// When the broker gets its acknowledgement, and why: what was chosen, or what is safe where nothing was.
+/// When the broker gets its acknowledgement, and why: what was chosen, or what is safe if nothing was.
 ///
 /// `journaled` rests on a journal that outlives the process. A container's own disk does not, and neither does memory.
 struct AcknowledgementChoice: Equatable, Sendable {

@@ -57,7 +57,7 @@ struct Consuming: Hashable, Sendable {
   var consumerTag: String
   /// What kind of queue it is of.
   var queue: QueueNature
-  /// The prefetch count, where it is smaller than usual (``PrefetchGuard``).
+  /// The prefetch count, if it is smaller than usual (``PrefetchGuard``).
   var narrowPrefetch: Int?
   /// It is narrow only since earlier processes may have failed: any message that gets through ends that.
   var isDoubtful = false

@@ -151,7 +151,7 @@ struct Intake {
   /// A new consumer on a new channel: what waits of the old one will come again.
   mutating func channelBegan() { held = Held() }
 
-  /// Does what the machine decides about the deliveries, in order. Stops in front of a message that must end the capture.
+  /// Does what the machine decides about the deliveries, in order. Stops before a message that must end the capture.
   mutating func prepare(
     _ batch: DeliveryBatch, consumer: ConsumerRecord, _ machine: inout SubscriptionMachine
   ) -> Plan {

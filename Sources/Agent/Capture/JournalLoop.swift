@@ -217,7 +217,7 @@ struct JournalLoop {
     try perform(writer.machine.bookkept(written, at: Instant.now), &writer)
   }
 
-  /// Writes what was emitted and committed since, and prunes where that is worth it, or nothing else is to be done.
+  /// Writes what was emitted and committed since, and prunes if that is worth it, or nothing else is to be done.
   private func bookkeep(
     _ tx: borrowing WriteTransaction, _ before: SubscriptionMachine.Written, _ now: SubscriptionMachine.Written,
     isBusy: Bool, bytes: Int = 0

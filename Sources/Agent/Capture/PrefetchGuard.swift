@@ -11,7 +11,7 @@
 ///   2. *Stepping*: one delivery at a time. If its channel ends as well, only that message counts a failed delivery, until the queue's
 ///      delivery limit takes it out.
 ///
-/// A quorum queue keeps what was taken back apart, in a queue of its own in front of all else, and puts what is taken back once more
+/// A quorum queue keeps what was taken back apart, in a queue of its own before all else, and puts what is taken back once more
 /// at that queue's end. So as long as anything of it is left, more than one delivery at a time could come back out of order, and what
 /// comes would be captured twice. The first message that was never delivered before shows that nothing is left: then all are let
 /// through again, once it is acknowledged after a cancelled consumer as well. Once a channel was closed with
@@ -32,7 +32,7 @@ struct PrefetchGuard: Equatable, Sendable {
     /// So many of a stream (``UndeliverableOffsets``).
     case few(Int)
 
-    /// The prefetch count, where the settings say `configured`.
+    /// The prefetch count, if the settings say `configured`.
     func count(_ configured: Int) -> Int {
       switch self {
       case .configured: configured

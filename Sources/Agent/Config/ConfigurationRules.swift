@@ -1,6 +1,6 @@
 /// The rules that tie settings together, and what a valid configuration is warned about.
 enum ConfigurationRules {
-  /// Problems between settings; a rule is silent where one of its settings has a problem of its own.
+  /// Problems between settings; a rule is silent if one of its settings has a problem of its own.
   static func problems(in values: [String: SettingValue]) -> [ConfigurationProblem] {
     credentials(values) + arguments(values) + queueType(values) + streamOffset(values) + acknowledgement(values)
   }

@@ -55,7 +55,7 @@ enum ConfigurationWording {
   static let credentials =
     "must not hold credentials (an address with a user and a password, a token, PEM text): they have settings of their own"
 
-  /// Whether a string where a number or a boolean belongs may be shown: what looks like one. Anything else may have come there by
+  /// Whether a string if a number or a boolean belongs may be shown: what looks like one. Anything else may have come there by
   /// mistake, such as `5672:password`.
   private static func isAmount(_ text: String) -> Bool {
     let number = text.drop { $0 == "-" || $0 == "+" }.prefix { $0.isASCII && ($0.isNumber || $0 == "." || $0 == "_") }

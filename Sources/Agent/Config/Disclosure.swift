@@ -94,7 +94,7 @@ enum Disclosure {
     return result + rest
   }
 
-  /// What stands in front of a colon in names of people and rooms. https://www.iana.org/assignments/uri-schemes
+  /// What stands before a colon in names of people and rooms. https://www.iana.org/assignments/uri-schemes
   private static let schemes: Set = ["sip", "sips", "mailto", "xmpp", "acct", "im", "pres"]
 
   /// Where the password stands in `user:password@host`; nil if a word is none.
@@ -111,7 +111,7 @@ enum Disclosure {
     return word[..<password.lowerBound] + hidden + word[password.upperBound...]
   }
 
-  /// Words in front of `=` whose value is a secret, as in the query of an address.
+  /// Words before `=` whose value is a secret, as in the query of an address.
   private static let assigned = ["password=", "passwd=", "pass=", "pwd=", "secret=", "token=", "auth="]
 
   /// `password=…`, up to an ampersand.

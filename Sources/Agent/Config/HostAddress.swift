@@ -25,7 +25,7 @@ struct HostAddress: Sendable, Equatable {
     case path
     /// Blanks or commas: perhaps several hosts.
     case several
-    /// A port where none may be, or what is no port.
+    /// A port if none may be, or what is no port.
     case port
     case brackets
     /// What no name and no address has: `?password=…` of a pasted URL.

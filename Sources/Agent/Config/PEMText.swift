@@ -6,7 +6,7 @@ enum PEMText {
   private static let begin = "-----BEGIN "
   private static let dashes = "-----"
 
-  /// The same text with each block in lines, where it is not so already; text outside of blocks is left out then.
+  /// The same text with each block in lines, if it is not so already; text outside of blocks is left out then.
   static func normalised(_ text: String) -> String {
     guard needsMending(text) else { return text }
     var rest = text.replacing("\\r", with: "").replacing("\\n", with: "\n")[...]

@@ -25,7 +25,7 @@ struct Setting: Sendable, Equatable {
     case milliseconds
   }
 
-  /// A value that it takes, other than its default where that is possible: for pages, and for the configuration that
+  /// A value that it takes, other than its default if that is possible: for pages, and for the configuration that
   /// `source-amqp init` prints.
   var example: JSONValue {
     if let given { return given }
@@ -45,7 +45,7 @@ struct Setting: Sendable, Equatable {
     /// This value, in the schema and in the parser alike.
     case value(JSONValue)
     /// Depends on other settings, described for people: "`host`". The schema carries no default then: the UI writes
-    /// a schema's defaults into the configuration, where they would override what follows from the other settings.
+    /// a schema's defaults into the configuration, if they would override what follows from the other settings.
     case derived(String)
     /// Nothing: the feature is off, or the broker decides.
     case absent

@@ -1,6 +1,6 @@
 /// Why a value is no value of a setting.
 struct SettingRefusal: Error, Equatable {
-  /// What follows the setting's path, where the trouble lies inside of a table: `.x-queue-type`.
+  /// What follows the setting's path, if the trouble lies inside of a table: `.x-queue-type`.
   var within = ""
   var message: String
 }

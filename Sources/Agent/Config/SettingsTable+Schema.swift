@@ -113,7 +113,7 @@ extension SettingsTable {
     return .object(option)
   }
 
-  /// A group is required where one of its members is: the parser reports the member, the form asks for it.
+  /// A group is required if one of its members is: the parser reports the member, the form asks for it.
   private static func isRequired(_ node: SettingNode) -> Bool {
     switch node {
     case .setting(let setting): setting.presence == .required

@@ -61,7 +61,7 @@ extension SettingsTable {
     return lines.map { $0.isEmpty ? "\n" : indentation + $0 + "\n" }.joined()
   }
 
-  /// - Parameter base: What is put in front of each line, which counts for its width.
+  /// - Parameter base: What is put before each line, which counts for its width.
   private static func write(_ group: SettingGroup, path: String, _ base: String, _ lines: inout [String]) {
     let depth = path.isEmpty ? "" : "  "
     var isFirst = true

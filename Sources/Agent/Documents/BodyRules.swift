@@ -1,7 +1,7 @@
 /// Decides what a message's body becomes in its document.
 ///
 /// - A body that is exactly one JSON object or array is parsed: it goes into the document byte for byte, except that
-///   white space between tokens is dropped where it contains line breaks, because a document is one line. Numbers keep
+///   white space between tokens is dropped if it contains line breaks, because a document is one line. Numbers keep
 ///   their text.
 /// - A JSON scalar (string, number, literal) is parsed only if `content_type` says JSON. `123` and `true` are text
 ///   far more often than they are JSON.
@@ -73,7 +73,7 @@ struct BodyRules {
   }
 
   /// Undoes `codings`, the first one first. Publishers do not agree in which order they name them, so the other one is
-  /// tried where this one fails.
+  /// tried if this one fails.
   ///
   /// - Parameters:
   ///   - limit: Most bytes decoded, by each.

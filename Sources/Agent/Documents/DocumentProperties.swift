@@ -1,6 +1,6 @@
 /// The properties that decide what becomes of a body, found in the text that ``PropertiesRenderer`` made.
 ///
-/// Content type and encoding are its first members where they are there at all, so that hardly anything else needs to be
+/// Content type and encoding are its first members if they are there at all, so that hardly anything else needs to be
 /// read. A header `compression`, by which Celery and Kombu say it, is looked for only if that word occurs.
 /// https://docs.celeryq.dev/projects/kombu/en/stable/reference/kombu.compression.html
 struct DocumentProperties {

@@ -12,7 +12,7 @@ internal import Journal
 /// - Any row gives a document, or is ``Outcome/tooLarge(bytes:)``. No bytes of a message can make one invalid: body and
 ///   names are checked here (``BodyRules``); `properties` is a JSON object that ``PropertiesRenderer`` made at intake, is
 ///   checked to be one (a file may be damaged), and is spliced untouched. All else is written here.
-/// - `body_raw` is the text in UTF-8, or base64 of the bytes, decoded where a content encoding was undone; it is left out
+/// - `body_raw` is the text in UTF-8, or base64 of the bytes, decoded if a content encoding was undone; it is left out
 ///   where only it makes a document larger than the limit. `body_size` always counts the bytes received.
 /// - A compressed body whose document would exceed the limit when decoded is kept as it was received, so that a small
 ///   message cannot become one that is too large.
@@ -128,7 +128,7 @@ struct DocumentRenderer {
     return size
   }
 
-  /// The size of the document with these bytes as its body where it exceeds the limit.
+  /// The size of the document with these bytes as its body if it exceeds the limit.
   private mutating func oversize(
     of bytes: Span<UInt8>, _ headers: DocumentProperties, _ row: Row, _ common: DocumentConsumer
   ) -> Int? {
@@ -182,7 +182,7 @@ struct DocumentRenderer {
 
   // MARK: - Size
 
-  /// The document's size where it exceeds the limit, also without `body_raw`, which goes first.
+  /// The document's size if it exceeds the limit, also without `body_raw`, which goes first.
   private func oversize(
     _ body: inout Body, _ content: Span<UInt8>, _ row: Row, _ common: DocumentConsumer
   ) -> Int? {

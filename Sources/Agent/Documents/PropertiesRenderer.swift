@@ -141,7 +141,7 @@ struct PropertiesRenderer {
     }
   }
 
-  /// Appends the headers, or a note where their text would be too long.
+  /// Appends the headers, or a note if their text would be too long.
   private mutating func appendHeaders(_ range: Range<Int>, _ block: Span<UInt8>, to out: inout ScratchBytes) {
     let start = out.count
     // All other properties together: eleven short strings, at most six bytes for one, and some constants.
@@ -304,7 +304,7 @@ extension PropertiesRenderer {
     }
   }
 
-  /// Appends a string, or its base64 as a string where it is not UTF-8 or has a NUL; then false.
+  /// Appends a string, or its base64 as a string if it is not UTF-8 or has a NUL; then false.
   static func appendShortString<Output: TextOutput & ~Copyable>(_ bytes: Span<UInt8>, to out: inout Output) -> Bool {
     if JSONScanner.isText(bytes) {
       appendJSONString(bytes, to: &out)

@@ -43,7 +43,7 @@ enum FlowResponse {
 
   static var opened: [UInt8] { line(["opened": .object(["explicitAcknowledgements": .bool(true)])]) }
 
-  /// What stands in front of a document's text, and after it.
+  /// What stands before a document's text, and after it.
   static let capturedPrefix = Array(#"{"captured":{"binding":0,"doc":"#.utf8)
   static let capturedSuffix = Array("}}\n".utf8)
 

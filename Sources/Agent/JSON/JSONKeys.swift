@@ -11,7 +11,7 @@ struct JSONKeys {
   /// A key's place, and a digest that equal keys share.
   struct Key {
     fileprivate var digest: UInt64
-    /// The first eight bytes; without meaning where it has fewer.
+    /// The first eight bytes; without meaning if it has fewer.
     fileprivate var head: UInt64
     fileprivate var start: Int
     /// Twice the count, and one more where it is written with JSON escapes, so that the bytes alone do not tell whether

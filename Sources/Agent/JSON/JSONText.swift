@@ -206,7 +206,7 @@ extension [UInt8] {
 }
 
 /// Into memory that was made sure of before: where many small pieces follow each other, asking for room once is most of
-/// the gain. Each of these traps where there is less room than it needs.
+/// the gain. Each of these traps if there is less room than it needs.
 extension OutputSpan<UInt8> {
   /// Appends the UTF-8 of a literal.
   @inline(__always) mutating func append(text: StaticString) {

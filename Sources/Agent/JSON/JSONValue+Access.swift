@@ -22,7 +22,7 @@ extension JSONValue {
     return value
   }
 
-  /// The member `key` of an object; nil also where this is no object.
+  /// The member `key` of an object; nil also if this is no object.
   subscript(key: String) -> JSONValue? { objectValue?[key] }
 
   /// An integer's number.

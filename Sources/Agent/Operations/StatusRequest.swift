@@ -58,7 +58,7 @@ enum StatusRequest: Equatable {
     return String(value[first...last])
   }
 
-  /// The path, and the authority in front of it if the target is a whole address: that counts then, and not `Host`.
+  /// The path, and the authority before it if the target is a whole address: that counts then, and not `Host`.
   /// https://www.rfc-editor.org/rfc/rfc9112#section-3.2.2
   private static func split(target: String) -> (authority: String?, path: String) {
     let plain = target.prefix { $0 != "?" }

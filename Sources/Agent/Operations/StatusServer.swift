@@ -16,7 +16,7 @@ enum StatusServer {
   /// Listens, and serves for as long as the process lives.
   ///
   /// - Parameter names: Names of hosts that clients may ask for, besides addresses, `localhost` and the machine's own name.
-  /// - Returns: The address in use, with the port that the system chose where that was left to it.
+  /// - Returns: The address in use, with the port that the system chose if that was left to it.
   /// - Throws: Where the address cannot be listened on.
   static func start(
     _ address: ListenAddress, names: [String], source: OperationsSource

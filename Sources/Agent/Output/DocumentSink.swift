@@ -4,7 +4,7 @@ import Journal
 ///
 /// Belongs to the emitter thread. A sink may block for as long as its reader does not read.
 protocol DocumentSink {
-  /// Stands in front of every document.
+  /// Stands before every document.
   var prefix: [UInt8] { get }
   /// Stands after every document.
   var suffix: [UInt8] { get }

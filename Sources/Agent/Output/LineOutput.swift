@@ -3,7 +3,7 @@ import Glibc
 /// Writes lines to a descriptor whose reader may stop reading, so that whenever the process ends, no line stands there in half.
 ///
 /// A write of at most `PIPE_BUF` bytes is taken by a pipe as a whole or not at all, and an empty pipe takes as many bytes as it has room
-/// for. So lines go out in pieces that are taken at once, and what has to wait waits in front of a line. This cannot be said of a
+/// for. So lines go out in pieces that are taken at once, and what has to wait waits before a line. This cannot be said of a
 /// line that is larger than the system lets a pipe be, of a socket, or of a pipe that others write to.
 /// https://man7.org/linux/man-pages/man7/pipe.7.html
 struct LineOutput: Sendable {

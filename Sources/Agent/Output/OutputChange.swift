@@ -75,7 +75,7 @@ enum OutputChange: Equatable, Sendable {
 final class NextFileRequest: Sendable {
   private let wanted = Locked(false)
 
-  /// Documents go on in the next file: from the next batch on, or within a second where none comes. A file without
+  /// Documents go on in the next file: from the next batch on, or within a second if none comes. A file without
   /// documents stays. May be called on any thread.
   func request() { wanted.withLock { $0 = true } }
 

@@ -8,7 +8,7 @@ struct Checkpoint: Hashable, Sendable {
   var releasable: Position
   /// What recognises redeliveries, for a connector whose journal does not outlive it.
   var redelivery: RedeliveryState?
-  /// Where to go on in a stream; also where the journal knows it, which may be taken away.
+  /// Where to go on in a stream; also if the journal knows it, which may be taken away.
   var stream: StreamResumption.State?
   /// Everything is emitted and acknowledged: a journal could be taken away.
   var isLast = false

@@ -1,4 +1,4 @@
-/// Whether redeliveries can be recognised with a configuration, and why not where they can't (docs/settings.md,
+/// Whether redeliveries can be recognised with a configuration, and why not if they can't (docs/settings.md,
 /// `consumer.deduplicate`, `consumer.deduplicate_by`). What is not certain is not assumed: then delivery is at least once.
 struct DeduplicationPolicy: Equatable, Sendable {
   /// `none` where redeliveries are not recognised by position.

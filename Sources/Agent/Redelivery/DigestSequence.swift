@@ -23,7 +23,7 @@ struct DigestSequence {
   }
 
   /// The smallest number of places by which the sequence can be shifted and equals itself where it still covers itself; its
-  /// length where there is none.
+  /// length if there is none.
   var period: Int { digests.count - (borders.last ?? 0) }
 
   /// Whether the sequence stands in `others`, one of its digests after the other.

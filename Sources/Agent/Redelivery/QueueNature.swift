@@ -15,9 +15,9 @@ struct QueueNature: Hashable, Sendable {
   }
 
   var kind: Kind
-  /// A message may come in front of one that came before it, if its priority is higher: so it is in classic queues with
+  /// A message may come before one that was published earlier, if its priority is higher: so it is in classic queues with
   /// `x-max-priority`. Quorum queues of RabbitMQ 4 know two priorities, but what they take back they deliver again in the order
-  /// of delivery, in front of everything (tried on 4.0.5 and 4.3.6). https://www.rabbitmq.com/docs/quorum-queues#priorities
+  /// of delivery, before everything (tried on 4.0.5 and 4.3.6). https://www.rabbitmq.com/docs/quorum-queues#priorities
   var hasPriorities: Bool
   /// RabbitMQ counts in `x-acquired-count` how often a consumer has had the message; those before 4.3 leave that header alone
   /// (tried on 3.10.8, 4.0.5 and 4.3.6).

@@ -45,8 +45,8 @@ extension RedeliveryMachine {
     if let found { supersede(first + Int64(found)) }
   }
 
-  /// True if the queue seems to deliver again what this channel holds. A message that has been delivered before comes in
-  /// front of one that has not, and one that was taken back more often in front of those that were less often; so one
+  /// True if the queue seems to deliver again what this channel holds. A message that has been delivered before comes
+  /// before one that has not, and one that was taken back more often before those that were less often; so one
   /// that is out of this order was taken back since. It looks like one that may be unacknowledged, too.
   func isTakenBack(_ delivery: Delivery, _ returns: Int64) -> Bool {
     guard let last = shown.returns, shown.sawFresh || countsReturns && returns > last else { return false }

@@ -4,7 +4,7 @@ import AMQP
 ///
 /// A consumer cannot know which of its last acknowledgements arrived, and equal content does not mean the same message.
 /// So the last `anchor` captured deliveries are never acknowledged while messages flow. After any crash they must come
-/// back, in order, after everything older and in front of everything newer. At the start of a channel redeliveries are
+/// back, in order, after everything older and before everything newer. At the start of a channel redeliveries are
 /// held until the anchor's digests have been seen: what came up to there is old (it is acknowledged, and not captured
 /// again), what comes after is new. If the sequence does not fit, all of it is new: at worst duplicates.
 ///
@@ -20,12 +20,12 @@ import AMQP
 /// All of that takes the old messages to come back. They do not if they expire, or somebody purges the queue; and then
 /// new messages that look like the old ones, and that somebody else has had and given back, must not be taken for them. So
 /// an anchor must tell its messages apart: where its digests equal themselves when shifted, or stand in the window a second
-/// time, publishers are known to repeat themselves, and it is looked for together with the few messages in front of it with
+/// time, publishers are known to repeat themselves, and it is looked for together with the few messages before it with
 /// which it does tell. They come back too if their acknowledgements were lost. If they do not come, or there are none, nothing
 /// is recognised, and what comes is captured. What no client can tell remains: a queue purged, and the very messages of the
 /// anchor published again, byte for byte, and given back once.
 ///
-/// After an anchor with messages in front of it, the sequence may have ended before it was long enough to tell, and what made
+/// After an anchor with messages before it, the sequence may have ended before it was long enough to tell, and what made
 /// it longer may be new. So that has to make up an anchor by itself before all of it is taken for old.
 ///
 /// A queue that rests is settled: the anchor is acknowledged too, in three steps (``SettlingMachine``). An acknowledgement has no
@@ -139,7 +139,7 @@ struct RedeliveryMachine: Hashable, Sendable {
   /// costs a delivery of what is unacknowledged, of the 20 that a quorum queue of RabbitMQ 4 grants by default.
   private static let startOverLimit = 8
 
-  /// The window's digests where messages are recognised by their ids; nil if by position.
+  /// The window's digests if messages are recognised by their ids; nil if by position.
   private(set) var ledger: Set<DeliveryDigest>?
   /// Length of the anchor: 8, at most a quarter of the prefetch count; 0 keeps none.
   let anchor: Int
@@ -232,7 +232,7 @@ struct RedeliveryMachine: Hashable, Sendable {
 
   /// A new consumer on a new channel. What waited of the old one will come again.
   ///
-  /// - Parameter prefetch: How many deliveries can wait, where it is another number than otherwise. If it is less than may come back,
+  /// - Parameter prefetch: How many deliveries can wait, if it is another number than otherwise. If it is less than may come back,
   ///   nothing is recognised: one or two messages that look like captured ones prove nothing.
   mutating func channelBegan(_ trust: Trust, on queue: QueueNature, prefetch: Int? = nil) {
     // Only classic queues enforce exclusive consumption: else others may consume as well. A stream goes by offsets.

@@ -20,7 +20,7 @@ struct RedeliveryTrail: Sendable {
     self.keeper = keeper
     let machine = keeper.machine
     let captured = keeper.count(of: start)
-    // The machine has captured what the journal holds, and this begins in front of what was not emitted.
+    // The machine has captured what the journal holds, and this begins before what was not emitted.
     window = machine.window.dropLast(Int(clamping: max(0, machine.captured - captured)))
     emitted = start
     release = ReleaseTrail(

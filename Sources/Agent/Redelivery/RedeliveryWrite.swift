@@ -8,7 +8,7 @@ struct RedeliveryWrite: Equatable, Sendable {
     var bytes: [UInt8] = []
     /// How many messages are appended after the last of them.
     var following: Int
-    /// What was captured before the first of them does not stand in front of it in the queue.
+    /// What was captured before the first of them does not stand before it in the queue.
     var beginsLine: Bool
   }
 

@@ -20,7 +20,7 @@ struct ReleaseTrail: Hashable, Sendable {
   /// - Parameter step: Of a settling; from the first on nothing is kept back any more.
   mutating func checkpoint(through position: Position, step: Settlement.Step?) {
     switch step {
-    // Acknowledgements once allowed stay allowed, also where a settling was followed by a few messages.
+    // Acknowledgements once allowed stay allowed, also if a settling was followed by a few messages.
     case nil:
       let kept = Mutant.carriesNoAnchor.isOn ? 0 : anchor
       releasable = max(releasable, Position(rawValue: position.rawValue - Int64(kept)))

@@ -11,7 +11,7 @@ import Platform
 ///   2. The broker is asked for the queue on the same channel (`ask`), and a second after its answer once more. The queue's
 ///      process gets the question after the acknowledgement. A classic queue that is killed forgets the acknowledgements of
 ///      its last quarter of a second (tried on 3.10.8), a quorum queue needs a moment to replicate them, and a channel may pass
-///      an answer on in front of what the queue had sent before it: hence the second question.
+///      an answer on before what the queue had sent earlier: hence the second question.
 ///   3. After its answer, on that channel, *settled* is made durable (`conclude`), and the messages are not looked for any more.
 ///
 /// A start in between looks for them (``RedeliveryMachine``). If nothing comes on its channel, an answer tells as much only if
@@ -21,7 +21,7 @@ import Platform
 /// A queue rests if the broker could deliver and does not. While more than the anchor is unacknowledged, the runtime has yet to
 /// commit something, and a full window looks like silence: that is no rest.
 ///
-/// Each settling costs two commits, of the runtime where checkpoints carry it. So where messages trickle, each settling that
+/// Each settling costs two commits, of the runtime where checkpoints carry it. So if messages trickle, each settling that
 /// new ones follow soon doubles the rest that the next one takes. But a broker closes a channel on which a message waits longer than
 /// its `consumer_timeout`, which may be set to a minute: so what has waited for ten seconds is settled after the least rest.
 ///
@@ -49,7 +49,7 @@ struct SettlingMachine: Hashable, Sendable {
 
   /// The rest before a settling: at first, and at the most.
   static let rest = (least: Duration.milliseconds(500), most: Duration.seconds(10))
-  /// The same where nothing has come on the channel but what was captured before: each delivery more of it may count as failed.
+  /// The same if nothing has come on the channel but what was captured before: each delivery more of it may count as failed.
   static let restOfRecovered = Duration.milliseconds(100)
   /// From an answer to the next question.
   static let pause = Duration.seconds(1)

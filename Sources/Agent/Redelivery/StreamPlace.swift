@@ -15,7 +15,7 @@ struct StreamPlace: Hashable, Sendable {
     case capture
     /// New, and the stream begins later than the channel was to: its retention has dropped `missing` before they came.
     case captureAfterGap(missing: ClosedRange<Int64>)
-    /// New, and so many offsets in front of it are none of a message: entries of other kinds take offsets as well.
+    /// New, and so many offsets before it are none of a message: entries of other kinds take offsets as well.
     case captureAfterJump(offsets: Int64)
     /// Captured before: only the broker's credit is given back.
     case pass

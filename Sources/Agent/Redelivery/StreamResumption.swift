@@ -212,7 +212,7 @@ final class StreamResumption: Sendable {
   struct State: Hashable, Sendable {
     var queue: String
     var offset: Int64
-    /// Nil in a state of version 0.1.0, or where it was not known.
+    /// Nil in a state of version 0.1.0, or if it was not known.
     var digest: DeliveryDigest?
     /// The journal that the checkpoint was over, which stands beside the offset; nil if that is not known.
     var journal: String?

@@ -3,14 +3,14 @@
 /// Clients of the stream protocol may write entries as bytes that are no AMQP message, or compress several into one. RabbitMQ closes
 /// the connection with 541 when a consumer comes to the former, and 3.10 also at the latter; RabbitMQ 4 leaves those out. What it had
 /// sent in front is lost with the connection, though it could be delivered. (Tried on 3.10.8, 4.0.5 and 4.3.6. Release 3.10 looks at a
-/// chunk as a whole: what was published in one go with such an entry, in front of it, cannot be sent either.)
+/// chunk as a whole: what was published in one go with such an entry, before it, cannot be sent either.)
 ///
 /// So after a 541 the next channels let fewer deliveries through, down to one, until one of them brings nothing new: then what
 /// stands after the newest captured offset cannot be sent. With `consumer.undeliverable: wait` it is tried again from time to time.
 /// With `skip` a search looks for the next offset that can:
 ///
 ///   1. each offset is tried alone, on a channel that begins with it, until one sends something, or nothing, as the end does;
-///   2. then each is tried once more. An error that has passed meanwhile, of whatever kind, ends the search in front of what can be
+///   2. then each is tried once more. An error that has passed meanwhile, of whatever kind, ends the search before what can be
 ///      sent after all: nothing is gone past but what failed twice, before and after something that did not.
 ///
 /// A value without I/O.
@@ -23,7 +23,7 @@ struct UndeliverableOffsets: Equatable, Sendable {
     case sends(Int64)
     /// Nothing came for a while, as at the stream's end.
     case isQuiet
-    /// Nothing came, and the stream ends in front of what is looked for.
+    /// Nothing came, and the stream ends before what is looked for.
     case isMissing
   }
 
@@ -40,9 +40,9 @@ struct UndeliverableOffsets: Equatable, Sendable {
   }
 
   private enum Search: Equatable, Sendable {
-    /// Everything from the first offset to the one in front of `next` has failed.
+    /// Everything from the first offset to the one before `next` has failed.
     case seeking(next: Int64)
-    /// Everything in front of `end` has failed, and everything in front of `next` twice. At `end` the broker sent `sent` first: what
+    /// Everything before `end` has failed, and everything before `next` twice. At `end` the broker sent `sent` first: what
     /// stands between them is no message, as the rest of a compressed entry.
     case confirming(next: Int64, end: Int64, sent: Int64)
   }

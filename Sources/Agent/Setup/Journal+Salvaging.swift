@@ -2,7 +2,7 @@ import Journal
 import Logging
 
 extension Journal {
-  /// Opens a journal; a damaged one is salvaged first where that loses nothing.
+  /// Opens a journal; a damaged one is salvaged first if that loses nothing.
   ///
   /// What happened is logged and shown as the connector's status. Where a message that may have been acknowledged cannot
   /// be read the capture does not go on by itself: somebody may have a copy of the file.

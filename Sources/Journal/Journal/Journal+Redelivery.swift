@@ -112,7 +112,7 @@ extension WriteTransaction {
   ///   - digests: 16 bytes a message, oldest first, at least one; the last is of the last position.
   ///   - through: The position that the last one is of instead, where more follow in the same transaction.
   ///   - priority: The last message's priority, and `since` the first position from which on all had it.
-  ///   - beginsLine: What was captured before the first of them does not stand in front of it in the queue
+  ///   - beginsLine: What was captured before the first of them does not stand before it in the queue
   ///     (``Journal/lineStart()``).
   public borrowing func appendDigests(
     _ digests: [UInt8], through: Position? = nil, priority: UInt8?, since: Position, beginsLine: Bool = false,
@@ -146,7 +146,7 @@ public struct DigestGroup: Equatable, Sendable {
   public var priority: UInt8?
   /// From here on, all messages up to ``last`` had that priority.
   public var prioritySince: Position
-  /// A line begins with the oldest of them: digests of earlier messages say nothing about what comes in front of it.
+  /// A line begins with the oldest of them: digests of earlier messages say nothing about what comes before it.
   public var beginsLine: Bool
 }
 

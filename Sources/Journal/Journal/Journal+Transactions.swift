@@ -93,7 +93,7 @@ extension Journal {
     try update.run()
   }
 
-  /// Rolls back; where that fails, or the transaction's failure was fatal, the journal is spent.
+  /// Rolls back; if that fails, or the transaction's failure was fatal, the journal is spent.
   private func abort() throws(JournalError) {
     isWriting = false
     working = durable

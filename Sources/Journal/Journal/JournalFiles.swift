@@ -56,7 +56,7 @@ struct JournalFiles: Equatable {
     return nil
   }
 
-  /// Whether the open database file has a name anywhere; false also where that cannot be found out.
+  /// Whether the open database file has a name anywhere; false also if that cannot be found out.
   var databaseHasName: Bool {
     guard let identity = identities[0], let links = Self.openFiles()?[identity] else { return false }
     return links > 0

@@ -190,7 +190,7 @@ struct Schema {
   /// Version 1.
   ///
   /// `message.bytes_before` is the sum of all body sizes ever appended before the row, so that the size of the
-  /// backlog is one subtraction however long the backlog. Bodies and names are ANY: TEXT where they are UTF-8
+  /// backlog is one subtraction however long the backlog. Bodies and names are ANY: TEXT if they are UTF-8
   /// without NUL, else BLOB. `delivery_tag` holds the 64 bits of an unsigned number. Instants are microseconds
   /// since 1970, UTC. `raw_properties` is the property block as received, where the JSON cannot hold all of it.
   private static let first = """

@@ -13,7 +13,7 @@ public struct WriteTransaction: ~Copyable {
   /// - Parameters:
   ///   - consumer: The id of a consumer of the current session.
   ///   - receivedAt: Microseconds since 1970, UTC.
-  ///   - exchange: The name's bytes as received; so are `routingKey` and `body`. Kept as TEXT where they are UTF-8
+  ///   - exchange: The name's bytes as received; so are `routingKey` and `body`. Kept as TEXT if they are UTF-8
   ///     without NUL, else as BLOB.
   ///   - properties: A JSON object in UTF-8.
   ///   - rawProperties: The property block as received, where the JSON cannot hold all of it; else empty.

@@ -23,7 +23,7 @@ public struct SalvageReport: Equatable, Sendable {
   /// Messages that cannot be read but were never acknowledged: the broker still has them and delivers them again.
   public var returning: [Missing] = []
   /// False if the journal's own counters cannot be read or contradict each other: then nobody knows what may be
-  /// missing in front of the first and after the last message that was read.
+  /// missing before the first and after the last message that was read.
   public var knowsPositions = true
   /// True if the digests that recognise redeliveries went into the new file. They do not where a message is missing:
   /// what comes again is then captured again.

@@ -78,7 +78,7 @@ struct Salvager {
     try readCounters(target)
     let missing = try copyMessages(to: target)
 
-    // What lies in front of the first message that is left is no gap any more but gone, like what was pruned.
+    // What lies before the first message that is left is no gap any more but gone, like what was pruned.
     let head = missing.first { $0.lowerBound == counters.committed + 1 }
     let releasable = try target.first("SELECT releasable FROM redelivery", "read the redelivery state") {
       $0.integer(0)
@@ -140,7 +140,7 @@ struct Salvager {
     }
   }
 
-  /// Reads the counters; where they are of no use, takes what the rows and the other tables say.
+  /// Reads the counters; if they are of no use, takes what the rows and the other tables say.
   private mutating func readCounters(_ target: Database) throws(JournalError) {
     let found = reading {
       () throws(JournalError) in

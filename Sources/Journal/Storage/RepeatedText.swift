@@ -26,7 +26,7 @@ internal import Glibc
   /// What is bound is TEXT.
   private(set) var isText = true
 
-  /// Binds `text` as TEXT where it is UTF-8 without NUL, else as BLOB.
+  /// Binds `text` as TEXT if it is UTF-8 without NUL, else as BLOB.
   func bind(_ text: Span<UInt8>) throws(JournalError) {
     if bound && count == text.count {
       // `count` is what was copied to `bytes`.

@@ -39,7 +39,7 @@ internal import CSQLite
       })
   }
 
-  /// Binds bytes as BLOB, or NULL where there are none.
+  /// Binds bytes as BLOB, or NULL if there are none.
   func bind(_ index: Int32, blob bytes: Span<UInt8>) throws(JournalError) {
     guard bytes.count > 0 else { return try bindNull(index) }
     try check(
@@ -48,7 +48,7 @@ internal import CSQLite
       })
   }
 
-  /// Binds bytes as TEXT where they are that, else as BLOB.
+  /// Binds bytes as TEXT if they are that, else as BLOB.
   ///
   /// - Returns: True for TEXT.
   @discardableResult

@@ -1,4 +1,4 @@
-/// A checkpoint and the documents in front of it, as the connector writes them.
+/// A checkpoint and the documents before it, as the connector writes them.
 struct ModelCheckpoint: Hashable {
   /// Messages whose documents it covers.
   var documents: [Int]

@@ -106,7 +106,7 @@ struct RedeliveryModelTests {
   /// which costs duplicates; and it breaks the precondition of a sole consumer, so nothing is said of what looks alike.
   @Test(arguments: Deployment.all, ModelPayloads.allCases)
   func `messages that somebody looks at and gives back are not lost`(deployment: Deployment, payloads: ModelPayloads) {
-    // There it also comes in front of the anchor, which one that repeats a captured message may seem to continue.
+    // There it also comes before the anchor, which one that repeats a captured message may seem to continue.
     guard deployment.kind == .classic || payloads == .distinct else { return }
     let total = Total(150, payloads, faults: ModelWorld.Fault.usual + [.lookedAt, .lookedAt]) { deployment.setup($0) }
     #expect(total.score.lost == 0)

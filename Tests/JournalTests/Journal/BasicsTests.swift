@@ -24,7 +24,7 @@ struct BasicsTests {
     #expect(try reader.verify() == [])
   }
 
-  /// They are bound anew only when they change, which must not show: also where only a byte does, where text turns into
+  /// They are bound anew only when they change, which must not show: also if only a byte does, where text turns into
   /// something else, where a name outgrows its memory, and where the message before was rolled back.
   @Test func `each message keeps its own exchange and routing key`() throws {
     let journal = try scratch.open()

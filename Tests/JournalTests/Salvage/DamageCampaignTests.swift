@@ -104,7 +104,7 @@ struct DamageCampaignTests {
       do {
         let journal = try Journal.open(JournalSettings(path: path))
         defer { try? journal.close() }
-        // What is missing in front of everything else counts as committed.
+        // What is missing before everything else counts as committed.
         let first = journal.positions.committedThrough.rawValue + 1
         #expect(first >= 41 && Set(41..<first).isSubset(of: gone), what)
         let reader = try JournalReader(path: path)

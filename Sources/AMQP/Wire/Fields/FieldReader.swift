@@ -76,7 +76,7 @@ struct FieldReader: Equatable, Sendable {
 }
 
 extension Span<UInt8> {
-  /// The integer whose bytes, the highest first, begin at `offset`. Traps where they are not all there.
+  /// The integer whose bytes, the highest first, begin at `offset`. Traps if they are not all there.
   @inline(__always) func bigEndian<Value: FixedWidthInteger & BitwiseCopyable>(
     at offset: Int, as type: Value.Type = Value.self
   ) -> Value {

@@ -384,7 +384,7 @@ struct SubscriptionMachine: Hashable, Sendable {
     var actions: [Action] = []
     let count = decision.captured.count
     if channel.isDoubtful ? count > 0 : decision.hasFresh { actions.append(.fresh(channel.generation)) }
-    // Also where something else came: more of it at a time could come back out of order.
+    // Also if something else came: more of it at a time could come back out of order.
     if prefetch > 1, count > 0 || !decision.recognised.isEmpty { actions.append(.cleared(channel.generation)) }
     return actions
   }
