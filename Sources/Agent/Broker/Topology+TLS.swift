@@ -31,20 +31,14 @@ extension PEMSource {
       func failure(_ reason: String) -> CaptureFailure {
         CaptureFailure(cause: "tls", description: "\(setting): cannot read \(named): \(reason)", needsUser: true)
       }
-      let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
-      guard descriptor >= 0 else { throw failure(errnoText(errno)) }
-      defer { close(descriptor) }
-      var bytes: [UInt8] = []
-      var chunk = [UInt8](repeating: 0, count: 64 << 10)
-      while true {
-        let count = unsafe chunk.withUnsafeMutableBytes { unsafe Glibc.read(descriptor, $0.baseAddress, $0.count) }
-        if count < 0 {
-          if errno == EINTR { continue }
-          throw failure(errnoText(errno))
+      let bytes: [UInt8]
+      do throws(UnreadFile) {
+        bytes = try readFile(path, limit: Self.largestFile, flags: O_NONBLOCK)
+      } catch {
+        switch error {
+        case .system(let code): throw failure(errnoText(code))
+        case .isLarger: throw failure("it is larger than \(Self.largestFile) bytes")
         }
-        if count == 0 { break }
-        bytes += chunk[0..<count]
-        guard bytes.count <= Self.largestFile else { throw failure("it is larger than \(Self.largestFile) bytes") }
       }
       return PEMText.normalised(String(decoding: bytes, as: UTF8.self))
     }

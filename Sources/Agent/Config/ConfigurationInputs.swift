@@ -25,21 +25,13 @@ struct ConfigurationInputs: Sendable {
 
   /// Reads a whole file of valid UTF-8, at most `SourceText.maximumBytes`; `-` is stdin. Pipes are fine (`<(…)`).
   private static func readText(_ path: String) -> Result<String, UnreadableFile> {
-    let descriptor = path == "-" ? dup(STDIN_FILENO) : unsafe open(path, O_RDONLY | O_CLOEXEC)
-    guard descriptor >= 0 else { return .failure(UnreadableFile(reason: systemText(errno))) }
-    defer { close(descriptor) }
-    var bytes: [UInt8] = []
-    var chunk = [UInt8](repeating: 0, count: 1 << 16)
-    while true {
-      let count = unsafe chunk.withUnsafeMutableBytes { unsafe read(descriptor, $0.baseAddress, $0.count) }
-      if count < 0 {
-        if errno == EINTR { continue }
-        return .failure(UnreadableFile(reason: systemText(errno)))
-      }
-      if count == 0 { break }
-      bytes.append(contentsOf: chunk[..<count])
-      if bytes.count > SourceText.maximumBytes {
-        return .failure(UnreadableFile(reason: "larger than \(SourceText.maximumBytes) bytes"))
+    let bytes: [UInt8]
+    do throws(UnreadFile) {
+      bytes = try readFile(path, limit: SourceText.maximumBytes, readsStandardInput: true)
+    } catch {
+      switch error {
+      case .system(let code): return .failure(UnreadableFile(reason: systemText(code)))
+      case .isLarger: return .failure(UnreadableFile(reason: "larger than \(SourceText.maximumBytes) bytes"))
       }
     }
     guard let text = String(validating: bytes, as: UTF8.self) else {

@@ -1,5 +1,6 @@
 internal import CSQLite
 internal import Glibc
+internal import Platform
 
 extension Journal {
   /// Opens the journal at `settings.path`, or makes it, and takes the exclusive right to write it.
@@ -128,7 +129,7 @@ extension Journal {
       try database.execute(
         """
         INSERT INTO journal (one, identifier, created_at, epoch, last, emitted, committed, bytes)
-        VALUES (1, '\(uuid())', \(now()), 0, 0, 0, 0, 0);
+        VALUES (1, '\(randomUUID())', \(SystemClock.wallMicroseconds()), 0, 0, 0, 0, 0);
         \(Schema.setDigest("journal"))
         """, "create")
     }
@@ -223,22 +224,6 @@ extension Journal {
     return JournalError(kind: .corrupt(text), operation: error.operation, object: error.object)
   }
 
-  /// A random UUID (version 4, RFC 9562), lower case.
-  static func uuid() -> String {
-    var random = SystemRandomNumberGenerator()
-    var bytes = (0..<16).map { _ in UInt8.random(in: 0...255, using: &random) }
-    bytes[6] = bytes[6] & 0x0f | 0x40
-    bytes[8] = bytes[8] & 0x3f | 0x80
-    let digits = Array("0123456789abcdef")
-    var text = ""
-    for (index, byte) in bytes.enumerated() {
-      if [4, 6, 8, 10].contains(index) { text += "-" }
-      text.append(digits[Int(byte >> 4)])
-      text.append(digits[Int(byte & 15)])
-    }
-    return text
-  }
-
   /// The time of day for the name of a file: 20261124T213000Z.
   static func utcTime() -> String {
     var seconds = time(nil)
@@ -247,12 +232,5 @@ extension Journal {
     func two(_ number: Int32) -> String { (number < 10 ? "0" : "") + "\(number)" }
     let date = unsafe "\(parts.tm_year + 1900)\(two(parts.tm_mon + 1))\(two(parts.tm_mday))"
     return unsafe date + "T\(two(parts.tm_hour))\(two(parts.tm_min))\(two(parts.tm_sec))Z"
-  }
-
-  /// Microseconds since 1970, UTC.
-  static func now() -> Int64 {
-    var time = timespec()
-    unsafe _ = clock_gettime(CLOCK_REALTIME, &time)
-    return Int64(time.tv_sec) * 1_000_000 + Int64(time.tv_nsec) / 1_000
   }
 }

@@ -1,4 +1,5 @@
 internal import CSQLite
+internal import Platform
 
 /// Reads a damaged database row by row and writes what is whole into another one.
 struct Salvager {
@@ -172,7 +173,7 @@ struct Salvager {
       }
       return
     }
-    createdAt = Journal.now()
+    createdAt = SystemClock.wallMicroseconds()
     func ask(_ sql: String) -> Int64 {
       let found = reading { () throws(JournalError) in try source.integer(sql, "look for positions") } ?? 0
       return (0..<Self.most).contains(found) ? found : 0
@@ -188,7 +189,7 @@ struct Salvager {
       return
     }
     report.knowsPositions = false
-    identifier = Journal.uuid()
+    identifier = randomUUID()
     let others = try target.integer(
       """
       SELECT max(coalesce((SELECT max(last) FROM digest WHERE last < \(Self.most)), 0),
@@ -322,9 +323,9 @@ struct Salvager {
     if standIn == nil {
       standIn = try target.integer(
         """
-        INSERT INTO session (id, queue, virtual_host, started_at, base) SELECT '\(Journal.uuid())',
+        INSERT INTO session (id, queue, virtual_host, started_at, base) SELECT '\(randomUUID())',
           coalesce((SELECT queue FROM session LIMIT 1), ''), coalesce((SELECT virtual_host FROM session LIMIT 1), '/'),
-          \(Journal.now()), 0
+          \(SystemClock.wallMicroseconds()), 0
         RETURNING number
         """, "salvage a session")
     }
