@@ -157,7 +157,8 @@ def windows(broker, size, seconds, rounds):
     """Messages a second by prefetch count and by how long the runtime takes to commit. `share` is that of prefetch count by commit
     latency, the most that there can be."""
     for prefetch, latency in WINDOWS:
-        messages = 30_000 if latency is None else min(60_000, int(prefetch * seconds * 1000 / latency))
+        few = 3_000 if prefetch < 100 else 30_000
+        messages = few if latency is None else min(60_000, int(prefetch * seconds * 1000 / latency))
         rates = []
         for _ in range(rounds):
             broker.declare(["bench-window"], "bench-window")
