@@ -16,21 +16,6 @@ private let chosen: @Sendable ([UInt8]) -> Void = {
   return target
 }()
 
-/// All of a file; nil if it cannot be read.
-func readFile(_ path: String) -> [UInt8]? {
-  let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC)
-  guard descriptor >= 0 else { return nil }
-  defer { close(descriptor) }
-  var bytes: [UInt8] = []
-  var buffer = [UInt8](repeating: 0, count: 65_536)
-  while true {
-    let count = unsafe read(descriptor, &buffer, buffer.count)
-    if count < 0 { return nil }
-    if count == 0 { return bytes }
-    bytes += buffer[..<count]
-  }
-}
-
 /// Replaces a file's content.
 func writeFile(_ path: String, _ bytes: [UInt8]) {
   let descriptor = unsafe open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)

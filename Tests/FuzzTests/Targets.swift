@@ -1,5 +1,6 @@
 import Glibc
 import Journal
+import Platform
 
 @testable import AMQP
 @testable import Agent
@@ -7,7 +8,7 @@ import Journal
 /// What can be fuzzed, by name; the folders of `corpus` have the same names.
 let targets: [String: @Sendable ([UInt8]) -> Void] = [
   "frames": frames, "properties": properties, "requests": requests, "state": state, "journal": journal,
-  "wal": wal, "broker": broker,
+  "wal": wal, "broker": broker, "bodies": bodies,
 ]
 
 /// The payloads of a channel's frames, in any order: a kind octet, two octets of length, the payload.
@@ -39,6 +40,38 @@ private func properties(_ input: [UInt8]) {
   _ = renderer.render(input.span, into: &out)
   do { _ = try JSONValue.parse(out) } catch {
     fatalError("no JSON: \(String(decoding: out, as: UTF8.self)): \(error)")
+  }
+}
+
+/// A body, after an octet that says what its properties call it: whatever it is becomes a document, of JSON and within the bound.
+private func bodies(_ input: [UInt8]) {
+  guard let first = input.first else { return }
+  let encodings = [
+    "gzip", "deflate", "gzip, deflate", "application/x-gzip", "utf-16", "iso-8859-1", "identity", "none",
+  ]
+  let types = ["application/json", "text/plain", "application/octet-stream", "application/x-ndjson; charset=utf-16"]
+  let properties = Array(
+    #"{"content_encoding":"\#(encodings[Int(first & 7)])","content_type":"\#(types[Int(first >> 3 & 3)])"}"#.utf8)
+  let body = Array(input.dropFirst())
+  let isTruncating = first & 0x20 != 0
+  var renderer = DocumentRenderer(
+    options: DocumentOptions(
+      body: first & 0x40 != 0 ? .base64 : .auto, maxBytes: DocumentSettings.minimumMaxBytes,
+      oversize: isTruncating ? .truncate : .fail))
+  let consumer = ConsumerRecord(
+    id: 1, sessionID: "s", sessionBase: .origin, tag: "t", queue: "q", virtualHost: "/")
+  var out: [UInt8] = []
+  let row = Row(
+    position: Position(rawValue: 1), consumer: 1, deliveryTag: 1, redelivered: false, receivedAt: 0,
+    exchange: Span(), routingKey: Span(), properties: properties.span, body: body.span, bodyIsText: false)
+  switch renderer.append(row, consumer: consumer, to: &out) {
+  case .damaged: fatalError("the properties are sound")
+  case .tooLarge: precondition(!isTruncating && out.isEmpty)
+  case .appended, .truncated:
+    precondition(out.count <= DocumentSettings.minimumMaxBytes, "\(out.count) bytes")
+    do { _ = try JSONValue.parse(out) } catch {
+      fatalError("no JSON: \(String(decoding: out.prefix(2000), as: UTF8.self)): \(error)")
+    }
   }
 }
 
@@ -170,11 +203,13 @@ private let scratch: String = {
 }()
 
 /// Forty messages, ten of them committed, at the smallest page size, so that there are many pages.
-private let soundJournal: [UInt8] = made(after: { path in readFile(path) })
+private let soundJournal: [UInt8] = made(after: { path in try? readFile(path, limit: .max) })
 
 /// The same, before it was closed.
 private let killedJournal: (file: [UInt8], wal: [UInt8]) = made(before: { path in
-  guard let file = readFile(path), let wal = readFile(path + "-wal") else { return nil }
+  guard let file = try? readFile(path, limit: .max), let wal = try? readFile(path + "-wal", limit: .max) else {
+    return nil
+  }
   return (file, wal)
 })
 
