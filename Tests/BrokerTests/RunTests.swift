@@ -227,6 +227,12 @@ import Testing
     #expect(output.log.isEmpty)
   }
 
+  /// Full RELRO: the loader binds everything at the start, and what it has filled in cannot be written to any more.
+  @Test func `the addresses of the libraries' functions are read-only once the program runs`() throws {
+    let headers = try run("/usr/bin/env", ["readelf", "-dlW", try connectorBinary()])
+    #expect(headers.contains("GNU_RELRO") && headers.contains("BIND_NOW"))
+  }
+
   @Test func `the version is one line, and wrong usage exits with 64`() throws {
     let version = try Command(["--version"]).finish()
     #expect(version.exit == .exited(0))

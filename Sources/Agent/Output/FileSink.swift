@@ -400,25 +400,3 @@ struct FileSink: DocumentSink {
     CaptureFailure.output("\(operation): \(errnoText(code))", code)
   }
 }
-
-/// Documents as lines on stdout. What was written counts as committed: whoever reads the pipe has it.
-struct StandardOutputSink: DocumentSink {
-  let wait = Stall.reader
-  var output: LineOutput
-  let prefix: [UInt8] = []
-  let suffix: [UInt8] = [0x0A]
-
-  mutating func write(_ bytes: inout [UInt8], _ checkpoint: Checkpoint) throws(CaptureFailure) -> Committed? {
-    try output.write(bytes)
-    return Committed(through: checkpoint.through, output: nil)
-  }
-}
-
-extension CaptureFailure {
-  /// What went wrong with the place where documents go; `code` is its errno, where that may be one that passes.
-  static func output(_ description: String, _ code: Int32) -> CaptureFailure {
-    let isShortage = [ENOSPC, EDQUOT, EFBIG, EROFS, EMFILE, ENFILE].contains(code)
-    return CaptureFailure(
-      cause: "output", description: description, needsUser: true, kind: isShortage ? .shortage : .other)
-  }
-}

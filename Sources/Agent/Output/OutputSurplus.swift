@@ -2,12 +2,6 @@ import Glibc
 import Journal
 import Platform
 
-/// What names a document: its key in Flow.
-struct DocumentKey: Equatable, Sendable {
-  var sessionID: String
-  var sequence: Int64
-}
-
 /// Tells what a crash left in output files from what a journal that went back in time no longer knows.
 ///
 /// Documents are written before the journal records that they are, and messages leave the journal after that. So what a
@@ -131,54 +125,5 @@ extension OutputSurplus {
       }
     }
     if !line.isEmpty { try take(Line(line, isTerminated: false), count: line.count, path: path, offset: start) }
-  }
-}
-
-/// The documents of a journal that are not committed yet, in order. Belongs to one thread.
-final class PendingDocuments {
-  private static let chunk = 1000
-
-  private let reader: JournalReader
-  private var position: Position
-  private var keys: [DocumentKey] = []
-  private var taken = 0
-  private var consumers: [Int64: ConsumerRecord] = [:]
-
-  /// - Parameter after: Up to here everything is committed.
-  init(_ reader: JournalReader, after: Position) {
-    self.reader = reader
-    position = after
-  }
-
-  func next() throws(CaptureFailure) -> DocumentKey? {
-    while taken == keys.count {
-      do { guard try fill() else { return nil } } catch { throw CaptureFailure.journal(error) }
-    }
-    taken += 1
-    return keys[taken - 1]
-  }
-
-  /// Reads on; false at the end.
-  private func fill() throws -> Bool {
-    var rows: [(position: Position, consumer: Int64)] = []
-    _ = try reader.read(after: position, limit: Self.chunk) { row in
-      rows.append((row.position, row.consumer))
-      return true
-    }
-    keys.removeAll(keepingCapacity: true)
-    taken = 0
-    guard let last = rows.last else {
-      let end = try reader.skippingGap(after: position)
-      defer { position = end }
-      return end > position
-    }
-    for row in rows {
-      let consumer = try consumers[row.consumer] ?? reader.consumer(row.consumer)
-      consumers[row.consumer] = consumer
-      keys.append(
-        DocumentKey(sessionID: consumer.sessionID, sequence: row.position.rawValue - consumer.sessionBase.rawValue))
-    }
-    position = last.position
-    return true
   }
 }

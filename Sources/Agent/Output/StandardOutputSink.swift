@@ -1,0 +1,12 @@
+/// Documents as lines on stdout. What was written counts as committed: whoever reads the pipe has it.
+struct StandardOutputSink: DocumentSink {
+  let wait = Stall.reader
+  var output: LineOutput
+  let prefix: [UInt8] = []
+  let suffix: [UInt8] = [0x0A]
+
+  mutating func write(_ bytes: inout [UInt8], _ checkpoint: Checkpoint) throws(CaptureFailure) -> Committed? {
+    try output.write(bytes)
+    return Committed(through: checkpoint.through, output: nil)
+  }
+}
