@@ -234,19 +234,19 @@ int main(int count, char **arguments) {
     uint64_t committing = 0;
     int64_t done = 0;
     while (result.documents < messages || result.committed < result.checkpoints || result.checkpoints == 0) {
-      int64_t left = committing > 0 ? (done - nanoseconds(CLOCK_MONOTONIC)) / 1000000 + 1 : -1;
+      // What came during a commit is the next one.
+      if (committing == 0 && result.checkpoints > result.committed) {
+        committing = result.checkpoints - result.committed;
+        done = nanoseconds(CLOCK_MONOTONIC) + latency_of_commit * 1000000LL;
+      }
+      int64_t left = committing > 0 ? (done - nanoseconds(CLOCK_MONOTONIC) + 999999) / 1000000 : -1;
       struct pollfd polled = {output, POLLIN, 0};
       if (poll(&polled, 1, left < 0 && committing > 0 ? 0 : left) > 0) {
         checkpoints = 0;
         if (!read_lines(output, &checkpoints)) die("the connector ended after %lu documents", result.documents);
         result.checkpoints += checkpoints;
       }
-      int64_t now = nanoseconds(CLOCK_MONOTONIC);
-      if (committing == 0 && result.checkpoints > result.committed) {
-        committing = result.checkpoints - result.committed;
-        done = now + latency_of_commit * 1000000LL;
-      }
-      if (committing > 0 && now >= done) {
+      if (committing > 0 && nanoseconds(CLOCK_MONOTONIC) >= done) {
         char acknowledgement[64];
         int bytes = sprintf(acknowledgement, "{\"acknowledge\":{\"checkpoints\":%lu}}\n", committing);
         send_all(input, acknowledgement, bytes);
