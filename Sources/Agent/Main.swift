@@ -31,6 +31,7 @@ import Platform
     subcommands: [InitCommand.self, RunCommand.self, CheckCommand.self, SpecCommand.self, JournalCommand.self])
 
   static func main() {
+    SystemLimit.fillStandardDescriptors()
     // Beyond the limit for a file's size (`ulimit -f`) a write fails with EFBIG, which is reported, instead of ending the
     // process without a word. https://man7.org/linux/man-pages/man2/getrlimit.2.html
     signal(SIGXFSZ, SIG_IGN)

@@ -16,6 +16,16 @@ package enum SystemLimit {
     unsafe _ = setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
   }
 
+  /// Puts something in the place of each of stdin, stdout and stderr that is closed, or the first files that are opened would get their
+  /// numbers, and what is written to stdout would go into one of them. To be called before anything else. What is written to a stdout
+  /// that was closed fails with EBADF, as it should; what is said on stderr goes nowhere.
+  package static func fillStandardDescriptors() {
+    for number in STDIN_FILENO...STDERR_FILENO where fcntl(number, F_GETFD) < 0 {
+      // The lowest number that is free.
+      _ = unsafe open("/dev/null", number == STDOUT_FILENO ? O_RDONLY : O_RDWR)
+    }
+  }
+
   /// How many descriptors the process may have open.
   package static func openFiles() -> Int {
     var limit = rlimit()

@@ -80,6 +80,24 @@ import Testing
     try bench.publisher.delete(bench.queue)
   }
 
+  /// The first file that is opened would get its number: documents went into the journal's lock file, and counted as committed.
+  @Test func `a stdout that is closed gets no document, and is no file`() throws {
+    let bench = try Bench()
+    let directory = try temporaryDirectory()
+    let config = try Self.configuration(
+      bench, ["journal": ["path": .string(directory + "/journal.db")]], in: directory)
+    try bench.publisher.publishMany(20, .mixed(seed: 1), routingKey: bench.queue)
+    let script = "\"$0\" run \"$1\" --output - >&- 2>\"$2\"; echo $? >>\"$2\""
+    try run("/bin/sh", ["-c", script, try connectorBinary(), config, directory + "/log"])
+    let log = try String(contentsOfFile: directory + "/log", encoding: .utf8)
+    #expect(log.hasSuffix("\n1\n") && log.contains("writing to stdout: Bad file descriptor"), "\(log)")
+    for file in try FileManager.default.subpathsOfDirectory(atPath: directory) where file.hasSuffix(".lock") {
+      let bytes = try #require(FileManager.default.contents(atPath: directory + "/" + file))
+      #expect(bytes.count <= 1024, "\(file)")
+    }
+    try bench.publisher.delete(bench.queue)
+  }
+
   @Test func `documents stream to stdout with --output -`() throws {
     let bench = try Bench()
     let directory = try temporaryDirectory()

@@ -30,8 +30,8 @@ struct FileSink: DocumentSink {
   private var descriptor: OutputDescriptor
   /// The file as it is on disk.
   private(set) var record: OutputRecord
-  /// Bytes after the record's length may be of a write that failed.
-  private var isHalfWritten = false
+  /// So many bytes after the record's length are of a write that failed.
+  private var half: Int64 = 0
   /// Somebody else has written into the file, and the next one could not be begun yet.
   private var isShared = false
 
@@ -98,6 +98,8 @@ struct FileSink: DocumentSink {
     self.record.inode = Self.inode(descriptor)
     // Of a clock that was set back while the agent was stopped. A file cannot be of tomorrow.
     self.record.startedAt = min(self.record.startedAt, now())
+    // What comes after what the journal knows is its own, or was refused.
+    half = max(0, (OutputChange.Facts.of(descriptor.descriptor)?.size ?? 0) - self.record.length)
     try cut()
     try Self.sync(directory: series.directory)
     remember()
@@ -219,48 +221,64 @@ struct FileSink: DocumentSink {
     try look()
     let time = now()
     if rotation.isDue(record.length, startedAt: record.startedAt, now: time, adding: bytes.count) { try begin() }
+    // What of the batch has yet to be written: all of it, or what a file that goes its own way does not have on lines of its own.
+    var rest = bytes[...]
     var attempt = 1
-    while let change = try append(bytes) {
-      if case .lengthened(let size) = change, try isInPlace(bytes, size: size) {
-        // The batch stands before what somebody else wrote, or in the middle of it, and is whole. Documents go on in the next file.
-        record.length += Int64(bytes.count)
-        do throws(CaptureFailure) { try begin(after: change) } catch {
-          warn("\(descriptor.name) \(change.description(record.length)), and no other can be begun yet: \(error)")
-          (record.length, isShared) = (size, true)
-        }
-        return Committed(through: checkpoint.through, output: record)
-      }
-      guard attempt < Self.attempts else {
+    // Against somebody who writes half lines into each next file before the batch is there.
+    var lead: [UInt8] = []
+    while let change = try append(lead + rest) {
+      attempt += 1
+      lead = attempt > Self.attempts / 3 ? [UInt8(ascii: "\n")] : []
+      rest = try left(of: rest, after: change)
+      guard attempt <= Self.attempts else {
         throw CaptureFailure(
           cause: "output", description: "\(descriptor.name) \(change.description(record.length)), again and again",
           needsUser: true)
       }
-      attempt += 1
-      if case .lengthened = change {
-        takeBack(bytes.count, isAtEnd: true)
-      } else {
-        takeBack(bytes.count, isAtEnd: false)
+      guard !rest.isEmpty else {
+        // Whole, in a file that others write to as well.
+        record.length += Int64(bytes.count)
+        if record.startedAt == 0 { record.startedAt = time }
+        do throws(CaptureFailure) { try begin(after: change) } catch {
+          warn("\(descriptor.name) \(change.description(record.length)), and no other can be begun yet: \(error)")
+          record.length = OutputChange.Facts.of(descriptor.descriptor)?.size ?? record.length
+          isShared = true
+        }
+        return Committed(through: checkpoint.through, output: record)
       }
       try begin(after: change)
     }
     if record.length == 0 { record.startedAt = time }
-    record.length += Int64(bytes.count)
+    record.length += Int64(lead.count + rest.count)
     return Committed(through: checkpoint.through, output: record)
   }
 
   /// Writes and syncs; tells what somebody did to the file by then.
   private mutating func append(_ bytes: [UInt8]) throws(CaptureFailure) -> OutputChange? {
+    let (file, length) = (descriptor.descriptor, record.length)
+    // A write that met a full disk goes on only if nobody has emptied the file meanwhile: else the rest would begin in the middle of a line.
+    let (written, code) = descriptor.attempt(bytes, in: bytes.indices, piece: .max) { done in
+      OutputChange.Facts.of(file)?.size == length + Int64(done)
+    }
+    half = Int64(written)
     do throws(CaptureFailure) {
-      try descriptor.write(bytes)
-      guard fdatasync(descriptor.descriptor) == 0 else { throw Self.failure("syncing \(descriptor.name)", errno) }
-      if let doubt = lock?.doubtOfSync() { throw CaptureFailure.output("syncing \(descriptor.name): \(doubt)", 0) }
+      if let code { throw descriptor.failure(code, mayPass: true) }
+      if written == bytes.count {
+        guard fdatasync(file) == 0 else { throw Self.failure("syncing \(descriptor.name)", errno) }
+        if let doubt = lock?.doubtOfSync() { throw CaptureFailure.output("syncing \(descriptor.name): \(doubt)", 0) }
+      }
     } catch {
       // What is half written goes, now or before anything else, so that the same batch can be written again.
-      isHalfWritten = true
       if error.kind == .shortage { try cut() }
       throw error
     }
-    return try change(expected: record.length + Int64(bytes.count))
+    let change = try change(expected: length + half)
+    half = 0
+    guard written < bytes.count, change == nil else { return change }
+    // It is as it was expected again, but the rest of the batch is missing.
+    half = Int64(written)
+    try cut()
+    return .shortened(to: length)
   }
 
   private func change(expected: Int64) throws(CaptureFailure) -> OutputChange? {
@@ -270,36 +288,56 @@ struct FileSink: DocumentSink {
     return OutputChange.find(open: open, named: try OutputChange.Facts.of(descriptor.name), expected: expected)
   }
 
-  /// Whether a batch stays where it is in a file that somebody else wrote into: it is not the end of it, or all of that came after it.
-  private func isInPlace(_ bytes: [UInt8], size: Int64) throws(CaptureFailure) -> Bool {
-    if try stands(bytes, at: record.length) { return true }
-    return try !stands(bytes, at: size - Int64(bytes.count))
+  /// Most bytes of a file that somebody else writes to among which a batch is looked for.
+  private static let regionBytes = 64 << 20
+
+  /// What of a batch that was written has to be written again, into the next file, since this one goes its own way. What is not on
+  /// lines of its own there is taken back, as far as that takes nothing from anybody else.
+  private func left(of batch: ArraySlice<UInt8>, after change: OutputChange) throws(CaptureFailure) -> ArraySlice<UInt8>
+  {
+    switch change {
+    case .deleted: return batch
+    case .moved, .replaced, .shortened:
+      // In a file that was cut to nothing it may stand at the beginning.
+      let size = OutputChange.Facts.of(descriptor.descriptor)?.size ?? 0
+      if size == record.length + Int64(batch.count) || size == batch.count, !takeBack(batch.count, from: size) {
+        warn(
+          "\(descriptor.name) could not be cut: \(batch.count) bytes of documents in it stand in the next file as well")
+      }
+      return batch
+    case .lengthened(let size):
+      let region = try region(from: record.length, to: size)
+      let first = batch[..<((batch.firstIndex(of: UInt8(ascii: "\n")) ?? batch.endIndex - 1) + 1)]
+      switch BatchPlace(of: Array(batch), in: region) {
+      case .inPlace: return []
+      // If it is not at the end any more it stays, but for its first line.
+      case .gluedAtEnd: return takeBack(batch.count, from: size) ? batch : first
+      case .glued: return first
+      case .missing: return batch
+      }
+    }
   }
 
-  /// Whether a batch stands at that place of the file.
-  private func stands(_ bytes: [UInt8], at offset: Int64) throws(CaptureFailure) -> Bool {
+  /// A part of the file.
+  private func region(from start: Int64, to end: Int64) throws(CaptureFailure) -> [UInt8] {
     let file = unsafe Glibc.open(descriptor.name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW)
     guard file >= 0 else { throw Self.failure("opening \(descriptor.name)", errno) }
     defer { close(file) }
-    var found = [UInt8](repeating: 0, count: bytes.count)
-    return unsafe pread(file, &found, found.count, Int(offset)) == found.count && found == bytes
+    var bytes = [UInt8](repeating: 0, count: Int(min(end - start, Int64(Self.regionBytes))))
+    let count = unsafe pread(file, &bytes, bytes.count, Int(start))
+    guard count >= 0 else { throw Self.failure("reading \(descriptor.name)", errno) }
+    return Array(bytes.prefix(count))
   }
 
-  /// Takes a batch, which is not committed, out of a file that goes its own way, so that it is nowhere twice. If it
-  /// cannot be found at the end any more, it stays.
+  /// Takes a batch, which is not committed, off the end of a file that goes its own way, so that it is nowhere twice.
   ///
-  /// - Parameter isAtEnd: It was just seen there, after what somebody else wrote.
-  private func takeBack(_ count: Int, isAtEnd: Bool) {
-    guard let open = OutputChange.Facts.of(descriptor.descriptor), open.links > 0,
-      isAtEnd || open.size == record.length + Int64(count) || open.size == count
-    else { return }
-    guard ftruncate(descriptor.descriptor, Int(open.size) - count) == 0, fsync(descriptor.descriptor) == 0 else {
-      let text = systemText(errno)
-      warn(
-        "\(descriptor.name) cannot be cut (\(text)): its last \(count) bytes of documents stand in the next file as well"
-      )
-      return
-    }
+  /// - Parameter size: The file's when the batch was seen there: if it has grown since, somebody else's bytes are at its end.
+  /// - Returns: Whether it is gone.
+  private func takeBack(_ count: Int, from size: Int64) -> Bool {
+    guard let open = OutputChange.Facts.of(descriptor.descriptor) else { return false }
+    if open.links == 0 { return true }
+    return open.size == size && ftruncate(descriptor.descriptor, Int(size) - count) == 0
+      && fsync(descriptor.descriptor) == 0
   }
 
   var timeUntilRest: Duration? {
@@ -319,7 +357,7 @@ struct FileSink: DocumentSink {
   /// Begins the next file where that is asked for, or the file is not what it was.
   @discardableResult
   private mutating func look() throws(CaptureFailure) -> Bool {
-    if isHalfWritten { try cut() }
+    if half > 0 { try cut() }
     let isAsked = nextFile.isPending
     let change = try change(expected: record.length)
     if change != nil || isShared || isAsked && record.length > 0 { try begin(after: change) }
@@ -350,13 +388,19 @@ struct FileSink: DocumentSink {
     guard let open = OutputChange.Facts.of(descriptor.descriptor) else {
       throw Self.failure("looking at \(descriptor.name)", errno)
     }
-    // Somebody may have emptied it to make room: then it is not what it was, and must not grow.
-    if open.size > record.length {
+    switch open.size - record.length {
+    case half:
       guard ftruncate(descriptor.descriptor, Int(record.length)) == 0, fsync(descriptor.descriptor) == 0 else {
         throw Self.failure("cutting \(descriptor.name) back to \(record.length) bytes", errno)
       }
+    // Somebody has emptied it, perhaps to make room, and what was half written is gone with it.
+    case ..<half: break
+    default:
+      // What comes after it is somebody else's.
+      warn("\(descriptor.name) has the beginning of a document before what somebody else wrote into it")
+      isShared = true
     }
-    isHalfWritten = false
+    half = 0
   }
 
   private static func isFile(_ path: String) -> Bool {

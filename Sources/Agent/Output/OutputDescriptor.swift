@@ -31,10 +31,14 @@ struct OutputDescriptor: Sendable {
 
   /// Writes as much of it as goes.
   ///
-  /// - Returns: How many bytes were written, and why not all of them.
-  func attempt(_ bytes: [UInt8], in range: Range<Int>, piece: Int) -> (written: Int, errno: Int32?) {
+  /// - Parameter goesOn: Asked before each piece but the first, with how many bytes were written.
+  /// - Returns: How many bytes were written, and why not all of them; nil if `goesOn` said no.
+  func attempt(
+    _ bytes: [UInt8], in range: Range<Int>, piece: Int, goesOn: (Int) -> Bool = { _ in true }
+  ) -> (written: Int, errno: Int32?) {
     var done = range.lowerBound
     while done < range.upperBound {
+      if done > range.lowerBound, !goesOn(done - range.lowerBound) { return (done - range.lowerBound, nil) }
       let count = unsafe bytes.withUnsafeBytes { buffer in
         unsafe Glibc.write(descriptor, buffer.baseAddress! + done, min(range.upperBound - done, piece))
       }

@@ -300,6 +300,15 @@ struct EmitOutputTests {
     #expect(scratch.content(2) == "")
   }
 
+  @Test(
+    arguments: [
+      ("[2]\n", .inPlace), ("[2]\nnote", .inPlace), ("note\n[2]\n", .inPlace), ("note\n[2]\nmore", .inPlace),
+      ("note[2]\n", .gluedAtEnd), ("note[2]\nmore\n", .glued), ("note", .missing), ("[2]", .missing), ("", .missing),
+    ] as [(String, BatchPlace)])
+  func `where a batch stands among what somebody else wrote`(region: String, place: BatchPlace) {
+    #expect(BatchPlace(of: Array("[2]\n".utf8), in: Array(region.utf8)) == place)
+  }
+
   /// Whatever somebody else writes, a document has a line of its own, and is in one file.
   @Test func `what somebody appends while a batch is written is never on one line with it`() throws {
     let scratch = try Scratch()
