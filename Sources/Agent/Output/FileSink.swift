@@ -221,14 +221,15 @@ struct FileSink: DocumentSink {
     try look()
     let time = now()
     if rotation.isDue(record.length, startedAt: record.startedAt, now: time, adding: bytes.count) { try begin() }
-    // What of the batch has yet to be written: all of it, or what a file that goes its own way does not have on lines of its own.
-    var rest = bytes[...]
+    // What of the batch has yet to be written: all of it, or what a file that goes its own way does not have on lines of its own. Nothing
+    // is copied before somebody has touched the file.
+    var rest = bytes
     var attempt = 1
     // Against somebody who writes half lines into each next file before the batch is there.
-    var lead: [UInt8] = []
-    while let change = try append(lead + rest) {
+    var leadsWithLine = false
+    while let change = try append(rest) {
       attempt += 1
-      lead = attempt > Self.attempts / 3 ? [UInt8(ascii: "\n")] : []
+      if leadsWithLine { rest.removeFirst() }
       rest = try left(of: rest, after: change)
       guard attempt <= Self.attempts else {
         throw CaptureFailure(
@@ -247,9 +248,11 @@ struct FileSink: DocumentSink {
         return Committed(through: checkpoint.through, output: record)
       }
       try begin(after: change)
+      leadsWithLine = attempt > Self.attempts / 3
+      if leadsWithLine { rest.insert(UInt8(ascii: "\n"), at: 0) }
     }
     if record.length == 0 { record.startedAt = time }
-    record.length += Int64(lead.count + rest.count)
+    record.length += Int64(rest.count)
     return Committed(through: checkpoint.through, output: record)
   }
 
@@ -293,8 +296,7 @@ struct FileSink: DocumentSink {
 
   /// What of a batch that was written has to be written again, into the next file, since this one goes its own way. What is not on
   /// lines of its own there is taken back, as far as that takes nothing from anybody else.
-  private func left(of batch: ArraySlice<UInt8>, after change: OutputChange) throws(CaptureFailure) -> ArraySlice<UInt8>
-  {
+  private func left(of batch: [UInt8], after change: OutputChange) throws(CaptureFailure) -> [UInt8] {
     switch change {
     case .deleted: return batch
     case .moved, .replaced, .shortened:
@@ -307,8 +309,8 @@ struct FileSink: DocumentSink {
       return batch
     case .lengthened(let size):
       let region = try region(from: record.length, to: size)
-      let first = batch[..<((batch.firstIndex(of: UInt8(ascii: "\n")) ?? batch.endIndex - 1) + 1)]
-      switch BatchPlace(of: Array(batch), in: region) {
+      let first = Array(batch.prefix { $0 != UInt8(ascii: "\n") }) + [UInt8(ascii: "\n")]
+      switch BatchPlace(of: batch, in: region) {
       case .inPlace: return []
       // If it is not at the end any more it stays, but for its first line.
       case .gluedAtEnd: return takeBack(batch.count, from: size) ? batch : first
