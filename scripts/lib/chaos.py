@@ -414,19 +414,18 @@ class Chaos:
         except subprocess.TimeoutExpired:
             self.problems.append("a process did not end after its runtime")
 
-    def commits_held(self):
-        self.agent.runtime.hold(commits=True)
+    def held(self, **what):
+        self.agent.runtime.hold(**what)
         self.rest(0.1, 3)
         if Chaos.killed in self.hands and self.rng.random() < 0.3:
             self.killed()
         self.agent.runtime.hold()
 
+    def commits_held(self):
+        self.held(commits=True)
+
     def acknowledgements_held(self):
-        self.agent.runtime.hold(acknowledgements=True)
-        self.rest(0.1, 3)
-        if Chaos.killed in self.hands and self.rng.random() < 0.3:
-            self.killed()
-        self.agent.runtime.hold()
+        self.held(acknowledgements=True)
 
     def commits_combined(self):
         self.agent.runtime.combine(self.rng.choice([0, 0, 0.2, 1, 3]))
