@@ -119,3 +119,6 @@ static inline size_t cvector_escape(
   return 0;
 #endif
 }
+
+/// glibc's, which `<string.h>` shows only with `_GNU_SOURCE`. https://man7.org/linux/man-pages/man3/memmem.3.html
+void *memmem(const void *text, size_t length, const void *word, size_t word_length);

@@ -24,7 +24,7 @@ struct DocumentProperties {
     if let encoding = Self.string(#""content_encoding":"#, properties, &index), !encoding.isEmpty {
       read(contentEncoding: properties.extracting(encoding))
     }
-    if codings.isEmpty, Self.hasCompression(properties) { read(headersOf: properties) }
+    if codings.isEmpty, JSONScanner.contains(#""compression":""#, properties) { read(headersOf: properties) }
   }
 
   /// A list of codings, in the order in which they were applied, and a charset: `gzip, UTF-8`, or `gzip:UTF-8` as older
@@ -51,16 +51,6 @@ struct DocumentProperties {
       ["application/x-gzip", "application/gzip", "application/zlib", "gzip", "x-gzip", "zlib", "deflate"].contains(name)
     else { return }
     codings = [.gzipOrZlib]
-  }
-
-  private static func hasCompression(_ text: Span<UInt8>) -> Bool {
-    let word: StaticString = #""compression":""#
-    var index = 0
-    while index + word.utf8CodeUnitCount <= text.count {
-      if text[index] == UInt8(ascii: "\""), JSONScanner.matches(word, text, index) { return true }
-      index += 1
-    }
-    return false
   }
 
   /// Reads the member with `key` at `index`: the content of its string, escapes and all (no media type has any).

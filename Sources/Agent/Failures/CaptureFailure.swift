@@ -1,3 +1,6 @@
+import Glibc
+import Journal
+
 /// Why there is no consumer: an error of the connection, or an end that the broker announced.
 struct CaptureFailure: Error, Equatable, CustomStringConvertible {
   /// A short name for logs and metrics, for example `connection_lost`.
@@ -31,5 +34,28 @@ struct CaptureFailure: Error, Equatable, CustomStringConvertible {
     self.description = Disclosure.text(description)
     self.needsUser = needsUser
     self.kind = kind
+  }
+}
+
+extension CaptureFailure {
+  /// The end of a capture by its journal. Damage is remembered beside the file, so that the next start deals with it
+  /// instead of failing at the same place.
+  static func journal(_ error: any Error) -> CaptureFailure {
+    var text = "\(error)"
+    if let error = error as? JournalError, case .corrupt = error.kind {
+      // Without the mark the next start finds the damage as this one did.
+      if (try? Journal.markDamaged(by: error)) != nil {
+        text += "; the next start salvages what can be read, or says what cannot"
+      }
+    }
+    let isFull = (error as? JournalError)?.isFull ?? false
+    return CaptureFailure(cause: "journal", description: text, needsUser: true, kind: isFull ? .shortage : .other)
+  }
+
+  /// What went wrong with the place where documents go; `code` is its errno, where that may be one that passes.
+  static func output(_ description: String, _ code: Int32) -> CaptureFailure {
+    let isShortage = [ENOSPC, EDQUOT, EFBIG, EROFS, EMFILE, ENFILE].contains(code)
+    return CaptureFailure(
+      cause: "output", description: description, needsUser: true, kind: isShortage ? .shortage : .other)
   }
 }

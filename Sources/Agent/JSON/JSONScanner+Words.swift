@@ -161,4 +161,12 @@ extension JSONScanner {
       return false
     }
   }
+
+  /// Whether the word stands anywhere in the text.
+  static func contains(_ word: StaticString, _ text: Span<UInt8>) -> Bool {
+    unsafe text.withUnsafeBytes {
+      guard let base = $0.baseAddress else { return false }
+      return unsafe memmem(base, $0.count, word.utf8Start, word.utf8CodeUnitCount) != nil
+    }
+  }
 }

@@ -312,8 +312,12 @@ struct ConnectionMachine {
     case .failed(let failure) where failure.kind == .abandoned: return ([], .stop)
     case .failed(let failure):
       if failure.kind == .channelLimit, hasConsumed { usesSecondChannel = false }
-      let (told, actions) =
-        kind == .stream && sight != nil ? narrow(after: failure, sight!) : narrow(after: failure)
+      let (told, actions): (CaptureFailure, [Action])
+      if kind == .stream, let sight {
+        (told, actions) = narrow(after: failure, sight)
+      } else {
+        (told, actions) = narrow(after: failure)
+      }
       let (more, step) = tried(told, hasten(reconnect.failed(told, jitter: jitter)), at: now)
       return (actions + more, step)
     }

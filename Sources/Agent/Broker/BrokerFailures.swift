@@ -1,4 +1,53 @@
 import AMQP
+import Journal
+
+// What the broker says or does, judged and put into words for the person who must act. The rest of the wording is in `Failures`.
+
+extension CaptureFailure {
+  /// The one place where an error of the broker's side is judged.
+  init(_ error: AMQPError) {
+    let (cause, needsUser, kind) = Self.judge(error)
+    self.init(cause: cause, description: error.description, needsUser: needsUser, kind: kind)
+  }
+
+  private static func judge(_ error: AMQPError) -> (cause: String, needsUser: Bool, kind: Kind) {
+    switch error.kind {
+    case .nameNotResolved: return ("name_not_resolved", false, .other)
+    case .notConnected: return ("not_connected", false, .other)
+    case .timedOut: return ("timed_out", false, .other)
+    case .abandoned: return ("abandoned", false, .abandoned)
+    case .tls: return ("tls", true, .other)
+    case .notAMQP: return ("not_amqp", true, .other)
+    case .mechanismNotOffered: return ("mechanism_not_offered", true, .other)
+    case .heartbeatsMissed: return ("heartbeats_missed", false, .other)
+    case .socket, .endOfStream: return ("connection_lost", false, .other)
+    case .malformed: return ("protocol_error", false, .other)
+    case .unencodable: return ("unencodable", true, .other)
+    case .everyNode(let failures):
+      // One node that may come good makes it worth trying again, unless another one refused the login for them all.
+      let judged = failures.map { CaptureFailure($0) }
+      let decisive = judged.first { $0.kind == .loginRefused } ?? judged.first { !$0.needsUser } ?? judged[0]
+      return (decisive.cause, decisive.needsUser, decisive.kind)
+    case .connectionClosed(530, let text) where BrokerLimit(text)?.isOfChannels == true:
+      return ("channel_limit", false, .channelLimit)
+    case .connectionClosed(530, let text) where BrokerLimit(text) != nil: return ("connection_limit", false, .other)
+    case .connectionClosed(let code, _):
+      // 403 ACCESS_REFUSED (credentials), 530 NOT_ALLOWED (virtual host), 540 NOT_IMPLEMENTED (no_ack on a stream); 320
+      // and 541 pass by themselves.
+      let kind: Kind = code == 403 ? .loginRefused : code == 541 ? .internalError : .other
+      return ("connection_closed_\(code)", [403, 530, 540].contains(code), kind)
+    case .channelClosed(let code, let text):
+      // 403 permissions, 404 missing, 406 other properties, 540 not implemented by this queue type. What is held
+      // exclusively may be held by the connection that we have just lost, and is free again soon; a broker that has
+      // just started may still be looking for the node that has the queue.
+      let passes =
+        code == 405 || code == 406 && Topology.hasNoReplica(text) || code == 403 && Topology.isHeldByConsumer(text)
+        || code == 404 && Topology.isUnavailable(text)
+      let needsUser = [403, 404, 406, 540].contains(code) && !passes
+      return ("channel_closed_\(code)", needsUser, code == 541 ? .internalError : .other)
+    }
+  }
+}
 
 extension Topology {
   /// The failure in words that say which setting to change.
@@ -157,5 +206,85 @@ extension Topology {
   private static func between(_ start: String, _ end: String, in text: String) -> String? {
     guard let rest = after(start, in: text), let behind = after(end, in: rest) else { return nil }
     return String(decoding: rest.utf8.dropLast(behind.utf8.count + end.utf8.count), as: UTF8.self)
+  }
+}
+
+/// What a failure of a channel means, beyond what the broker says.
+extension CaptureFailure {
+  /// Too many attempts in a row have failed.
+  static func exhausted(_ attempts: Int, last: CaptureFailure) -> CaptureFailure {
+    CaptureFailure(
+      cause: "attempts_exhausted",
+      description:
+        "gave up after \(attempts) failed attempt\(attempts == 1 ? "" : "s") in a row (max_reconnect_attempts): \(last)",
+      needsUser: true)
+  }
+
+  static func cancelled(by queue: String) -> CaptureFailure {
+    CaptureFailure(
+      cause: "consumer_cancelled",
+      description:
+        "the broker cancelled the consumer of queue \"\(queue)\": the queue was deleted, or its node went away",
+      needsUser: false)
+  }
+
+  /// The broker cannot send what stands at the front of a queue.
+  ///
+  /// - Parameter position: The journal's newest position when the channel began; nil if something was acknowledged on it.
+  static func undeliverable(
+    frontOf queue: String, _ kind: QueueNature.Kind, after position: Position?, attempts: Int, _ failure: CaptureFailure
+  ) -> CaptureFailure {
+    let place = position.map { ", after position \($0) of the journal" } ?? ""
+    let limit =
+      switch kind {
+      case .quorum:
+        "A quorum queue drops or dead-letters it after its delivery limit (20 by default from RabbitMQ 4.0 on; else set the policy "
+          + "delivery-limit)"
+      case .unknown:
+        "If the queue has a delivery limit it drops or dead-letters it then; else take it out with a client that speaks the protocol "
+          + "it was published by"
+      case .classic, .stream:
+        "Queues of this type never give it up: take it out of the queue with a client that speaks the protocol it was published by"
+      }
+    return CaptureFailure(
+      cause: "undeliverable",
+      description:
+        "the broker cannot send the message at the front of queue \"\(queue)\"\(place) (attempt \(attempts) with this message "
+        + "alone): \(failure). \(limit)", needsUser: false, kind: .undeliverable)
+  }
+
+  /// The broker cannot send what stands at an offset of a stream.
+  ///
+  /// - Parameters:
+  ///   - offset: Nil if none can be named.
+  ///   - captured: The newest captured offset; nil before the first.
+  static func undeliverable(
+    _ offset: Int64?, ofStream stream: String, captured: Int64?, _ failure: String
+  ) -> CaptureFailure {
+    let place =
+      offset.map { "what stands at offset \($0)" } ?? captured.map { "what stands at or after offset \($0)" }
+      ?? "the first message from consumer.stream_offset on"
+    let advice =
+      offset == nil
+      ? "Nothing names an offset that could be gone past: capture the stream anew, with consumer.stream_offset set to an offset "
+        + "after it; or read it with a client of the stream protocol"
+      : "consumer.undeliverable: skip goes past it; with wait it is tried again. To have it, read it with a client of the stream "
+        + "protocol"
+    return CaptureFailure(
+      cause: "undeliverable",
+      description:
+        "the broker cannot send \(place) of stream \"\(stream)\": \(failure). A client of the stream protocol wrote it as "
+        + "bytes that are no AMQP message, or compressed (RabbitMQ 3). \(advice)",
+      needsUser: false, kind: .undeliverable)
+  }
+
+  /// The broker cannot send what stands at a stream's end, though nothing comes of what was captured.
+  static func unknownEnd(ofStream stream: String, captured: Int64, _ failure: CaptureFailure) -> CaptureFailure {
+    CaptureFailure(
+      cause: "undeliverable",
+      description:
+        "nothing comes from offset \(captured) of stream \"\(stream)\", which was captured, and the broker cannot send what stands at the "
+        + "stream's end (\(failure)), so nothing shows whether the stream was made anew. If it was, capture it anew (a backfill in "
+        + "Flow; another journal and output for source-amqp run)", needsUser: false, kind: .undeliverable)
   }
 }
