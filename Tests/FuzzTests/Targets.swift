@@ -82,7 +82,8 @@ private func requests(_ input: [UInt8]) {
   let half = input.count / 2
   for line in splitter.feed(input[..<half]) + splitter.feed(input[half...]) {
     guard case .open(let capture, _, _) = machine.received(line) else { continue }
-    _ = try? EndpointConfiguration.parse(capture.config)
+    let resources = capture.bindings.map { CaptureConfiguration.Resource(path: "r", value: $0.resource) }
+    _ = try? CaptureConfiguration.parse(capture.config, resources: .given(resources))
   }
   _ = machine.ended(remainder: splitter.remainder)
 }

@@ -70,20 +70,24 @@ public final class FlowRuntime: Sendable {
   private let openingNext = Monitor(Opening())
   private let config: Monitor<JSON>
   private let environment: [String: String]
+  private let resource: JSON
   private let state = Monitor(State())
   private let process = Monitor<ChildProcess?>(nil)
 
   /// - Parameter config: The endpoint configuration.
   /// - Parameter stream: The one binding's stream; nil for a capture without bindings.
+  /// - Parameter resource: What the binding's resource says beside its stream.
   /// - Parameter environment: Further variables for the connector.
   public init(
-    config: JSON, stream: String? = "orders", name: String = "acmeCo/source-amqp", state: JSON = [:],
+    config: JSON, stream: String? = "orders", resource: JSON = [:], name: String = "acmeCo/source-amqp",
+    state: JSON = [:],
     environment: [String: String] = [:], binary: String? = nil
   ) throws {
     self.binary = try binary ?? connectorBinary()
     self.config = Monitor(config)
     self.name = name
     self.stream = stream
+    self.resource = resource
     self.environment = ["LOG_LEVEL": "debug", "LOG_FORMAT": "json"].merging(environment) { $1 }
     self.state.update { $0.state = state }
   }
@@ -95,9 +99,12 @@ public final class FlowRuntime: Sendable {
   }
 
   /// A capture's binding as Open and Apply carry it.
-  public static func binding(stream: String, stateVersion: Int = 0) -> JSON {
-    [
-      "resourceConfig": ["stream": .string(stream)], "resourcePath": [.string(stream)],
+  ///
+  /// - Parameter resource: What the resource says beside its stream.
+  public static func binding(stream: String, resource: JSON = [:], stateVersion: Int = 0) -> JSON {
+    let own: JSON = ["stream": .string(stream)]
+    return [
+      "resourceConfig": own.merged(with: resource), "resourcePath": [.string(stream)],
       "collection": [
         "name": .string("acmeCo/" + stream), "key": ["/session_id", "/sequence"], "uuidPtr": "/_meta/uuid",
       ],
@@ -171,7 +178,8 @@ public final class FlowRuntime: Sendable {
     try child.write(line: #"{"spec":{"connectorType":"LOCAL","config":{}}}"#)
     try wait("the Spec response") { $0.specified != nil }
     let opening = opening
-    let bindings: JSON = stream.map { [Self.binding(stream: $0, stateVersion: opening.stateVersion)] } ?? []
+    let bindings: JSON =
+      stream.map { [Self.binding(stream: $0, resource: resource, stateVersion: opening.stateVersion)] } ?? []
     var range: JSON = ["keyEnd": .number("\(opening.keys.upperBound)"), "rClockEnd": .number("4294967295")]
     // protobuf's JSON leaves out what is 0.
     if opening.keys.lowerBound > 0 {

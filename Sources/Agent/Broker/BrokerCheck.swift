@@ -13,44 +13,87 @@ struct BrokerCheck {
     var warning: String?
     /// Of the queue, if the broker says what kind it is.
     var nature: QueueNature?
+    /// Whose queue it is about, if several are looked at.
+    var stream: String?
+
+    /// What was looked at, for people.
+    var name: String { (stream.map { "stream \"\($0)\", " } ?? "") + subject }
+    /// The problem, and whose it is if several queues are looked at.
+    var told: String? {
+      problem.map { problem in (stream.map { "stream \"\($0)\": " } ?? "") + problem }
+    }
   }
 
-  let topology: Topology
+  /// For connections; of a subscription, what else is looked at.
+  private let endpoint: Topology
+  private let subscriptions: [(stream: String, topology: Topology)]
+  /// Findings say of which stream's queue they are.
+  private let namesStreams: Bool
 
-  /// Connects and authenticates, and looks whether the user may read the queue; with `lookingAtQueue`, also for the queue
-  /// itself and the exchanges. Every problem is reported, not just the first.
-  func run(lookingAtQueue: Bool) -> [Finding] {
-    let configuration = topology.configuration
-    let nodes = topology.nodes
-    let endpoint =
-      "broker \(nodes.map(\.text).joined(separator: ", ")), virtual host \"\(configuration.virtualHost)\""
+  /// - Parameter name: What the broker's management shows after `source-amqp`.
+  init(_ settings: CaptureConfiguration, name: String) {
+    endpoint = Topology(settings.endpoint, name: name)
+    subscriptions = settings.subscriptions.map { ($0.stream, Topology($0.configuration, name: name)) }
+    namesStreams = subscriptions.count > 1
+  }
+
+  /// Connects and authenticates, and looks at each queue and its exchanges, and whether the user may read it. Every problem of
+  /// every subscription is reported, not just the first.
+  func run() -> [Finding] {
+    run { (connection) in
+      var findings: [Finding] = []
+      for (stream, topology) in subscriptions {
+        var own = [Self.queue(of: topology, on: connection)]
+        var seen: Set<String> = []
+        for binding in topology.configuration.bindings where seen.insert(binding.exchange).inserted {
+          own.append(Self.exchange(binding.exchange, of: topology, on: connection))
+        }
+        if own.allSatisfy({ $0.problem == nil }), let problem = Self.readProblem(of: topology, on: connection) {
+          own.append(Finding(subject: Self.subject(topology), problem: problem))
+        }
+        if namesStreams {
+          for index in own.indices { own[index].stream = stream }
+        }
+        findings += own
+      }
+      return findings
+    }
+  }
+
+  /// Connects and authenticates, and looks whether the user may read the endpoint's own queue, if it has one.
+  func runAtEndpoint() -> [Finding] {
+    run { (connection) in
+      guard !endpoint.configuration.queue.name.isEmpty,
+        let problem = Self.readProblem(of: endpoint, on: connection)
+      else { return [] }
+      return [Finding(subject: Self.subject(endpoint), problem: problem)]
+    }
+  }
+
+  private func run(_ body: (Connection) -> [Finding]) -> [Finding] {
+    let nodes = endpoint.nodes
+    let subject =
+      "broker \(nodes.map(\.text).joined(separator: ", ")), virtual host \"\(endpoint.configuration.virtualHost)\""
     let connection: Connection
     do throws(CaptureFailure) {
-      connection = try topology.connect()
+      connection = try endpoint.connect()
     } catch {
-      return [Finding(subject: endpoint, problem: error.description)]
+      return [Finding(subject: subject, problem: error.description)]
     }
     let place = nodes.count > 1 ? " at \(connection.node.text)" : ""
-    var findings = [
-      Finding(subject: endpoint, note: "\(connection.server.product) \(connection.server.version)\(place)")
+    let findings = [
+      Finding(subject: subject, note: "\(connection.server.product) \(connection.server.version)\(place)")
     ]
-    if lookingAtQueue {
-      findings.append(queue(on: connection))
-      var seen: Set<String> = []
-      for binding in configuration.bindings where seen.insert(binding.exchange).inserted {
-        findings.append(exchange(binding.exchange, on: connection))
-      }
-    }
-    if let problem = readProblem(on: connection), findings.allSatisfy({ $0.problem == nil }) {
-      findings.append(Finding(subject: "queue \"\(configuration.queue.name)\"", problem: problem))
-    }
+    let found = body(connection)
     try? connection.close()
-    return findings
+    return findings + found
   }
 
-  private func queue(on connection: Connection) -> Finding {
+  private static func subject(_ topology: Topology) -> String { "queue \"\(topology.configuration.queue.name)\"" }
+
+  private static func queue(of topology: Topology, on connection: Connection) -> Finding {
     let configuration = topology.configuration
-    var finding = Finding(subject: "queue \"\(configuration.queue.name)\"")
+    var finding = Finding(subject: subject(topology))
     do throws(AMQPError) {
       let status = try connection.declareQueue(try topology.queue(), passive: true)
       finding.note =
@@ -93,7 +136,7 @@ struct BrokerCheck {
   /// is refused with 403 without the permission to read and with 406 otherwise, before it is one, so that no message moves
   /// (tried with RabbitMQ 3.10.8, 4.0.5 and 4.3.6, for each type of queue). Only 403 is a verdict: other brokers may check in another
   /// order. https://www.rabbitmq.com/docs/access-control#authorisation
-  private func readProblem(on connection: Connection) -> String? {
+  private static func readProblem(of topology: Topology, on connection: Connection) -> String? {
     let tag = "source-amqp-check"
     var arguments = ArgumentTable()
     arguments.append("x-priority", .string("check"))
@@ -111,7 +154,7 @@ struct BrokerCheck {
     return nil
   }
 
-  private func exchange(_ name: String, on connection: Connection) -> Finding {
+  private static func exchange(_ name: String, of topology: Topology, on connection: Connection) -> Finding {
     var finding = Finding(subject: "exchange \"\(name)\"", note: "exists")
     do throws(AMQPError) {
       try connection.requireExchange(name)

@@ -55,9 +55,8 @@ struct CheckCommand: ParsableCommand {
       throw Process.configurationStatus
     }
     if print { return Swift.print(SettingsTable.effective(file), terminator: "") }
-    let configuration = file.configuration
     var lines: [CheckLine] = [.ok("configuration \(Disclosure.text(config))")]
-    lines += configuration.warnings.map { .note($0) }
+    for warning in file.settings.warnings { lines.append(.note(warning)) }
     if file.capture != nil, output == nil, !file.hidden.isEmpty {
       lines.append(
         .note(
@@ -66,20 +65,24 @@ struct CheckCommand: ParsableCommand {
     }
     var nature: QueueNature?
     if !offline {
-      let findings = BrokerCheck(topology: Topology(configuration, name: "check")).run(lookingAtQueue: true)
-      for finding in findings {
+      for finding in BrokerCheck(file.settings, name: "check").run() {
         lines.append(
-          finding.problem.map { .wrong("\(finding.subject): \($0)") } ?? .ok("\(finding.subject): \(finding.note)"))
+          finding.problem.map { .wrong("\(finding.name): \($0)") } ?? .ok("\(finding.name): \(finding.note)"))
         if let warning = finding.warning { lines.append(.note(warning)) }
         nature = finding.nature ?? nature
       }
     }
+    let subscription: Subscription
+    do throws(ConfigurationError) { subscription = try file.settings.only } catch {
+      show(lines + error.lines.map { .wrong($0) }, nil)
+      throw ExitCode.failure
+    }
     let start = StartCheck(
-      configuration: configuration, stream: file.stream, output: output ?? ".")
+      configuration: subscription.configuration, stream: subscription.stream, output: output ?? ".")
     let isReached = !lines.contains { $0.verdict == .wrong }
     if output != nil { lines += start.run() }
     if let listen { lines.append(start.port(listen)) }
-    let guarantee = promise(file, start, nature, isReached: isReached, &lines)
+    let guarantee = promise(file, subscription.configuration, start, nature, isReached: isReached, &lines)
     show(lines, guarantee)
     if lines.contains(where: { $0.verdict == .wrong }) { throw ExitCode.failure }
   }
@@ -89,9 +92,9 @@ struct CheckCommand: ParsableCommand {
   /// - Parameter isReached: The broker and the queue are as they should be, or were not asked.
   /// - Returns: Nil if nothing can be said.
   private func promise(
-    _ file: ConfigurationFile, _ start: StartCheck, _ nature: QueueNature?, isReached: Bool, _ lines: inout [CheckLine]
+    _ file: ConfigurationFile, _ configuration: EndpointConfiguration, _ start: StartCheck, _ nature: QueueNature?,
+    isReached: Bool, _ lines: inout [CheckLine]
   ) -> Guarantee? {
-    let configuration = file.configuration
     // Unless it is asked for `run`, a catalog is Flow's.
     let path = file.capture != nil && output == nil ? configuration.journal.path : start.journalPath
     let choice = AcknowledgementChoice(

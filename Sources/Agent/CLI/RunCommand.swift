@@ -87,9 +87,9 @@ struct RunCommand: ParsableCommand {
       guard let capture = running.read({ $0 }) else { Process.end(0) }
       capture.requestStop()
     }
-    let file = try Self.load(config, capture: capture, log: log)
+    let (file, subscription) = try Self.load(config, capture: capture, log: log)
     let capture: Capture
-    do { capture = try start(file, nextFile: nextFile, log: log) } catch let status as ExitCode {
+    do { capture = try start(file, subscription, nextFile: nextFile, log: log) } catch let status as ExitCode {
       throw status
     } catch {
       throw Process.failed("\(error)", log: log)
@@ -102,8 +102,10 @@ struct RunCommand: ParsableCommand {
   }
 
   /// Opens journal and output, and starts everything.
-  private func start(_ file: ConfigurationFile, nextFile: NextFileRequest, log: Logger) throws -> Capture {
-    let configuration = file.configuration
+  private func start(
+    _ file: ConfigurationFile, _ subscription: Subscription, nextFile: NextFileRequest, log: Logger
+  ) throws -> Capture {
+    let configuration = subscription.configuration
     if output != "-" { try Self.makeDirectory(output) }
     let path = configuration.journal.path ?? (output == "-" ? nil : "\(output)/journal.db")
     let choice = AcknowledgementChoice(
@@ -113,7 +115,9 @@ struct RunCommand: ParsableCommand {
     let setup = try CaptureSetup(
       configuration, journalPath: path, choice: choice, checkpoints: false, state: nil, streamState: nil, log: log)
     let journal = setup.journal
-    let stem = try OutputSeries.stem(file.stream) { (name) throws(JournalError) in try journal.output(name) != nil }
+    let stem = try OutputSeries.stem(subscription.stream) { (name) throws(JournalError) in
+      try journal.output(name) != nil
+    }
     if let before = try journal.newestQueue(), let other = StartCheck.otherQueue(before, than: configuration) {
       log.warning("\(other)")
     }
@@ -153,8 +157,13 @@ struct RunCommand: ParsableCommand {
     return capture
   }
 
-  private static func load(_ path: String, capture: String?, log: Logger) throws -> ConfigurationFile {
-    do throws(ConfigurationError) { return try ConfigurationFile.read(path: path, capture: capture) } catch {
+  private static func load(
+    _ path: String, capture: String?, log: Logger
+  ) throws -> (ConfigurationFile, Subscription) {
+    do throws(ConfigurationError) {
+      let file = try ConfigurationFile.read(path: path, capture: capture)
+      return (file, try file.settings.only)
+    } catch {
       throw Process.failed(error, log: log, status: Process.configurationStatus)
     }
   }

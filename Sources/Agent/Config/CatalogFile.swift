@@ -12,10 +12,18 @@ struct CatalogFile {
     let configuration: SourceNode
     /// The file that `configuration` is in: the catalog file, or the one that it refers to.
     let configurationFile: String
-    /// The stream of its binding, or nil if it has none.
-    let stream: String?
+    /// The resources of its bindings that are not disabled.
+    let resources: [Resource]
     /// It is an image, not a command of this machine.
     let isContainer: Bool
+  }
+
+  /// A binding's resource.
+  struct Resource {
+    /// As problems name it: `bindings[0].resource`.
+    let path: String
+    let node: SourceNode
+    let file: String
   }
 
   /// - Parameter root: An object with `captures`.
@@ -51,7 +59,8 @@ struct CatalogFile {
     let (configuration, configurationFile) = try self.configuration(of: chosen.value, path: path)
     return Entry(
       name: chosen.key, configuration: configuration, configurationFile: configurationFile,
-      stream: try stream(of: chosen.value, path: path), isContainer: chosen.value["endpoint"]?["connector"] != nil)
+      resources: try resources(of: chosen.value, path: path), isContainer: chosen.value["endpoint"]?["connector"] != nil
+    )
   }
 
   /// The files that a catalog imports, as the end of a sentence; empty if it imports none.
@@ -77,28 +86,20 @@ struct CatalogFile {
     return try follow(configuration, path: own)
   }
 
-  private func stream(of capture: SourceNode, path: String) throws(ConfigurationError) -> String? {
+  private func resources(of capture: SourceNode, path: String) throws(ConfigurationError) -> [Resource] {
     let path = "\(path).bindings"
-    guard let node = capture["bindings"] else { return nil }
+    guard let node = capture["bindings"] else { return [] }
     guard case .array(let all) = node.content else { throw problem(path, node, "must be an array") }
-    let bindings = all.enumerated().filter { $0.element["disable"]?.content != .scalar(.bool(true)) }
-    guard let (index, binding) = bindings.first.map({ ($0.offset, $0.element) }) else { return nil }
-    guard bindings.count == 1 else {
-      throw problem(path, node, "has \(bindings.count) bindings, but a queue's messages go to one: disable the others")
+    var resources: [Resource] = []
+    for (index, binding) in all.enumerated() where binding["disable"]?.content != .scalar(.bool(true)) {
+      let resourcePath = "\(path)[\(index)].resource"
+      guard let resource = binding["resource"] else {
+        throw problem(resourcePath, binding, ConfigurationWording.missing)
+      }
+      let (object, file) = try follow(resource, path: resourcePath)
+      resources.append(Resource(path: "bindings[\(index)].resource", node: object, file: file))
     }
-    let resourcePath = "\(path)[\(index)].resource"
-    guard let resource = binding["resource"] else {
-      throw problem(resourcePath, binding, ConfigurationWording.missing)
-    }
-    let (object, file) = try follow(resource, path: resourcePath)
-    guard let stream = object["stream"]?.text, !stream.isEmpty, stream.utf8.count <= 255,
-      !stream.unicodeScalars.contains("\0")
-    else {
-      throw ConfigurationError(
-        file: file, location: object.location, path: "\(resourcePath).stream",
-        "must be a string of 1 to 255 bytes without NUL")
-    }
-    return stream
+    return resources
   }
 
   /// The value itself, or the contents of the file that it names.

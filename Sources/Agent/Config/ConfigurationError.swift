@@ -6,6 +6,8 @@ struct ConfigurationProblem: Sendable, Equatable, CustomStringConvertible {
   var message: String
   /// Where the file says so, if known.
   var location: TextLocation?
+  /// Which file says so, if it is another than that of the whole.
+  var file: String?
 
   init(path: String, message: String, location: TextLocation? = nil) {
     self.path = path
@@ -46,7 +48,7 @@ struct ConfigurationError: Error, Sendable, Equatable, CustomStringConvertible {
   /// A line a problem: `capture.yaml:3:5: port: …`.
   var lines: [String] {
     problems.map { problem in
-      var prefix = Disclosure.text(file ?? "")
+      var prefix = Disclosure.text(problem.file ?? file ?? "")
       if let location = problem.location { prefix += prefix.isEmpty ? "\(location)" : ":\(location)" }
       return prefix.isEmpty ? problem.description : "\(prefix): \(problem)"
     }

@@ -1,19 +1,17 @@
 /// The standalone agent's configuration: a file with an endpoint configuration, or a Flow catalog file.
 ///
-/// Duty: from a text in JSON or YAML to an `EndpointConfiguration` and the name of the stream to write, with problems
-/// that name file, line and column where these are known (YAML).
+/// Duty: from a text in JSON or YAML to a `CaptureConfiguration`, with problems that name file, line and column where these are known (YAML).
+/// Its subscriptions are in `resources`; without it, the endpoint's own queue is the one subscription, and its stream has that name.
 ///
 /// A catalog file is one with `captures` at its root. Its single capture is used, or the one asked for by name:
 /// `captures.NAME.endpoint.connector.config` (an image) or `….local.config` (a command) is the configuration, inline or
-/// as the path of another file, relative to the catalog file; the stream comes from the resource of its one binding that
-/// is not disabled. Everything else in a catalog file is Flow's and not looked at.
+/// as the path of another file, relative to the catalog file; the subscriptions are the resources of its bindings that
+/// are not disabled. Everything else in a catalog file is Flow's and not looked at.
 ///
 /// References to secrets are expanded here and only here (`SecretReferences`): within Flow, configurations come
 /// complete. A configuration still encrypted by sops is refused, as only Flow decrypts.
 struct ConfigurationFile: Sendable {
-  let configuration: EndpointConfiguration
-  /// Name of the stream; the queue's name where the file names none. 1 to 255 bytes, may contain slashes.
-  let stream: String
+  let settings: CaptureConfiguration
   /// The capture of the catalog file, or nil if the file is an endpoint configuration.
   let capture: String?
   /// The catalog's capture is an image, which Flow runs in a container.
@@ -54,21 +52,21 @@ struct ConfigurationFile: Sendable {
       if capture != nil {
         throw ConfigurationError(file: name, "has no captures to choose from: it is an endpoint configuration")
       }
-      let parsed = try parse(root, file: name, inputs: inputs)
+      let parsed = try parse(root, [], file: name, inputs: inputs)
       return ConfigurationFile(
-        configuration: parsed.configuration, stream: parsed.configuration.queue.name, capture: nil, isContainer: false,
-        source: parsed.source, hidden: parsed.references.hidden, logins: logins(root, parsed, file: name, inputs))
+        settings: parsed.settings, capture: nil, isContainer: false, source: parsed.source,
+        hidden: parsed.references.hidden, logins: logins(root, parsed, file: name, inputs))
     }
     let entry = try CatalogFile(root, file: name, inputs: inputs).entry(named: capture)
-    let parsed = try parse(entry.configuration, file: entry.configurationFile, inputs: inputs)
+    let parsed = try parse(entry.configuration, entry.resources, file: entry.configurationFile, inputs: inputs)
     return ConfigurationFile(
-      configuration: parsed.configuration, stream: entry.stream ?? parsed.configuration.queue.name,
-      capture: entry.name, isContainer: entry.isContainer, source: parsed.source, hidden: parsed.references.hidden,
-      logins: logins(entry.configuration, parsed, file: entry.configurationFile, inputs))
+      settings: parsed.settings, capture: entry.name, isContainer: entry.isContainer, source: parsed.source,
+      hidden: parsed.references.hidden,
+      logins: logins(entry.configuration, parsed, entry.resources, file: entry.configurationFile, inputs))
   }
 
   private struct Parsed {
-    var configuration: EndpointConfiguration
+    var settings: CaptureConfiguration
     var source: JSONValue
     var references: SecretReferences
   }
@@ -78,17 +76,18 @@ struct ConfigurationFile: Sendable {
 
   /// - Parameter node: What was read of the configuration's own file, which is not read again.
   private static func logins(
-    _ node: SourceNode, _ parsed: Parsed, file: String, _ inputs: ConfigurationInputs
+    _ node: SourceNode, _ parsed: Parsed, _ resources: [CatalogFile.Resource] = [], file: String,
+    _ inputs: ConfigurationInputs
   ) -> Logins {
     // A pipe is read once, as it was.
     let files = Set(loginSettings.flatMap { parsed.references.files[$0] ?? [] }.filter(inputs.isFile))
-    let first = parsed.configuration.login
+    let first = parsed.settings.endpoint.login
     var again = inputs
     again.contents = { [known = parsed.references.contents] path in
       files.contains(path) ? inputs.contents(path) : known[path] ?? inputs.contents(path)
     }
     return Logins(first, mayChange: !files.isEmpty) { [again] () throws(ConfigurationError) in
-      let login = try parse(node, file: file, inputs: again).configuration.login
+      let login = try parse(node, resources, file: file, inputs: again).settings.endpoint.login
       if login.password.value.isEmpty, !first.password.value.isEmpty {
         throw ConfigurationError(file: file, "password: the file that it names is empty")
       }
@@ -96,21 +95,34 @@ struct ConfigurationFile: Sendable {
     }
   }
 
+  /// - Parameter resources: Those of a catalog's bindings, which stand outside of `node`.
   private static func parse(
-    _ node: SourceNode, file: String, inputs: ConfigurationInputs
+    _ node: SourceNode, _ resources: [CatalogFile.Resource], file: String, inputs: ConfigurationInputs
   ) throws(ConfigurationError) -> Parsed {
     if node["sops"] != nil, isEncrypted(node) {
       throw ConfigurationError(file: file, "is encrypted with sops: decrypt it first, or give it to Flow")
     }
     var references = SecretReferences(inputs: inputs, directory: FileReference.directory(of: file))
     let expanded = references.expand(node)
-    let locations = node.locations()
-    guard references.problems.isEmpty else { throw located(references.problems, locations, file: file) }
+    var given: [CaptureConfiguration.Resource] = []
+    var locations = node.locations()
+    for resource in resources {
+      given.append(.init(path: resource.path, value: references.expand(resource.node, path: resource.path).value))
+      locations.merge(resource.node.locations(under: resource.path)) { _, new in new }
+      locations[resource.path] = resource.node.location
+    }
     do throws(ConfigurationError) {
-      let configuration = try EndpointConfiguration.parse(expanded.value, hidden: references.hidden)
-      return Parsed(configuration: configuration, source: expanded.value, references: references)
+      guard references.problems.isEmpty else { throw ConfigurationError(references.problems) }
+      let settings = try CaptureConfiguration.parse(
+        expanded.value, resources: given.isEmpty ? .own : .given(given), hidden: references.hidden)
+      return Parsed(settings: settings, source: expanded.value, references: references)
     } catch {
-      throw located(error.problems, locations, file: file)
+      var problems = error.problems
+      for index in problems.indices {
+        problems[index].file =
+          resources.first { problems[index].path.hasPrefix($0.path) && $0.file != file }?.file
+      }
+      throw located(problems, locations, file: file)
     }
   }
 

@@ -81,3 +81,20 @@ extension EndpointConfiguration {
   /// What works but costs a guarantee, one sentence each, for the log at start.
   var warnings: [String] { ConfigurationWarnings.warnings(for: self) }
 }
+
+extension CaptureConfiguration {
+  /// The same of all subscriptions, each sentence once, with the stream that it is about if there are several.
+  var warnings: [String] {
+    guard subscriptions.count > 1 else { return (subscriptions.first?.configuration ?? endpoint).warnings }
+    let all = subscriptions.map { (stream: $0.stream, warnings: $0.configuration.warnings) }
+    var told: [String] = []
+    for (stream, warnings) in all {
+      for warning in warnings {
+        let isShared = all.allSatisfy { $0.warnings.contains(warning) }
+        let text = isShared ? warning : "stream \(ConfigurationWording.quote(stream)): \(warning)"
+        if !told.contains(text) { told.append(text) }
+      }
+    }
+    return told
+  }
+}

@@ -1,6 +1,6 @@
 /// The endpoint configuration, checked and typed.
 ///
-/// It can only be had from `parse`, so whoever holds one may rely on every bound of `SettingsTable` and every rule of
+/// It can only be had from ``CaptureConfiguration``, so whoever holds one may rely on every bound of `SettingsTable` and every rule of
 /// `ConfigurationRules`. Nothing in it depends on the time or the machine: files that it names are read by their users.
 struct EndpointConfiguration: Sendable, Equatable {
   /// Broker host name or address; no scheme, no port, no brackets.
@@ -39,43 +39,9 @@ struct EndpointConfiguration: Sendable, Equatable {
     return name == "/%2F" || name.hasPrefix("%2F")
   }
 
-  /// Reads and checks a configuration; a root `sops` key is ignored.
-  ///
-  /// - Parameters:
-  ///   - value: The configuration's object, as JSON.
-  ///   - hidden: Paths (`bindings[0].exchange`) whose values are treated as secrets, as they came from elsewhere.
-  /// - Throws: All problems at once. No secret appears in them.
-  static func parse(
-    _ value: JSONValue, hidden: Set<String> = []
-  ) throws(ConfigurationError) -> EndpointConfiguration {
-    var reader = SettingsReader(hidden: hidden)
-    reader.read(value)
-    var problems = reader.problems
-    // Without an object every rule would complain about the same.
-    if case .object = value { problems += rules(reader) }
-    guard problems.isEmpty else { throw ConfigurationError(problems) }
-    return EndpointConfiguration(checked: reader.values, bindings: reader.items["bindings"] ?? [])
-  }
-
-  /// Rules between settings, save those that a setting's own problem sets off.
-  private static func rules(_ reader: SettingsReader) -> [ConfigurationProblem] {
-    let broken = reader.problems.map(\.path)
-    func isBroken(_ path: String) -> Bool {
-      broken.contains { $0 == path || path.hasPrefix($0 + ".") || $0.hasPrefix(path + ".") }
-    }
-    let certificates = ["tls.client_cert", "tls.client_key"].contains(where: isBroken)
-    return ConfigurationRules.problems(in: reader.values).filter { problem in
-      switch problem.path {
-      case "auth_type", "tls.client_cert", "tls.client_key": !certificates
-      case "journal.acknowledge": !isBroken("journal.path")
-      default: true
-      }
-    }
-  }
-
   /// - Precondition: `checked` holds a value for every row that is required or has a default: the reader found no
   ///   problem.
-  private init(checked: [String: SettingValue], bindings items: [[String: SettingValue]]) {
+  init(checked: [String: SettingValue], bindings items: [[String: SettingValue]]) {
     let values = CheckedValues(checked)
     host = values.text("host")
     hosts = values.texts("hosts").compactMap { try? HostAddress($0) }

@@ -28,6 +28,8 @@ enum ForeignWords {
   private static let address = Advice.say(
     "give its parts by themselves: host, port, virtual_host, username, password, and tls.enabled for amqps")
   private static let unneeded = Advice.say("leave it out: the capture chooses it by itself")
+  private static let severalQueues = Advice.say(
+    "each queue is a resource: that of a binding in Flow, an entry of resources for `source-amqp run`")
   private static let deadLetter = Advice.say("set queue.arguments.x-dead-letter-exchange")
 
   /// By group, and then by key in lower case with underscores. Those of the root hold in every group.
@@ -52,7 +54,7 @@ enum ForeignWords {
       "verify": "tls.verify_cert", "verify_peer": "tls.verify_cert", "skip_verify": "tls.verify_cert",
       "insecure": "tls.verify_cert", "insecure_skip_verify": "tls.verify_cert", "verify_certificate": "tls.verify_cert",
       "verify_hostname": "tls.verify_cert", "sni": "tls.server_name", "server_name_indication": "tls.server_name",
-      "queue_name": "queue.name", "queues": .say("a capture has one queue, queue.name"), "topic": "queue.name",
+      "queue_name": "queue.name", "queues": severalQueues, "resources": severalQueues, "topic": "queue.name",
       "queue_type": "queue.type", "queue_durable": "queue.durable", "passive": .say("set queue.declare: passive"),
       "queue_arguments": "queue.arguments", "queue_declare": "queue.declare",
       "exchange": "bindings[].exchange", "exchange_name": "bindings[].exchange", "exchanges": "bindings[].exchange",

@@ -9,7 +9,7 @@ struct Setting: Sendable, Equatable {
   /// One or more sentences in the second person, each ending in a period; no HTML.
   let description: String
   let kind: SettingKind
-  let presence: Presence
+  var presence: Presence
   /// Its value appears in no message, log or table.
   var secret = false
   /// May hold line breaks (PEM); the UI shows a text area.
@@ -101,6 +101,8 @@ struct TextRule: Sendable, Equatable {
   static let routingKey = TextRule(bytes: 0...255, form: .free, isOneLine: true)
   /// An AMQP short string that names something.
   static let name = TextRule(bytes: 1...255, form: .any, isOneLine: true)
+  /// The identity of a subscription.
+  static let stream = TextRule(bytes: 1...1024, form: .free)
   /// A DNS name has at most 253 bytes, an address with a zone fits as well.
   static let host = TextRule(bytes: 1...255, form: .host(.host))
   /// The same for a name in a certificate.

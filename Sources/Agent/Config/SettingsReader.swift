@@ -1,4 +1,4 @@
-/// Checks a JSON value against `SettingsTable`, setting by setting, and collects values and problems.
+/// Checks an endpoint configuration or a resource against `SettingsTable`, setting by setting, and collects values and problems.
 ///
 /// What it accepts is what the schema publishes, with three differences: unknown keys are problems; `null` is the same as
 /// a key that is absent, since a form or a template may write it so; and a size or a time may be a text with a unit. A setting with a problem has no value afterwards, not even its
@@ -12,18 +12,45 @@ struct SettingsReader {
 
   /// Paths whose values must not be shown, as they came from the environment or from a file.
   private let hidden: Set<String>
+  /// What is read, and where it stands.
+  private let group: SettingGroup
+  private let path: String
+  /// `queue.name` has to be given.
+  private let needsQueue: Bool
+  /// Members of what is read that are there.
+  private var members: Set<String> = []
 
-  /// - Parameter hidden: Paths, as in problems, whose values are treated as secrets.
-  init(hidden: Set<String>) { self.hidden = hidden }
+  /// Values of the endpoint's settings that a configuration without any has.
+  static let defaults: [String: SettingValue] = {
+    var reader = SettingsReader(hidden: [])
+    reader.read(.object(JSONObject()))
+    return reader.values
+  }()
 
-  /// Reads a whole configuration; to be called once.
+  /// - Parameters:
+  ///   - hidden: Paths, as in problems, whose values are treated as secrets.
+  ///   - group: What is read: an endpoint configuration, or ``SettingsTable/resource``.
+  ///   - path: Where it stands, in problems.
+  ///   - needsQueue: `queue.name` has to be given.
+  init(
+    hidden: Set<String>, group: SettingGroup = SettingsTable.root, path: String = "", needsQueue: Bool = false
+  ) {
+    (self.hidden, self.group, self.path, self.needsQueue) = (hidden, group, path, needsQueue)
+  }
+
+  /// Reads a whole configuration, or a resource; to be called once.
   mutating func read(_ value: JSONValue) {
     guard case .object(let object) = value else {
-      report("", ConfigurationWording.wrongType(value, expected: "an object", hidden: true))
+      // An endpoint's text may be a password.
+      report(path, ConfigurationWording.wrongType(value, expected: "an object", hidden: group.holdsSecret))
       return
     }
-    values = read(object, of: SettingsTable.root, row: "", path: "")
+    members = Set(object.members.filter { $0.value != .null }.map(\.key))
+    values = read(object, of: group, row: "", path: path)
   }
+
+  /// Whether a member of what is read is there, and is not null.
+  func gives(_ key: String) -> Bool { members.contains(key) }
 
   /// Reads one object: the root, a group, or an item of a list.
   private mutating func read(
@@ -95,13 +122,18 @@ struct SettingsReader {
   private mutating func reportUnknown(in object: JSONObject, of group: SettingGroup, path: String) {
     let known = group.members.map(\.key)
     for member in object.members where !known.contains(member.key) {
-      if path.isEmpty, Self.isForeign(member) { continue }
+      if path == self.path, Self.isForeign(member) { continue }
       report(SettingsTable.join(path, Disclosure.key(member.key)), unknown(member.key, among: known, in: path))
     }
   }
 
   private func unknown(_ key: String, among known: [String], in path: String) -> String {
-    switch ForeignWords.advice(for: key, in: SettingsTable.rowPath(of: path)) {
+    let isOfResource = !self.path.isEmpty
+    if isOfResource, path == self.path, SettingsTable.root.members.contains(where: { $0.key == key }) {
+      return ConfigurationWording.unknownKey(key, suggestion: nil) + "; it is a setting of the endpoint, for all queues"
+    }
+    let group = path == self.path ? "" : isOfResource ? String(path.dropFirst(self.path.count + 1)) : path
+    switch ForeignWords.advice(for: key, in: SettingsTable.rowPath(of: group)) {
     case .setting(let setting): return ConfigurationWording.unknownKey(key, suggestion: setting)
     case .say(let advice): return ConfigurationWording.unknownKey(key, suggestion: nil) + "; \(advice)"
     case nil:
@@ -137,6 +169,7 @@ struct SettingsReader {
       case .value(let standard):
         return check(standard, against: setting, path: path)
       case .derived, .absent:
+        if needsQueue, path == "queue.name" { report(path, ConfigurationWording.missing) }
         return nil
       }
     }

@@ -5,6 +5,14 @@ extension SettingsTable {
   static func effective(_ file: ConfigurationFile) -> String {
     var lines: [String] = []
     write(root, file.source, path: "", indentation: "", file.hidden, &lines)
+    if file.source["resources"] != Optional.none {
+      let resources = SettingGroup(
+        key: "resources", title: resource.title, description: resource.description,
+        item: .init(title: resource.title, description: resource.description), members: resource.members)
+      write(
+        SettingGroup(key: "", title: "", description: "", members: [.group(resources)]), file.source, path: "",
+        indentation: "", file.hidden, &lines)
+    }
     return lines.map { PrintableText.escaped($0) + "\n" }.joined()
   }
 
@@ -22,14 +30,16 @@ extension SettingsTable {
         lines.append(indentation + line(of: setting, given, isHidden: hides(path, setting, hidden)))
       case .group(let inner) where inner.repeats:
         guard case .array(let items)? = given, !items.isEmpty else {
-          lines.append("\(indentation)\(node.key): []")
+          // For a resource, an empty list is another thing than none.
+          let isThere = given != nil || !path.hasPrefix("resources")
+          lines.append("\(indentation)\(isThere ? "" : "#")\(node.key): []")
           continue
         }
         lines.append("\(indentation)\(node.key):")
         for (index, item) in items.enumerated() {
           var own: [String] = []
           write(inner, item, path: "\(path)[\(index)]", indentation: "", hidden, &own)
-          let given = own.filter { !$0.hasPrefix("#") }
+          let given = own.filter { !$0.drop { $0 == " " }.hasPrefix("#") }
           for (number, line) in given.enumerated() {
             lines.append("\(indentation)  \(number == 0 ? "-" : " ") \(line)")
           }

@@ -9,6 +9,45 @@ extension SettingsTable {
       text += "| " + cells.map(escaped).joined(separator: " | ") + " |\n"
     }
     describe(root, under: "", &text)
+    return text + resources
+  }
+
+  /// What a resource may say.
+  private static var resources: String {
+    var text = """
+
+      ## Resources
+
+      A resource is a queue that is captured, and the stream that its documents go to: `resource` of a binding in Flow, an entry of
+      `resources` in a file for `source-amqp run`. \(resource.description) It needs a `stream` and nothing else:
+
+      - A resource that names no queue means the endpoint's `queue.name`, or without one the queue that is called like its stream.
+      - `queue`, `bindings`, `message_ttl` and `max_priority` of the endpoint belong to the queue that `queue.name` names. Another queue
+        has its own, or the defaults.
+      - What a resource does not say of its `consumer` is as the endpoint has it.
+
+      ```yaml
+      resources:
+        - stream: orders
+          queue:
+            name: shop.orders
+            type: quorum
+          bindings:
+            - exchange: amq.topic
+              routing_key: orders.#
+          consumer:
+            prefetch_count: 1000
+      ```
+
+      | setting of a resource | type | default |
+      |---|---|---|
+
+      """
+    for row in resourceRows {
+      let name = row.path == "stream" ? "`stream`" : "[`\(row.path)`](#\(anchor(row.path)))"
+      text +=
+        "| " + [name, type(of: row.setting), standard(of: row.setting)].map(escaped).joined(separator: " | ") + " |\n"
+    }
     return text
   }
 

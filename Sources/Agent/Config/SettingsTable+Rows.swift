@@ -75,7 +75,9 @@ extension SettingsTable {
     description: "The queue that you capture, and how you want it declared. Capturing takes its messages away.",
     members: [
       row(
-        "name", "Name", .text(.name), .required, "The name of the queue that you capture.", example: .string("orders")),
+        "name", "Name", .text(.name), .absent,
+        "The name of the queue that you capture. Leave it out if each resource names a queue of its own.",
+        example: .string("orders")),
       row(
         "type", "Type",
         .choice([

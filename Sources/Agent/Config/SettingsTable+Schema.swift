@@ -15,21 +15,11 @@ extension SettingsTable {
     return .object(schema)
   }
 
-  /// The resource configuration's schema: `{"stream": NAME}`.
+  /// The resource configuration's schema; `stream` alone is required.
   static var resourceSchema: JSONValue {
-    var stream = JSONObject()
-    stream["type"] = .string("string")
-    stream["title"] = .string("Stream")
-    stream["description"] = .string("The name of the stream that you capture into, by default the queue's name.")
-    stream["minLength"] = .number("1")
-    stream["order"] = .number("0")
     var schema = JSONObject()
     schema["$schema"] = .string(draft)
-    schema["title"] = .string("Stream")
-    schema["description"] = .string("The stream that you capture your queue's messages into.")
-    schema["type"] = .string("object")
-    schema["required"] = .array([.string("stream")])
-    schema["properties"] = .object(JSONObject(members: [.init(key: "stream", value: .object(stream))]))
+    describe(group: resource, in: &schema)
     return .object(schema)
   }
 

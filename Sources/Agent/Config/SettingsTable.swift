@@ -4,6 +4,7 @@
 /// derive
 /// - the JSON schema that Flow shows as a form (`SettingsTable+Schema.swift`),
 /// - the parser's checks of types, ranges, choices and unknown keys (`SettingsReader.swift`),
+/// - the same for a resource (`SettingsTable+Resource.swift`), whose groups are the endpoint's,
 /// - docs/settings.md (`SettingsTable+Markdown.swift`), and what `source-amqp init` prints (`SettingsTable+Template.swift`).
 ///
 /// Rules that tie several settings together are in `ConfigurationRules.swift`; the typed result is
@@ -26,9 +27,13 @@ enum SettingsTable {
   /// All rows in order, groups flattened.
   static let rows: [Row] = flatten(root.members, under: "")
 
-  /// The row of that path, with `[]` for list items, or nil.
+  /// The row of that path, with `[]` for list items, or nil; also of one that a standalone configuration has in `resources[]`.
   static func setting(at path: String) -> Setting? {
-    rows.first { $0.path == path }?.setting
+    if path.hasPrefix("resources[].") {
+      let own = path.dropFirst("resources[].".count)
+      return resourceRows.first { $0.path == own }?.setting
+    }
+    return rows.first { $0.path == path }?.setting
   }
 
   /// Joins a group's path and a key; the root's path is empty.
@@ -48,7 +53,7 @@ enum SettingsTable {
     return result
   }
 
-  private static func flatten(_ nodes: [SettingNode], under path: String) -> [Row] {
+  static func flatten(_ nodes: [SettingNode], under path: String) -> [Row] {
     nodes.flatMap { node in
       let own = join(path, node.key)
       switch node {

@@ -45,12 +45,18 @@ struct FlowDriver {
     }
   }
 
-  private func parse(_ config: JSONValue) throws -> EndpointConfiguration {
+  /// - Parameter resources: Those of the bindings, in their order.
+  private func parse(_ config: JSONValue, _ resources: [JSONValue] = []) throws -> CaptureConfiguration {
     do throws(ConfigurationError) {
+      let given = resources.enumerated().map {
+        CaptureConfiguration.Resource(path: "bindings[\($0.offset)].resource", value: $0.element)
+      }
       // The text itself would go to the broker as a password, which then only says 403.
-      let unresolved = SecretReferences.unresolved(in: config)
+      let unresolved =
+        SecretReferences.unresolved(in: config)
+        + given.flatMap { SecretReferences.unresolved(in: $0.value, path: $0.path) }
       guard unresolved.isEmpty else { throw ConfigurationError(unresolved) }
-      return try EndpointConfiguration.parse(config)
+      return try CaptureConfiguration.parse(config, resources: .given(given))
     } catch {
       throw Process.failed(error, log: log, status: Process.configurationStatus)
     }
@@ -61,14 +67,21 @@ struct FlowDriver {
 
 extension FlowDriver {
   private func discover(_ config: JSONValue) throws {
-    let configuration = try parse(config)
-    try require(BrokerCheck(topology: Topology(configuration, name: "discover")).run(lookingAtQueue: false))
-    try write(FlowResponse.discovered(queue: configuration.queue.name))
+    let settings = try parse(config)
+    let queue = settings.endpoint.queue.name
+    guard !queue.isEmpty else {
+      // An empty answer would make the control plane remove bindings.
+      throw Process.failed(
+        "nothing can be discovered without queue.name: give one, or write the bindings by hand, each with a resource that names its queue",
+        log: log, status: Process.configurationStatus)
+    }
+    try require(BrokerCheck(settings, name: "discover").runAtEndpoint())
+    try write(FlowResponse.discovered(queue: queue))
   }
 
   private func validate(_ request: FlowRequest.Validation) throws {
-    let configuration = try parse(request.config)
-    let streams = try self.streams(request.bindings.map(\.resource))
+    let settings = try parse(request.config, request.bindings.map(\.resource))
+    let configuration = try only(settings)?.configuration ?? settings.endpoint
     status("Validating the capture's configuration")
     let choice = try choose(configuration, isContainer: request.isContainer)
     for binding in request.bindings {
@@ -79,14 +92,14 @@ extension FlowDriver {
         or missing, become one document; \(DocumentSchema.key.joined(separator: ", ")) keeps them apart
         """)
     }
-    let findings = BrokerCheck(topology: Topology(configuration, name: "validate")).run(lookingAtQueue: true)
+    let findings = BrokerCheck(settings, name: "validate").run()
     try require(findings)
     let isCarried = configuration.journal.path == nil || choice.mayLoseJournal
     let guarantee = Guarantee(
       configuration, DeduplicationPolicy(configuration, isCarried: isCarried),
       on: findings.lazy.compactMap(\.nature).first)
     log.info("\(guarantee.description)")
-    try write(FlowResponse.validated(streams: streams))
+    try write(FlowResponse.validated(streams: settings.subscriptions.map(\.stream)))
   }
 
   /// When acknowledgements go out; its warnings are logged, and what must not be ends the process.
@@ -102,28 +115,19 @@ extension FlowDriver {
     return choice
   }
 
-  /// The one stream, or none.
-  private func streams(_ resources: [JSONValue]) throws -> [String] {
-    guard resources.count <= 1 else {
-      throw Process.failed(
-        "the capture has \(resources.count) bindings, but every message of the queue goes to one: keep one binding, and use one "
-          + "capture a queue", log: log, status: Process.configurationStatus)
-    }
-    return try resources.map { resource in
-      guard let stream = resource.objectValue?["stream"]?.stringValue, !stream.isEmpty else {
-        throw Process.failed(
-          "the binding's resource must be {\"stream\": NAME} with a name that is not empty", log: log,
-          status: Process.configurationStatus)
-      }
-      return stream
+  /// The one subscription, or none.
+  private func only(_ settings: CaptureConfiguration) throws -> Subscription? {
+    if settings.subscriptions.isEmpty { return nil }
+    do throws(ConfigurationError) { return try settings.only } catch {
+      throw Process.failed(error, log: log, status: Process.configurationStatus)
     }
   }
 
   private func apply(_ capture: FlowRequest.Capture) throws {
-    let configuration = try parse(capture.config)
+    let settings = try parse(capture.config, capture.bindings.map(\.resource))
     status("Applying the capture's configuration")
-    guard !capture.bindings.isEmpty else { return try write(FlowResponse.applied("")) }
-    let topology = Topology(configuration, name: capture.name)
+    guard let subscription = try only(settings) else { return try write(FlowResponse.applied("")) }
+    let topology = Topology(subscription.configuration, name: capture.name)
     do throws(CaptureFailure) {
       let connection = try topology.connect()
       do throws(AMQPError) { try topology.apply(on: connection) } catch { throw topology.explained(error) }
@@ -136,7 +140,7 @@ extension FlowDriver {
 
   private func require(_ findings: [BrokerCheck.Finding]) throws {
     for warning in findings.compactMap(\.warning) { log.warning("\(warning)") }
-    let problems = findings.compactMap(\.problem)
+    let problems = findings.compactMap(\.told)
     if problems.isEmpty { return }
     throw Process.failed(problems.joined(separator: "; "), log: log)
   }
@@ -153,10 +157,11 @@ extension FlowDriver {
     _ request: FlowRequest.Capture, _ range: KeyRange, _ state: JSONValue, _ input: consuming FlowInput,
     _ running: Monitor<Capture?>
   ) throws {
-    let configuration = try parse(request.config)
-    let streams = try streams(request.bindings.map(\.resource))
+    let settings = try parse(request.config, request.bindings.map(\.resource))
+    let subscription = try only(settings)
+    let configuration = subscription?.configuration ?? settings.endpoint
     let choice = try choose(configuration, isContainer: request.isContainer)
-    let idle = try idleReason(streams.first, range, configuration)
+    let idle = try idleReason(subscription?.stream, range, configuration)
     status("Starting the capture")
     let ledger = Monitor(CheckpointLedger())
     let capture: Capture

@@ -83,3 +83,16 @@ enum ConfigSupport {
     }
   }
 }
+
+/// The one subscription of most tests.
+extension ConfigurationFile {
+  var configuration: EndpointConfiguration { settings.subscriptions[0].configuration }
+  var stream: String { settings.subscriptions[0].stream }
+}
+
+extension EndpointConfiguration {
+  /// Of a configuration with one queue.
+  static func parse(_ value: JSONValue, hidden: Set<String> = []) throws(ConfigurationError) -> EndpointConfiguration {
+    try CaptureConfiguration.parse(value, resources: .own, hidden: hidden).subscriptions[0].configuration
+  }
+}

@@ -1,0 +1,74 @@
+import Foundation
+import Support
+import Testing
+
+/// What a resource says of its queue (docs/settings.md, Resources), with the real process and broker.
+@Suite struct SubscriptionTests {
+  @Test func `a binding's resource names, declares and binds a queue, and consumes as it says`() throws {
+    let broker = try TestBroker()
+    let publisher = try Publisher(broker)
+    let (queue, exchange) = (TestBroker.uniqueName("own"), TestBroker.uniqueName("x"))
+    try publisher.declareExchange(exchange)
+    // The endpoint has no queue, and a prefetch count that the resource does not take.
+    let config = broker.configuration(
+      queue: "", ["queue": .null, "consumer": ["prefetch_count": 7, "exclusive": true]])
+    let runtime = try FlowRuntime(
+      config: config, stream: "refunds",
+      resource: [
+        "queue": ["name": .string(queue), "arguments": ["x-max-length": 1000]],
+        "bindings": [["exchange": .string(exchange), "routing_key": "refund.*"]], "consumer": ["prefetch_count": 11],
+      ])
+    try runtime.start()
+    try runtime.waitForLog("the consumer") { $0.message?.hasPrefix("consuming from queue") == true }
+    try publisher.publish("1", exchange: exchange, routingKey: "refund.a", count: 2)
+    try runtime.waitUntil(committedCount: 2)
+    #expect(Set(runtime.committed.map { $0.json["queue"]?.string }) == [queue])
+    let consumers = try broker.ctl("list_consumers", "-p", broker.virtualHost, "queue_name", "prefetch_count")
+    #expect(consumers.contains("\(queue)\t11"), "\(consumers)")
+    try runtime.waitUntilSettled()
+    #expect(try runtime.closeInput() == .exited(0))
+    #expect(throws: Publisher.Refusal.self) { try publisher.declare(queue) }
+    try publisher.delete(queue)
+  }
+
+  @Test func `check tells the problems of all queues, each with its stream`() throws {
+    let broker = try TestBroker()
+    let publisher = try Publisher(broker)
+    let good = TestBroker.uniqueName("good")
+    try publisher.declare(good)
+    let resources: JSON = [
+      ["stream": "a", "queue": ["name": .string(good)]],
+      ["stream": "b", "queue": ["name": "is-missing", "declare": "passive"]],
+      ["stream": "c", "queue": ["name": "is-new"], "bindings": [["exchange": "no-exchange"]]],
+      [
+        "stream": "d", "queue": ["name": .string(good + "-2"), "durable": false],
+        "bindings": [["exchange": "amq.topic"]],
+      ],
+    ]
+    let path = try temporaryDirectory() + "/c.json"
+    try broker.configuration(queue: "", ["queue": .null, "resources": resources]).text
+      .write(toFile: path, atomically: true, encoding: .utf8)
+    let (output, exit) = try Command(["check", path]).finish()
+    #expect(exit == .exited(1))
+    func expect(_ beginning: String, sourceLocation: SourceLocation = #_sourceLocation) {
+      #expect(
+        output.lines.contains { $0.hasPrefix(beginning) }, "\(output.lines.joined(separator: "\n"))",
+        sourceLocation: sourceLocation)
+    }
+    expect(#"ok     stream "a", queue "\#(good)": exists, 0 messages ready"#)
+    expect(#"wrong  stream "b", queue "is-missing": "#)
+    expect(#"ok     stream "c", queue "is-new": does not exist yet"#)
+    expect(#"wrong  stream "c", exchange "no-exchange": "#)
+    expect(#"ok     stream "d", queue "\#(good)-2": does not exist yet"#)
+    expect(#"ok     stream "d", exchange "amq.topic": exists"#)
+    try publisher.delete(good)
+  }
+
+  @Test func `Discover without a queue is an error, and no empty answer`() throws {
+    let broker = try TestBroker()
+    let result = try unary([["discover": ["config": broker.configuration(queue: "", ["queue": .null])]]])
+    #expect(result.exit == .exited(78))
+    #expect(result.log.last?.contains("nothing can be discovered without queue.name") == true)
+    #expect(result.responses.allSatisfy { $0["discovered"] == nil })
+  }
+}
