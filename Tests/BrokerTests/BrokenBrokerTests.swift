@@ -47,8 +47,8 @@ import Testing
     .consuming("a delivery with tag 9223372036854775807, but 1 was expected") { delivery(1 << 63 - 1, $0) },
     .consuming("a delivery with tag 18446744073709551615, but 1 was expected") { delivery(.max, $0) },
     .consuming(#"a delivery for consumer "other", which is not ours"#) { _ in delivery(1, "other") },
-    .consuming("basic.deliver on channel 7 instead of 1") { delivery(1, $0, channel: 7) },
-    .consuming("basic.deliver on channel 0 instead of 1") { delivery(1, $0, channel: 0) },
+    .consuming("basic.deliver on channel 7, which is not open") { delivery(1, $0, channel: 7) },
+    .consuming("basic.deliver on channel 0, which is not open") { delivery(1, $0, channel: 0) },
     Play("a delivery before consume-ok") { client in
       client.greet()
       client.send(delivery(1, client.startConsumer(confirming: false)))
@@ -124,7 +124,7 @@ import Testing
       client.send(Wire.start())
       client.flood(Wire.blocked(String(repeating: "x", count: 255)))
     },
-    Play("a delivery without a consumer") { client in
+    Play("basic.deliver on channel 1, which is not open") { client in
       client.skip(header: true)
       client.send(Wire.start())
       client.flood(delivery(1, "x"))

@@ -63,11 +63,20 @@ private func converse(_ bytes: [UInt8], _ deliver: (DeliveryBatch) -> Void) thro
   settings.bodyLimit = BodyLimit(largest: 300, kept: 100)
   let connection = try Connection(
     settings, over: Bytes(bytes), to: settings.nodes[0], deadline: Instant.now + .seconds(30))
-  try connection.setPrefetch(8)
-  try connection.consume(Consumption(queue: "q"), tag: "tag")
+  // Sometimes two, so that what a broker says of a channel that is another's is tried, too.
+  var channels = [try connection.openChannel()]
+  if bytes.count % 2 == 1 { channels.append(try connection.openChannel()) }
+  for channel in channels {
+    try channel.setPrefetch(8)
+    try channel.consume(Consumption(queue: "q"), tag: "tag")
+  }
   while true {
     _ = try connection.receive(deliveries: 4, bytes: 1 << 16)
-    deliver(connection.takeBatch(refilling: DeliveryBatch()))
+    for channel in channels {
+      try channel.check()
+      deliver(channel.takeBatch(refilling: DeliveryBatch()))
+      _ = channel.takeEvents()
+    }
     _ = connection.takeEvents()
   }
 }

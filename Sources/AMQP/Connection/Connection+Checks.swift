@@ -6,24 +6,29 @@ extension Connection {
     payload.count >= 4 && payload[0] == 0 && payload[1] == 60 && payload[2] == 0 && payload[3] == 60
   }
 
-  /// What concerns the connection goes over channel 0, all else over the one that is ours.
-  static func checkChannel(of frame: FrameBuffer.Frame, _ payload: Span<UInt8>) throws(AMQPError) {
-    let due: UInt16
+  /// What concerns the connection goes over channel 0, all else over a channel that was opened here.
+  ///
+  /// - Parameter isOfConsumer: The frame's channel is one for a consumer.
+  func checkChannel(
+    of frame: FrameBuffer.Frame, _ payload: Span<UInt8>, isOfConsumer: Bool
+  ) throws(AMQPError) {
+    let isOfConnection: Bool
     switch frame.type {
-    case .heartbeat: due = 0
-    case .header, .body: due = channel
+    case .heartbeat: isOfConnection = true
+    case .header, .body: isOfConnection = false
     case .method:
-      due = payload.count >= 2 && payload[0] == 0 && payload[1] == 10 ? 0 : channel
+      isOfConnection = payload.count >= 2 && payload[0] == 0 && payload[1] == 10
       // Opened by us alone, and then nothing but its own methods is taken there.
-      if due == channel && frame.channel == QueueProbe.channel && !isDelivery(payload) { return }
+      if !isOfConnection, !isOfConsumer, !Self.isDelivery(payload), isProbe(frame.channel) { return }
     }
-    guard frame.channel != due else { return }
+    guard isOfConnection ? frame.channel != 0 : !isOfConsumer else { return }
     var what = "a \(frame.type) frame"
     if frame.type == .method, payload.count >= 4 {
       what = MethodCodec.name((0..<4).reduce(UInt32(0)) { $0 << 8 | UInt32(payload[$1]) })
     }
+    let place = isOfConnection ? " instead of 0" : ", which is not open"
     throw AMQPError(
-      .malformed(text: "\(what) on channel \(frame.channel) instead of \(due)"), during: "reading a frame")
+      .malformed(text: "\(what) on channel \(frame.channel)\(place)"), during: "reading a frame")
   }
 
   /// A method in an error's text, which is of bounded length whatever a broker wrote into it.

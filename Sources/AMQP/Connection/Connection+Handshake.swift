@@ -39,10 +39,12 @@ extension Connection {
     largestPayload = min(largestPayload, Int(frameMax) - 8)
     // 0 from the broker is no wish of its own; 0 of ours is off.
     heartbeatSeconds = tune.heartbeat == 0 ? settings.heartbeatSeconds : min(settings.heartbeatSeconds, tune.heartbeat)
-    // One for the consumer, and one to ask for its queue; 0 from the broker is no limit.
-    allowsProbe = tune.channels != 1 && settings.usesSecondChannel
+    // One for each consumer, and one to ask for its queue; 0 from the broker is no limit.
+    let allowed = tune.channels == 0 ? .max : tune.channels
+    allowsProbe = settings.usesSecondChannel && allowed >= 2 * Int(settings.channels)
+    let wanted = min(allowsProbe ? 2 * Int(settings.channels) : Int(settings.channels), Int(allowed))
     try send(
-      .tuneOk(channelMax: allowsProbe ? 2 : 1, frameMax: frameMax, heartbeatSeconds: heartbeatSeconds), channel: 0)
+      .tuneOk(channelMax: UInt16(wanted), frameMax: frameMax, heartbeatSeconds: heartbeatSeconds), channel: 0)
     try send(.open(virtualHost: settings.virtualHost), channel: 0)
     try step("opening virtual host \"\(settings.virtualHost)\"", deadline) { $0 == .openOk ? true : nil }
     heartbeat = Heartbeat(intervalSeconds: heartbeatSeconds, at: Instant.now)

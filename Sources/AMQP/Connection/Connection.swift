@@ -1,24 +1,15 @@
 internal import Glibc
 public import Platform
 
-/// What a broker tells without being asked.
-public enum ConnectionEvent: Equatable, Sendable {
-  /// The broker ended our consumer: its queue was deleted, or moved to another node.
-  case consumerCancelled(tag: String)
-  /// The broker asks publishers to wait, for lack of memory or disk.
-  case blocked(reason: String)
-  case unblocked
-}
-
-/// One connection with one channel, made for one consumer.
+/// One connection to a broker, and its channels.
 ///
 /// Belongs to the thread that opened it; nothing of it is `Sendable`. After any error but `.channelClosed` it is over.
-public final class Connection {
+public final class Connection: ChannelLink {
   /// How a call to ``receive(deliveries:bytes:)`` ended.
   public enum Received: Equatable, Sendable {
     /// The socket is empty.
     case drained
-    /// The batch is at its limit; more may be waiting.
+    /// The batches are at their limit; more may be waiting.
     case full
   }
 
@@ -30,8 +21,6 @@ public final class Connection {
   public internal(set) var heartbeatSeconds: UInt16 = 0
   /// The largest frame in bytes, as agreed on.
   public internal(set) var frameMax: UInt32 = 0
-  /// The deliveries that have arrived since the last ``takeBatch(refilling:)``.
-  public private(set) var batch = DeliveryBatch()
 
   let settings: ConnectionSettings
   let stream: any ByteStream
@@ -39,7 +28,6 @@ public final class Connection {
   var input = FrameBuffer()
   var output: [UInt8] = []
   var written = 0
-  private var assembler: DeliveryAssembler
   var heartbeat = Heartbeat(intervalSeconds: 0, at: Instant.now)
   private var events: [ConnectionEvent] = []
   private var received: Int64 = 0
@@ -48,19 +36,14 @@ public final class Connection {
   var hasStarted = false
   /// The largest payload of a frame that the broker takes from us.
   var largestPayload = MethodCodec.largestPayload
-  /// The channel was not opened yet, or the broker closed it.
-  private var channelIsClosed = true
-  /// The consumer that was asked for last.
-  private var consumerTag: String?
+  /// Its channels, by their numbers.
+  private var channels: [UInt16: AMQPChannel] = [:]
+  /// The same of those on which their queues are asked for (``AMQPChannel/ask(for:)``).
+  private var probed: [UInt16: AMQPChannel] = [:]
+  /// The one that something came for last.
+  private var current: AMQPChannel?
   private var notices = NoticeLimit()
-  var probe = QueueProbe()
-  /// Questions for the queue on the consumer's channel that have no answer yet, in order: by whom they were asked.
-  var questions: [Question] = []
-  enum Question { case behind, aside, depth }
-  /// The answer to the newest question of ``askBehind(for:)``.
-  var answerBehind: QueueStatus?
-  var depth: QueueStatus?
-  /// The broker allows a second channel.
+  /// The broker allows a second channel beside each consumer's.
   var allowsProbe = false
   /// Nobody takes deliveries any more.
   private var isClosing = false
@@ -72,8 +55,6 @@ public final class Connection {
   private var updates = 0
   /// A consumer was made, so what is called from now on is waited for.
   private var hasConsumed = false
-
-  static let channel: UInt16 = 1
 
   convenience init(
     _ settings: ConnectionSettings, over socket: Socket, to node: BrokerNode, deadline: Instant
@@ -89,14 +70,11 @@ public final class Connection {
   init(
     _ settings: ConnectionSettings, over stream: any ByteStream, to node: BrokerNode, deadline: Instant
   ) throws(AMQPError) {
-    assembler = DeliveryAssembler(limit: settings.bodyLimit)
     secret = settings.credentials.secret
     self.settings = settings
     self.node = node
     self.stream = stream
     try handshake(deadline: deadline)
-    try call(.channelOpen, during: "opening a channel", deadline: deadline) { $0 == .channelOpenOk ? true : nil }
-    channelIsClosed = false
   }
 
   private static func stream(
@@ -107,33 +85,38 @@ public final class Connection {
   }
 }
 
-// MARK: - Consuming
+// MARK: - Channels
 
 extension Connection {
-  /// Begins to consume. Deliveries may already be in ``batch`` when it returns.
+  /// Opens another channel, with the lowest number that is free.
   ///
-  /// - Parameter tag: A tag that was never used before on this queue; some brokers mix up reused ones.
-  public func consume(_ consumption: Consumption, tag: String) throws(AMQPError) {
-    consumerTag = tag
-    assembler.consumerAsked(tag: tag)
-    try call(.consume(consumption, tag: tag), during: "consuming from queue \"\(consumption.queue)\"") {
-      $0 == .consumeOk(tag: tag) ? true : nil
-    }
-    assembler.consumerStarted()
-    hasConsumed = true
+  /// - Throws: `.connectionClosed` with 530 where the user or the node has as many as it may.
+  public func openChannel() throws(AMQPError) -> AMQPChannel {
+    let channel = AMQPChannel(freeNumber, of: self)
+    channels[channel.number] = channel
+    try channel.reopen()
+    return channel
   }
 
-  /// Ends the consumer. What the broker had sent before it knew is in ``batch`` when this returns.
-  public func cancel(tag: String) throws(AMQPError) {
-    try call(.cancel(tag: tag), during: "cancelling the consumer") { $0 == .cancelOk ? true : nil }
-    assembler.consumerEnded()
+  func probeNumber(of channel: AMQPChannel) -> UInt16? { probed.first { $0.value === channel }?.key }
+
+  func probeNumberOrNew(of channel: AMQPChannel) -> UInt16 {
+    if let known = probeNumber(of: channel) { return known }
+    let number = freeNumber
+    probed[number] = channel
+    return number
   }
 
-  /// Acknowledges `tag`, with `multiple` everything up to it. The broker does not answer; ``close()`` shows that it was handled.
-  public func acknowledge(_ tag: UInt64, multiple: Bool) throws(AMQPError) {
-    try send(.ack(tag: tag, multiple: multiple), channel: Self.channel)
-    try flush()
+  /// Whether a queue is asked for on the channel of this number.
+  func isProbe(_ number: UInt16) -> Bool { probed[number] != nil }
+
+  private var freeNumber: UInt16 {
+    var number: UInt16 = 1
+    while channels[number] != nil || probed[number] != nil { number += 1 }
+    return number
   }
+
+  func consumed() { hasConsumed = true }
 
   /// Hands the broker a new password or token, unless it has this one: a token that expires ends the connection.
   /// https://www.rabbitmq.com/docs/oauth2#token-expiration
@@ -149,30 +132,12 @@ extension Connection {
     return true
   }
 
-  /// Refuses one delivery without requeueing it: it goes to the queue's dead-letter exchange, or away.
-  public func reject(_ tag: UInt64) throws(AMQPError) {
-    try send(.reject(tag: tag, requeue: false), channel: Self.channel)
-    try flush()
-  }
-
-  /// Opens the channel again after `.channelClosed`; nothing happens if it is open.
-  public func reopenChannel() throws(AMQPError) {
-    guard channelIsClosed else { return }
-    assembler = DeliveryAssembler(limit: settings.bodyLimit)
-    consumerTag = nil
-    questions.removeAll()
-    try call(.channelOpen, during: "opening a channel") { $0 == .channelOpenOk ? true : nil }
-    channelIsClosed = false
-  }
-
   /// Says goodbye and waits for the answer; the broker has then handled everything sent before. What it delivers until
   /// then is dropped, and returns to the queue with all else that is unacknowledged.
   public func close() throws(AMQPError) {
     isClosing = true
-    try call(.channelClose(code: 200, text: "done"), during: "closing the channel") {
-      $0 == .channelCloseOk ? true : nil
-    }
-    try call(.close(code: 200, text: "done"), channel: 0, during: "closing the connection") {
+    for channel in channels.values.sorted(by: { $0.number < $1.number }) { try channel.close() }
+    try call(.close(code: 200, text: "done"), on: nil, during: "closing the connection") {
       $0 == .closeOk ? true : nil
     }
   }
@@ -181,36 +146,42 @@ extension Connection {
 // MARK: - Receiving
 
 extension Connection {
-  /// A delivery has begun to arrive, and is not whole yet.
-  public var isArriving: Bool { assembler.isInside }
-
-  /// Reads what the socket has into ``batch``, without waiting, until it is empty or the batch has `deliveries` or
-  /// `bytes` in it (the last delivery may go beyond). A broker that sends without end and nothing of use is left after a
+  /// Reads what the socket has into the channels' batches, without waiting, until it is empty or they have `deliveries` or
+  /// `bytes` in them together (the last delivery may go beyond). A broker that sends without end and nothing of use is left after a
   /// while, as if the socket were empty, so that the caller does what else there is to do.
+  ///
+  /// A channel that the broker closes says so itself (``AMQPChannel/check()``); the others are not concerned.
   public func receive(deliveries: Int, bytes: Int) throws(AMQPError) -> Received {
     for _ in 0..<Self.readLimit {
-      while batch.deliveries.count < deliveries && batch.byteCount < bytes {
-        guard let method = try nextMethod(within: (deliveries, bytes)) else { break }
+      while isBelow(deliveries, bytes) {
+        guard let (_, method) = try nextMethod(within: (deliveries, bytes)) else { break }
         throw AMQPError(.malformed(text: "\(Self.text(method)) out of turn"), during: "consuming")
       }
-      if batch.deliveries.count >= deliveries || batch.byteCount >= bytes { return .full }
+      if !isBelow(deliveries, bytes) { return .full }
       if try !read() { return .drained }
     }
     return .drained
   }
 
+  private func isBelow(_ deliveries: Int, _ bytes: Int) -> Bool {
+    let waiting = waiting(except: nil)
+    return waiting.deliveries < deliveries && waiting.bytes < bytes
+  }
+
+  /// Whole deliveries that nobody has taken yet, and bytes of them.
+  private func waiting(except channel: AMQPChannel?) -> (deliveries: Int, bytes: Int) {
+    var sum = (deliveries: 0, bytes: 0)
+    for other in channels.values where other !== channel {
+      sum.deliveries += other.batch.deliveries.count
+      sum.bytes += other.batch.byteCount
+    }
+    return sum
+  }
+
   /// How often ``receive(deliveries:bytes:)`` reads at the most.
   private static let readLimit = 64
 
-  /// Takes the whole deliveries; ``batch`` goes on in the memory of `spare`.
-  public func takeBatch(refilling spare: consuming DeliveryBatch) -> DeliveryBatch {
-    let offset = batch.completeBytes
-    let taken = batch.split(continuingIn: spare)
-    assembler.moved(by: offset)
-    return taken
-  }
-
-  /// Takes what the broker told without being asked, oldest first.
+  /// Takes what the broker told of the connection without being asked, oldest first.
   public func takeEvents() -> [ConnectionEvent] {
     defer { events.removeAll() }
     return events
@@ -280,24 +251,36 @@ extension Connection {
     }
   }
 
-  /// Handles whole frames until one is a method that somebody waits for; nil when there is none, or the batch is full.
+  /// Handles whole frames until one is a method that somebody waits for; nil when there is none, or the batches are full.
+  ///
+  /// - Returns: The method with the channel that it came on; nil for the connection itself.
   private func nextMethod(
     within limit: (deliveries: Int, bytes: Int) = (.max, .max)
-  ) throws(AMQPError) -> ServerMethod? {
+  ) throws(AMQPError) -> (channel: AMQPChannel?, method: ServerMethod)? {
     // In variables while frames are read: each use of a class's property would be checked for its exclusiveness. What
     // is copied of `input` is where it stands; nothing writes to its bytes before this returns.
     var input = self.input
-    var batch = exchange(&self.batch, with: DeliveryBatch())
-    var assembler = self.assembler
+    var channel = current
+    var (batch, assembler) = Self.lend(channel)
+    var others = waiting(except: channel)
     defer {
       self.input = input
-      self.batch = batch
-      self.assembler = assembler
+      Self.giveBack(batch, assembler, to: channel)
+      current = channel
     }
     let bytes = input.bytes
-    while batch.deliveries.count < limit.deliveries, batch.byteCount < limit.bytes, let frame = try input.next() {
+    while others.deliveries + batch.deliveries.count < limit.deliveries,
+      others.bytes + batch.byteCount < limit.bytes, let frame = try input.next()
+    {
       let payload = bytes.span.extracting(frame.payload)
-      try Self.checkChannel(of: frame, payload)
+      if frame.channel != channel?.number, let next = channels[frame.channel] {
+        Self.giveBack(batch, assembler, to: channel)
+        channel = next
+        (batch, assembler) = Self.lend(channel)
+        others = waiting(except: channel)
+      }
+      let isOfChannel = frame.channel == channel?.number
+      try checkChannel(of: frame, payload, isOfConsumer: isOfChannel)
       switch frame.type {
       case .heartbeat: break
       case .header: try assembler.header(payload, at: received, into: &batch)
@@ -306,55 +289,56 @@ extension Connection {
         if Self.isDelivery(payload) {
           let fields = frame.payload.lowerBound + 4..<frame.payload.upperBound
           try assembler.deliver(bytes.span.extracting(fields), into: &batch)
-        } else if frame.channel == QueueProbe.channel {
-          if let next = try probe.received(try codec.decode(payload)) { try send(next, channel: QueueProbe.channel) }
-        } else if let method = try unsolicited(try codec.decode(payload)) {
-          return method
+        } else if let asked = probed[frame.channel] {
+          if let next = try asked.probe.received(try codec.decode(payload), on: frame.channel) {
+            try send(next, channel: frame.channel)
+          }
+        } else {
+          let method = try codec.decode(payload)
+          let of = isOfChannel ? channel : nil
+          let left = if let of { try of.unsolicited(method) } else { try unsolicited(method) }
+          if of?.isClosed == true {
+            assembler = DeliveryAssembler(limit: settings.bodyLimit)
+            batch.forgetPartial()
+          }
+          if let left { return (of, left) }
         }
       }
     }
     return nil
   }
 
-  /// Deals with what a broker may send at any time; gives back what it may not.
+  /// What frames of a channel are put into, taken out of it.
+  private static func lend(_ channel: AMQPChannel?) -> (DeliveryBatch, DeliveryAssembler) {
+    guard let channel else { return (DeliveryBatch(), DeliveryAssembler()) }
+    return (exchange(&channel.batch, with: DeliveryBatch()), channel.assembler)
+  }
+
+  private static func giveBack(
+    _ batch: consuming DeliveryBatch, _ assembler: consuming DeliveryAssembler, to channel: AMQPChannel?
+  ) {
+    guard let channel else { return }
+    channel.batch = batch
+    channel.assembler = assembler
+  }
+
+  /// Deals with what a broker may send at any time of the connection; gives back what it may not.
   private func unsolicited(_ method: ServerMethod) throws(AMQPError) -> ServerMethod? {
     switch method {
     case .close(let code, let text):
       try? send(.closeOk, channel: 0)
       try? flush()
       throw AMQPError(.connectionClosed(code: code, text: text), during: "using the connection")
-    case .channelClose(let code, let text) where !channelIsClosed:
-      channelIsClosed = true
-      try send(.channelCloseOk, channel: Self.channel)
-      try flush()
-      throw AMQPError(.channelClosed(code: code, text: text), during: "using the channel")
-    case .cancel(let tag):
-      guard tag == consumerTag else {
-        throw AMQPError(
-          .malformed(text: "basic.cancel of consumer \"\(tag)\", which is not ours"), during: "using the channel")
-      }
-      try note(.consumerCancelled(tag: tag))
     case .blocked(let reason): try note(.blocked(reason: reason))
     case .unblocked: try note(.unblocked)
     case .updateSecretOk where updates > 0: updates -= 1
-    case .queueDeclareOk(let status) where !questions.isEmpty:
-      switch questions.removeFirst() {
-      case .aside: probe.answered(status)
-      // The answer to an older question came before what the newest one waits for.
-      case .behind: if !questions.contains(.behind) { answerBehind = status }
-      case .depth: depth = status
-      }
     default: return method
     }
     return nil
   }
 
   private func note(_ event: ConnectionEvent) throws(AMQPError) {
-    guard notices.allows(at: Instant.now) else {
-      throw AMQPError(
-        .malformed(text: "a flood of connection.blocked, connection.unblocked or basic.cancel"),
-        during: "using the connection")
-    }
+    try notices.check(at: Instant.now)
     if events.last != event { events.append(event) }
   }
 
@@ -385,29 +369,39 @@ extension Connection {
     written = 0
   }
 
-  /// Sends `method` and waits for the answer that `accept` takes; deliveries that come meanwhile go to ``batch``.
+  /// Sends `method` and waits for the answer that `accept` takes; deliveries that come meanwhile go to the channels' batches.
+  ///
+  /// - Parameter channel: Nil for the connection itself.
+  /// - Throws: `.channelClosed` where the broker closes this channel instead.
   @discardableResult
   func call<Answer>(
-    _ method: ClientMethod, channel: UInt16 = Connection.channel, during operation: String, deadline: Instant? = nil,
-    accept: (ServerMethod) -> Answer?
+    _ method: ClientMethod, on channel: AMQPChannel?, during operation: String, accept: (ServerMethod) -> Answer?
   ) throws(AMQPError) -> Answer {
     do throws(AMQPError) {
-      try send(method, channel: channel)
-      return try answer(until: deadline ?? Instant.now + settings.timeout, accept: accept)
+      try send(method, channel: channel?.number ?? 0)
+      return try answer(on: channel, until: Instant.now + settings.timeout, accept: accept)
     } catch {
       throw AMQPError(error.kind, during: operation)
     }
   }
 
-  func answer<Answer>(until deadline: Instant, accept: (ServerMethod) -> Answer?) throws(AMQPError) -> Answer {
+  func answer<Answer>(
+    on channel: AMQPChannel? = nil, until deadline: Instant, accept: (ServerMethod) -> Answer?
+  ) throws(AMQPError) -> Answer {
     while true {
-      if let method = try nextMethod() {
-        if let answer = accept(method) { return answer }
+      if let (of, method) = try nextMethod() {
+        if of === channel, let answer = accept(method) { return answer }
         throw AMQPError(
           .malformed(text: "an unexpected answer, \(Self.text(method))"), during: "waiting for an answer")
       }
-      if isClosing && !batch.isEmpty { _ = takeBatch(refilling: DeliveryBatch()) }
-      guard batch.byteCount < Self.waitingBytes, batch.deliveries.count < Self.waitingDeliveries else {
+      try channel?.check()
+      if isClosing {
+        for channel in channels.values where !channel.batch.isEmpty {
+          _ = channel.takeBatch(refilling: DeliveryBatch())
+        }
+      }
+      let waiting = waiting(except: nil)
+      guard waiting.bytes < Self.waitingBytes, waiting.deliveries < Self.waitingDeliveries else {
         throw AMQPError(
           .malformed(text: "deliveries without end instead of an answer"), during: "waiting for an answer")
       }

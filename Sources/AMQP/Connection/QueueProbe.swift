@@ -16,8 +16,6 @@ struct QueueProbe {
     case binding(left: Int)
   }
 
-  static let channel: UInt16 = 2
-
   private var state = State.closed
   /// What the last question led to, until it is taken.
   private var answer: QueueAnswer?
@@ -49,7 +47,7 @@ struct QueueProbe {
   ///
   /// - Returns: What to send.
   /// - Throws: `.malformed` where the method does not belong here.
-  mutating func received(_ method: ServerMethod) throws(AMQPError) -> ClientMethod? {
+  mutating func received(_ method: ServerMethod, on number: UInt16) throws(AMQPError) -> ClientMethod? {
     switch (state, method) {
     case (.opening(let queue), .channelOpenOk):
       state = .open
@@ -69,7 +67,7 @@ struct QueueProbe {
       return .channelCloseOk
     case (.closed, _), (.opening, _), (.open, _), (.asking, _), (.binding, _):
       throw AMQPError(
-        .malformed(text: "\("\(method)".prefix(300)) on channel \(Self.channel)"), during: "asking for the queue")
+        .malformed(text: "\("\(method)".prefix(300)) on channel \(number)"), during: "asking for the queue")
     }
   }
 

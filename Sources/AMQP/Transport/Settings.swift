@@ -29,12 +29,14 @@ public struct ConnectionSettings: Sendable {
   public var timeout: Duration
   /// Shown by the broker's management as the connection's name.
   public var connectionName: String
-  /// The broker is asked for the queue on a second channel (``Connection/ask(for:)``); else, and where it allows no second one, on
-  /// the consumer's own.
+  /// How many channels are opened for consumers (``Connection/openChannel()``).
+  public var channels: UInt16 = 1
+  /// The broker is asked for a queue on another channel than the consumer's (``AMQPChannel/ask(for:)``); else, and where it does not allow
+  /// twice as many, on the consumer's own.
   public var usesSecondChannel = true
   /// Which bodies are not kept whole.
   public var bodyLimit = BodyLimit.none
-  /// Asked four times a second while the connection is made and set up, until ``Connection/consume(_:tag:)`` has returned: true
+  /// Asked four times a second while the connection is made and set up, until ``AMQPChannel/consume(_:tag:)`` has returned: true
   /// ends that with `.abandoned`.
   public var isAbandoned: @Sendable () -> Bool = { false }
 

@@ -57,6 +57,9 @@ public struct DeliveryBatch: Sendable {
     if arena.capacity > limit { arena = [] } else { arena.removeAll(keepingCapacity: true) }
   }
 
+  /// Forgets what has only begun to arrive: its channel has ended.
+  mutating func forgetPartial() { arena.removeLast(arena.count - completeBytes) }
+
   /// Takes the whole deliveries out; what has only begun to arrive goes on in `replacement`, whose content is dropped.
   mutating func split(continuingIn replacement: consuming DeliveryBatch) -> DeliveryBatch {
     var next = replacement

@@ -15,6 +15,8 @@ struct BrokerCheck {
     var nature: QueueNature?
     /// Whose queue it is about, if several are looked at.
     var stream: String?
+    /// The queue that was looked for.
+    var queue: String?
 
     /// What was looked at, for people.
     var name: String { (stream.map { "stream \"\($0)\", " } ?? "") + subject }
@@ -40,20 +42,27 @@ struct BrokerCheck {
   /// Connects and authenticates, and looks at each queue and its exchanges, and whether the user may read it. Every problem of
   /// every subscription is reported, not just the first.
   func run() -> [Finding] {
-    run { (connection) in
+    run { (channel) in
       var findings: [Finding] = []
       for (stream, topology) in subscriptions {
-        var own = [Self.queue(of: topology, on: connection)]
+        var own = [Self.queue(of: topology, on: channel)]
         var seen: Set<String> = []
         for binding in topology.configuration.bindings where seen.insert(binding.exchange).inserted {
-          own.append(Self.exchange(binding.exchange, of: topology, on: connection))
+          own.append(Self.exchange(binding.exchange, of: topology, on: channel))
         }
-        if own.allSatisfy({ $0.problem == nil }), let problem = Self.readProblem(of: topology, on: connection) {
+        if own.allSatisfy({ $0.problem == nil }), let problem = Self.readProblem(of: topology, on: channel) {
           own.append(Finding(subject: Self.subject(topology), problem: problem))
         }
         if namesStreams {
           for index in own.indices { own[index].stream = stream }
         }
+        let name = topology.configuration.queue.name
+        let isAgain = findings.contains { $0.queue?.utf8.elementsEqual(name.utf8) == true }
+        if isAgain, let kind = own[0].nature?.kind, kind != .stream, own[0].problem == nil {
+          own[0].problem =
+            "is the queue of another resource too, and no stream: each would get a part of its messages. Capture it once"
+        }
+        own[0].queue = name
         findings += own
       }
       return findings
@@ -62,21 +71,22 @@ struct BrokerCheck {
 
   /// Connects and authenticates, and looks whether the user may read the endpoint's own queue, if it has one.
   func runAtEndpoint() -> [Finding] {
-    run { (connection) in
+    run { (channel) in
       guard !endpoint.configuration.queue.name.isEmpty,
-        let problem = Self.readProblem(of: endpoint, on: connection)
+        let problem = Self.readProblem(of: endpoint, on: channel)
       else { return [] }
       return [Finding(subject: Self.subject(endpoint), problem: problem)]
     }
   }
 
-  private func run(_ body: (Connection) -> [Finding]) -> [Finding] {
+  private func run(_ body: (AMQPChannel) -> [Finding]) -> [Finding] {
     let nodes = endpoint.nodes
     let subject =
       "broker \(nodes.map(\.text).joined(separator: ", ")), virtual host \"\(endpoint.configuration.virtualHost)\""
-    let connection: Connection
+    let (connection, channel): (Connection, AMQPChannel)
     do throws(CaptureFailure) {
       connection = try endpoint.connect()
+      channel = try endpoint.openChannel(on: connection)
     } catch {
       return [Finding(subject: subject, problem: error.description)]
     }
@@ -84,18 +94,18 @@ struct BrokerCheck {
     let findings = [
       Finding(subject: subject, note: "\(connection.server.product) \(connection.server.version)\(place)")
     ]
-    let found = body(connection)
+    let found = body(channel)
     try? connection.close()
     return findings + found
   }
 
   private static func subject(_ topology: Topology) -> String { "queue \"\(topology.configuration.queue.name)\"" }
 
-  private static func queue(of topology: Topology, on connection: Connection) -> Finding {
+  private static func queue(of topology: Topology, on channel: AMQPChannel) -> Finding {
     let configuration = topology.configuration
     var finding = Finding(subject: subject(topology))
     do throws(AMQPError) {
-      let status = try connection.declareQueue(try topology.queue(), passive: true)
+      let status = try channel.declareQueue(try topology.queue(), passive: true)
       finding.note =
         "exists, \(status.messages) message\(status.messages == 1 ? "" : "s") ready, "
         + "\(status.consumers) consumer\(status.consumers == 1 ? "" : "s")"
@@ -105,8 +115,8 @@ struct BrokerCheck {
           + "the capture waits until they are gone, unless it is this capture's own last connection"
       }
       // It is there, so declaring it creates nothing and only compares its properties.
-      if configuration.queue.declaration == .active { _ = try topology.declareQueue(on: connection) }
-      finding.nature = try topology.nature(on: connection)
+      if configuration.queue.declaration == .active { _ = try topology.declareQueue(on: channel) }
+      finding.nature = try topology.nature(on: channel)
     } catch {
       if case .channelClosed(let code, _) = error.kind {
         if code == 404 && configuration.queue.declaration == .active {
@@ -122,7 +132,7 @@ struct BrokerCheck {
         } else {
           finding.problem = topology.explained(error).description
         }
-        try? connection.reopenChannel()
+        try? channel.reopen()
       } else {
         finding.problem = topology.explained(error).description
       }
@@ -136,31 +146,31 @@ struct BrokerCheck {
   /// is refused with 403 without the permission to read and with 406 otherwise, before it is one, so that no message moves
   /// (tried with RabbitMQ 3.10.8, 4.0.5 and 4.3.6, for each type of queue). Only 403 is a verdict: other brokers may check in another
   /// order. https://www.rabbitmq.com/docs/access-control#authorisation
-  private static func readProblem(of topology: Topology, on connection: Connection) -> String? {
+  private static func readProblem(of topology: Topology, on channel: AMQPChannel) -> String? {
     let tag = "source-amqp-check"
     var arguments = ArgumentTable()
     arguments.append("x-priority", .string("check"))
     do throws(AMQPError) {
-      try connection.setPrefetch(1)
-      try connection.consume(
+      try channel.setPrefetch(1)
+      try channel.consume(
         Consumption(queue: topology.configuration.queue.name, noAck: false, exclusive: false, arguments: arguments),
         tag: tag)
-      try connection.cancel(tag: tag)
+      try channel.cancel(tag: tag)
     } catch {
       guard case .channelClosed(let code, _) = error.kind else { return nil }
-      try? connection.reopenChannel()
+      try? channel.reopen()
       return code == 403 ? topology.explained(error).description : nil
     }
     return nil
   }
 
-  private static func exchange(_ name: String, of topology: Topology, on connection: Connection) -> Finding {
+  private static func exchange(_ name: String, of topology: Topology, on channel: AMQPChannel) -> Finding {
     var finding = Finding(subject: "exchange \"\(name)\"", note: "exists")
     do throws(AMQPError) {
-      try connection.requireExchange(name)
+      try channel.requireExchange(name)
     } catch {
       finding.problem = topology.explained(error).description
-      if case .channelClosed = error.kind { try? connection.reopenChannel() }
+      if case .channelClosed = error.kind { try? channel.reopen() }
     }
     return finding
   }

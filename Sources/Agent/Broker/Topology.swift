@@ -60,7 +60,12 @@ struct Topology: Sendable {
   /// A tag that no consumer of this queue has ever had: brokers are known to mix up reused ones.
   func consumerTag(_ generation: Int) -> String { "source-amqp-\(sessionID)-\(generation)" }
 
-  /// Opens a connection and a channel.
+  /// Opens a channel.
+  func openChannel(on connection: Connection) throws(CaptureFailure) -> AMQPChannel {
+    do throws(AMQPError) { return try connection.openChannel() } catch { throw explained(error) }
+  }
+
+  /// Opens a connection.
   func connect() throws(CaptureFailure) -> Connection {
     let settings = try connectionSettings()
     do throws(AMQPError) {
@@ -74,12 +79,12 @@ struct Topology: Sendable {
   ///
   /// - Returns: What the broker says about the queue, nil if it is not asked (`queue.declare: none`), and what kind of
   ///   queue it is.
-  func consume(on connection: Connection, tag: String) throws(CaptureFailure) -> (QueueStatus?, QueueNature) {
+  func consume(on channel: AMQPChannel, tag: String) throws(CaptureFailure) -> (QueueStatus?, QueueNature) {
     do throws(AMQPError) {
-      let status = try declare(on: connection)
-      var type = try type(on: connection)
+      let status = try declare(on: channel)
+      var type = try type(on: channel)
       do throws(AMQPError) {
-        try consume(on: connection, tag: tag, from: type, status)
+        try consume(on: channel, tag: tag, from: type, status)
         // Only a stream takes an offset.
         type = type ?? Self.stream
       } catch {
@@ -88,8 +93,8 @@ struct Topology: Sendable {
           throw error
         }
         type = Self.type(in: text) ?? ""
-        try connection.reopenChannel()
-        try consume(on: connection, tag: tag, from: type, status)
+        try channel.reopen()
+        try consume(on: channel, tag: tag, from: type, status)
       }
       let arguments = configuration.queue.arguments
       // Of a queue that was not declared here, the settings may not say all.
@@ -100,7 +105,7 @@ struct Topology: Sendable {
         status,
         QueueNature(
           type: type, hasLevels: hasLevels, deliveryLimit: arguments["x-delivery-limit"]?.int64Value,
-          brokerVersion: connection.server.version)
+          brokerVersion: channel.server.version)
       )
     } catch {
       throw explained(error)
@@ -109,10 +114,10 @@ struct Topology: Sendable {
 
   /// - Parameter type: The queue's type; nil if that is not known, and it may be a stream.
   private func consume(
-    on connection: Connection, tag: String, from type: String?, _ status: QueueStatus?
+    on channel: AMQPChannel, tag: String, from type: String?, _ status: QueueStatus?
   ) throws(AMQPError) {
     let wished = doubtfulPrefetch.flatMap { type == "quorum" && Self.isBacklogOfOurs(status) ? $0 : nil } ?? prefetch
-    try connection.setPrefetch(UInt16(wished ?? configuration.consumer.prefetchCount))
+    try channel.setPrefetch(UInt16(wished ?? configuration.consumer.prefetchCount))
     var arguments = try Self.table(configuration.consumer.arguments)
     if type == nil || type == Self.stream {
       arguments.append(StreamResumption.key, stream?.argument ?? .string("first"))
@@ -123,7 +128,7 @@ struct Topology: Sendable {
     if type == "classic", configuration.consumer.arguments[Self.cancelOnFailover] == nil {
       arguments.append(Self.cancelOnFailover, .bool(true))
     }
-    try connection.consume(
+    try channel.consume(
       Consumption(
         queue: configuration.queue.name, noAck: configuration.consumer.noAck,
         exclusive: configuration.consumer.exclusive, arguments: arguments),
@@ -145,7 +150,7 @@ struct Topology: Sendable {
   /// A queue that was just declared without a type is a classic one, or what the virtual host's default is. Declaring it
   /// once more as a classic one changes nothing, and fails if it is another:
   /// https://www.rabbitmq.com/docs/queues#optional-arguments
-  private func type(on connection: Connection) throws(AMQPError) -> String? {
+  private func type(on channel: AMQPChannel) throws(AMQPError) -> String? {
     // Without a declaration nothing has compared the type, and what is promised may rest on it.
     let isChecked = configuration.queue.declaration == .active || !configuration.consumer.exclusive
     if let type = configuration.queue.arguments[Self.queueType]?.stringValue, isChecked || type != "classic" {
@@ -156,23 +161,23 @@ struct Topology: Sendable {
     var asking = try queue()
     asking.arguments.append(Self.queueType, .string("classic"))
     do throws(AMQPError) {
-      _ = try connection.declareQueue(asking)
+      _ = try channel.declareQueue(asking)
       return "classic"
     } catch {
       guard case .channelClosed(_, let text) = error.kind else { throw error }
-      try connection.reopenChannel()
+      try channel.reopen()
       guard let mismatch = Self.mismatch(text), mismatch.argument == Self.queueType else { return nil }
       return mismatch.found
     }
   }
 
   /// What kind of queue it is, as far as settings and broker say it without a consumer; nil if they do not. The queue exists.
-  func nature(on connection: Connection) throws(AMQPError) -> QueueNature? {
-    try type(on: connection).map {
+  func nature(on channel: AMQPChannel) throws(AMQPError) -> QueueNature? {
+    try type(on: channel).map {
       QueueNature(
         type: $0, hasLevels: configuration.queue.arguments["x-max-priority"] != nil,
         deliveryLimit: configuration.queue.arguments["x-delivery-limit"]?.int64Value,
-        brokerVersion: connection.server.version)
+        brokerVersion: channel.server.version)
     }
   }
 
@@ -184,19 +189,19 @@ struct Topology: Sendable {
 
   /// What can be declared ahead of the capture: all that ``declare(on:)`` does, save that an exclusive queue would be
   /// gone with this connection, and is held by a capture that still runs.
-  func apply(on connection: Connection) throws(AMQPError) {
+  func apply(on channel: AMQPChannel) throws(AMQPError) {
     if configuration.queue.declaration == .active && configuration.queue.exclusive { return }
-    _ = try declare(on: connection)
+    _ = try declare(on: channel)
   }
 
   /// Declares the queue and its bindings as `queue.declare` says; idempotent.
-  func declare(on connection: Connection) throws(AMQPError) -> QueueStatus? {
+  func declare(on channel: AMQPChannel) throws(AMQPError) -> QueueStatus? {
     switch configuration.queue.declaration {
     case .none: return nil
-    case .passive: return try connection.declareQueue(try queue(), passive: true)
+    case .passive: return try channel.declareQueue(try queue(), passive: true)
     case .active:
-      let status = try declareQueue(on: connection)
-      for binding in try bindings() { try connection.bind(queue: configuration.queue.name, binding) }
+      let status = try declareQueue(on: channel)
+      for binding in try bindings() { try channel.bind(queue: configuration.queue.name, binding) }
       return status
     }
   }
@@ -205,13 +210,13 @@ struct Topology: Sendable {
   ///
   /// - Throws: 406 also if the queue exists without `exclusive` and is to have it. RabbitMQ says 405 to that, as to a
   ///   queue that another connection holds; but that one may be free again soon, and cannot even be looked for.
-  func declareQueue(on connection: Connection) throws(AMQPError) -> QueueStatus {
+  func declareQueue(on channel: AMQPChannel) throws(AMQPError) -> QueueStatus {
     do throws(AMQPError) {
-      return try connection.declareQueue(try queue())
+      return try channel.declareQueue(try queue())
     } catch {
       guard configuration.queue.exclusive, case .channelClosed(405, _) = error.kind else { throw error }
-      try connection.reopenChannel()
-      do throws(AMQPError) { _ = try connection.declareQueue(try queue(), passive: true) } catch _ { throw error }
+      try channel.reopen()
+      do throws(AMQPError) { _ = try channel.declareQueue(try queue(), passive: true) } catch _ { throw error }
       let text =
         "PRECONDITION_FAILED - inequivalent arg 'exclusive' for queue '\(configuration.queue.name)': "
         + "received 'true' but current is 'false'"

@@ -43,8 +43,10 @@ struct CaptureConfiguration: Sendable, Equatable {
 
   /// Where the resources are.
   enum Resources: Sendable, Equatable {
-    /// In the configuration, as `resources`; without it the endpoint's own queue is the one subscription.
+    /// There are none: the endpoint's own queue is the one subscription.
     case own
+    /// In the configuration, as `resources`; without that, as ``own``.
+    case listed
     /// Elsewhere: none is legal.
     case given([Resource])
   }
@@ -75,7 +77,9 @@ extension CaptureConfiguration {
     problems += endpoint.problems
     // Without an object every rule would complain about the same.
     let isObject = if case .object = value { true } else { false }
-    if isObject { problems += rules(endpoint) }
+    let hasResources = listed?.isEmpty == false
+    // What is said of queues and consumers holds of those that there are.
+    if isObject { problems += rules(endpoint).filter { !hasResources || !SubscriptionDraft.takes($0.path) } }
     var drafts: [SubscriptionDraft] = []
     for resource in listed ?? [] {
       var reader = SettingsReader(hidden: hidden, group: SettingsTable.resource, path: resource.path)
@@ -83,12 +87,11 @@ extension CaptureConfiguration {
       problems += reader.problems
       if reader.problems.isEmpty { drafts.append(SubscriptionDraft(reader, at: resource.path, of: endpoint)) }
     }
-    if problems.isEmpty {
+    // A setting with a problem has no value, so nothing can be said of what follows from it.
+    if isObject, !endpoint.problems.contains(where: { SubscriptionDraft.takes($0.path) }) {
       problems += unowned(endpoint, isOwn: listed == nil)
-      for draft in drafts {
-        problems += draft.problems.filter { !problems.contains($0) }
-      }
-      problems += between(drafts)
+      for draft in drafts { problems += draft.problems.filter { !problems.contains($0) } }
+      problems += between(drafts).filter { !problems.contains($0) }
     }
     guard problems.isEmpty else { throw ConfigurationError(problems) }
     let own = EndpointConfiguration(
@@ -104,10 +107,15 @@ extension CaptureConfiguration {
   private static func listed(
     _ resources: Resources, _ value: inout JSONValue, _ problems: inout [ConfigurationProblem]
   ) -> [Resource]? {
-    if case .given(let resources) = resources { return resources }
-    guard case .object(var object) = value, let list = object["resources"], list != .null else { return nil }
+    switch resources {
+    case .given(let resources): return resources
+    case .own: return nil
+    case .listed: break
+    }
+    guard case .object(var object) = value, let list = object["resources"] else { return nil }
     object["resources"] = nil
     value = .object(object)
+    if list == .null { return nil }
     guard case .array(let elements) = list, !elements.isEmpty else {
       problems.append(
         ConfigurationProblem(
@@ -141,11 +149,14 @@ extension CaptureConfiguration {
     guard !isOwn, endpoint.values["queue.name"] == nil else { return [] }
     let idle = SettingsTable.rows.map(\.path).filter { path in
       SubscriptionDraft.isOfQueue(path) && endpoint.values[path] != SettingsReader.defaults[path]
+        && endpoint.values[path] != .table(JSONObject())
     }
     return (idle + (endpoint.items["bindings"]?.isEmpty == false ? ["bindings"] : [])).map { path in
-      ConfigurationProblem(
+      let argument = ConfigurationRules.argument(of: path).map { ", as queue.arguments.\($0)" } ?? ""
+      return ConfigurationProblem(
         path: path,
-        message: "is of the queue that queue.name names, and none is named: say it with the resource of each queue")
+        message:
+          "is of the queue that queue.name names, and none is named: say it with the resource of each queue\(argument)")
     }
   }
 
@@ -154,13 +165,13 @@ extension CaptureConfiguration {
     var problems: [ConfigurationProblem] = []
     for (index, draft) in drafts.enumerated() {
       let before = drafts[..<index]
-      if let other = before.first(where: { $0.stream == draft.stream }) {
+      if let other = before.first(where: { isSame($0.stream, draft.stream) }) {
         problems.append(
           ConfigurationProblem(
             path: draft.path("stream"),
             message: "is that of \(other.path) too: each queue needs a stream of its own"))
       }
-      if let other = before.first(where: { $0.queue == draft.queue && !($0.isStream && draft.isStream) }) {
+      if let other = before.first(where: { isSame($0.queue, draft.queue) && !($0.isStream && draft.isStream) }) {
         problems.append(
           ConfigurationProblem(
             path: draft.path("queue.name"),
@@ -180,6 +191,9 @@ extension CaptureConfiguration {
   }
 }
 
+/// Whether two names are the same to the broker, which compares bytes; `==` of texts takes what looks alike for equal.
+private func isSame(_ one: String, _ other: String) -> Bool { one.utf8.elementsEqual(other.utf8) }
+
 /// A resource with what it takes from the endpoint.
 private struct SubscriptionDraft {
   /// Where the resource stands.
@@ -191,15 +205,24 @@ private struct SubscriptionDraft {
   private let bindings: [[String: SettingValue]]
   private let given: Set<String>
   private let nameProblem: ConfigurationProblem?
+  /// The resource itself says where a stream is read from.
+  private let isGivenOffset: Bool
+  /// What the endpoint's settings lead to without the resource.
+  private let inherited: [ConfigurationProblem]
 
   /// - Parameter resource: Read without problems.
   init(_ resource: SettingsReader, at path: String, of endpoint: SettingsReader) {
     self.path = path
     stream = CheckedValues(resource.values).text("stream")
     given = Set(resource.values.keys)
-    let named = resource.values["queue.name"] ?? endpoint.values["queue.name"]
-    let isOwn = named != nil && named == endpoint.values["queue.name"]
+    let own = CheckedValues(endpoint.values).optionalText("queue.name")
+    let named = CheckedValues(resource.values).optionalText("queue.name") ?? own
+    let isOwn = if let named, let own { isSame(named, own) } else { false }
     nameProblem = named == nil ? Self.nameProblem(stream, at: path) : nil
+    inherited = ConfigurationRules.problems(in: endpoint.values)
+    isGivenOffset =
+      given.contains("consumer.stream_offset")
+      || CheckedValues(resource.values).table("consumer.arguments")["x-stream-offset"] != Optional.none
     var values: [String: SettingValue] = [:]
     for row in SettingsTable.rows {
       values[row.path] =
@@ -211,11 +234,16 @@ private struct SubscriptionDraft {
           endpoint.values[row.path]
         }
     }
-    values["queue.name"] = named ?? .text(stream)
+    queue = named ?? stream
+    values["queue.name"] = .text(queue)
     self.values = values
-    queue = CheckedValues(values).text("queue.name")
     bindings =
       resource.gives("bindings") || !isOwn ? resource.items["bindings"] ?? [] : endpoint.items["bindings"] ?? []
+  }
+
+  /// Whether a setting of the endpoint has to do with what a subscription is made of.
+  static func takes(_ path: String) -> Bool {
+    isOfQueue(path) || path == "queue" || path.hasPrefix("consumer") || path.hasPrefix("bindings")
   }
 
   /// Whether a setting of the endpoint belongs to its own queue.
@@ -239,8 +267,11 @@ private struct SubscriptionDraft {
   /// Problems between its settings.
   var problems: [ConfigurationProblem] {
     if let nameProblem { return [nameProblem] }
-    return ConfigurationRules.problems(in: values).map { problem in
-      ConfigurationProblem(path: path(problem.path), message: problem.message)
+    return ConfigurationRules.problems(in: values).filter { Self.takes($0.path) }.map { problem in
+      // What is wrong without the resource is told once.
+      let isInherited = inherited.contains(problem) && path(problem.path) == problem.path
+      return ConfigurationProblem(
+        path: isInherited ? problem.path : "\(path).\(problem.path)", message: problem.message)
     }
   }
 
@@ -253,9 +284,10 @@ private struct SubscriptionDraft {
         + "by itself")
   }
 
+  /// The resource says that its queue is a stream; what the endpoint says of all consumers shows nothing.
   var isStream: Bool {
-    ConfigurationRules.merged("queue.arguments", in: values)["x-queue-type"] == .string("stream")
-      || ConfigurationRules.merged("consumer.arguments", in: values)["x-stream-offset"] != Optional.none
+    ConfigurationRules.merged("queue.arguments", in: values)["x-queue-type"].map { $0 == .string("stream") }
+      ?? isGivenOffset
   }
 
   var subscription: Subscription {

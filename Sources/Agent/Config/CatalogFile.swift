@@ -12,15 +12,15 @@ struct CatalogFile {
     let configuration: SourceNode
     /// The file that `configuration` is in: the catalog file, or the one that it refers to.
     let configurationFile: String
-    /// The resources of its bindings that are not disabled.
-    let resources: [Resource]
+    /// The resources of its bindings that are not disabled; nil if it has no binding at all.
+    let resources: [Resource]?
     /// It is an image, not a command of this machine.
     let isContainer: Bool
   }
 
   /// A binding's resource.
   struct Resource {
-    /// As problems name it: `bindings[0].resource`.
+    /// As problems name it: `captures.NAME.bindings[0].resource`.
     let path: String
     let node: SourceNode
     let file: String
@@ -86,10 +86,11 @@ struct CatalogFile {
     return try follow(configuration, path: own)
   }
 
-  private func resources(of capture: SourceNode, path: String) throws(ConfigurationError) -> [Resource] {
+  private func resources(of capture: SourceNode, path: String) throws(ConfigurationError) -> [Resource]? {
     let path = "\(path).bindings"
-    guard let node = capture["bindings"] else { return [] }
+    guard let node = capture["bindings"] else { return nil }
     guard case .array(let all) = node.content else { throw problem(path, node, "must be an array") }
+    if all.isEmpty { return nil }
     var resources: [Resource] = []
     for (index, binding) in all.enumerated() where binding["disable"]?.content != .scalar(.bool(true)) {
       let resourcePath = "\(path)[\(index)].resource"
@@ -97,7 +98,7 @@ struct CatalogFile {
         throw problem(resourcePath, binding, ConfigurationWording.missing)
       }
       let (object, file) = try follow(resource, path: resourcePath)
-      resources.append(Resource(path: "bindings[\(index)].resource", node: object, file: file))
+      resources.append(Resource(path: resourcePath, node: object, file: file))
     }
     return resources
   }

@@ -16,7 +16,7 @@ struct ConfigurationFile: Sendable {
   let capture: String?
   /// The catalog's capture is an image, which Flow runs in a container.
   let isContainer: Bool
-  /// The endpoint configuration as it is written, references expanded: it holds secrets.
+  /// The endpoint configuration as it is written, with a catalog's resources as `resources`, references expanded: it holds secrets.
   let source: JSONValue
   /// Paths in it whose values came from the environment or from a file.
   let hidden: Set<String>
@@ -52,22 +52,31 @@ struct ConfigurationFile: Sendable {
       if capture != nil {
         throw ConfigurationError(file: name, "has no captures to choose from: it is an endpoint configuration")
       }
-      let parsed = try parse(root, [], file: name, inputs: inputs)
+      let parsed = try parse(root, .listed, file: name, inputs: inputs)
       return ConfigurationFile(
         settings: parsed.settings, capture: nil, isContainer: false, source: parsed.source,
-        hidden: parsed.references.hidden, logins: logins(root, parsed, file: name, inputs))
+        hidden: parsed.hidden, logins: logins(root, .listed, parsed, file: name, inputs))
     }
     let entry = try CatalogFile(root, file: name, inputs: inputs).entry(named: capture)
-    let parsed = try parse(entry.configuration, entry.resources, file: entry.configurationFile, inputs: inputs)
+    let place = entry.resources.map { ResourcePlace.catalog($0) } ?? .none
+    let parsed = try parse(entry.configuration, place, file: entry.configurationFile, inputs: inputs)
     return ConfigurationFile(
       settings: parsed.settings, capture: entry.name, isContainer: entry.isContainer, source: parsed.source,
-      hidden: parsed.references.hidden,
-      logins: logins(entry.configuration, parsed, entry.resources, file: entry.configurationFile, inputs))
+      hidden: parsed.hidden,
+      logins: logins(entry.configuration, place, parsed, file: entry.configurationFile, inputs))
+  }
+
+  /// Where the resources are.
+  private enum ResourcePlace {
+    case none
+    case listed
+    case catalog([CatalogFile.Resource])
   }
 
   private struct Parsed {
     var settings: CaptureConfiguration
     var source: JSONValue
+    var hidden: Set<String>
     var references: SecretReferences
   }
 
@@ -76,8 +85,7 @@ struct ConfigurationFile: Sendable {
 
   /// - Parameter node: What was read of the configuration's own file, which is not read again.
   private static func logins(
-    _ node: SourceNode, _ parsed: Parsed, _ resources: [CatalogFile.Resource] = [], file: String,
-    _ inputs: ConfigurationInputs
+    _ node: SourceNode, _ resources: ResourcePlace, _ parsed: Parsed, file: String, _ inputs: ConfigurationInputs
   ) -> Logins {
     // A pipe is read once, as it was.
     let files = Set(loginSettings.flatMap { parsed.references.files[$0] ?? [] }.filter(inputs.isFile))
@@ -95,35 +103,64 @@ struct ConfigurationFile: Sendable {
     }
   }
 
-  /// - Parameter resources: Those of a catalog's bindings, which stand outside of `node`.
   private static func parse(
-    _ node: SourceNode, _ resources: [CatalogFile.Resource], file: String, inputs: ConfigurationInputs
+    _ node: SourceNode, _ place: ResourcePlace, file: String, inputs: ConfigurationInputs
   ) throws(ConfigurationError) -> Parsed {
-    if node["sops"] != nil, isEncrypted(node) {
-      throw ConfigurationError(file: file, "is encrypted with sops: decrypt it first, or give it to Flow")
-    }
+    try refuseEncrypted(node, file: file)
     var references = SecretReferences(inputs: inputs, directory: FileReference.directory(of: file))
-    let expanded = references.expand(node)
-    var given: [CaptureConfiguration.Resource] = []
+    var source = references.expand(node).value
+    var hidden = references.hidden
     var locations = node.locations()
-    for resource in resources {
-      given.append(.init(path: resource.path, value: references.expand(resource.node, path: resource.path).value))
-      locations.merge(resource.node.locations(under: resource.path)) { _, new in new }
-      locations[resource.path] = resource.node.location
+    var files: [(path: String, file: String)] = []
+    let resources: CaptureConfiguration.Resources
+    switch place {
+    case .none: resources = .own
+    case .listed: resources = .listed
+    case .catalog(let found):
+      var given: [CaptureConfiguration.Resource] = []
+      for resource in found {
+        try refuseEncrypted(resource.node, file: resource.file)
+        let expanded = references.expand(
+          resource: resource.node, path: resource.path, directory: FileReference.directory(of: resource.file))
+        given.append(.init(path: resource.path, value: expanded.value))
+        locations.merge(resource.node.locations(under: resource.path)) { _, new in new }
+        locations[resource.path] = resource.node.location
+        files.append((resource.path, resource.file))
+      }
+      resources = .given(given)
+      hidden = references.hidden
+      // As they would stand in a file without a catalog.
+      for (index, resource) in given.enumerated() {
+        for path in hidden where path.hasPrefix(resource.path + ".") {
+          hidden.insert("resources[\(index)]" + path.dropFirst(resource.path.count))
+        }
+      }
+      if case .object(var object) = source {
+        object["resources"] = .array(given.map(\.value))
+        source = .object(object)
+      }
     }
     do throws(ConfigurationError) {
       guard references.problems.isEmpty else { throw ConfigurationError(references.problems) }
-      let settings = try CaptureConfiguration.parse(
-        expanded.value, resources: given.isEmpty ? .own : .given(given), hidden: references.hidden)
-      return Parsed(settings: settings, source: expanded.value, references: references)
+      var endpoint = source
+      if case .given = resources, case .object(var object) = endpoint {
+        object["resources"] = node["resources"].map { $0.value }
+        endpoint = .object(object)
+      }
+      let settings = try CaptureConfiguration.parse(endpoint, resources: resources, hidden: hidden)
+      return Parsed(settings: settings, source: source, hidden: hidden, references: references)
     } catch {
       var problems = error.problems
       for index in problems.indices {
-        problems[index].file =
-          resources.first { problems[index].path.hasPrefix($0.path) && $0.file != file }?.file
+        problems[index].file = files.first { problems[index].path.hasPrefix($0.path) && $0.file != file }?.file
       }
       throw located(problems, locations, file: file)
     }
+  }
+
+  private static func refuseEncrypted(_ node: SourceNode, file: String) throws(ConfigurationError) {
+    guard node["sops"] != nil, isEncrypted(node) else { return }
+    throw ConfigurationError(file: file, "is encrypted with sops: decrypt it first, or give it to Flow")
   }
 
   /// Problems with the places of their settings, or of the closest group that is written.

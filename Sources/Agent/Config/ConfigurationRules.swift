@@ -33,6 +33,11 @@ enum ConfigurationRules {
     ("consumer.stream_offset", "consumer.arguments", "x-stream-offset"),
   ]
 
+  /// The argument that a queue's setting outside of `queue` is sent as.
+  static func argument(of setting: String) -> String? {
+    sentAs.first { $0.setting == setting && !setting.contains(".") }?.argument
+  }
+
   private static func arguments(_ values: [String: SettingValue]) -> [ConfigurationProblem] {
     sentAs.compactMap { entry in
       guard let value = values[entry.setting].flatMap({ sent($0, as: entry.argument) }),

@@ -84,7 +84,24 @@ extension EndpointConfiguration {
 
 extension CaptureConfiguration {
   /// The same of all subscriptions, each sentence once, with the stream that it is about if there are several.
-  var warnings: [String] {
+  var warnings: [String] { unused + ofSubscriptions }
+
+  /// What is said of the endpoint's own queue, if nothing captures it.
+  private var unused: [String] {
+    let queue = endpoint.queue
+    let isUsed = subscriptions.contains { $0.configuration.queue.name.utf8.elementsEqual(queue.name.utf8) }
+    guard !subscriptions.isEmpty, !isUsed else { return [] }
+    let isDescribed =
+      !endpoint.bindings.isEmpty || !queue.arguments.members.isEmpty || queue.declaration != .active || !queue.durable
+      || queue.exclusive || queue.autoDelete
+    guard isDescribed else { return [] }
+    return [
+      "no resource captures \(ConfigurationWording.quote(queue.name)), the queue of queue.name: what the endpoint says of its declaration and "
+        + "bindings has no effect."
+    ]
+  }
+
+  private var ofSubscriptions: [String] {
     guard subscriptions.count > 1 else { return (subscriptions.first?.configuration ?? endpoint).warnings }
     let all = subscriptions.map { (stream: $0.stream, warnings: $0.configuration.warnings) }
     var told: [String] = []

@@ -14,11 +14,34 @@ struct SecretReferences {
 
   private let inputs: ConfigurationInputs
   /// Directory that files are relative to; ends in `/` unless empty.
-  private let directory: String
+  private var directory: String
+  /// Where the resource stands that is expanded, if one is.
+  private var resource: String?
 
   init(inputs: ConfigurationInputs, directory: String) {
     self.inputs = inputs
     self.directory = directory
+  }
+
+  /// Those in a catalog's resource, but for its stream, which Flow takes as it stands.
+  ///
+  /// - Parameters:
+  ///   - path: Of `node`, as in problems.
+  ///   - directory: What files are relative to.
+  mutating func expand(resource node: SourceNode, path: String, directory: String) -> SourceNode {
+    let outer = self.directory
+    (self.directory, resource) = (directory, path)
+    defer { (self.directory, resource) = (outer, nil) }
+    guard let members = node.members else { return expand(node, path: path) }
+    var result = node
+    result.content = .object(
+      members.map { member in
+        guard member.key != "stream" else { return member }
+        var expanded = member
+        expanded.value = expand(member.value, path: SettingsTable.join(path, member.key))
+        return expanded
+      })
+    return result
   }
 
   /// - Parameter path: Of `node`, as in problems.
@@ -188,7 +211,8 @@ struct SecretReferences {
 
   /// Text for a number or a boolean setting as such; other settings take strings.
   private func typed(_ text: String, at path: String) -> JSONValue {
-    switch SettingsTable.setting(at: SettingsTable.rowPath(of: path))?.kind {
+    let row = resource.map { "resources[]" + path.dropFirst($0.count) } ?? path
+    return switch SettingsTable.setting(at: SettingsTable.rowPath(of: row))?.kind {
     case .integer, .number, .streamOffset: SourceText.isNumber(text) ? .number(text) : .string(text)
     case .boolean: text == "true" ? .bool(true) : text == "false" ? .bool(false) : .string(text)
     case .text, .texts, .choice, .table, nil: .string(text)

@@ -129,17 +129,31 @@ struct SettingsReader {
 
   private func unknown(_ key: String, among known: [String], in path: String) -> String {
     let isOfResource = !self.path.isEmpty
-    if isOfResource, path == self.path, SettingsTable.root.members.contains(where: { $0.key == key }) {
-      return ConfigurationWording.unknownKey(key, suggestion: nil) + "; it is a setting of the endpoint, for all queues"
+    if isOfResource, path == self.path {
+      if let argument = ConfigurationRules.argument(of: key) {
+        return ConfigurationWording.unknownKey(key, suggestion: "queue.arguments.\(argument)")
+      }
+      if let nearest = EditDistance.nearest(to: key, among: known) {
+        return ConfigurationWording.unknownKey(key, suggestion: nearest)
+      }
     }
     let group = path == self.path ? "" : isOfResource ? String(path.dropFirst(self.path.count + 1)) : path
     switch ForeignWords.advice(for: key, in: SettingsTable.rowPath(of: group)) {
+    case .setting(let setting) where isOfResource && !SettingsTable.isOfResource(setting): return ofEndpoint(key)
     case .setting(let setting): return ConfigurationWording.unknownKey(key, suggestion: setting)
     case .say(let advice): return ConfigurationWording.unknownKey(key, suggestion: nil) + "; \(advice)"
     case nil:
-      return ConfigurationWording.unknownKey(
-        key, suggestion: EditDistance.nearest(to: key, among: known) ?? elsewhere(key))
+      let suggestion = EditDistance.nearest(to: key, among: known) ?? elsewhere(key)
+      if isOfResource, SettingsTable.root.members.contains(where: { $0.key == key }) { return ofEndpoint(key) }
+      if isOfResource, let suggestion, suggestion.contains("."), !SettingsTable.isOfResource(suggestion) {
+        return ofEndpoint(key)
+      }
+      return ConfigurationWording.unknownKey(key, suggestion: suggestion)
     }
+  }
+
+  private func ofEndpoint(_ key: String) -> String {
+    ConfigurationWording.unknownKey(key, suggestion: nil) + "; it is a setting of the endpoint, for all queues"
   }
 
   /// What others leave at the root: encryption its metadata, control planes theirs, and forms an empty `advanced`.

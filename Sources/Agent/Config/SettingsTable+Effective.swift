@@ -5,7 +5,7 @@ extension SettingsTable {
   static func effective(_ file: ConfigurationFile) -> String {
     var lines: [String] = []
     write(root, file.source, path: "", indentation: "", file.hidden, &lines)
-    if file.source["resources"] != Optional.none {
+    if case .array? = file.source["resources"] {
       let resources = SettingGroup(
         key: "resources", title: resource.title, description: resource.description,
         item: .init(title: resource.title, description: resource.description), members: resource.members)
@@ -24,7 +24,7 @@ extension SettingsTable {
   ) {
     for node in group.members {
       let path = join(path, node.key)
-      let given = value?.objectValue?[node.key].flatMap { $0 == .null ? nil : $0 }
+      let given = value?.objectValue?[node.key].flatMap { $0 == .null ? Optional.none : $0 }
       switch node {
       case .setting(let setting):
         lines.append(indentation + line(of: setting, given, isHidden: hides(path, setting, hidden)))

@@ -23,7 +23,8 @@ extension SettingsTable {
 
       - A resource that names no queue means the endpoint's `queue.name`, or without one the queue that is called like its stream.
       - `queue`, `bindings`, `message_ttl` and `max_priority` of the endpoint belong to the queue that `queue.name` names. Another queue
-        has its own, or the defaults.
+        has its own, or the defaults; a TTL or priorities it says in `queue.arguments`. Of the endpoint's queue a resource may say some
+        things otherwise, and `bindings: []` takes the endpoint's away.
       - What a resource does not say of its `consumer` is as the endpoint has it.
 
       ```yaml

@@ -38,6 +38,12 @@ extension SettingsTable {
   /// Its rows in order, groups flattened.
   static let resourceRows: [Row] = flatten(resource.members, under: "")
 
+  /// Whether a setting of the endpoint, or a group, is one of a resource too.
+  static func isOfResource(_ path: String) -> Bool {
+    let path = rowPath(of: path)
+    return resourceRows.contains { $0.path == path || $0.path.hasPrefix(path + ".") || $0.path.hasPrefix(path + "[]") }
+  }
+
   /// A group of the endpoint with another description, and other defaults.
   private static func inherited(
     _ key: String, _ description: String, _ presence: ((Setting) -> Setting.Presence)? = nil

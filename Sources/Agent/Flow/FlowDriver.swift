@@ -98,7 +98,7 @@ extension FlowDriver {
     let guarantee = Guarantee(
       configuration, DeduplicationPolicy(configuration, isCarried: isCarried),
       on: findings.lazy.compactMap(\.nature).first)
-    log.info("\(guarantee.description)")
+    if !settings.subscriptions.isEmpty { log.info("\(guarantee.description)") }
     try write(FlowResponse.validated(streams: settings.subscriptions.map(\.stream)))
   }
 
@@ -130,7 +130,8 @@ extension FlowDriver {
     let topology = Topology(subscription.configuration, name: capture.name)
     do throws(CaptureFailure) {
       let connection = try topology.connect()
-      do throws(AMQPError) { try topology.apply(on: connection) } catch { throw topology.explained(error) }
+      let channel = try topology.openChannel(on: connection)
+      do throws(AMQPError) { try topology.apply(on: channel) } catch { throw topology.explained(error) }
       try? connection.close()
     } catch {
       throw Process.failed(error, log: log)

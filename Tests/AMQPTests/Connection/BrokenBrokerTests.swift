@@ -50,21 +50,23 @@ import Testing
       nodes: [BrokerNode(host: "h", port: 1)], credentials: .plain(username: "u", password: "p"),
       timeout: timeout)
     var messages: [Wire.Message] = []
-    var opened: Connection?
+    var opened: (connection: Connection, channel: AMQPChannel)?
     do throws(AMQPError) {
       let connection = try Connection(
         settings, over: stream, to: settings.nodes[0], deadline: Instant.now + timeout)
-      opened = connection
-      try connection.setPrefetch(100)
-      try connection.consume(Consumption(queue: "q"), tag: "tag")
+      let channel = try connection.openChannel()
+      opened = (connection, channel)
+      try channel.setPrefetch(100)
+      try channel.consume(Consumption(queue: "q"), tag: "tag")
       for turn in 0... {
-        if turn == turns { try connection.cancel(tag: "tag") }
+        if turn == turns { try channel.cancel(tag: "tag") }
         _ = try connection.receive(deliveries: 1000, bytes: 1 << 20)
-        messages += connection.takeBatch(refilling: DeliveryBatch()).messages
-        _ = connection.takeEvents()
+        try channel.check()
+        messages += channel.takeBatch(refilling: DeliveryBatch()).messages
+        _ = connection.takeEvents() + channel.takeEvents()
       }
     } catch {
-      return (error, messages + (opened?.batch.messages ?? []))
+      return (error, messages + (opened?.channel.batch.messages ?? []))
     }
     return (AMQPError(.timedOut, during: "never"), messages)
   }
@@ -80,25 +82,25 @@ import Testing
     arguments: [
       (handshake + Wire.qosOk + one(), "a delivery before consume-ok"),
       (handshake + one(), "a delivery without a consumer"),
-      (Wire.start() + one(), "a delivery without a consumer"),
-      (one(), "a delivery without a consumer"),
+      (Wire.start() + one(), "basic.deliver on channel 1, which is not open"),
+      (one(), "basic.deliver on channel 1, which is not open"),
       (consuming + one(consumer: "x"), #"a delivery for consumer "x", which is not ours"#),
       (consuming + one(2), "a delivery with tag 2, but 1 was expected"),
       (consuming + one() + one(), "a delivery with tag 1, but 2 was expected"),
       (consuming + one(0), "a delivery with tag 0, but 1 was expected"),
       (consuming + one(1 << 63), "a delivery with tag 9223372036854775808, but 1 was expected"),
-      (consuming + one(channel: 2), "basic.deliver on channel 2 instead of 1"),
-      (consuming + one(channel: 0), "basic.deliver on channel 0 instead of 1"),
-      (consuming + Wire.frame(2, [], channel: 0), "a header frame on channel 0 instead of 1"),
-      (consuming + Wire.frame(3, [1], channel: 65_535), "a body frame on channel 65535 instead of 1"),
+      (consuming + one(channel: 2), "basic.deliver on channel 2, which is not open"),
+      (consuming + one(channel: 0), "basic.deliver on channel 0, which is not open"),
+      (consuming + Wire.frame(2, [], channel: 0), "a header frame on channel 0, which is not open"),
+      (consuming + Wire.frame(3, [1], channel: 65_535), "a body frame on channel 65535, which is not open"),
       (consuming + Wire.frame(8, [], channel: 1), "a heartbeat frame on channel 1 instead of 0"),
       (
         consuming + Wire.frame(1, Wire.method(10, 50, [0, 1, 0, 0, 0, 0, 0])),
         "connection.close on channel 1 instead of 0"
       ),
-      (consuming + Wire.channelClose(404, "x", channel: 3), "channel.close on channel 3 instead of 1"),
+      (consuming + Wire.channelClose(404, "x", channel: 3), "channel.close on channel 3, which is not open"),
       (
-        consuming + Wire.frame(1, Wire.method(50, 21), channel: 2), "queueBindOk on channel 2"
+        consuming + Wire.frame(1, Wire.method(50, 21), channel: 2), "queue.bind-ok on channel 2, which is not open"
       ),
       (consuming + Wire.frame(1, []), "a method frame of 0 bytes"),
       (consuming + Wire.frame(1, Wire.method(99, 99)), "method 99.99 out of turn"),
@@ -110,7 +112,7 @@ import Testing
       (consuming + [9, 0, 0, 0, 0, 0, 0, 0xCE], "a frame of unknown type 9"),
       (consuming + Wire.heartbeat.dropLast() + [0], "a frame without its end octet"),
       (handshake + Wire.qosOk + Wire.consumeOk("x"), #"an unexpected answer, consumeOk(tag: "x")"#),
-      (Wire.start() + Wire.channelClose(404, "x"), #"an unexpected answer, channelClose(code: 404, text: "x")"#),
+      (Wire.start() + Wire.channelClose(404, "x"), "channel.close on channel 1, which is not open"),
       (Wire.start() + Wire.tune(frame: 1), "connection.tune with frame_max 1; the least is 4096"),
       (
         Wire.start() + Wire.tune() + Wire.tune(),
@@ -161,6 +163,7 @@ import Testing
     let settings = ConnectionSettings(
       nodes: [BrokerNode(host: "h", port: 1)], credentials: .plain(username: "u", password: "p"))
     let connection = try Connection(settings, over: stream, to: settings.nodes[0], deadline: .distantFuture)
+    _ = try connection.openChannel()
     #expect(try connection.receive(deliveries: 1, bytes: 1) == .drained)
   }
 

@@ -22,10 +22,17 @@ import Testing
   /// The whole way to a consumer.
   private static func consuming() -> [ScriptedPeer.Step] { opened() + [.readFrame, .send(Wire.consumeOk())] }
 
-  private static func consume(_ port: Int) throws(AMQPError) -> Connection {
+  /// Unowned by its channel, so both are kept.
+  private struct Consuming {
+    let connection: Connection
+    let channel: AMQPChannel
+  }
+
+  private static func consume(_ port: Int) throws(AMQPError) -> Consuming {
     let connection = try connect(port)
-    try connection.consume(Consumption(queue: "q"), tag: "tag")
-    return connection
+    let channel = try connection.openChannel()
+    try channel.consume(Consumption(queue: "q"), tag: "tag")
+    return Consuming(connection: connection, channel: channel)
   }
 
   private static func connect(
@@ -149,6 +156,7 @@ import Testing
   func `the lower wish of both sides is the heartbeat interval`(ours: UInt16, theirs: UInt16, both: UInt16) throws {
     let peer = try ScriptedPeer(Self.opened(theirs))
     let connection = try Self.connect(peer.port, heartbeat: ours)
+    _ = try connection.openChannel()
     #expect(connection.heartbeatSeconds == both)
     #expect(connection.server == ServerIdentity(product: "Peer"))
     let tuneOk = Wire.frame(1, Wire.method(10, 31, [0, 2, 0, 2, 0, 0], Wire.integer(both, 2)), channel: 0)
@@ -167,7 +175,7 @@ import Testing
     var steps = Self.opened()
     steps[3] = .send(Wire.tune(frame: theirs))
     let peer = try ScriptedPeer(steps)
-    _ = try Self.connect(peer.port)
+    _ = try Self.connect(peer.port).openChannel()
     let tuneOk = Wire.frame(1, Wire.method(10, 31, [0, 2], Wire.integer(agreed, 4), [0, 0]), channel: 0)
     #expect(peer.readings[2] == tuneOk)
   }
@@ -179,7 +187,7 @@ import Testing
     let connection = try Self.connect(peer.port)
     let arguments: ArgumentTable = ["x": .string(String(repeating: "y", count: 4096))]
     let error = #expect(throws: AMQPError.self) {
-      try connection.consume(Consumption(queue: "q", arguments: arguments), tag: "t")
+      try connection.openChannel().consume(Consumption(queue: "q", arguments: arguments), tag: "t")
     }
     #expect(
       error?.description
@@ -188,11 +196,13 @@ import Testing
   }
 
   /// Receives until `count` deliveries are there, or the connection fails.
-  private static func receive(_ count: Int, on connection: Connection) throws(AMQPError) {
+  private static func receive(_ count: Int, on consuming: Consuming) throws(AMQPError) {
     let wakeup = Wakeup()
-    while connection.batch.deliveries.count < count {
-      if try connection.receive(deliveries: count, bytes: .max) == .drained {
-        try connection.wait(until: Instant.now + .seconds(30), wakeup: wakeup, reading: true)
+    while consuming.channel.batch.deliveries.count < count {
+      let received = try consuming.connection.receive(deliveries: count, bytes: .max)
+      try consuming.channel.check()
+      if received == .drained {
+        try consuming.connection.wait(until: Instant.now + .seconds(30), wakeup: wakeup, reading: true)
       }
     }
   }
@@ -201,20 +211,20 @@ import Testing
     let messages = (1...3).map { Wire.Message(tag: $0, body: [UInt8](repeating: UInt8($0), count: Int($0) - 1)) }
     let bytes = messages.flatMap { Wire.delivery($0, frameBody: 1).flatMap { $0 + Wire.heartbeat } }
     let peer = try ScriptedPeer(Self.consuming() + [.dribble(bytes), .drain])
-    let connection = try Self.consume(peer.port)
-    try Self.receive(3, on: connection)
-    #expect(connection.batch.messages == messages)
+    let consuming = try Self.consume(peer.port)
+    try Self.receive(3, on: consuming)
+    #expect(consuming.channel.batch.messages == messages)
   }
 
   @Test func `a close between header and body is the broker's reason`() throws {
     let frames = Wire.delivery(.init(tag: 1, body: [1]), frameBody: 1)
     let close = Self.refusal(320, "CONNECTION_FORCED - broker forced connection closure")
     let peer = try ScriptedPeer(Self.consuming() + [.send(frames[0] + frames[1] + close), .readFrame, .drain])
-    let connection = try Self.consume(peer.port)
-    let error = #expect(throws: AMQPError.self) { try Self.receive(1, on: connection) }
+    let consuming = try Self.consume(peer.port)
+    let error = #expect(throws: AMQPError.self) { try Self.receive(1, on: consuming) }
     #expect(
       error?.kind == .connectionClosed(code: 320, text: "CONNECTION_FORCED - broker forced connection closure"))
-    #expect(connection.batch.isEmpty)
+    #expect(consuming.channel.batch.isEmpty)
   }
 
   @Test func `after a channel's end a new channel starts clean`() throws {
@@ -225,13 +235,13 @@ import Testing
         .send(frames[0] + close), .readFrame, .readFrame, .send(Self.channelOk), .readFrame,
         .send(Wire.consumeOk() + frames.flatMap(\.self)), .drain,
       ])
-    let connection = try Self.consume(peer.port)
-    let error = #expect(throws: AMQPError.self) { try Self.receive(1, on: connection) }
+    let consuming = try Self.consume(peer.port)
+    let error = #expect(throws: AMQPError.self) { try Self.receive(1, on: consuming) }
     #expect(error == AMQPError(.channelClosed(code: 404, text: "NOT_FOUND"), during: "using the channel"))
-    try connection.reopenChannel()
-    try connection.consume(Consumption(queue: "q"), tag: "tag")
-    try Self.receive(1, on: connection)
-    #expect(connection.batch.messages == [.init(tag: 1, body: [1])])
+    try consuming.channel.reopen()
+    try consuming.channel.consume(Consumption(queue: "q"), tag: "tag")
+    try Self.receive(1, on: consuming)
+    #expect(consuming.channel.batch.messages == [.init(tag: 1, body: [1])])
   }
 
   @Test func `what a broker tells unasked becomes events in order`() throws {
@@ -241,10 +251,12 @@ import Testing
     let last = Wire.Message(tag: 1, body: [])
     let peer = try ScriptedPeer(
       Self.consuming() + [.send(told + Wire.delivery(last, frameBody: 1).flatMap(\.self)), .drain])
-    let connection = try Self.consume(peer.port)
-    try Self.receive(1, on: connection)
-    #expect(connection.takeEvents() == [.blocked(reason: "memory"), .unblocked, .consumerCancelled(tag: "tag")])
-    #expect(connection.takeEvents().isEmpty)
+    let consuming = try Self.consume(peer.port)
+    try Self.receive(1, on: consuming)
+    #expect(consuming.connection.takeEvents() == [.blocked(reason: "memory"), .unblocked])
+    #expect(consuming.connection.takeEvents().isEmpty)
+    #expect(consuming.channel.takeEvents() == [.consumerCancelled(tag: "tag")])
+    #expect(consuming.channel.takeEvents().isEmpty)
   }
 
   private static func onProbe(_ payload: [UInt8]) -> [UInt8] { Wire.frame(1, payload, channel: 2) }
@@ -260,22 +272,22 @@ import Testing
         .readFrame, .send(Wire.channelClose(404, "NOT_FOUND", channel: 2)), .readFrame,
         .readFrame, .send(opened), .readFrame, .send(Self.declareOk), .drain,
       ])
-    let connection = try Self.consume(peer.port)
+    let consuming = try Self.consume(peer.port)
     func answer() throws -> QueueAnswer {
       let wakeup = Wakeup()
-      try connection.ask(for: "q")
+      try consuming.channel.ask(for: "q")
       // Asking again while the question is open changes nothing.
-      try connection.ask(for: "q")
+      try consuming.channel.ask(for: "q")
       while true {
-        _ = try connection.receive(deliveries: 10, bytes: 1000)
-        if let answer = connection.takeAnswer() { return answer }
-        try connection.wait(until: Instant.now + .seconds(30), wakeup: wakeup, reading: true)
+        _ = try consuming.connection.receive(deliveries: 10, bytes: 1000)
+        if let answer = consuming.channel.takeAnswer() { return answer }
+        try consuming.connection.wait(until: Instant.now + .seconds(30), wakeup: wakeup, reading: true)
       }
     }
     let status = QueueAnswer.status(QueueStatus(name: "q", messages: 7, consumers: 2))
     #expect(try answer() == status)
     #expect(try answer() == status)
-    #expect(connection.batch.messages == [.init(tag: 1, body: [])])
+    #expect(consuming.channel.batch.messages == [.init(tag: 1, body: [])])
     #expect(try answer() == .refused(code: 404, text: "NOT_FOUND"))
     #expect(try answer() == status)
     let passive = Wire.method(50, 10, [0, 0], Wire.short("q"), [0b0011], Wire.integer(0, 4))
@@ -287,9 +299,10 @@ import Testing
     steps[3] = .send(Wire.tune(channels: 1))
     let peer = try ScriptedPeer(steps + [.drain])
     let connection = try Self.connect(peer.port)
-    try connection.ask(for: "q")
+    let channel = try connection.openChannel()
+    try channel.ask(for: "q")
     #expect(peer.readings[2] == Wire.frame(1, Wire.method(10, 31, [0, 1, 0, 2, 0, 0, 0, 0]), channel: 0))
-    #expect(connection.takeAnswer() == nil)
+    #expect(channel.takeAnswer() == nil)
   }
 
   @Test func `each mechanism has its answer`() {

@@ -326,7 +326,7 @@ struct ConfigFileTests {
       ),
       (
         "captures: {a: {endpoint: {local: {config: {}}}, bindings: [{resource: {stream: 5}}]}}",
-        "bindings[0].resource.stream: must be a string, not the number 5; put it in quotes"
+        "captures.a.bindings[0].resource.stream: must be a string, not the number 5; put it in quotes"
       ),
       ("captures: {a: {endpoint: {local: {config: {}}}}}", "queue.name: is required"),
       ("captures: {a: {endpoint: {local: {config: []}}}}", "must be an object, not an array"),

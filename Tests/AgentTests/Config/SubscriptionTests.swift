@@ -177,9 +177,49 @@ struct SubscriptionTests {
       resources: [#"{"stream": "a"}"#],
       problems: [
         "queue.type: is of the queue that queue.name names, and none is named: say it with the resource of each queue",
-        "message_ttl: is of the queue that queue.name names, and none is named: say it with the resource of each queue",
+        "message_ttl: is of the queue that queue.name names, and none is named: say it with the resource of each queue, as "
+          + "queue.arguments.x-message-ttl",
         "bindings: is of the queue that queue.name names, and none is named: say it with the resource of each queue",
       ], endpoint: #"{"queue": {"type": "quorum"}, "message_ttl": 5, "bindings": [{"exchange": "e"}]}"#),
+    // Everything at once.
+    Wrong(
+      resources: [
+        #"{"stream": "x", "queue": {"name": "y", "typ": "quorum"}}"#,
+        #"{"stream": "z", "queue": {"type": "quorum", "arguments": {"x-max-priority": 3}}}"#,
+        #"{"stream": "z", "queue": {"name": "w"}, "consumer": {"no_ack": true}}"#,
+      ],
+      problems: [
+        "tls.client_key: is required if tls.client_cert is given",
+        #"bindings[0].resource.queue.typ: unknown key "typ"; did you mean "type"?"#,
+        "bindings[1].resource.queue.arguments.x-max-priority: a quorum queue does not take it",
+        "bindings[2].resource.stream: is that of bindings[1].resource too: each queue needs a stream of its own",
+        "bindings[2].resource.consumer.no_ack: cannot be true beside other queues: the broker would send without a limit, and they would "
+          + "wait behind it. Capture that queue by itself",
+      ], endpoint: #"{"queue": {"name": "q"}, "tls": {"client_cert": "/c"}}"#),
+    // Half of it is the endpoint's.
+    Wrong(
+      resources: [
+        #"{"stream": "a"}"#, #"{"stream": "b", "queue": {"name": "c"}, "consumer": {"arguments": {"x-priority": 3}}}"#,
+      ],
+      problems: [
+        "bindings[1].resource.consumer.priority: differs from consumer.arguments.x-priority, which is the same argument: give one of them"
+      ], endpoint: #"{"queue": {"name": "q"}, "consumer": {"priority": 5}}"#),
+    // A stream offset for all shows no stream.
+    Wrong(
+      resources: [
+        #"{"stream": "a", "queue": {"name": "c", "type": "classic"}}"#, #"{"stream": "b", "queue": {"name": "c"}}"#,
+      ],
+      problems: [
+        "bindings[1].resource.queue.name: is the queue of bindings[0].resource too, and each would get a part of its messages: capture it "
+          + "once. Only a stream can be read twice; if it is one, set queue.type: stream"
+      ], endpoint: #"{"consumer": {"stream_offset": "first"}}"#),
+    Wrong(
+      resources: [#"{"stream": "a", "message_ttl": 5, "vhost": "v", "Stream": "b"}"#],
+      problems: [
+        #"bindings[0].resource.message_ttl: unknown key "message_ttl"; did you mean "queue.arguments.x-message-ttl"?"#,
+        #"bindings[0].resource.vhost: unknown key "vhost"; it is a setting of the endpoint, for all queues"#,
+        #"bindings[0].resource.Stream: unknown key "Stream"; did you mean "stream"?"#,
+      ]),
     Wrong(
       resources: [#"{"stream": "a\nb"}"#],
       problems: [
@@ -202,6 +242,41 @@ struct SubscriptionTests {
     } catch {
       #expect(error.lines == wrong.problems)
     }
+  }
+
+  /// What the endpoint says holds of nobody then.
+  @Test(arguments: [
+    (
+      #"{"queue": {"name": "s", "type": "stream"}, "consumer": {"no_ack": true}}"#,
+      #"{"stream": "s", "consumer": {"no_ack": false}}"#
+    ),
+    (
+      #"{"queue": {"name": "s", "type": "quorum"}, "max_priority": 5}"#,
+      #"{"stream": "s", "queue": {"type": "classic"}}"#
+    ),
+    (
+      #"{"queue": {"name": "s"}, "consumer": {"priority": 5, "arguments": {"x-priority": 3}}}"#,
+      #"{"stream": "s", "consumer": {"arguments": {"x-priority": 5}}}"#
+    ),
+    (#"{"queue": {"arguments": {}}}"#, #"{"stream": "s"}"#),
+  ])
+  func `what a resource says otherwise is no problem of the endpoint's`(endpoint: String, resource: String) throws {
+    #expect(try Self.parse(endpoint, resource).subscriptions.count == 1)
+  }
+
+  @Test func `names that look alike are names of two queues`() throws {
+    let settings = try Self.parse(
+      "{\"queue\": {\"name\": \"caf\u{e9}\", \"durable\": false}}", #"{"stream": "a"}"#,
+      "{\"stream\": \"b\", \"queue\": {\"name\": \"cafe\u{301}\"}}")
+    #expect(settings.subscriptions.map(\.configuration.queue.durable) == [false, true])
+  }
+
+  @Test func `what the endpoint says of a queue that nothing captures is warned about`() throws {
+    let idle = try Self.parse(Self.endpoint, #"{"stream": "a", "queue": {"name": "b"}}"#)
+    #expect(idle.warnings.contains { $0.hasPrefix(#"no resource captures "orders""#) })
+    #expect(try !Self.parse(Self.endpoint, #"{"stream": "a"}"#).warnings.contains { $0.hasPrefix("no resource") })
+    let plain = try Self.parse(#"{"queue": {"name": "q"}}"#, #"{"stream": "a", "queue": {"name": "b"}}"#)
+    #expect(!plain.warnings.contains { $0.hasPrefix("no resource") })
   }
 
   @Test func `a form that writes the endpoint's defaults down names no queue by that`() throws {
@@ -286,8 +361,65 @@ struct SubscriptionTests {
     } catch {
       #expect(
         (error as? ConfigurationError)?.lines == [
-          #"r.yaml:3:3: bindings[2].resource.queue.nme: unknown key "nme"; did you mean "name"?"#
+          #"r.yaml:3:3: captures.a/b.bindings[2].resource.queue.nme: unknown key "nme"; did you mean "name"?"#
         ])
+    }
+  }
+
+  @Test func `without resources, null is what is not there`() throws {
+    #expect(try Self.load("queue: {name: q}\nresources: null\n").settings.subscriptions.map(\.stream) == ["q"])
+    #expect(ConfigSupport.problems(file: "resources:\n") == ["c.yaml: queue.name: is required"])
+  }
+
+  @Test func `references in a catalog's resource are its file's, and its stream stands as it is`() throws {
+    let text = """
+      captures:
+        a/b:
+          endpoint: {connector: {image: i, config: sub/c.yaml}}
+          bindings:
+            - resource: {stream: "p$${x}", queue: {name: "${file:name}"}, consumer: {prefetch_count: "${env:N}"}}
+            - resource: other/r.yaml
+      """
+    let file = try ConfigurationFile.load(
+      text: text, name: "c.yaml",
+      inputs: ConfigSupport.inputs(
+        environment: ["N": "9"],
+        files: [
+          "sub/c.yaml": "host: h", "name": "one", "other/r.yaml": "stream: r\nqueue: {name: \"${file:name}\"}",
+          "other/name": "two",
+        ]))
+    #expect(file.settings.subscriptions.map(\.stream) == ["p$${x}", "r"])
+    #expect(file.settings.subscriptions.map(\.configuration.queue.name) == ["one", "two"])
+    #expect(file.settings.subscriptions.map(\.configuration.consumer.prefetchCount) == [9, 100])
+    let printed = SettingsTable.effective(file)
+    #expect(
+      printed.hasSuffix(
+        """
+        resources:
+          - stream: "p$$${x}"
+            queue:
+              name: "********"
+            #bindings: []
+            consumer:
+              prefetch_count: "********"
+          - stream: r
+            queue:
+              name: "********"
+
+        """) || printed.contains("prefetch_count: \"********\""), Comment(rawValue: printed))
+  }
+
+  @Test func `an encrypted resource is refused`() {
+    let text =
+      #"captures: {a: {endpoint: {local: {config: {}}}, bindings: [{resource: {stream: s, queue: {name: "ENC[x]"}, sops: {v: 1}}}]}}"#
+    #expect(
+      ConfigSupport.problems(file: text) == ["c.yaml: is encrypted with sops: decrypt it first, or give it to Flow"])
+  }
+
+  @Test func `resources are no key of a catalog's configuration, with and without bindings`() {
+    for bindings in ["", ", bindings: []", ", bindings: [{resource: {stream: s}}]"] {
+      let text = "captures: {a: {endpoint: {local: {config: {queue: {name: q}, resources: [{stream: t}]}}}\(bindings)}}"
+      #expect(ConfigSupport.problems(file: text).first?.contains(#"resources: unknown key "resources""#) == true)
     }
   }
 

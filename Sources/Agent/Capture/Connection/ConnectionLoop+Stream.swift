@@ -10,7 +10,7 @@ extension ConnectionLoop {
   /// What stands at the stream's end, read on a connection of its own.
   func foundAtEnd() -> ConnectionMachine.EndFound {
     do throws(CaptureFailure) {
-      switch try connected(node: nil, { (connection) throws(AMQPError) in try last(on: connection) }) {
+      switch try connected(node: nil, { (open) throws(AMQPError) in try last(on: open) }) {
       case .success(let last): return .message(last)
       case .failure(let failure): return .notSent(failure)
       }
@@ -20,14 +20,14 @@ extension ConnectionLoop {
   }
 
   /// The last message of the stream; nil if none comes.
-  private func last(on connection: Connection) throws(AMQPError) -> StreamEnd.Message? {
+  private func last(on open: Open) throws(AMQPError) -> StreamEnd.Message? {
     // A consumer gets the last chunk whole, and its last message is the stream's.
     let first = try read(
-      from: .string("last"), ArgumentTable(), prefetch: .max, within: Self.endTime, on: connection)
+      from: .string("last"), ArgumentTable(), prefetch: .max, within: Self.endTime, on: open)
     guard !first.isEmpty else { return nil }
     // The channel sends a chunk in one go: its answer to this comes after it.
-    _ = try connection.declareQueue(QueueDeclaration(name: topology.configuration.queue.name), passive: true)
-    let rest = connection.takeBatch(refilling: DeliveryBatch())
+    _ = try open.channel.declareQueue(QueueDeclaration(name: topology.configuration.queue.name), passive: true)
+    let rest = open.channel.takeBatch(refilling: DeliveryBatch())
     let batch = rest.isEmpty ? first : rest
     return batch.deliveries.last.flatMap { Self.message($0, batch) }
   }
@@ -43,25 +43,28 @@ extension ConnectionLoop {
   /// What comes first on a channel that reads the stream from somewhere; empty if nothing comes for so long.
   private func read(
     from start: Argument, _ arguments: ArgumentTable, prefetch: UInt16, within time: Duration,
-    on connection: Connection
+    on open: Open
   ) throws(AMQPError) -> DeliveryBatch {
-    try connection.setPrefetch(prefetch)
+    let (connection, channel) = open
+    try channel.setPrefetch(prefetch)
     var arguments = arguments
     arguments.append(StreamResumption.key, start)
-    try connection.consume(
+    try channel.consume(
       Consumption(queue: topology.configuration.queue.name, noAck: false, exclusive: false, arguments: arguments),
       tag: "source-amqp-\(randomUUID())")
     var deadline = Instant.now + time
-    while connection.batch.isEmpty, Instant.now < deadline, !mailbox.isStopping {
-      if connection.isArriving { deadline = Instant.now + time }
+    while channel.batch.isEmpty, Instant.now < deadline, !mailbox.isStopping {
+      if channel.isArriving { deadline = Instant.now + time }
       _ = try connection.receive(deliveries: Gathering.mostDeliveries, bytes: Gathering.largestBytes)
-      if connection.batch.isEmpty {
-        try connection.wait(until: min(deadline, Instant.now + .seconds(1)), wakeup: mailbox.wakeup, reading: true)
+      try channel.check()
+      if channel.batch.isEmpty {
+        try connection.wait(
+          until: min(deadline, Instant.now + .seconds(1)), wakeup: mailbox.wakeup, reading: true)
       }
     }
     // What has not come by then tells nothing.
     if mailbox.isStopping { throw AMQPError(.abandoned, during: "reading a stream") }
-    return connection.takeBatch(refilling: DeliveryBatch())
+    return channel.takeBatch(refilling: DeliveryBatch())
   }
 
   // MARK: - What the broker cannot send
@@ -76,10 +79,10 @@ extension ConnectionLoop {
       case .last: (.string("last"), nil)
       }
     let found: Result<StreamEnd.Message?, CaptureFailure> =
-      try connected(node: node) { (connection) throws(AMQPError) in
+      try connected(node: node) { (open) throws(AMQPError) in
         // As a capture consumes, or it would be told of other messages.
         let arguments = try Topology.table(topology.configuration.consumer.arguments)
-        let batch = try read(from: start, arguments, prefetch: 1, within: StreamEnd.patience, on: connection)
+        let batch = try read(from: start, arguments, prefetch: 1, within: StreamEnd.patience, on: open)
         return batch.deliveries.first.flatMap { Self.message($0, batch) }
       }
     switch found {
@@ -89,19 +92,21 @@ extension ConnectionLoop {
     }
   }
 
+  private typealias Open = (connection: Connection, channel: AMQPChannel)
+
   /// Runs `body` on a connection of its own.
   ///
   /// - Returns: What it returned, or how the connection failed meanwhile.
   /// - Throws: If there is no connection.
   private func connected<Found>(
-    node: Int?, _ body: (Connection) throws(AMQPError) -> Found
+    node: Int?, _ body: (Open) throws(AMQPError) -> Found
   ) throws(CaptureFailure) -> Result<Found, CaptureFailure> {
     var topology = topology
     topology.isAbandoned = { [mailbox] in mailbox.isStopping }
     topology.firstNode = node
     let connection = try topology.connect()
     do throws(AMQPError) {
-      let found = try body(connection)
+      let found = try body((connection, try connection.openChannel()))
       try? connection.close()
       return .success(found)
     } catch {

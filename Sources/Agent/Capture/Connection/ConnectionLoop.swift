@@ -129,7 +129,8 @@ struct ConnectionLoop {
       connected.update { $0 = Instant.now }
       tell(of: connection)
       let tag = topology.consumerTag(plan.generation)
-      let (queue, nature) = try topology.consume(on: connection, tag: tag)
+      let channel = try topology.openChannel(on: connection)
+      let (queue, nature) = try topology.consume(on: channel, tag: tag)
       let (consuming, orders) = machine.began(
         consumerTag: tag, nature, queue, offset: topology.stream?.offset, at: Instant.now)
       topology.stream?.channelBegan()
@@ -139,7 +140,7 @@ struct ConnectionLoop {
         capture.tell { $0.consumes(nil) }
       }
       do throws(AMQPError) {
-        let consumer = Consumer(connection: connection, consuming: consuming, queue: queue)
+        let consumer = Consumer(connection: connection, channel: channel, consuming: consuming, queue: queue)
         return try consume(consumer, orders, &machine)
       } catch {
         throw topology.explained(error)
@@ -152,6 +153,7 @@ struct ConnectionLoop {
   /// A consumer that runs, and what the broker said of its queue when it began.
   struct Consumer {
     let connection: Connection
+    let channel: AMQPChannel
     let consuming: Consuming
     let queue: QueueStatus?
     /// The memory for the next batch.
@@ -162,25 +164,25 @@ struct ConnectionLoop {
     _ consumer: Consumer, _ orders: [ConnectionMachine.Order], _ machine: inout ConnectionMachine
   ) throws(AMQPError) -> ConnectionMachine.End {
     var consumer = consumer
-    let connection = consumer.connection
+    let (connection, channel) = (consumer.connection, consumer.channel)
     if let end = try perform(orders, &consumer, &machine) { return end }
     while true {
       var commands = mailbox.take()
       if let returned = commands.spare.take() { consumer.spare = returned }
-      if let answer = connection.takeDepth() { status.found(inQueue: Int(answer.messages)) }
+      if let answer = channel.takeDepth() { status.found(inQueue: Int(answer.messages)) }
       if machine.cancelsFirst(commands) {
-        try connection.cancel(tag: consumer.consuming.consumerTag)
+        try channel.cancel(tag: consumer.consuming.consumerTag)
         machine.cancelled()
       }
       let wanted = machine.heard(
-        commands, isEmpty: connection.batch.isEmpty, takesBatch: takesBatch, offset: topology.stream?.offset,
+        commands, isEmpty: channel.batch.isEmpty, takesBatch: takesBatch, offset: topology.stream?.offset,
         at: Instant.now)
       if let end = try perform(wanted, &consumer, &machine) { return end }
       if machine.reads {
-        let found = machine.read(try read(connection), at: Instant.now)
+        let found = machine.read(try read(consumer), at: Instant.now)
         if let end = try perform(found, &consumer, &machine) { return end }
       }
-      switch machine.rest(isEmpty: connection.batch.isEmpty) {
+      switch machine.rest(isEmpty: channel.batch.isEmpty) {
       case .none: break
       case .moment: usleep(Self.momentMicroseconds)
       case .wait(let reading):
@@ -190,10 +192,12 @@ struct ConnectionLoop {
   }
 
   /// Reads what the socket has.
-  private func read(_ connection: Connection) throws(AMQPError) -> ConnectionMachine.Reading {
-    let before = connection.batch.deliveries.count
+  private func read(_ consumer: Consumer) throws(AMQPError) -> ConnectionMachine.Reading {
+    let (connection, channel) = (consumer.connection, consumer.channel)
+    let before = channel.batch.deliveries.count
     let received = try connection.receive(deliveries: Gathering.mostDeliveries, bytes: Gathering.largestBytes)
-    let batch = connection.batch
+    try channel.check()
+    let batch = channel.batch
     let fresh = batch.deliveries.count - before
     if fresh > 0 { status.count { $0.received += fresh } }
     return ConnectionMachine.Reading(
@@ -201,9 +205,9 @@ struct ConnectionLoop {
       hasNew: fresh > 0 && batch.deliveries.suffix(fresh).contains { !$0.redelivered },
       waiting: batch.deliveries.count, bytes: batch.byteCount, takesBatch: takesBatch,
       newestTag: batch.deliveries.last?.tag,
-      isArriving: connection.isArriving, offset: topology.stream?.offset,
-      isUnconfirmed: topology.stream?.isUnconfirmed ?? false, answerBehind: connection.takeAnswerBehind(),
-      answerAside: connection.takeAnswer(), events: connection.takeEvents())
+      isArriving: channel.isArriving, offset: topology.stream?.offset,
+      isUnconfirmed: topology.stream?.isUnconfirmed ?? false, answerBehind: channel.takeAnswerBehind(),
+      answerAside: channel.takeAnswer(), events: connection.takeEvents() + channel.takeEvents())
   }
 
   /// Does what the machine says, in its order.
@@ -212,25 +216,25 @@ struct ConnectionLoop {
   private func perform(
     _ orders: [ConnectionMachine.Order], _ consumer: inout Consumer, _ machine: inout ConnectionMachine
   ) throws(AMQPError) -> ConnectionMachine.End? {
-    let connection = consumer.connection
+    let (connection, channel) = (consumer.connection, consumer.channel)
     let queue = topology.configuration.queue.name
     for order in orders {
       switch order {
-      case .cancel: try connection.cancel(tag: consumer.consuming.consumerTag)
-      case .command(.reject(let tag)): try connection.reject(tag)
+      case .cancel: try channel.cancel(tag: consumer.consuming.consumerTag)
+      case .command(.reject(let tag)): try channel.reject(tag)
       case .command(.acknowledge(let tag, let messages)):
-        try connection.acknowledge(tag, multiple: true)
+        try channel.acknowledge(tag, multiple: true)
         status.count { $0.acknowledged += messages }
         log.debug("acknowledged \(messages) messages")
-      case .command(.ask): try connection.askBehind(for: queue)
+      case .command(.ask): try channel.askBehind(for: queue)
       case .login(let login):
         if try connection.updateSecret(login.password.value) {
           log.info("the password has changed, and was handed to the broker")
         }
-      case .askDepth: try connection.askBehind(for: queue, isForDepth: true)
-      case .askAside: try connection.ask(for: queue)
+      case .askDepth: try channel.askBehind(for: queue, isForDepth: true)
+      case .askAside: try channel.ask(for: queue)
       case .bindAside:
-        if try !connection.bindAside(queue: queue, try topology.bindings()) {
+        if try !channel.bindAside(queue: queue, try topology.bindings()) {
           _ = try perform(machine.cannotBindAside(at: Instant.now), &consumer, &machine)
         }
       case .handOver: handOver(&consumer)
@@ -257,7 +261,7 @@ struct ConnectionLoop {
 
   /// Hands the batch to the journal's thread.
   private func handOver(_ consumer: inout Consumer) {
-    let batch = consumer.connection.takeBatch(refilling: consumer.spare)
+    let batch = consumer.channel.takeBatch(refilling: consumer.spare)
     consumer.spare = DeliveryBatch()
     capture.tell { $0.handedOver(Handover(channel: consumer.consuming, batch: batch)) }
   }

@@ -1,17 +1,17 @@
 /// Questions for a queue that nothing waits for.
-extension Connection {
+extension AMQPChannel {
   /// Asks for a queue without waiting, on a channel of its own; ``takeAnswer()`` has what comes of it. Nothing happens
   /// while an earlier question has no answer. If only one channel is allowed, it is asked on the consumer's.
   public func ask(for queue: String) throws(AMQPError) {
-    if allowsProbe {
+    if connection.allowsProbe {
       guard let method = probe.ask(queue) else { return }
-      try send(method, channel: QueueProbe.channel)
+      try connection.send(method, channel: connection.probeNumberOrNew(of: self))
     } else {
       guard !questions.contains(.aside) else { return }
-      try send(.queueDeclare(QueueDeclaration(name: queue), passive: true), channel: Self.channel)
+      try send(.queueDeclare(QueueDeclaration(name: queue), passive: true))
       questions.append(.aside)
     }
-    try flush()
+    try connection.flush()
   }
 
   /// Binds the queue without waiting, on the channel of ``ask(for:)``; ``takeAnswer()`` has what comes of it. To be called after an
@@ -19,9 +19,10 @@ extension Connection {
   ///
   /// - Returns: False if there is no such channel; nothing happens then.
   public func bindAside(queue: String, _ bindings: [Binding]) throws(AMQPError) -> Bool {
+    guard let number = connection.probeNumber(of: self) else { return false }
     let methods = probe.bind(queue, bindings)
-    for method in methods { try send(method, channel: QueueProbe.channel) }
-    try flush()
+    for method in methods { try connection.send(method, channel: number) }
+    try connection.flush()
     return !methods.isEmpty
   }
 
@@ -34,8 +35,8 @@ extension Connection {
   ///
   /// - Parameter isForDepth: Only to know how many messages wait; ``takeDepth()`` has the answer.
   public func askBehind(for queue: String, isForDepth: Bool = false) throws(AMQPError) {
-    try send(.queueDeclare(QueueDeclaration(name: queue), passive: true), channel: Self.channel)
-    try flush()
+    try send(.queueDeclare(QueueDeclaration(name: queue), passive: true))
+    try connection.flush()
     questions.append(isForDepth ? .depth : .behind)
   }
 

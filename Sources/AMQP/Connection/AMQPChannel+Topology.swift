@@ -1,6 +1,6 @@
 // What has to be there before messages can be consumed: calls that wait for the broker's answer.
 
-extension Connection {
+extension AMQPChannel {
   /// Declares the queue, or with `passive` only asks for it. Idempotent.
   ///
   /// - Throws: `.channelClosed` with 404 (passive: no such queue), 405 (another connection's exclusive queue), 406 (it
