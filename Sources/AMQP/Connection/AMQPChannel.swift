@@ -9,9 +9,13 @@ protocol ChannelLink: AnyObject {
   func send(_ method: ClientMethod, channel: UInt16) throws(AMQPError)
   /// Writes as much as the socket takes.
   func flush() throws(AMQPError)
-  /// Sends `method` and waits for the answer that `accept` takes.
-  func call<Answer>(
-    _ method: ClientMethod, on channel: AMQPChannel?, during operation: String, accept: (ServerMethod) -> Answer?
+  /// Waits for the answer that `accept` takes, or until there is something else to return.
+  ///
+  /// - Parameter deadline: Nil is the settings' time from now on.
+  /// - Throws: `.channelClosed` where the broker closes the channel instead.
+  @discardableResult
+  func answer<Answer>(
+    on channel: AMQPChannel?, until deadline: Instant?, or other: () -> Answer?, accept: (ServerMethod) -> Answer?
   ) throws(AMQPError) -> Answer
   /// A consumer was made.
   func consumed()
@@ -40,8 +44,12 @@ public final class AMQPChannel {
   var assembler: DeliveryAssembler
   /// Not opened yet, or closed by the broker.
   private(set) var isClosed = true
-  /// Why the broker closed it, until somebody was told.
+  /// Why the broker closed it; and that nobody was told yet.
   private var closure: AMQPError.Kind?
+  private var isNews = false
+  /// A goodbye was sent that has no answer yet; or the broker has said its own first, and may answer all the same.
+  private var isClosing = false
+  private var mayAnswer = false
   /// The consumer that was asked for last.
   private var consumerTag: String?
   private var events: [ConnectionEvent] = []
@@ -65,21 +73,33 @@ public final class AMQPChannel {
   /// A delivery has begun to arrive, and is not whole yet.
   public var isArriving: Bool { assembler.isInside }
 
-  /// Opens the channel, or opens it again after `.channelClosed`; nothing happens if it is open.
-  public func reopen() throws(AMQPError) {
+  /// Opens the channel, or opens it again after `.channelClosed`; nothing happens if it is open. What was delivered before and not taken
+  /// yet is forgotten, since it comes again, under tags that begin at 1.
+  public func reopen() throws(AMQPError) { try open(deadline: nil) }
+
+  func open(deadline: Instant?) throws(AMQPError) {
     guard isClosed else { return }
     assembler = DeliveryAssembler(limit: connection.settings.bodyLimit)
-    (consumerTag, closure) = (nil, nil)
+    batch = DeliveryBatch()
+    (consumerTag, closure, isNews) = (nil, nil, false)
+    (answerBehind, depth) = (nil, nil)
+    _ = probe.takeAnswer()
+    events.removeAll()
     questions.removeAll()
-    try call(.channelOpen, during: "opening a channel") { $0 == .channelOpenOk ? true : nil }
+    try call(.channelOpen, during: "opening a channel", deadline: deadline) { $0 == .channelOpenOk ? true : nil }
     isClosed = false
   }
 
   /// Throws `.channelClosed`, once, if the broker has closed the channel; what ``Connection/receive(deliveries:bytes:)`` has read shows
   /// here.
   public func check() throws(AMQPError) {
-    guard let closure = closure.take() else { return }
-    throw AMQPError(closure, during: "using the channel")
+    guard isNews else { return }
+    isNews = false
+    try refuseClosed()
+  }
+
+  private func refuseClosed() throws(AMQPError) {
+    if let closure { throw AMQPError(closure, during: "using the channel") }
   }
 
   /// Takes what the broker told of this channel without being asked, oldest first.
@@ -129,36 +149,52 @@ public final class AMQPChannel {
     try connection.flush()
   }
 
-  /// Gives back to the broker all that is unacknowledged, and waits until it has handled what was sent before. What it delivers until then
-  /// is dropped.
-  func close() throws(AMQPError) {
-    // What the broker has closed needs no goodbye.
+  /// Says that nothing follows, which gives back to the broker all that is unacknowledged; nothing happens if the channel is closed.
+  func sayGoodbye() throws(AMQPError) {
     guard !isClosed else { return }
-    try call(.channelClose(code: 200, text: "done"), during: "closing the channel") {
-      $0 == .channelCloseOk ? true : nil
-    }
-    isClosed = true
+    isClosing = true
+    try send(.channelClose(code: 200, text: "done"))
+  }
+
+  /// Waits for the answer: the broker has then handled what was sent before.
+  ///
+  /// - Throws: `.channelClosed` where the broker had closed the channel, so that nobody knows what it has handled.
+  func awaitGoodbye() throws(AMQPError) {
+    try connection.answer(on: self, until: nil, or: { isClosing ? nil : true }, accept: { _ in nil })
+    try refuseClosed()
   }
 
   // MARK: - Frames
 
-  func send(_ method: ClientMethod) throws(AMQPError) { try connection.send(method, channel: number) }
+  /// What is sent on a channel that the broker has closed would end the connection.
+  func send(_ method: ClientMethod) throws(AMQPError) {
+    if isClosed, method != .channelOpen, method != .channelCloseOk { try refuseClosed() }
+    try connection.send(method, channel: number)
+  }
 
   @discardableResult
   func call<Answer>(
-    _ method: ClientMethod, during operation: String, accept: (ServerMethod) -> Answer?
+    _ method: ClientMethod, during operation: String, deadline: Instant? = nil, accept: (ServerMethod) -> Answer?
   ) throws(AMQPError) -> Answer {
-    try connection.call(method, on: self, during: operation, accept: accept)
+    do throws(AMQPError) {
+      try send(method)
+      return try connection.answer(on: self, until: deadline, or: { nil }, accept: accept)
+    } catch {
+      throw AMQPError(error.kind, during: operation)
+    }
   }
 
   /// Deals with what a broker may send at any time on a channel; gives back what it may not.
   func unsolicited(_ method: ServerMethod) throws(AMQPError) -> ServerMethod? {
     switch method {
     case .channelClose(let code, let text) where !isClosed:
-      isClosed = true
+      (isClosed, isNews) = (true, true)
+      (isClosing, mayAnswer) = (false, isClosing)
       closure = .channelClosed(code: code, text: text)
       try send(.channelCloseOk)
       try connection.flush()
+    case .channelCloseOk where isClosing: (isClosing, isClosed) = (false, true)
+    case .channelCloseOk where mayAnswer: mayAnswer = false
     case .cancel(let tag):
       guard tag == consumerTag else {
         throw AMQPError(

@@ -56,7 +56,7 @@ extension Connection {
     _ operation: String, _ deadline: Instant, accept: (ServerMethod) -> Answer?
   ) throws(AMQPError) -> Answer {
     do throws(AMQPError) {
-      return try answer(until: deadline, accept: accept)
+      return try answer(on: nil, until: deadline, accept: accept)
     } catch {
       throw AMQPError(explained(error.kind), during: operation)
     }

@@ -1,7 +1,7 @@
 internal import Platform
 
 extension Connection {
-  /// Connects to the first node that answers, authenticates and opens the virtual host, all within
+  /// Connects to the first node that answers, authenticates, opens the virtual host and a channel, all within
   /// ``ConnectionSettings/timeout``. A node that fails on the way is followed by the others.
   ///
   /// - Throws: What the only node failed with, or `.everyNode`; `.abandoned`.

@@ -36,17 +36,23 @@ public final class Connection: ChannelLink {
   var hasStarted = false
   /// The largest payload of a frame that the broker takes from us.
   var largestPayload = MethodCodec.largestPayload
+  /// The first channel, which was opened with the connection, until somebody takes it.
+  var first: AMQPChannel?
+  /// The broker has closed a channel since ``receive(deliveries:bytes:)`` was called.
+  private var hasClosedOne = false
+  /// The end of the connection, which came right after that.
+  private var end: AMQPError?
   /// Its channels, by their numbers.
-  private var channels: [UInt16: AMQPChannel] = [:]
+  var channels: [UInt16: AMQPChannel] = [:]
   /// The same of those on which their queues are asked for (``AMQPChannel/ask(for:)``).
-  private var probed: [UInt16: AMQPChannel] = [:]
+  var probed: [UInt16: AMQPChannel] = [:]
   /// The one that something came for last.
   private var current: AMQPChannel?
   private var notices = NoticeLimit()
   /// The broker allows a second channel beside each consumer's.
   var allowsProbe = false
   /// Nobody takes deliveries any more.
-  private var isClosing = false
+  var isClosing = false
   /// Bytes of the frame with the login.
   var loginBytes = 0
   /// The password or token that the broker has.
@@ -54,7 +60,7 @@ public final class Connection: ChannelLink {
   /// How often it was changed without an answer yet.
   private var updates = 0
   /// A consumer was made, so what is called from now on is waited for.
-  private var hasConsumed = false
+  var hasConsumed = false
 
   convenience init(
     _ settings: ConnectionSettings, over socket: Socket, to node: BrokerNode, deadline: Instant
@@ -75,6 +81,11 @@ public final class Connection: ChannelLink {
     self.node = node
     self.stream = stream
     try handshake(deadline: deadline)
+    // Within the time of the handshake: a node that has no channel to give is as good as none.
+    let channel = AMQPChannel(1, of: self)
+    channels[1] = channel
+    try channel.open(deadline: deadline)
+    first = channel
   }
 
   private static func stream(
@@ -85,39 +96,9 @@ public final class Connection: ChannelLink {
   }
 }
 
-// MARK: - Channels
+// MARK: - The login
 
 extension Connection {
-  /// Opens another channel, with the lowest number that is free.
-  ///
-  /// - Throws: `.connectionClosed` with 530 where the user or the node has as many as it may.
-  public func openChannel() throws(AMQPError) -> AMQPChannel {
-    let channel = AMQPChannel(freeNumber, of: self)
-    channels[channel.number] = channel
-    try channel.reopen()
-    return channel
-  }
-
-  func probeNumber(of channel: AMQPChannel) -> UInt16? { probed.first { $0.value === channel }?.key }
-
-  func probeNumberOrNew(of channel: AMQPChannel) -> UInt16 {
-    if let known = probeNumber(of: channel) { return known }
-    let number = freeNumber
-    probed[number] = channel
-    return number
-  }
-
-  /// Whether a queue is asked for on the channel of this number.
-  func isProbe(_ number: UInt16) -> Bool { probed[number] != nil }
-
-  private var freeNumber: UInt16 {
-    var number: UInt16 = 1
-    while channels[number] != nil || probed[number] != nil { number += 1 }
-    return number
-  }
-
-  func consumed() { hasConsumed = true }
-
   /// Hands the broker a new password or token, unless it has this one: a token that expires ends the connection.
   /// https://www.rabbitmq.com/docs/oauth2#token-expiration
   ///
@@ -131,16 +112,6 @@ extension Connection {
     try flush()
     return true
   }
-
-  /// Says goodbye and waits for the answer; the broker has then handled everything sent before. What it delivers until
-  /// then is dropped, and returns to the queue with all else that is unacknowledged.
-  public func close() throws(AMQPError) {
-    isClosing = true
-    for channel in channels.values.sorted(by: { $0.number < $1.number }) { try channel.close() }
-    try call(.close(code: 200, text: "done"), on: nil, during: "closing the connection") {
-      $0 == .closeOk ? true : nil
-    }
-  }
 }
 
 // MARK: - Receiving
@@ -152,12 +123,23 @@ extension Connection {
   ///
   /// A channel that the broker closes says so itself (``AMQPChannel/check()``); the others are not concerned.
   public func receive(deliveries: Int, bytes: Int) throws(AMQPError) -> Received {
+    if let end { throw end }
+    hasClosedOne = false
+    do throws(AMQPError) { return try receive(within: (deliveries, bytes)) } catch {
+      // Why the channel was closed says more than that the connection ended after it.
+      guard hasClosedOne else { throw error }
+      end = error
+      return .drained
+    }
+  }
+
+  private func receive(within limit: (deliveries: Int, bytes: Int)) throws(AMQPError) -> Received {
     for _ in 0..<Self.readLimit {
-      while isBelow(deliveries, bytes) {
-        guard let (_, method) = try nextMethod(within: (deliveries, bytes)) else { break }
+      while isBelow(limit.deliveries, limit.bytes) {
+        guard let (_, method) = try nextMethod(within: limit) else { break }
         throw AMQPError(.malformed(text: "\(Self.text(method)) out of turn"), during: "consuming")
       }
-      if !isBelow(deliveries, bytes) { return .full }
+      if !isBelow(limit.deliveries, limit.bytes) { return .full }
       if try !read() { return .drained }
     }
     return .drained
@@ -274,10 +256,11 @@ extension Connection {
     {
       let payload = bytes.span.extracting(frame.payload)
       if frame.channel != channel?.number, let next = channels[frame.channel] {
+        others.deliveries += batch.deliveries.count - next.batch.deliveries.count
+        others.bytes += batch.byteCount - next.batch.byteCount
         Self.giveBack(batch, assembler, to: channel)
         channel = next
         (batch, assembler) = Self.lend(channel)
-        others = waiting(except: channel)
       }
       let isOfChannel = frame.channel == channel?.number
       try checkChannel(of: frame, payload, isOfConsumer: isOfChannel)
@@ -296,10 +279,12 @@ extension Connection {
         } else {
           let method = try codec.decode(payload)
           let of = isOfChannel ? channel : nil
+          let wasClosed = of?.isClosed ?? false
           let left = if let of { try of.unsolicited(method) } else { try unsolicited(method) }
-          if of?.isClosed == true {
+          if let of, of.isClosed, !wasClosed {
             assembler = DeliveryAssembler(limit: settings.bodyLimit)
             batch.forgetPartial()
+            hasClosedOne = true
           }
           if let left { return (of, left) }
         }
@@ -369,39 +354,35 @@ extension Connection {
     written = 0
   }
 
-  /// Sends `method` and waits for the answer that `accept` takes; deliveries that come meanwhile go to the channels' batches.
-  ///
-  /// - Parameter channel: Nil for the connection itself.
-  /// - Throws: `.channelClosed` where the broker closes this channel instead.
   @discardableResult
-  func call<Answer>(
-    _ method: ClientMethod, on channel: AMQPChannel?, during operation: String, accept: (ServerMethod) -> Answer?
-  ) throws(AMQPError) -> Answer {
-    do throws(AMQPError) {
-      try send(method, channel: channel?.number ?? 0)
-      return try answer(on: channel, until: Instant.now + settings.timeout, accept: accept)
-    } catch {
-      throw AMQPError(error.kind, during: operation)
-    }
-  }
-
   func answer<Answer>(
-    on channel: AMQPChannel? = nil, until deadline: Instant, accept: (ServerMethod) -> Answer?
+    on channel: AMQPChannel?, until deadline: Instant?, or other: () -> Answer? = { nil },
+    accept: (ServerMethod) -> Answer?
   ) throws(AMQPError) -> Answer {
+    let deadline = deadline ?? Instant.now + settings.timeout
     while true {
-      if let (of, method) = try nextMethod() {
+      let next: (channel: AMQPChannel?, method: ServerMethod)?
+      do throws(AMQPError) { next = try nextMethod() } catch {
+        try channel?.check()
+        throw error
+      }
+      if let (of, method) = next {
         if of === channel, let answer = accept(method) { return answer }
+        try channel?.check()
         throw AMQPError(
           .malformed(text: "an unexpected answer, \(Self.text(method))"), during: "waiting for an answer")
       }
       try channel?.check()
+      if let answer = other() { return answer }
       if isClosing {
         for channel in channels.values where !channel.batch.isEmpty {
           _ = channel.takeBatch(refilling: DeliveryBatch())
         }
       }
-      let waiting = waiting(except: nil)
-      guard waiting.bytes < Self.waitingBytes, waiting.deliveries < Self.waitingDeliveries else {
+      let isFlooded = channels.values.contains {
+        $0.batch.byteCount >= Self.waitingBytes || $0.batch.deliveries.count >= Self.waitingDeliveries
+      }
+      guard !isFlooded else {
         throw AMQPError(
           .malformed(text: "deliveries without end instead of an answer"), during: "waiting for an answer")
       }
@@ -421,7 +402,7 @@ extension Connection {
     }
   }
 
-  /// Deliveries, and bytes of them, that may come before an answer: a whole prefetch window of ordinary ones.
+  /// Deliveries, and bytes of them, that may come on a channel before an answer: a whole prefetch window of ordinary ones.
   private static let waitingDeliveries = 1 << 17
   private static let waitingBytes = 32 << 20
 }

@@ -115,8 +115,7 @@ struct BrokerCheck {
           + "the capture waits until they are gone, unless it is this capture's own last connection"
       }
       // It is there, so declaring it creates nothing and only compares its properties.
-      if configuration.queue.declaration == .active { _ = try topology.declareQueue(on: channel) }
-      finding.nature = try topology.nature(on: channel)
+      finding.nature = try topology.setUp(.nature, on: channel).1
     } catch {
       if case .channelClosed(let code, _) = error.kind {
         if code == 404 && configuration.queue.declaration == .active {

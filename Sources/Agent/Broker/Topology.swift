@@ -16,6 +16,8 @@ struct Topology: Sendable {
   var doubtfulPrefetch: Int?
   /// Where to go on if the queue is a stream; nil if it certainly is none.
   let stream: StreamResumption?
+  /// Of the broker that is connected to, for example `4.0.5`.
+  var brokerVersion = ""
   /// Which of ``nodes`` is tried first; nil for any.
   var firstNode: Int?
   /// As ``ConnectionSettings/usesSecondChannel``.
@@ -75,153 +77,18 @@ struct Topology: Sendable {
     }
   }
 
-  /// Declares as `queue.declare` says, binds, sets the prefetch count and consumes.
-  ///
-  /// - Returns: What the broker says about the queue, nil if it is not asked (`queue.declare: none`), and what kind of
-  ///   queue it is.
-  func consume(on channel: AMQPChannel, tag: String) throws(CaptureFailure) -> (QueueStatus?, QueueNature) {
-    do throws(AMQPError) {
-      let status = try declare(on: channel)
-      var type = try type(on: channel)
-      do throws(AMQPError) {
-        try consume(on: channel, tag: tag, from: type, status)
-        // Only a stream takes an offset.
-        type = type ?? Self.stream
-      } catch {
-        // https://www.rabbitmq.com/docs/streams#consuming: other queues refuse the argument, and say what they are.
-        guard type == nil, case .channelClosed(406, let text) = error.kind, text.contains(StreamResumption.key) else {
-          throw error
-        }
-        type = Self.type(in: text) ?? ""
-        try channel.reopen()
-        try consume(on: channel, tag: tag, from: type, status)
-      }
-      let arguments = configuration.queue.arguments
-      // Of a queue that was not declared here, the settings may not say all.
-      let hasLevels: Bool? =
-        arguments["x-max-priority"] != nil
-        ? true : configuration.queue.declaration == .active || arguments[Self.queueType] != nil ? false : nil
-      return (
-        status,
-        QueueNature(
-          type: type, hasLevels: hasLevels, deliveryLimit: arguments["x-delivery-limit"]?.int64Value,
-          brokerVersion: channel.server.version)
-      )
-    } catch {
-      throw explained(error)
-    }
-  }
-
-  /// - Parameter type: The queue's type; nil if that is not known, and it may be a stream.
-  private func consume(
-    on channel: AMQPChannel, tag: String, from type: String?, _ status: QueueStatus?
-  ) throws(AMQPError) {
-    let wished = doubtfulPrefetch.flatMap { type == "quorum" && Self.isBacklogOfOurs(status) ? $0 : nil } ?? prefetch
-    try channel.setPrefetch(UInt16(wished ?? configuration.consumer.prefetchCount))
-    var arguments = try Self.table(configuration.consumer.arguments)
-    if type == nil || type == Self.stream {
-      arguments.append(StreamResumption.key, stream?.argument ?? .string("first"))
-    }
-    // Else a mirrored queue whose master goes away delivers again within this channel, without a word. Only classic queues
-    // are mirrored, and older brokers refuse the argument for others.
-    // https://www.rabbitmq.com/docs/3.13/ha#cancellation
-    if type == "classic", configuration.consumer.arguments[Self.cancelOnFailover] == nil {
-      arguments.append(Self.cancelOnFailover, .bool(true))
-    }
-    try channel.consume(
-      Consumption(
-        queue: configuration.queue.name, noAck: configuration.consumer.noAck,
-        exclusive: configuration.consumer.exclusive, arguments: arguments),
-      tag: tag)
-  }
-
   /// Whether messages wait for which nobody else stands in line: to give up a consumer for another one is no loss of its place.
   static func isBacklogOfOurs(_ status: QueueStatus?) -> Bool {
     status.map { $0.messages > 0 && $0.consumers == 0 } ?? false
   }
 
-  /// The consume argument by which a mirrored queue cancels its consumers at a failover.
-  private static let cancelOnFailover = "x-cancel-on-ha-failover"
-  private static let queueType = "x-queue-type"
-  private static let stream = "stream"
-
-  /// The queue's type, as the settings say it, or the broker; nil if neither does.
-  ///
-  /// A queue that was just declared without a type is a classic one, or what the virtual host's default is. Declaring it
-  /// once more as a classic one changes nothing, and fails if it is another:
-  /// https://www.rabbitmq.com/docs/queues#optional-arguments
-  private func type(on channel: AMQPChannel) throws(AMQPError) -> String? {
-    // Without a declaration nothing has compared the type, and what is promised may rest on it.
-    let isChecked = configuration.queue.declaration == .active || !configuration.consumer.exclusive
-    if let type = configuration.queue.arguments[Self.queueType]?.stringValue, isChecked || type != "classic" {
-      return type
-    }
-    if configuration.consumer.expectsStream { return Self.stream }
-    guard configuration.queue.declaration == .active else { return nil }
-    var asking = try queue()
-    asking.arguments.append(Self.queueType, .string("classic"))
-    do throws(AMQPError) {
-      _ = try channel.declareQueue(asking)
-      return "classic"
-    } catch {
-      guard case .channelClosed(_, let text) = error.kind else { throw error }
-      try channel.reopen()
-      guard let mismatch = Self.mismatch(text), mismatch.argument == Self.queueType else { return nil }
-      return mismatch.found
-    }
-  }
-
-  /// What kind of queue it is, as far as settings and broker say it without a consumer; nil if they do not. The queue exists.
-  func nature(on channel: AMQPChannel) throws(AMQPError) -> QueueNature? {
-    try type(on: channel).map {
-      QueueNature(
-        type: $0, hasLevels: configuration.queue.arguments["x-max-priority"] != nil,
-        deliveryLimit: configuration.queue.arguments["x-delivery-limit"]?.int64Value,
-        brokerVersion: channel.server.version)
-    }
-  }
+  static let queueType = "x-queue-type"
+  static let stream = "stream"
 
   /// The type in `… of queue type rabbit_quorum_queue`, if the text is not cut off before it.
   static func type(in text: String) -> String? {
     for type in ["classic", "quorum", stream] where text.contains("of queue type rabbit_\(type)_queue") { return type }
     return nil
-  }
-
-  /// What can be declared ahead of the capture: all that ``declare(on:)`` does, save that an exclusive queue would be
-  /// gone with this connection, and is held by a capture that still runs.
-  func apply(on channel: AMQPChannel) throws(AMQPError) {
-    if configuration.queue.declaration == .active && configuration.queue.exclusive { return }
-    _ = try declare(on: channel)
-  }
-
-  /// Declares the queue and its bindings as `queue.declare` says; idempotent.
-  func declare(on channel: AMQPChannel) throws(AMQPError) -> QueueStatus? {
-    switch configuration.queue.declaration {
-    case .none: return nil
-    case .passive: return try channel.declareQueue(try queue(), passive: true)
-    case .active:
-      let status = try declareQueue(on: channel)
-      for binding in try bindings() { try channel.bind(queue: configuration.queue.name, binding) }
-      return status
-    }
-  }
-
-  /// Declares the queue, whatever `queue.declare` says.
-  ///
-  /// - Throws: 406 also if the queue exists without `exclusive` and is to have it. RabbitMQ says 405 to that, as to a
-  ///   queue that another connection holds; but that one may be free again soon, and cannot even be looked for.
-  func declareQueue(on channel: AMQPChannel) throws(AMQPError) -> QueueStatus {
-    do throws(AMQPError) {
-      return try channel.declareQueue(try queue())
-    } catch {
-      guard configuration.queue.exclusive, case .channelClosed(405, _) = error.kind else { throw error }
-      try channel.reopen()
-      do throws(AMQPError) { _ = try channel.declareQueue(try queue(), passive: true) } catch _ { throw error }
-      let text =
-        "PRECONDITION_FAILED - inequivalent arg 'exclusive' for queue '\(configuration.queue.name)': "
-        + "received 'true' but current is 'false'"
-      throw AMQPError(.channelClosed(code: 406, text: text), during: error.operation)
-    }
   }
 
   func queue() throws(AMQPError) -> QueueDeclaration {

@@ -26,6 +26,11 @@ struct ChannelsTests {
 
     func write(_ bytes: UnsafeRawBufferPointer) throws(AMQPError) -> Socket.Progress {
       unsafe written.append(contentsOf: bytes)
+      // A goodbye is answered when it was said.
+      let goodbye = Wire.method(10, 50)
+      if bytes.indices.contains(where: { unsafe bytes[$0...].starts(with: goodbye) }) {
+        play(Wire.frame(1, Wire.method(10, 51), channel: 0))
+      }
       return .bytes(bytes.count)
     }
 
@@ -59,14 +64,15 @@ struct ChannelsTests {
   /// A connection with consumers on channels 1 to `count`.
   private static func consuming(_ count: Int, max: UInt16 = 2047) throws -> (Played, Connection, [AMQPChannel]) {
     let stream = Played()
-    stream.play(Wire.start() + Wire.tune(channels: max) + Wire.openOk)
+    stream.play(Wire.start() + Wire.tune(channels: max) + Wire.openOk + opened(1))
     var settings = ConnectionSettings(
       nodes: [BrokerNode(host: "h", port: 1)], credentials: .plain(username: "u", password: "p"), timeout: .seconds(1))
     settings.channels = UInt16(count)
     let connection = try Connection(settings, over: stream, to: settings.nodes[0], deadline: .distantFuture)
     var channels: [AMQPChannel] = []
     for number in 1...count {
-      stream.play(opened(number) + consumeOk(number))
+      // The first is opened with the connection.
+      stream.play((number == 1 ? [] : opened(number)) + consumeOk(number))
       let channel = try connection.openChannel()
       try channel.consume(Consumption(queue: "q\(number)"), tag: "tag\(number)")
       channels.append(channel)
@@ -224,7 +230,7 @@ struct ChannelsTests {
     ] as [(Int, UInt16, UInt16)])
   func `as many channels are agreed on as are needed`(consumers: Int, offered: UInt16, agreed: UInt16) throws {
     let stream = Played()
-    stream.play(Wire.start() + Wire.tune(channels: offered) + Wire.openOk)
+    stream.play(Wire.start() + Wire.tune(channels: offered) + Wire.openOk + Self.opened(1))
     var settings = ConnectionSettings(
       nodes: [BrokerNode(host: "h", port: 1)], credentials: .plain(username: "u", password: "p"), heartbeatSeconds: 0)
     settings.channels = UInt16(consumers)
@@ -236,6 +242,89 @@ struct ChannelsTests {
     #expect(connection.allowsProbe == (Int(agreed) == 2 * consumers))
   }
 
+  /// Else the end of the connection would be the reason.
+  @Test(arguments: [
+    Wire.close(320, "CONNECTION_FORCED"), Wire.frame(1, Wire.method(99, 99)), [9, 9, 9, 9, 9, 9, 9, 9],
+  ])
+  func `why a channel was closed is told before what came after it`(after: [UInt8]) throws {
+    let (stream, connection, channels) = try Self.consuming(2)
+    stream.play(Wire.channelClose(406, "PRECONDITION_FAILED - timed out", channel: 1) + after)
+    #expect(try connection.receive(deliveries: 10, bytes: .max) == .drained)
+    let error = #expect(throws: AMQPError.self) { try channels[0].check() }
+    #expect(error?.kind == .channelClosed(code: 406, text: "PRECONDITION_FAILED - timed out"))
+    #expect(throws: AMQPError.self) { try connection.receive(deliveries: 10, bytes: .max) }
+    // The same if somebody waits for an answer there.
+    let (other, second, others) = try Self.consuming(2)
+    other.play(Wire.channelClose(404, "NOT_FOUND", channel: 2) + after)
+    let refusal = #expect(throws: AMQPError.self) { try others[1].cancel(tag: "tag2") }
+    #expect(refusal?.kind == .channelClosed(code: 404, text: "NOT_FOUND"))
+    _ = second
+  }
+
+  @Test func `nothing is sent on a channel that the broker has closed`() throws {
+    let (stream, connection, channels) = try Self.consuming(2)
+    stream.play(Wire.channelClose(404, "NOT_FOUND", channel: 2))
+    _ = try connection.receive(deliveries: 1, bytes: .max)
+    _ = stream.takeMethods()
+    let refused = AMQPError.Kind.channelClosed(code: 404, text: "NOT_FOUND")
+    func expect(_ body: () throws -> Void, sourceLocation: SourceLocation = #_sourceLocation) {
+      let error = #expect(throws: AMQPError.self, sourceLocation: sourceLocation) { try body() }
+      #expect(error?.kind == refused, sourceLocation: sourceLocation)
+    }
+    expect { try channels[1].acknowledge(1, multiple: true) }
+    expect { try channels[1].reject(1) }
+    expect { try channels[1].cancel(tag: "tag2") }
+    expect { try channels[1].askBehind(for: "q") }
+    expect { _ = try channels[1].declareQueue(QueueDeclaration(name: "q"), passive: true) }
+    try channels[0].acknowledge(1, multiple: true)
+    #expect(stream.takeMethods() == [[1, 60, 80]])
+  }
+
+  @Test func `a channel that is opened again has nothing of before`() throws {
+    let (stream, connection, channels) = try Self.consuming(2)
+    try channels[1].askBehind(for: "q2")
+    stream.play(
+      Self.onChannel(2, 50, 11, Wire.short("q"), Wire.integer(1, 4), Wire.integer(1, 4))
+        + Self.delivery(1, on: 2, body: [1]).flatMap(\.self) + Self.delivery(2, on: 2, body: [2]).flatMap(\.self)
+        + Self.onChannel(2, 60, 30, Wire.short("tag2"), [1]) + Wire.channelClose(404, "NOT_FOUND", channel: 2))
+    _ = try connection.receive(deliveries: 10, bytes: .max)
+    #expect(throws: AMQPError.self) { try channels[1].check() }
+    stream.play(Self.opened(2) + Self.consumeOk(2) + Self.delivery(1, on: 2, body: [9]).flatMap(\.self))
+    try channels[1].reopen()
+    #expect(channels[1].takeEvents().isEmpty)
+    #expect(channels[1].takeAnswerBehind() == nil)
+    try channels[1].consume(Consumption(queue: "q2"), tag: "tag2")
+    _ = try connection.receive(deliveries: 10, bytes: .max)
+    #expect(channels[1].batch.messages == [.init(tag: 1, body: [9])])
+  }
+
+  @Test func `a channel that the broker closes meanwhile got no goodbye`() throws {
+    // Both at once: RabbitMQ answers ours all the same.
+    for answers in [[], Self.onChannel(2, 20, 41)] {
+      let (stream, connection, channels) = try Self.consuming(3)
+      stream.play(
+        Self.onChannel(1, 20, 41) + Wire.channelClose(406, "TIMED OUT", channel: 2) + answers
+          + Self.onChannel(3, 20, 41))
+      let error = #expect(throws: AMQPError.self) { try connection.close() }
+      #expect(error?.kind == .channelClosed(code: 406, text: "TIMED OUT"))
+      try connection.flush()
+      #expect(stream.takeMethods() == [[1, 20, 40], [2, 20, 40], [3, 20, 40], [2, 20, 41], [0, 10, 50]])
+      _ = channels
+    }
+  }
+
+  @Test func `others may deliver as much as they like while one waits`() throws {
+    let (stream, connection, channels) = try Self.consuming(3)
+    let large = [UInt8](repeating: 7, count: 20 << 20)
+    stream.play(
+      Self.delivery(1, on: 1, body: large, frameBody: 1 << 20).flatMap(\.self)
+        + Self.delivery(1, on: 2, body: large, frameBody: 1 << 20).flatMap(\.self)
+        + Self.onChannel(3, 60, 31, Wire.short("tag3")))
+    try channels[2].cancel(tag: "tag3")
+    #expect(channels.map(\.batch.deliveries.count) == [1, 1, 0])
+    _ = connection
+  }
+
   @Test func `goodbye is said on each channel that is open`() throws {
     let (stream, connection, channels) = try Self.consuming(3)
     stream.play(Wire.channelClose(404, "NOT_FOUND", channel: 2))
@@ -243,9 +332,11 @@ struct ChannelsTests {
     _ = stream.takeMethods()
     stream.play(
       Self.delivery(1, on: 3, body: [1]).flatMap(\.self) + Self.onChannel(1, 20, 41)
-        + Self.delivery(2, on: 3, body: [1]).flatMap(\.self) + Self.onChannel(3, 20, 41)
-        + Wire.frame(1, Wire.method(10, 51), channel: 0))
-    try connection.close()
+        + Self.delivery(2, on: 3, body: [1]).flatMap(\.self) + Self.onChannel(3, 20, 41))
+    // Of the second nobody knows what the broker has handled.
+    #expect(throws: AMQPError(.channelClosed(code: 404, text: "NOT_FOUND"), during: "using the channel")) {
+      try connection.close()
+    }
     try connection.flush()
     #expect(stream.takeMethods() == [[1, 20, 40], [3, 20, 40], [0, 10, 50]])
     _ = channels

@@ -54,8 +54,14 @@ import Testing
   }
 
   @Test(
-    arguments: [[.readHeader], [.readHeader, .send(ConnectionTests.start), .readFrame, .reset], [.drain]]
-      as [[ScriptedPeer.Step]])
+    arguments: [
+      [.readHeader], [.readHeader, .send(ConnectionTests.start), .readFrame, .reset], [.drain],
+      // It has no channel to give: it says so, or nothing.
+      ConnectionTests.opened().dropLast() + [
+        .send(Wire.close(530, "NOT_ALLOWED - number of channels opened on node is too high"))
+      ],
+      ConnectionTests.opened().dropLast() + [.drain],
+    ] as [[ScriptedPeer.Step]])
   func `a node that fails after it was reached is followed by the next`(steps: [ScriptedPeer.Step]) throws {
     let ill = try ScriptedPeer(steps)
     let well = try ScriptedPeer(ConnectionTests.opened())

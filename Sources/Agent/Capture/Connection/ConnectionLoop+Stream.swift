@@ -105,8 +105,9 @@ extension ConnectionLoop {
     topology.isAbandoned = { [mailbox] in mailbox.isStopping }
     topology.firstNode = node
     let connection = try topology.connect()
+    let channel = try topology.openChannel(on: connection)
     do throws(AMQPError) {
-      let found = try body((connection, try connection.openChannel()))
+      let found = try body((connection, channel))
       try? connection.close()
       return .success(found)
     } catch {

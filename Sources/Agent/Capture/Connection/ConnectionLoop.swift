@@ -126,10 +126,10 @@ struct ConnectionLoop {
         return mailbox.isStopping
       }
       let connection = try topology.connect()
-      connected.update { $0 = Instant.now }
       tell(of: connection)
       let tag = topology.consumerTag(plan.generation)
       let channel = try topology.openChannel(on: connection)
+      connected.update { $0 = Instant.now }
       let (queue, nature) = try topology.consume(on: channel, tag: tag)
       let (consuming, orders) = machine.began(
         consumerTag: tag, nature, queue, offset: topology.stream?.offset, at: Instant.now)
