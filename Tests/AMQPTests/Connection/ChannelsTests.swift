@@ -329,6 +329,7 @@ struct ChannelsTests {
     let (stream, connection, channels) = try Self.consuming(3)
     stream.play(Wire.channelClose(404, "NOT_FOUND", channel: 2))
     _ = try connection.receive(deliveries: 1, bytes: .max)
+    #expect(throws: AMQPError.self) { try channels[1].check() }
     _ = stream.takeMethods()
     stream.play(
       Self.delivery(1, on: 3, body: [1]).flatMap(\.self) + Self.onChannel(1, 20, 41)

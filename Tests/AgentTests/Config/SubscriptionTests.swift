@@ -214,6 +214,14 @@ struct SubscriptionTests {
           + "once. Only a stream can be read twice; if it is one, set queue.type: stream"
       ], endpoint: #"{"consumer": {"stream_offset": "first"}}"#),
     Wrong(
+      resources: [
+        #"{"stream": "a", "queue": {"name": "c"}}"#, #"{"stream": "b", "queue": {"name": "c"}}"#,
+      ],
+      problems: [
+        "bindings[1].resource.queue.name: is the queue of bindings[0].resource too, and each would get a part of its messages: capture it "
+          + "once. Only a stream can be read twice; if it is one, set queue.type: stream"
+      ], endpoint: #"{"consumer": {"stream_offset": "first"}}"#),
+    Wrong(
       resources: [#"{"stream": "a", "message_ttl": 5, "vhost": "v", "Stream": "b"}"#],
       problems: [
         #"bindings[0].resource.message_ttl: unknown key "message_ttl"; did you mean "queue.arguments.x-message-ttl"?"#,
