@@ -31,6 +31,8 @@ import Testing
     ]
     let runtime = try runtime(bench, options, journaled: false)
     try runtime.start()
+    // What waits for the consumer, or for a channel that begins narrow, would expire before it is captured.
+    try runtime.waitForLog("the consumer") { $0.message?.hasPrefix("consuming from queue") == true }
     for number in 1...Self.count { try bench.publisher.publish("\(number)", routingKey: bench.queue) }
     try runtime.waitUntil(committedCount: Self.count)
     if ending == "SIGTERM" {
