@@ -66,7 +66,7 @@ struct ChannelsTests {
     let stream = Played()
     stream.play(Wire.start() + Wire.tune(channels: max) + Wire.openOk + opened(1))
     var settings = ConnectionSettings(
-      nodes: [BrokerNode(host: "h", port: 1)], credentials: .plain(username: "u", password: "p"), timeout: .seconds(1))
+      nodes: [BrokerNode(host: "h", port: 1)], credentials: .plain(username: "u", password: "p"), timeout: .seconds(60))
     settings.channels = UInt16(count)
     let connection = try Connection(settings, over: stream, to: settings.nodes[0], deadline: .distantFuture)
     var channels: [AMQPChannel] = []
