@@ -15,8 +15,6 @@ struct BrokerCheck {
     var nature: QueueNature?
     /// Whose queue it is about, if several are looked at.
     var stream: String?
-    /// The queue that was looked for.
-    var queue: String?
 
     /// What was looked at, for people.
     var name: String { (stream.map { "stream \"\($0)\", " } ?? "") + subject }
@@ -56,13 +54,6 @@ struct BrokerCheck {
         if namesStreams {
           for index in own.indices { own[index].stream = stream }
         }
-        let name = topology.configuration.queue.name
-        let isAgain = findings.contains { $0.queue?.utf8.elementsEqual(name.utf8) == true }
-        if isAgain, let kind = own[0].nature?.kind, kind != .stream, own[0].problem == nil {
-          own[0].problem =
-            "is the queue of another resource too, and no stream: each would get a part of its messages. Capture it once"
-        }
-        own[0].queue = name
         findings += own
       }
       return findings

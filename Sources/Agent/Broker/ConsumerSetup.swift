@@ -81,6 +81,8 @@ struct ConsumerSetup: Sendable {
   mutating func begin() throws(AMQPError) -> Step {
     switch configuration.queue.declaration {
     case .none: return try declared()
+    // It exists, and nothing but a declaration tells more.
+    case .passive where goal == .nature: return try declared()
     case .passive, .active:
       state = .declaring
       return .ask(.declare(try topology.queue(), passive: configuration.queue.declaration == .passive))

@@ -80,12 +80,15 @@ extension CaptureConfiguration {
     let hasResources = listed?.isEmpty == false
     // What is said of queues and consumers holds of those that there are.
     if isObject { problems += rules(endpoint).filter { !hasResources || !SubscriptionDraft.takes($0.path) } }
+    let inherited = ConfigurationRules.problems(in: endpoint.values)
     var drafts: [SubscriptionDraft] = []
     for resource in listed ?? [] {
       var reader = SettingsReader(hidden: hidden, group: SettingsTable.resource, path: resource.path)
       reader.read(resource.value)
       problems += reader.problems
-      if reader.problems.isEmpty { drafts.append(SubscriptionDraft(reader, at: resource.path, of: endpoint)) }
+      if reader.problems.isEmpty {
+        drafts.append(SubscriptionDraft(reader, at: resource.path, of: endpoint, inherited))
+      }
     }
     // A setting with a problem has no value, so nothing can be said of what follows from it.
     if isObject, !endpoint.problems.contains(where: { SubscriptionDraft.takes($0.path) }) {
@@ -165,13 +168,13 @@ extension CaptureConfiguration {
     var problems: [ConfigurationProblem] = []
     for (index, draft) in drafts.enumerated() {
       let before = drafts[..<index]
-      if let other = before.first(where: { isSame($0.stream, draft.stream) }) {
+      if let other = before.first(where: { $0.stream.isSameName(as: draft.stream) }) {
         problems.append(
           ConfigurationProblem(
             path: draft.path("stream"),
             message: "is that of \(other.path) too: each queue needs a stream of its own"))
       }
-      if let other = before.first(where: { isSame($0.queue, draft.queue) && !($0.isStream && draft.isStream) }) {
+      if let other = before.first(where: { $0.queue.isSameName(as: draft.queue) && !($0.isStream && draft.isStream) }) {
         problems.append(
           ConfigurationProblem(
             path: draft.path("queue.name"),
@@ -191,8 +194,10 @@ extension CaptureConfiguration {
   }
 }
 
-/// Whether two names are the same to the broker, which compares bytes; `==` of texts takes what looks alike for equal.
-private func isSame(_ one: String, _ other: String) -> Bool { one.utf8.elementsEqual(other.utf8) }
+extension String {
+  /// Whether two names are the same to the broker, which compares bytes; `==` of texts takes what looks alike for equal.
+  func isSameName(as other: String) -> Bool { utf8.elementsEqual(other.utf8) }
+}
 
 /// A resource with what it takes from the endpoint.
 private struct SubscriptionDraft {
@@ -211,15 +216,16 @@ private struct SubscriptionDraft {
   private let inherited: [ConfigurationProblem]
 
   /// - Parameter resource: Read without problems.
-  init(_ resource: SettingsReader, at path: String, of endpoint: SettingsReader) {
-    self.path = path
+  init(
+    _ resource: SettingsReader, at path: String, of endpoint: SettingsReader, _ inherited: [ConfigurationProblem]
+  ) {
+    (self.path, self.inherited) = (path, inherited)
     stream = CheckedValues(resource.values).text("stream")
     given = Set(resource.values.keys)
     let own = CheckedValues(endpoint.values).optionalText("queue.name")
     let named = CheckedValues(resource.values).optionalText("queue.name") ?? own
-    let isOwn = if let named, let own { isSame(named, own) } else { false }
+    let isOwn = if let named, let own { named.isSameName(as: own) } else { false }
     nameProblem = named == nil ? Self.nameProblem(stream, at: path) : nil
-    inherited = ConfigurationRules.problems(in: endpoint.values)
     isGivenOffset =
       given.contains("consumer.stream_offset")
       || CheckedValues(resource.values).table("consumer.arguments")["x-stream-offset"] != Optional.none

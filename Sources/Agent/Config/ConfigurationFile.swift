@@ -108,7 +108,8 @@ struct ConfigurationFile: Sendable {
   ) throws(ConfigurationError) -> Parsed {
     try refuseEncrypted(node, file: file)
     var references = SecretReferences(inputs: inputs, directory: FileReference.directory(of: file))
-    var source = references.expand(node).value
+    let endpoint = references.expand(node).value
+    var source = endpoint
     var hidden = references.hidden
     var locations = node.locations()
     var files: [(path: String, file: String)] = []
@@ -135,18 +136,13 @@ struct ConfigurationFile: Sendable {
           hidden.insert("resources[\(index)]" + path.dropFirst(resource.path.count))
         }
       }
-      if case .object(var object) = source {
+      if case .object(var object) = endpoint {
         object["resources"] = .array(given.map(\.value))
         source = .object(object)
       }
     }
     do throws(ConfigurationError) {
       guard references.problems.isEmpty else { throw ConfigurationError(references.problems) }
-      var endpoint = source
-      if case .given = resources, case .object(var object) = endpoint {
-        object["resources"] = node["resources"].map { $0.value }
-        endpoint = .object(object)
-      }
       let settings = try CaptureConfiguration.parse(endpoint, resources: resources, hidden: hidden)
       return Parsed(settings: settings, source: source, hidden: hidden, references: references)
     } catch {

@@ -89,7 +89,7 @@ extension CaptureConfiguration {
   /// What is said of the endpoint's own queue, if nothing captures it.
   private var unused: [String] {
     let queue = endpoint.queue
-    let isUsed = subscriptions.contains { $0.configuration.queue.name.utf8.elementsEqual(queue.name.utf8) }
+    let isUsed = subscriptions.contains { $0.configuration.queue.name.isSameName(as: queue.name) }
     guard !subscriptions.isEmpty, !isUsed else { return [] }
     let isDescribed =
       !endpoint.bindings.isEmpty || !queue.arguments.members.isEmpty || queue.declaration != .active || !queue.durable
