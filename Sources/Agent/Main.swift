@@ -53,7 +53,7 @@ import Platform
   }
 
   func run() throws {
-    // Somebody looks for what there is; a runtime has a pipe here.
+    // Someone looks for what there is; a runtime has a pipe here.
     if isatty(STDIN_FILENO) == 1 { throw CleanExit.helpRequest() }
     try FlowDriver(log: Process.log).run()
   }

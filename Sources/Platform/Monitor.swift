@@ -15,9 +15,13 @@ package struct Listeners: OptionSet, Sendable {
 
   @inlinable package init(rawValue: UInt8) { self.rawValue = rawValue }
 
+  /// The first thread that waits.
   package static let first = Listeners(rawValue: 1)
+  /// The second thread that waits.
   package static let second = Listeners(rawValue: 2)
+  /// The third thread that waits.
   package static let third = Listeners(rawValue: 4)
+  /// All three.
   package static let all: Listeners = [.first, .second, .third]
 }
 
@@ -36,7 +40,7 @@ package struct Listeners: OptionSet, Sendable {
     unsafe pthread_mutex_init(mutex, nil)
     var attributes = pthread_condattr_t()
     unsafe pthread_condattr_init(&attributes)
-    // Waits are measured on a clock that nobody can set.
+    // Waits are measured on a clock that no one can set.
     unsafe pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC)
     for index in 0..<Self.count { unsafe pthread_cond_init(conditions + index, &attributes) }
     unsafe pthread_condattr_destroy(&attributes)
@@ -65,7 +69,7 @@ package struct Listeners: OptionSet, Sendable {
   }
 
   /// Changes the state, and lets those look again for whom `body` says that it matters.
-  @inlinable package func tell(_ body: (inout State) -> Listeners) {
+  @inlinable package func report(_ body: (inout State) -> Listeners) {
     unsafe pthread_mutex_lock(mutex)
     wake(body(&state))
     unsafe pthread_mutex_unlock(mutex)
@@ -141,7 +145,7 @@ package struct Listeners: OptionSet, Sendable {
   }
 }
 
-/// State that several threads share and nobody waits for. A lock of POSIX threads, which every tool that looks for races knows; what Swift's
+/// State that several threads share and no one waits for. A lock of POSIX threads, which every tool that looks for races knows; what Swift's
 /// `Mutex` does is atomics that they do not see.
 @safe package final class Locked<State: ~Copyable>: @unchecked Sendable {
   @usableFromInline var state: State

@@ -1,9 +1,9 @@
 internal import Glibc
 
-/// Times of day, in microseconds since 1970-01-01T00:00:00Z. Whoever waits goes by ``Instant``.
+/// Times of day, in microseconds since 1970-01-01T00:00:00Z. Waits go by ``Instant``.
 public enum SystemClock {
   /// As the machine was set when this was first asked, counted on by ``Instant``: for spans that outlive the process, and are not to become
-  /// longer or shorter because somebody sets the clock.
+  /// longer or shorter because someone sets the clock.
   public static func steadyMicroseconds() -> Int64 {
     base.microseconds + Int64((Instant.now - base.at) / .microseconds(1))
   }

@@ -3,7 +3,7 @@ internal import Glibc
 /// What cannot be done without, and the system refuses: the process ends as it would for any other failure, with the cause as the last
 /// line on stderr. Nothing was acknowledged that is not safe.
 package enum SystemLimit {
-  /// Descriptors that are always enough: journal, files, one connection, and whoever looks at the metrics.
+  /// Descriptors that are always enough: journal, files, one connection, and those who look at the metrics.
   private static let descriptors: rlim_t = 1024
 
   /// Raises the soft limit of open files, which shells and services set low, as far as the hard one allows; fewer than that may do.
@@ -48,7 +48,7 @@ package enum SystemLimit {
   /// Ends the process with status 1 and `cause` as the last line on stderr.
   package static func end(_ cause: String) -> Never {
     let line = Array("source-amqp: \(cause)\n".utf8)
-    // A pipe that nobody reads must not keep it from ending.
+    // A pipe that no one reads must not keep it from ending.
     var polled = pollfd(fd: 2, events: Int16(POLLOUT), revents: 0)
     if unsafe poll(&polled, 1, 2_000) > 0 { _ = unsafe write(2, line, line.count) }
     _exit(1)

@@ -30,6 +30,7 @@ public final class Wakeup: Sendable {
 
   /// What there is too little of.
   package struct SystemError: Error {
+    /// For a person: the call, and what the system said.
     package var text: String
   }
 

@@ -1,7 +1,7 @@
 import Support
 import Testing
 
-/// When the broker gets its acknowledgement (docs/guarantees.md), and what happens while nobody reads (ARCHITECTURE.md).
+/// When the broker gets its acknowledgement (docs/guarantees.md), and what happens while no one reads (ARCHITECTURE.md).
 @Suite struct AcknowledgementTests {
   @Test func `committed mode acknowledges only what the runtime acknowledged`() throws {
     let bench = try Bench()

@@ -4,7 +4,7 @@ import Testing
 
 /// The real process against brokers that break the protocol: it says what was wrong, connects again, and stays small.
 @Suite(.timeLimit(.minutes(5))) struct BrokenBrokerTests {
-  /// What one broker does to whoever connects, and what the log says of it.
+  /// What one broker does to a client that connects, and what the log says of it.
   private struct Play: Sendable {
     var text: String
     var play: @Sendable (ScriptedBroker.Client) -> Void

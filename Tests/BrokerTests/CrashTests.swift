@@ -135,7 +135,7 @@ import Testing
     let runtime = try capture(run, bench)
     judge(runtime.committed)
     expectOnceInOrder(runtime.committed, Self.messages)
-    // What the anchor keeps is the queue's at the end of a committed capture, and nobody's at that of a journaled one.
+    // What the anchor keeps is the queue's at the end of a committed capture, and no one's at that of a journaled one.
     try bench.publisher.waitForReady(bench.queue) { $0 <= (run.mode == "journaled" ? 0 : 8) }
     try bench.publisher.delete(bench.queue)
   }

@@ -47,7 +47,7 @@ extension FaultTests {
       try capture.expectRecovery(since: reachable, "refused at first")
     }
 
-    /// SIGSTOP: TCP stays open, the kernel goes on accepting connections, and nobody answers on them.
+    /// SIGSTOP: TCP stays open, the kernel goes on accepting connections, and no one answers on them.
     @Test func `a broker that hangs is noticed within two heartbeats, and captured from once it goes on`() throws {
       let capture = try FaultyCapture(broker)
       try capture.runtime.start()

@@ -125,7 +125,7 @@ import Testing
     let config = try RunTests.configuration(bench, ["heartbeat": 0], in: directory)
     let fifo = directory + "/fifo"
     try #require(unsafe mkfifo(fifo, 0o600) == 0)
-    // Both ends, so that nobody waits for the other one to be opened.
+    // Both ends, so that no one waits for the other one to be opened.
     let pipe = unsafe open(fifo, O_RDWR | O_NONBLOCK)
     try #require(pipe >= 0)
     defer { close(pipe) }
@@ -141,7 +141,7 @@ import Testing
     // Some are in the pipe, and the rest waits.
     _ = try agent.page("metrics") { $0["journaled_messages_total"] == 100 }
     try shim.tell(.later, 20)
-    try red(agent, "whoever reads the documents has taken nothing for 15 s")
+    try red(agent, "the reader of the documents has taken nothing for 15 s")
     var taken = Data()
     var buffer = [UInt8](repeating: 0, count: 1 << 20)
     func take() {

@@ -3,7 +3,7 @@ import Testing
 
 /// `consumer.deduplicate_by: message_id` (docs/settings.md): redeliveries are recognised by the ids that publishers set.
 @Suite struct MessageIDTests {
-  /// Everything is captured and acknowledged to nobody; the next process gets all of it again, out of order.
+  /// Everything is captured and acknowledged to no one; the next process gets all of it again, out of order.
   @Test(arguments: [true, false])
   func `what comes again with its id is not captured again, in any order`(isJournalDurable: Bool) throws {
     let bench = try Bench(arguments: ["x-max-priority": 9])

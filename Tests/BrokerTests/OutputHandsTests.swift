@@ -146,7 +146,7 @@ import Testing
     try bench.publisher.delete(bench.queue)
   }
 
-  /// A pipe of one page, of which nobody reads more than the beginning.
+  /// A pipe of one page, of which no one reads more than the beginning.
   @Test(arguments: [15, 0]) func `a stderr that nobody reads stops nothing, not even the end`(signal: Int32) throws {
     let bench = try Bench()
     let directory = try temporaryDirectory()

@@ -3,7 +3,7 @@ import Journal
 import Support
 import Testing
 
-/// A capture on a damaged journal (docs/production.md): it never skips a message silently, and goes on once somebody has decided.
+/// A capture on a damaged journal (docs/production.md): it never skips a message silently, and goes on once someone has decided.
 struct SalvageTests {
   @Test func `salvaging a journal that is not there is an error, and makes none`() throws {
     let path = try temporaryDirectory() + "/misspelt.db"

@@ -63,7 +63,7 @@ func ask(_ request: String, _ config: JSON) throws -> UnaryResult {
   }
 }
 
-/// A port of the loopback that is ours while this object lives, and where nobody ever answers: connections are refused,
+/// A port of the loopback that is ours while this object lives, and where no one ever answers: connections are refused,
 /// or, where it is `silent`, accepted by the kernel and left alone.
 final class HeldPort {
   let number: Int

@@ -2,7 +2,7 @@ import Foundation
 import Support
 import Testing
 
-/// Every signal that somebody may send has a meaning, in both modes, at any time of the agent's life.
+/// Every signal that someone may send has a meaning, in both modes, at any time of the agent's life.
 @Suite(.serialized) struct SignalTests {
   private func agent(_ bench: Bench, _ directory: String, executable: String? = nil, _ before: [String] = []) throws
     -> Command

@@ -134,7 +134,7 @@ import Testing
           + "count is not set for \(unlimited). A stream needs a limit: set consumer.prefetch_count to 1 or more"
       ),
       (
-        // Where the configuration names the type it is refused as such; not so if somebody else declares the queue.
+        // Where the configuration names the type it is refused as such; not so if someone else declares the queue.
         ["consumer": ["no_ack": true], "queue": ["declare": "passive"]],
         "consuming from queue \"\(queue)\": the broker closed the connection: 540 NOT_IMPLEMENTED - automatic "
           + "acknowledgement not supported by \(automatic). Queues of this type cannot do that: check consumer.no_ack, consumer.exclusive and queue.arguments"

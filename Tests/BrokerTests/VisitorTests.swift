@@ -118,7 +118,7 @@ import Testing
     try bench.broker.waitForDepth(bench.queue, atMost: 40)
     try bench.publisher.purge(bench.queue)
     try publish(20)
-    // Somebody looks at them: all of them are marked redelivered now.
+    // Someone looks at them: all of them are marked redelivered now.
     #expect(try bench.publisher.take(20, from: bench.queue, .requeue).count == 20)
     try runtime.start()
     try runtime.waitUntil(committedCount: 60)

@@ -105,7 +105,7 @@ struct ReadmeTests {
     #expect(try Array(scratch.bytes(scratch.file("body.bin"))) == Self.png)
     try journal.close()
 
-    // As good once nobody writes.
+    // As good once no one writes.
     #expect(try shell(asked[0].text.replacingOccurrences(of: " -box ", with: " -list ")).hasPrefix("6|5270|"))
   }
 

@@ -23,7 +23,7 @@ public final class ChildProcess: Sendable {
     case end(torn: [UInt8])
   }
 
-  /// Nobody else reaps this process, so the number is the child's until `waitForExit` returned.
+  /// No one else reaps this process, so the number is the child's until `waitForExit` returned.
   public let pid: pid_t
   private let input: Monitor<Int32>
   private let exit: Monitor<Exit?>
@@ -65,7 +65,7 @@ public final class ChildProcess: Sendable {
 
   /// Writes all of `bytes` to the child's stdin; blocks while the pipe is full.
   ///
-  /// - Throws: Where the child closed its stdin, or this side did.
+  /// - Throws: If the child closed its stdin, or this side did.
   public func write(_ bytes: [UInt8]) throws {
     // Not under the monitor's lock: a write that blocks must not keep closeInput() or another thread waiting.
     let descriptor = input.update { $0 }

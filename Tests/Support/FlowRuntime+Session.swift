@@ -97,7 +97,7 @@ extension FlowRuntime {
         try? child.write(line: #"{"acknowledge":{"checkpoints":\#(count)}}"#)
         shared.update { if $0.session == session { $0.acknowledging = false } }
       case .stop: return
-      // Somebody may wait for it.
+      // Someone may wait for it.
       case .committed: shared.update { _ in }
       // Nothing came for a moment: what is there makes the transaction.
       case nil: shared.update { if $0.session == session { _ = $0.commit(atLeast: 1) } }

@@ -152,7 +152,7 @@ public final class FlowRuntime: Sendable {
 
   /// Starts the connector, sends Spec and Open with the committed state, and waits for `opened`.
   ///
-  /// - Throws: Where the connector ends instead; the error has its exit status and its last log lines.
+  /// - Throws: If the connector ends instead; the error has its exit status and its last log lines.
   public func start(awaitOpened: Bool = true) throws {
     let session = try state.update { state in
       guard state.ended else { throw SupportError("the session before is not over") }

@@ -112,7 +112,7 @@ public struct DocumentedShell: Sendable {
 
   /// Runs it to its end and returns what it printed.
   ///
-  /// - Throws: Where it does not exit with 0.
+  /// - Throws: If it does not exit with 0.
   @discardableResult
   public func callAsFunction(_ command: String) throws -> String { try run("/bin/bash", arguments(command)) }
 }

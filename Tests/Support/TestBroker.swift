@@ -37,7 +37,7 @@ public struct TestBroker: Sendable {
 
   /// Reads the variables that scripts/test exports.
   ///
-  /// - Throws: Where one is missing. A test that needs a broker fails without one: a silent skip would look like success.
+  /// - Throws: If one is missing. A test that needs a broker fails without one: a silent skip would look like success.
   public init() throws { try self.init(processEnvironment()) }
 
   /// A broker of the test's own, started below a new directory, for tests that stop, kill or reconfigure it.
@@ -206,7 +206,7 @@ public func pythonInterpreter() throws -> String {
 
 /// Runs a program to its end and returns what it wrote to stdout.
 ///
-/// - Throws: Where it does not exit with 0, with what it wrote to stderr.
+/// - Throws: If it does not exit with 0, with what it wrote to stderr.
 @discardableResult
 public func run(_ executable: String, _ arguments: [String], atMost limit: Duration = generousLimit) throws -> String {
   struct Collected {

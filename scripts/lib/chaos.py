@@ -390,7 +390,7 @@ class Chaos:
                 connection.execute("SELECT count(*) FROM pending").fetchall()
                 self.rest(0.1, 4)
         except sqlite3.OperationalError:
-            # Busy: somebody else's turn.
+            # Busy: someone else's turn.
             pass
         finally:
             connection.close()

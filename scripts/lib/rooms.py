@@ -44,7 +44,7 @@ DECLARATION = re.compile(
     r"(?P<kind>struct|class|enum|protocol|actor|typealias|func|let|var|case|extension) +`?(?P<name>[A-Za-z_]\w*)",
     re.M,
 )
-# Named by nobody but the compiler, SQLite's or Swift's libraries.
+# Named by no one but the compiler, SQLite's or Swift's libraries.
 CALLED_BY_OTHERS = {"description", "debugDescription", "customMirror", "configuration", "SourceAMQP"}
 CALLED_BY_NIO = {"OutboundOut", "channelActive", "channelInactive", "channelRead", "userInboundEventTriggered"}
 
@@ -65,12 +65,16 @@ def code(text: str) -> str:
     return re.sub(r"^.*\bimport .*$", "", text, flags=re.M)
 
 
+# Properties that a protocol of the standard library asks for and describes.
+WITNESSES = {"description", "debugDescription", "customMirror", "rawValue"}
+
+
 def undocumented(text: str) -> list:
-    """Public types and functions of a file that no comment stands before; operators say what they do."""
+    """Public types, functions and properties of a file that no comment stands before; operators say what they do."""
     lines, found = text.split("\n"), []
     for number, line in enumerate(lines):
-        match = re.match(r"^ *(?:@\w+(?:\([^)]*\))? )*(?:public|package) .*\b(?:struct|class|enum|protocol|func) (\w+)", line)
-        if match:
+        match = re.match(r"^ *(?:@\w+(?:\([^)]*\))? )*(?:public|package) .*\b(?:struct|class|enum|protocol|func|var|let) (\w+)", line)
+        if match and match[1] not in WITNESSES:
             above = number - 1
             while lines[above].lstrip().startswith("@"):
                 above -= 1

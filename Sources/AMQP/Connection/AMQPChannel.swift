@@ -12,7 +12,7 @@ protocol ChannelLink: AnyObject {
   /// Waits for the answer that `accept` takes, or until there is something else to return.
   ///
   /// - Parameter deadline: Nil is the settings' time from now on.
-  /// - Throws: `.channelClosed` where the broker closes the channel instead.
+  /// - Throws: `.channelClosed` if the broker closes the channel instead.
   @discardableResult
   func answer<Answer>(
     on channel: AMQPChannel?, until deadline: Instant?, or other: () -> Answer?, accept: (ServerMethod) -> Answer?
@@ -44,7 +44,7 @@ public final class AMQPChannel {
   var assembler: DeliveryAssembler
   /// Not opened yet, or closed by the broker.
   private(set) var isClosed = true
-  /// Why the broker closed it; and that nobody was told yet.
+  /// Why the broker closed it; and that no one was told yet.
   private var closure: AMQPError.Kind?
   private var isNews = false
   /// A goodbye was sent that has no answer yet; or the broker has said its own first, and may answer all the same.
@@ -158,7 +158,7 @@ public final class AMQPChannel {
 
   /// Waits for the answer: the broker has then handled what was sent before.
   ///
-  /// - Throws: `.channelClosed` where the broker had closed the channel, so that nobody knows what it has handled.
+  /// - Throws: `.channelClosed` if the broker had closed the channel, so that no one knows what it has handled.
   func awaitGoodbye() throws(AMQPError) {
     try connection.answer(on: self, until: nil, or: { isClosing ? nil : true }, accept: { _ in nil })
     try refuseClosed()

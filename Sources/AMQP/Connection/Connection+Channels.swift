@@ -3,7 +3,7 @@ extension Connection {
   /// A channel: the one that was opened with the connection, then further ones, each with the lowest number that is free. It lives as long as
   /// the connection, and is opened again if the broker closes it.
   ///
-  /// - Throws: `.connectionClosed` with 530 where the user or the node has as many as it may.
+  /// - Throws: `.connectionClosed` with 530 if the user or the node has as many as it may.
   public func openChannel() throws(AMQPError) -> AMQPChannel {
     if let first = first.take() { return first }
     let channel = AMQPChannel(freeNumber, of: self)
@@ -35,7 +35,7 @@ extension Connection {
   /// Says goodbye and waits for the answers; the broker has then handled everything sent before. What it delivers until
   /// then is dropped, and returns to the queues with all else that is unacknowledged.
   ///
-  /// - Throws: `.channelClosed` where the broker had closed a channel, so that nobody knows what it has handled there.
+  /// - Throws: `.channelClosed` if the broker had closed a channel, so that no one knows what it has handled there.
   public func close() throws(AMQPError) {
     isClosing = true
     let open = channels.values.sorted { $0.number < $1.number }

@@ -36,7 +36,7 @@ public final class Connection: ChannelLink {
   var hasStarted = false
   /// The largest payload of a frame that the broker takes from us.
   var largestPayload = MethodCodec.largestPayload
-  /// The first channel, which was opened with the connection, until somebody takes it.
+  /// The first channel, which was opened with the connection, until someone takes it.
   var first: AMQPChannel?
   /// The broker has closed a channel since ``receive(deliveries:bytes:)`` was called.
   private var hasClosedOne = false
@@ -51,7 +51,7 @@ public final class Connection: ChannelLink {
   private var notices = NoticeLimit()
   /// The broker allows a second channel beside each consumer's.
   var allowsProbe = false
-  /// Nobody takes deliveries any more.
+  /// No one takes deliveries any more.
   var isClosing = false
   /// Bytes of the frame with the login.
   var loginBytes = 0
@@ -150,7 +150,7 @@ extension Connection {
     return waiting.deliveries < deliveries && waiting.bytes < bytes
   }
 
-  /// Whole deliveries that nobody has taken yet, and bytes of them.
+  /// Whole deliveries that no one has taken yet, and bytes of them.
   private func waiting(except channel: AMQPChannel?) -> (deliveries: Int, bytes: Int) {
     var sum = (deliveries: 0, bytes: 0)
     for other in channels.values where other !== channel {
@@ -172,7 +172,7 @@ extension Connection {
   /// Sends what is due, and waits until the socket has something to read (if `reading`), `wakeup` was signalled, or the
   /// deadline passed. Heartbeats go out and are watched here; with `reading` false, silence proves nothing.
   ///
-  /// - Throws: `.heartbeatsMissed` where the broker is silent for two intervals.
+  /// - Throws: `.heartbeatsMissed` if the broker is silent for two intervals.
   public func wait(until deadline: Instant, wakeup: Wakeup, reading: Bool) throws(AMQPError) {
     try beat(reading: reading)
     try flush()
@@ -233,7 +233,7 @@ extension Connection {
     }
   }
 
-  /// Handles whole frames until one is a method that somebody waits for; nil when there is none, or the batches are full.
+  /// Handles whole frames until one is a method that someone waits for; nil when there is none, or the batches are full.
   ///
   /// - Returns: The method with the channel that it came on; nil for the connection itself.
   private func nextMethod(

@@ -46,7 +46,7 @@ struct QueueProbe {
   /// A method on this channel.
   ///
   /// - Returns: What to send.
-  /// - Throws: `.malformed` where the method does not belong here.
+  /// - Throws: `.malformed` if the method does not belong here.
   mutating func received(_ method: ServerMethod, on number: UInt16) throws(AMQPError) -> ClientMethod? {
     switch (state, method) {
     case (.opening(let queue), .channelOpenOk):

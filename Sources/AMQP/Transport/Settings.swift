@@ -20,6 +20,7 @@ public struct ConnectionSettings: Sendable {
   public var nodes: [BrokerNode]
   /// Virtual host, taken literally.
   public var virtualHost: String
+  /// Who connects, and by which mechanism.
   public var credentials: Credentials
   /// Nil for plain TCP.
   public var tls: TLSSettings?
@@ -31,7 +32,7 @@ public struct ConnectionSettings: Sendable {
   public var connectionName: String
   /// How many channels are opened for consumers (``Connection/openChannel()``).
   public var channels: UInt16 = 1
-  /// The broker is asked for a queue on another channel than the consumer's (``AMQPChannel/ask(for:)``); else, and where it does not allow
+  /// The broker is asked for a queue on another channel than the consumer's (``AMQPChannel/ask(for:)``); else, and if it does not allow
   /// twice as many, on the consumer's own.
   public var usesSecondChannel = true
   /// Which bodies are not kept whole.

@@ -3,7 +3,7 @@ internal import COpenSSL
 /// The one owner of an OpenSSL context (`SSL_CTX`): what we trust and what we present, for one connection.
 ///
 /// Safe because the pointer stays inside, texts outlive the calls that read them, and every object is freed here or
-/// handed to the library where its manual says that it takes it.
+/// handed to the library if its manual says that it takes it.
 @safe struct TLSContext: ~Copyable {
   private let context: OpaquePointer
 
@@ -78,7 +78,7 @@ internal import COpenSSL
         defer { unsafe X509_free(certificate) }
         return unsafe SSL_CTX_use_certificate(context, certificate) == 1
       }
-      // Takes the certificate over where it succeeds.
+      // Takes the certificate over if it succeeds.
       let status = unsafe SSL_CTX_ctrl(context, SSL_CTRL_CHAIN_CERT, 0, UnsafeMutableRawPointer(certificate))
       if status != 1 { unsafe X509_free(certificate) }
       return status == 1
@@ -97,7 +97,7 @@ internal import COpenSSL
 
   /// Hands each certificate of a PEM text to `use`, which frees or keeps it, and answers whether OpenSSL took it.
   ///
-  /// - Throws: Where there is none, one is damaged, or one is refused.
+  /// - Throws: If there is none, one is damaged, or one is refused.
   private static func forEachCertificate(
     in text: String, setting: String, use: (OpaquePointer) -> Bool
   ) throws(TLSProblem) {

@@ -43,8 +43,8 @@ internal import Platform
   /// - Parameter node: Verified by its own name, unless the settings have another one.
   /// - Parameter deadline: On ``SystemClock/now()``.
   /// - Parameter isAbandoned: As ``ConnectionSettings/isAbandoned``; a handshake that it ends throws `.timedOut`.
-  /// - Throws: `.tls` for everything that a setting or a certificate is the cause of, `.timedOut`, `.notAMQP` where the peer
-  ///   speaks no TLS, `.endOfStream` and `.socket` where it hung up.
+  /// - Throws: `.tls` for everything that a setting or a certificate is the cause of, `.timedOut`, `.notAMQP` if the peer
+  ///   speaks no TLS, `.endOfStream` and `.socket` if it hung up.
   init(
     _ socket: Socket, _ settings: TLSSettings, node: BrokerNode, deadline: Instant, isAbandoned: () -> Bool = { false }
   )

@@ -13,7 +13,7 @@ internal import COpenSSL
 
   init(_ socket: Socket) { self.socket = socket }
 
-  /// A BIO over this transport; whoever takes it frees it.
+  /// A BIO over this transport; its taker frees it.
   func makeBIO() -> OpaquePointer? {
     guard let method = unsafe Self.method, let bio = unsafe BIO_new(method) else { return nil }
     unsafe BIO_set_data(bio, Unmanaged.passUnretained(self).toOpaque())

@@ -30,7 +30,7 @@ public struct AMQPError: Error, Equatable, Sendable, CustomStringConvertible {
     case everyNode([AMQPError])
     /// An argument of ours that cannot be encoded.
     case unencodable(text: String)
-    /// ``ConnectionSettings/isAbandoned`` has said that nobody waits for this any more.
+    /// ``ConnectionSettings/isAbandoned`` has said that no one waits for this any more.
     case abandoned
   }
 

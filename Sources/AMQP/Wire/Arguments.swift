@@ -18,9 +18,12 @@ public enum Argument: Equatable, Sendable {
 public struct ArgumentTable: Equatable, Sendable, ExpressibleByDictionaryLiteral {
   /// A key of at most 255 bytes, and its value.
   public struct Entry: Equatable, Sendable {
+    /// A field's name: at most 255 bytes on the wire.
     public var key: String
+    /// Its value.
     public var value: Argument
   }
+  /// In the order they are sent; a name may occur twice.
   public var entries: [Entry]
 
   public init(_ entries: [Entry] = []) { self.entries = entries }

@@ -43,7 +43,7 @@ struct DeliveryAssembler {
   /// RabbitMQ takes no larger message, whatever its `max_message_size` says.
   /// https://www.rabbitmq.com/docs/configure (`max_message_size`)
   static let largestBody: UInt64 = 512 << 20
-  /// Nobody has a reason to send body frames without a byte; a few harm nobody.
+  /// No one has a reason to send body frames without a byte; a few harm no one.
   private static let emptyFrameLimit = 1000
 
   /// A channel that has just been opened, or one on which a consumer runs and had deliveries up to `newestTag`.

@@ -17,7 +17,7 @@ public struct DeliveryBatch: Sendable {
     var routingKeyCount: Int
     var propertiesCount: Int
     var bodyCount: Int
-    /// How many bytes the body has; more than ``body`` where it is cut (``BodyLimit``).
+    /// How many bytes the body has; more than ``body`` if it is cut (``BodyLimit``).
     public var bodySize: Int
 
     /// The exchange's name in the arena.

@@ -1,7 +1,9 @@
 /// What a message looks like, in 128 bits: equal for every delivery of the same message, and for messages that are
 /// alike. It says "equal", never "the same".
 public struct DeliveryDigest: Hashable, Sendable {
+  /// The first 64 of the 128 bits.
   public var high: UInt64
+  /// The last 64 bits.
   public var low: UInt64
 
   public init(high: UInt64, low: UInt64) {

@@ -42,7 +42,7 @@ struct FrameBuffer {
 
   /// Takes the next whole frame off the front; nil if it is not all there yet.
   ///
-  /// - Throws: `.malformed` where the bytes are no frame.
+  /// - Throws: `.malformed` if the bytes are no frame.
   mutating func next() throws(AMQPError) -> Frame? {
     guard end - start >= 7 else { return nil }
     let size =

@@ -24,7 +24,7 @@ internal import CRabbitMQ
   /// Appends the payload of `method` (class, method and fields, without a frame around it) to `output`.
   ///
   /// - Parameter limit: The largest payload that the broker takes.
-  /// - Throws: `.unencodable` where a text or a table does not fit the wire's limits, or the method the broker's.
+  /// - Throws: `.unencodable` if a text or a table does not fit the wire's limits, or the method the broker's.
   func encode(_ method: ClientMethod, into output: inout [UInt8], atMost limit: Int = MethodCodec.largestPayload)
     throws(AMQPError)
   {
@@ -57,7 +57,7 @@ internal import CRabbitMQ
   /// The library sees only methods without tables: it decodes those by recursion, and takes a hundred times their size
   /// for what nests deeply. A method that a consumer has no use for is not decoded at all.
   ///
-  /// - Throws: `.malformed` where it is cut short or garbled.
+  /// - Throws: `.malformed` if it is cut short or garbled.
   func decode(_ payload: Span<UInt8>) throws(AMQPError) -> ServerMethod {
     guard payload.count >= 4 else {
       throw AMQPError(.malformed(text: "a method frame of \(payload.count) bytes"), during: "reading a method")

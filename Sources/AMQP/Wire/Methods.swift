@@ -47,8 +47,11 @@ enum ServerMethod: Equatable, Sendable {
 
 /// What the broker says about itself in `connection.start`. A text that it does not tell is empty.
 public struct ServerIdentity: Equatable, Sendable {
+  /// For example `RabbitMQ`.
   public var product = ""
+  /// For example `4.0.5`.
   public var version = ""
+  /// For example `rabbit@host`.
   public var clusterName = ""
 }
 
@@ -56,9 +59,13 @@ public struct ServerIdentity: Equatable, Sendable {
 public struct QueueDeclaration: Equatable, Sendable {
   /// At most 255 bytes of UTF-8.
   public var name: String
+  /// Outlives a restart of the broker.
   public var durable: Bool
+  /// For one connection, with which it ends.
   public var exclusive: Bool
+  /// Deleted after its last consumer.
   public var autoDelete: Bool
+  /// `x-…` arguments of RabbitMQ.
   public var arguments: ArgumentTable
 
   public init(
@@ -75,6 +82,7 @@ public struct QueueDeclaration: Equatable, Sendable {
 
 /// What the broker says about a queue when it is declared.
 public struct QueueStatus: Equatable, Sendable {
+  /// Empty for one that the broker names.
   public var name: String
   /// Messages ready for delivery, not the unacknowledged ones.
   public var messages: UInt32
@@ -84,8 +92,11 @@ public struct QueueStatus: Equatable, Sendable {
 
 /// One binding of the queue to an exchange that exists.
 public struct Binding: Equatable, Sendable {
+  /// The exchange that messages come from.
   public var exchange: String
+  /// What its type compares with a message's routing key.
   public var routingKey: String
+  /// `x-…` arguments of RabbitMQ.
   public var arguments: ArgumentTable
 
   public init(exchange: String, routingKey: String, arguments: ArgumentTable = ArgumentTable()) {
@@ -97,9 +108,13 @@ public struct Binding: Equatable, Sendable {
 
 /// How to consume from a queue.
 public struct Consumption: Equatable, Sendable {
+  /// The queue to consume.
   public var queue: String
+  /// The broker expects no acknowledgement.
   public var noAck: Bool
+  /// No other consumer beside this one.
   public var exclusive: Bool
+  /// `x-…` arguments of RabbitMQ.
   public var arguments: ArgumentTable
 
   public init(

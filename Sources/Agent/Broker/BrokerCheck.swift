@@ -114,7 +114,7 @@ struct BrokerCheck {
           if configuration.bindings.isEmpty {
             finding.warning =
               "queue \"\(configuration.queue.name)\" does not exist yet; it will be declared, and nothing is bound to it, so it "
-              + "stays empty unless somebody publishes to it by name. Is queue.name right?"
+              + "stays empty unless someone publishes to it by name. Is queue.name right?"
           }
         } else if code == 405 && configuration.queue.declaration == .active && configuration.queue.exclusive {
           // Most likely by this very capture, which goes on running while a new configuration is validated.

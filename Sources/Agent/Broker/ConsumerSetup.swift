@@ -4,7 +4,7 @@ import AMQP
 /// prefetch count, the consumer.
 ///
 /// A value without I/O: answers go in, the next question comes out. So the order of questions, and what a refusal means, is tested
-/// without a network, and whoever asks decides whether anything waits for the answers. Errors of the connection do not come here;
+/// without a network, and the caller decides whether anything waits for the answers. Errors of the connection do not come here;
 /// they end everything.
 struct ConsumerSetup: Sendable {
   /// Where it ends.
@@ -77,7 +77,7 @@ struct ConsumerSetup: Sendable {
 
   /// The first question.
   ///
-  /// - Throws: `.unencodable` where an argument is none that AMQP knows.
+  /// - Throws: `.unencodable` if an argument is none that AMQP knows.
   mutating func begin() throws(AMQPError) -> Step {
     switch configuration.queue.declaration {
     case .none: return try declared()

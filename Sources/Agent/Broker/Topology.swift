@@ -12,7 +12,7 @@ struct Topology: Sendable {
 
   /// The prefetch count to consume with, if it is another than the configuration's.
   var prefetch: Int?
-  /// The same for a quorum queue with a backlog that nobody else consumes, if it is another one.
+  /// The same for a quorum queue with a backlog that no one else consumes, if it is another one.
   var doubtfulPrefetch: Int?
   /// Where to go on if the queue is a stream; nil if it certainly is none.
   let stream: StreamResumption?
@@ -77,7 +77,7 @@ struct Topology: Sendable {
     }
   }
 
-  /// Whether messages wait for which nobody else stands in line: to give up a consumer for another one is no loss of its place.
+  /// Whether messages wait for which no one else stands in line: to give up a consumer for another one is no loss of its place.
   static func isBacklogOfOurs(_ status: QueueStatus?) -> Bool {
     status.map { $0.messages > 0 && $0.consumers == 0 } ?? false
   }

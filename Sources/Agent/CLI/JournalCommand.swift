@@ -177,7 +177,7 @@ extension JournalCommand {
             return lines.count < EmissionMachine.checkpointBytes
           }
           if count == 0 { isDone = true }
-          // No snapshot is held while whoever reads stdout takes its time.
+          // No snapshot is held while a reader of stdout takes its time.
           try OutputDescriptor.standardOutput().write(lines)
         }
       }

@@ -5,7 +5,7 @@ import Platform
 /// A running capture: broker → journal → documents.
 ///
 /// Four threads, each the only owner of what it touches: the connection, the journal's writer, the emitter with a
-/// reading connection of its own, and whoever reports what is committed (the reader of stdin, or the sink itself). They
+/// reading connection of its own, and the one that reports what is committed (the reader of stdin, or the sink itself). They
 /// tell one another what matters by one value, ``CaptureMachine``, and the connection, which waits for its socket too, by
 /// `ConnectionMailbox`. This type wires them, waits for the end, and brings it about as ``Lifecycle`` says.
 ///
@@ -74,7 +74,7 @@ final class Capture: Sendable {
       ended(.journal) { () throws(CaptureFailure) in try writer.run() }
     }
     if plan.idle {
-      machine.tell { $0.intakeEnded() }
+      machine.report { $0.intakeEnded() }
     } else {
       let reader = try JournalReader(path: plan.journal.path)
       let emitter = EmitterLoop(
@@ -85,7 +85,7 @@ final class Capture: Sendable {
         ended(.emitter) { () throws(CaptureFailure) in
           defer { try? reader.close() }
           try emitter.run(into: sink)
-          machine.tell { $0.emissionEnded() }
+          machine.report { $0.emissionEnded() }
         }
       }
       if let logins = plan.logins, logins.mayChange {
@@ -115,20 +115,20 @@ final class Capture: Sendable {
   private func ended(_ part: Lifecycle.Part, _ body: () throws(CaptureFailure) -> Void) {
     var failure: CaptureFailure?
     do throws(CaptureFailure) { try body() } catch { failure = error }
-    machine.tell { [failure] in $0.ended(part, failure) }
+    machine.report { [failure] in $0.ended(part, failure) }
   }
 
   /// The runtime has committed a checkpoint.
   func committed(_ checkpoint: Checkpoint) {
-    machine.tell { $0.committed(checkpoint) }
+    machine.report { $0.committed(checkpoint) }
   }
 
   /// Ends the capture in order. May be called from any thread, more than once.
-  func requestStop() { machine.tell { $0.requestStop() } }
+  func requestStop() { machine.report { $0.requestStop() } }
 
-  /// Nobody will report commits any more.
+  /// No one will report commits any more.
   func acknowledgementsEnded() {
-    machine.tell { $0.acknowledgementsEnded() }
+    machine.report { $0.acknowledgementsEnded() }
   }
 
   /// Lets `body` run before the journal is closed in order, to close what else has it open.
@@ -136,7 +136,7 @@ final class Capture: Sendable {
 
   /// Ends the capture because of `failure`.
   func fail(_ failure: CaptureFailure) {
-    machine.tell { $0.fail(failure) }
+    machine.report { $0.fail(failure) }
   }
 
   /// Waits until the capture has ended.
@@ -145,7 +145,7 @@ final class Capture: Sendable {
   func wait() -> CaptureFailure? {
     while true {
       switch next() {
-      case .tell(let shortage):
+      case .notify(let shortage):
         log.warning("stopping although there is no room; nothing is lost, and the next start goes on: \(shortage)")
       // The journal's thread has heard of it by now: it settles when the connection ends, or not.
       case .stop:
@@ -158,9 +158,9 @@ final class Capture: Sendable {
         // The last connection to it takes the WAL away, so that a copy of the file alone is whole.
         let close = { @Sendable [closing, machine] in
           for close in closing.read({ $0 }) { close() }
-          machine.tell { $0.readersClosed() }
+          machine.report { $0.readersClosed() }
         }
-        // Whoever hangs in it keeps nobody from ending, unless there is no thread for it.
+        // A thread that hangs in it keeps no one from ending, unless there is no thread for it.
         if OSThread.tryToStart("closing", close) != 0 { close() }
       // The journal's last words are acknowledgements, so the connection is closed after it.
       case .closeJournal: break
@@ -175,7 +175,7 @@ final class Capture: Sendable {
   /// Waits for the next step of the end, and lets everybody hear of it.
   private func next() -> Lifecycle.Action {
     let action = machine.wait(as: CaptureMachine.end, for: { $0.next(at: Instant.now) })
-    machine.tell { _ in .all }
+    machine.report { _ in .all }
     return action
   }
 }

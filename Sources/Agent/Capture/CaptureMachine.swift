@@ -5,7 +5,7 @@ import Platform
 /// What a capture's threads have told one another, and what follows for each: the one value that they share.
 ///
 /// Each thread decides by a value that it alone has (``ConnectionMachine``, ``SubscriptionMachine``, ``EmissionMachine``), and asks this one
-/// for what the others have reported; so a thread that hangs in a write or a sync keeps nobody from deciding. What several of them have to
+/// for what the others have reported; so a thread that hangs in a write or a sync keeps no one from deciding. What several of them have to
 /// know is told here once, and reaches all of them in the same moment; the end of the capture is brought about by ``Lifecycle``, which is
 /// part of it.
 ///
@@ -14,7 +14,7 @@ import Platform
 ///                                                        │ this value  │◄── committed, nothing more ── runtime, or the output's file
 ///      journal ── journaled, carries, rows ended ───────►└─────────────┘◄── stop, fail ────────────── drivers, signals
 ///                                                     next ▼  ▼  ▼
-///                                     journal (inbox) · emitter (progress) · whoever waits for the end
+///                                     journal (inbox) · emitter (progress) · the thread that ends it
 /// ```
 ///
 /// Each event returns for whom it matters, and those look again.
@@ -25,7 +25,7 @@ struct CaptureMachine: Sendable {
   static let journal = Listeners.first
   /// The emitter's thread waits for what is in ``progress``.
   static let emitter = Listeners.second
-  /// Whoever brings about the end waits for ``Lifecycle``.
+  /// The thread that brings about the end waits for ``Lifecycle``.
   static let end = Listeners.third
 
   private(set) var lifecycle: Lifecycle
@@ -94,7 +94,7 @@ struct CaptureMachine: Sendable {
   /// Rows up to `last` may be read.
   ///
   /// - Parameter batch: The newest of them, in memory; nil if that cannot be kept.
-  /// - Returns: A batch whose memory nobody needs any more.
+  /// - Returns: A batch whose memory no one needs any more.
   mutating func journaled(through last: Position, _ batch: JournaledBatch?) -> DeliveryBatch? {
     progress.journaled = last
     return batch.flatMap { progress.tail.offer($0)?.batch }
@@ -120,7 +120,7 @@ struct CaptureMachine: Sendable {
   /// Documents up to `position` were written.
   ///
   /// - Parameters:
-  ///   - checkpoint: What is committed by that already; nil if somebody else says so later.
+  ///   - checkpoint: What is committed by that already; nil if someone else says so later.
   ///   - output: The output file as it is then; nil if there is none.
   mutating func emitted(through position: Position, _ checkpoint: Checkpoint?, _ output: OutputRecord?) -> Listeners {
     inbox.emitted = max(inbox.emitted, position)
@@ -147,11 +147,11 @@ struct CaptureMachine: Sendable {
   mutating func committed(_ checkpoint: Checkpoint) -> Listeners {
     inbox.committed(checkpoint)
     lifecycle.committed(checkpoint)
-    // Before everything is emitted nobody waits for a commit to end.
+    // Before everything is emitted no one waits for a commit to end.
     return lifecycle.state == .awaitingCommit ? [Self.journal, Self.end] : Self.journal
   }
 
-  /// Nobody will report commits any more.
+  /// No one will report commits any more.
   mutating func acknowledgementsEnded() -> Listeners {
     inbox.acknowledgementsEnded = true
     lifecycle.acknowledgementsAreOver()
@@ -174,7 +174,7 @@ struct CaptureMachine: Sendable {
   mutating func ended(_ part: Lifecycle.Part, _ cause: CaptureFailure?) -> Listeners {
     switch part {
     case .connection: inbox.intakeEnded = true
-    // Whoever waits for its last word waits no longer.
+    // No thread waits for its last word any longer.
     case .journal: progress.ended = true
     case .emitter: break
     }
@@ -187,21 +187,21 @@ struct CaptureMachine: Sendable {
     return Self.end
   }
 
-  /// Whether a thread that has no room for what it has in hand waits for it. In an end nobody does: what is not written is with the broker,
+  /// Whether a thread that has no room for what it has in hand waits for it. In an end no one does: what is not written is with the broker,
   /// or in the journal.
   var waitsForRoom: Bool { !inbox.stopping }
 
   /// The capture is about to end, by a wish or a failure.
   var isEnding: Bool { lifecycle.stopRequested || lifecycle.failure != nil }
 
-  /// What whoever brings about the end does next, or until when there is nothing to do unless something is reported; and for whom what is
+  /// What the thread that brings about the end does next, or until when there is nothing to do unless something is reported; and for whom what is
   /// told by that matters.
   mutating func next(at now: Instant) -> Next<Lifecycle.Action> {
     let next = lifecycle.next(at: now)
     switch next {
     case .now(.stop(let failed)): (inbox.stopping, inbox.failed) = (true, failed)
     case .now(.closeJournal): inbox.closing = true
-    case .now(.tell), .now(.closeReaders), .now(.disconnect), .now(.end), .later: break
+    case .now(.notify), .now(.closeReaders), .now(.disconnect), .now(.end), .later: break
     }
     return next
   }

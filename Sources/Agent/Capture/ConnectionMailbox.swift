@@ -17,7 +17,7 @@ final class ConnectionMailbox: Sendable {
     wakeup.signal()
   }
 
-  /// Gives the memory of a batch back that nobody reads any more. Nobody waits for it, so nobody is woken.
+  /// Gives the memory of a batch back that no one reads any more. No one waits for it, so no one is woken.
   func reuse(_ batch: consuming DeliveryBatch) {
     batch.removeAll(keeping: Self.spareBytes)
     commands.withLock { [batch] in $0.spare = batch }

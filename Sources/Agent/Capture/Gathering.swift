@@ -19,7 +19,7 @@ struct Gathering {
   static let longest = Duration.milliseconds(5)
   /// A batch with so many bytes is large enough: its commit costs what its bytes cost.
   static let enoughBytes = 1 << 20
-  /// How many are enough where no prefetch count bounds what is on its way.
+  /// How many are enough if no prefetch count bounds what is on its way.
   private static let enoughUnbounded = 1024
 
   /// Unacknowledged deliveries after which the broker sends nothing more; nil if there is no such number.

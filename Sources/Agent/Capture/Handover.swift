@@ -16,7 +16,7 @@ struct JournalInbox: Sendable {
   var emitted = Position.origin
   /// The runtime, or the output file, has committed documents up to here.
   var committed = Position.origin
-  /// By that, the broker may forget messages up to here; less than `committed` where an anchor is kept.
+  /// By that, the broker may forget messages up to here; less than `committed` if an anchor is kept.
   var releasable: Position?
   /// The output file as it is when `committed` is durable; nil if there is no file.
   var output: OutputRecord?
@@ -31,7 +31,7 @@ struct JournalInbox: Sendable {
   var asksForReturning = false
   /// The newest channel of which the broker has shown that it has all acknowledgements.
   var settledGeneration: Int?
-  /// The capture is to end: whoever waits for better times stops waiting.
+  /// The capture is to end: a thread that waits for better times stops waiting.
   var stopping = false
   /// The capture ends by a failure, and may be killed any moment: the anchor stays, as in a crash.
   var failed = false

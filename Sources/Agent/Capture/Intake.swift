@@ -20,9 +20,9 @@ struct Intake {
     fileprivate var exchange: Range<Int>
     fileprivate var routingKey: Range<Int>
     fileprivate var body: Range<Int>
-    /// How many bytes the body has: more than `body` where it was not kept whole.
+    /// How many bytes the body has: more than `body` if it was not kept whole.
     fileprivate var bodySize: Int
-    /// The property block where the JSON cannot hold all of it, else empty.
+    /// The property block if the JSON cannot hold all of it, else empty.
     fileprivate var rawProperties: Range<Int>
     /// In ``Plan/rendered``, or among the held bytes.
     fileprivate var properties: Range<Int>
@@ -262,7 +262,7 @@ extension Intake {
     return documentRenderer.oversize(row, consumer: consumer)
   }
 
-  /// What there is to know of a delivery, where redeliveries are recognised.
+  /// What there is to know of a delivery, if redeliveries are recognised.
   private func look(
     at delivery: DeliveryBatch.Delivery, _ properties: BasicProperties?, _ marks: DeliveryMarks,
     of batch: DeliveryBatch,

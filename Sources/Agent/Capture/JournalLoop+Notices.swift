@@ -3,17 +3,17 @@ import Logging
 
 /// What the journal thread tells people of what came.
 extension JournalLoop {
-  func tell(_ news: SubscriptionMachine.News) {
-    switch news {
+  func notify(_ notice: SubscriptionMachine.Notice) {
+    switch notice {
     case .alike: warnOfAlike()
     case .gap(let gap): report(gap: gap)
     case .jump(let jump): report(jump: jump)
     case .nearLimit(let returns, let limit): warn(returns: returns, limit: limit)
-    case .anotherStream: tellOfAnotherStream()
+    case .anotherStream: notifyOfAnotherStream()
     }
   }
 
-  private func tellOfAnotherStream() {
+  private func notifyOfAnotherStream() {
     log.warning(
       """
       stream "\(stream?.queue.queue ?? "")" is not the one that was captured before: another message stands at offset \
@@ -92,7 +92,7 @@ extension JournalLoop {
   /// Tells why intake is paused; again only when that is another cause, or another program, than before.
   ///
   /// - Returns: What was told last.
-  func tell(_ reason: SpaceGate.Reason, after told: PauseCause?) -> PauseCause {
+  func notify(_ reason: SpaceGate.Reason, after told: PauseCause?) -> PauseCause {
     let cause = PauseCause(
       isReader: reason.isReader, holders: reason.isReader ? journal.snapshotHolders() : [])
     if let told, told.isReader == cause.isReader, told.holders.allSatisfy(cause.holders.contains) { return told }

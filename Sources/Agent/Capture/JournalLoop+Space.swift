@@ -12,9 +12,9 @@ extension JournalLoop {
   /// that it has in hand.
   func waitForSpace(_ writer: inout Writer) throws {
     guard let reason = writer.space.check(try space(writer)) else { return }
-    var told = tell(reason, after: nil)
+    var told = notify(reason, after: nil)
     while let reason = writer.space.check(try space(writer)) {
-      told = tell(reason, after: told)
+      told = notify(reason, after: told)
       let machine = writer.machine
       let found = capture.wait(as: CaptureMachine.journal, atMost: Self.fullDelay) {
         machine.meanwhile($0.inbox)

@@ -18,7 +18,7 @@ struct JournalLoop {
   let log: Logger
   /// Bytes in use at which intake pauses.
   let maxBytes: Int64
-  /// Nil with `no_ack`, where the broker expects no acknowledgement.
+  /// Nil with `no_ack`, since the broker expects no acknowledgement.
   let acknowledgementMode: AcknowledgementMode?
   /// Name under which the output file's length is kept.
   let outputName: String
@@ -116,9 +116,9 @@ struct JournalLoop {
         let (machine, resumption) = (writer.machine, writer.resumption)
         try retrying { try journal.write { (tx) in try writeRedelivery(machine, resumption, to: tx) } }
         // A disk that was full may have taken its time.
-        capture.read { writer.machine.heard($0.inbox) }
+        capture.read { writer.machine.received($0.inbox) }
         try perform(writer.machine.recorded(at: Instant.now), &writer)
-      case .carry(let settlement): capture.tell { $0.carries(settlement) }
+      case .carry(let settlement): capture.report { $0.carries(settlement) }
       case .captureHeld(let decision):
         log.warning(
           "\(decision.captured.count) redelivered messages do not end like the captured ones, and are captured again")
@@ -127,8 +127,8 @@ struct JournalLoop {
       case .forgetStream: stream?.forget()
       case .startOver(let startOver): mailbox.post { $0.startOver = startOver }
       case .returning(let count): mailbox.post { [last = journal.positions.last] in $0.returning = (count, last) }
-      case .ended(let isSettled): capture.tell { $0.rowsEnded(isSettled: isSettled) }
-      case .tell(let news): tell(news)
+      case .ended(let isSettled): capture.report { $0.rowsEnded(isSettled: isSettled) }
+      case .notify(let notice): notify(notice)
       }
     }
   }
@@ -144,7 +144,7 @@ struct JournalLoop {
     try maintain(idle: false)
   }
 
-  /// Tells the emitter how far it may read. The rows' memory goes along where the emitter can use it, else back to the
+  /// Tells the emitter how far it may read. The rows' memory goes along if the emitter can use it, else back to the
   /// connection.
   private func publish(_ plan: Intake.Plan, of batch: DeliveryBatch, consumer: ConsumerRecord) {
     let last = journal.positions.last
@@ -159,9 +159,9 @@ struct JournalLoop {
   private func write(_ plan: Intake.Plan, of batch: DeliveryBatch, _ writer: inout Writer) throws {
     let consumer = writer.consumer!
     let before = journal.positions.last
-    let (known, news) = (writer.machine.written, news())
+    let (known, reported) = (writer.machine.written, reported())
     try perform(
-      writer.machine.writing(plan.decision, releasable: news.releasable), &writer)
+      writer.machine.writing(plan.decision, releasable: reported.releasable), &writer)
     let (machine, resumption) = (writer.machine, writer.resumption)
     var began = Instant.now
     let written = try retrying {
@@ -169,7 +169,7 @@ struct JournalLoop {
       return try journal.write { (tx) in
         try Intake.write(plan, of: batch, consumer: consumer.id, to: tx)
         try writeRedelivery(machine, resumption, plan, to: tx)
-        return try bookkeep(tx, known, news, isBusy: true, bytes: batch.byteCount)
+        return try bookkeep(tx, known, reported, isBusy: true, bytes: batch.byteCount)
       }
     }
     let ended = Instant.now
@@ -200,17 +200,17 @@ struct JournalLoop {
   }
 
   /// What emitter and runtime have reported.
-  private func news() -> SubscriptionMachine.Written { capture.read { SubscriptionMachine.Written($0.inbox) } }
+  private func reported() -> SubscriptionMachine.Written { capture.read { SubscriptionMachine.Written($0.inbox) } }
 
   /// One transaction of nothing but what was emitted and committed.
   func bookkeep(_ writer: inout Writer) throws {
-    let (known, news) = (writer.machine.written, news())
-    try perform(writer.machine.writing(nil, releasable: news.releasable), &writer)
+    let (known, reported) = (writer.machine.written, reported())
+    try perform(writer.machine.writing(nil, releasable: reported.releasable), &writer)
     let (machine, resumption) = (writer.machine, writer.resumption)
     let written = try retrying {
       try journal.write { (tx) in
         try writeRedelivery(machine, resumption, to: tx)
-        return try bookkeep(tx, known, news, isBusy: false)
+        return try bookkeep(tx, known, reported, isBusy: false)
       }
     }
     status.count { $0.committed += written.committed - known.committed }

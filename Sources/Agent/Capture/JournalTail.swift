@@ -10,7 +10,7 @@ struct JournaledBatch: Sendable {
   let consumer: ConsumerRecord
   private let items: [Intake.Item]
   private let rendered: [UInt8]
-  /// Where the items' bytes lie; to be filled again when nobody reads it any more.
+  /// Where the items' bytes lie; to be filled again when no one reads it any more.
   private(set) var batch: DeliveryBatch
 
   /// - Parameter plan: What was written of `batch`: at least one message, and none of an earlier batch.
@@ -72,7 +72,7 @@ struct JournalTail: Sendable {
 
   /// - Parameter through: What the journal holds. Greater than `position`.
   mutating func next(after position: Position, through: Position) -> Source {
-    // Read from the journal already; that goes further than it was asked to where positions are missing.
+    // Read from the journal already; that goes further than it was asked to if positions are missing.
     while let batch = batches.first, batch.last <= position { batches.removeFirst() }
     guard let batch = batches.first else { return .journal(through: through) }
     guard batch.first <= position + 1 else { return .journal(through: Position(rawValue: batch.first.rawValue - 1)) }

@@ -10,10 +10,10 @@ import Platform
 ///    └────────────────────────── the journal's thread had ended before ───────────────────────────────────┘
 /// ```
 ///
-/// Each state is left by what it waits for, or by its deadline: nobody waits for ever for one who hangs, and giving up costs nothing but
+/// Each state is left by what it waits for, or by its deadline: no one waits for ever for one who hangs, and giving up costs nothing but
 /// time at the next start. A `kill -9` in any state is as good an end as any.
 ///
-/// A value without clock and I/O: reports in, actions out. Whoever runs it performs each action before asking for the next.
+/// A value without clock and I/O: reports in, actions out. Its runner performs each action before asking for the next.
 struct Lifecycle: Sendable {
   /// What has a thread of its own.
   enum Part: Hashable, Sendable { case connection, emitter, journal }
@@ -27,7 +27,7 @@ struct Lifecycle: Sendable {
     case emitting
     /// Leaves once the runtime has committed everything, or commits nothing more.
     case awaitingCommit
-    /// Whoever else reads the journal closes it, so that it can be closed whole. Leaves when they have.
+    /// The other readers of the journal close it, so that it can be closed whole. Leaves when they have.
     case closingReaders
     /// Leaves when the journal's thread has ended.
     case closingJournal
@@ -38,8 +38,8 @@ struct Lifecycle: Sendable {
 
   enum Action: Equatable, Sendable {
     /// A want of room that is no failure.
-    case tell(CaptureFailure)
-    /// Nobody waits for better times any more; the flag says that the capture may be killed any moment.
+    case notify(CaptureFailure)
+    /// No one waits for better times any more; the flag says that the capture may be killed any moment.
     case stop(failed: Bool)
     /// The flag says that documents were emitted and not committed: they come again.
     case closeReaders(isUncommitted: Bool)
@@ -49,9 +49,9 @@ struct Lifecycle: Sendable {
     case end
   }
 
-  /// From the wish to stop until nobody is waited for any more; closing takes one and a half more at the most.
+  /// From the wish to stop until no one is waited for any more; closing takes one and a half more at the most.
   static let stopTime = Duration.seconds(8)
-  /// For the journal's end after that, when documents that nobody takes are waited for no longer; half of it for its readers.
+  /// For the journal's end after that, when documents that no one takes are waited for no longer; half of it for its readers.
   static let closeTime = Duration.seconds(1)
   /// How long acknowledgements of the last checkpoints are waited for (`committed` mode).
   static let acknowledgementTime = Duration.seconds(3)
@@ -59,7 +59,7 @@ struct Lifecycle: Sendable {
   static let goodbyeTime = Duration.seconds(2)
 
   private(set) var state = State.running
-  /// Why it ends, if nobody asked for it: the first failure is the cause, and others follow from it.
+  /// Why it ends, if no one asked for it: the first failure is the cause, and others follow from it.
   private(set) var failure: CaptureFailure?
   private(set) var stopRequested = false
   /// Acknowledgements rest on the runtime's commits.
@@ -73,7 +73,7 @@ struct Lifecycle: Sendable {
   /// The journal's thread had ended before anybody wanted to stop.
   private var isBroken = false
   private var areReadersClosed = false
-  /// Nobody will report commits any more.
+  /// No one will report commits any more.
   private var acknowledgementsEnded = false
   /// What is to be committed before the end; nil until everything is emitted.
   private var owed: Checkpoint?
@@ -137,7 +137,7 @@ struct Lifecycle: Sendable {
 
   /// The next action, or until when there is none unless something is reported.
   mutating func next(at now: Instant) -> Next<Action> {
-    if let shortage = shortage.take() { return .now(.tell(shortage)) }
+    if let shortage = shortage.take() { return .now(.notify(shortage)) }
     while true {
       let isLate = now >= until
       switch state {
@@ -154,7 +154,7 @@ struct Lifecycle: Sendable {
         (state, until) = (.emitting, deadline)
       case .emitting:
         guard ended.contains(.emitter) || isLate else { return .later(until) }
-        // A failed emitter emits nothing more, and what nobody has emitted nobody commits.
+        // A failed emitter emits nothing more, and what no one has emitted no one commits.
         let waits = awaitsCommit && owed != nil && failure == nil
         if waits { (state, until) = (.awaitingCommit, min(deadline, now + Self.acknowledgementTime)) }
         if !waits { return .now(closeReaders(isUncommitted: false, at: now)) }
@@ -162,7 +162,7 @@ struct Lifecycle: Sendable {
         guard isCommitted || acknowledgementsEnded || isLate else { return .later(until) }
         return .now(closeReaders(isUncommitted: !isCommitted, at: now))
       case .closingReaders:
-        // Whoever reads it just now may hang with its disk.
+        // A reader may hang just now with its disk.
         guard areReadersClosed || isLate else { return .later(until) }
         return .now(enter(.closingJournal, until: max(deadline, now + Self.closeTime), .closeJournal))
       case .closingJournal:

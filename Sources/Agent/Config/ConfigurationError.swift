@@ -32,7 +32,7 @@ struct TextLocation: Sendable, Equatable, CustomStringConvertible {
 struct ConfigurationError: Error, Sendable, Equatable, CustomStringConvertible {
   /// At least one; of a file in its order, else those of single settings in the table's, then those between settings.
   var problems: [ConfigurationProblem]
-  /// Name of the file that the problems are in, where there is one.
+  /// Name of the file that the problems are in, if there is one.
   var file: String?
 
   init(_ problems: [ConfigurationProblem], file: String? = nil) {

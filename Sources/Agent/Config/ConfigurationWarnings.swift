@@ -10,7 +10,7 @@ enum ConfigurationWarnings {
         "document.oversize is reject: a message above document.max_bytes is dropped, unless a policy gives the queue a dead-letter "
           + "exchange (queue.arguments.x-dead-letter-exchange would be one).")
     }
-    // Of a queue that somebody else declares the arguments say nothing.
+    // Of a queue that someone else declares the arguments say nothing.
     guard configuration.queue.declaration == .active, arguments["x-queue-type"] != .string("stream") else {
       return warnings
     }

@@ -1,6 +1,6 @@
 /// The wording of problems with single settings, in one place.
 ///
-/// A value is shown only if it is a scalar, never where it is or may hold a secret; texts from outside are shown in
+/// A value is shown only if it is a scalar, never if it is or may hold a secret; texts from outside are shown in
 /// JSON's quotes, control characters escaped, and shortened. What looks like credentials in them is hidden (`Disclosure`).
 enum ConfigurationWording {
   /// Longest text shown, in characters.

@@ -6,7 +6,7 @@
 /// - never the value of a setting marked `secret`, PEM text, or the value of a setting that has a problem and came from
 ///   the environment or a file;
 /// - never what has the shape of credentials, wherever it stands: the user information and the query of a URL, `user:password@` in
-///   front of a host, a JSON web token, PEM text. Somebody who pastes a whole address into `host`, `port` or
+///   front of a host, a JSON web token, PEM text. Someone who pastes a whole address into `host`, `port` or
 ///   `queue.name` must not find the password in a log.
 ///
 /// The settings table refuses such values for names (``holdsCredentials(_:)``), wordings of problems show single values by
@@ -62,7 +62,7 @@ enum Disclosure {
     return result
   }
 
-  /// The same, with a secret that somebody may echo hidden as well. A short one is a word that occurs by itself.
+  /// The same, with a secret that someone may echo hidden as well. A short one is a word that occurs by itself.
   static func text(_ text: String, hiding secret: Secret) -> String {
     guard secret.value.utf8.count >= shortest else { return Disclosure.text(text) }
     return Disclosure.text(text.replacing(secret.value, with: hidden))

@@ -2,7 +2,7 @@
 enum BodyPolicy: String, Sendable, Equatable, CaseIterable {
   /// Parsed JSON, a string or base64, by what it is.
   case auto
-  /// A string; base64 where it is no text.
+  /// A string; base64 if it is no text.
   case text
   case base64
 }

@@ -1,6 +1,6 @@
 /// The endpoint configuration, checked and typed.
 ///
-/// It can only be had from ``CaptureConfiguration``, so whoever holds one may rely on every bound of `SettingsTable` and every rule of
+/// It can only be had from ``CaptureConfiguration``, so its holder may rely on every bound of `SettingsTable` and every rule of
 /// `ConfigurationRules`. Nothing in it depends on the time or the machine: files that it names are read by their users.
 struct EndpointConfiguration: Sendable, Equatable {
   /// Broker host name or address; no scheme, no port, no brackets.

@@ -46,7 +46,7 @@ final class Logins: Sendable {
 /// Decides when a login has changed, of what is read each second. A file that is being written may be half there, so what it says counts
 /// if it stays the same from one look to the next.
 struct LoginWatch {
-  enum News: Equatable {
+  enum Change: Equatable {
     case none
     case changed(Login)
     /// It was there, and cannot be read for three looks. Connections fail by that until it is back.
@@ -60,7 +60,7 @@ struct LoginWatch {
 
   init(_ login: Login) { (known, candidate) = (login, login) }
 
-  mutating func looked(_ found: Result<Login, ConfigurationError>) -> News {
+  mutating func looked(_ found: Result<Login, ConfigurationError>) -> Change {
     switch found {
     case .failure(let error):
       known = nil

@@ -37,7 +37,7 @@ enum PEMText {
     }
   }
 
-  /// The content of a block: base64 in lines of 64 characters, or its lines where it has headers (`Proc-Type: 4,ENCRYPTED`).
+  /// The content of a block: base64 in lines of 64 characters, or its lines if it has headers (`Proc-Type: 4,ENCRYPTED`).
   private static func lines(of content: Substring) -> String {
     if content.contains(":") {
       let lines = content.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline).dropFirst()

@@ -69,7 +69,7 @@ struct SecretReferences {
     return result
   }
 
-  /// References in a configuration that comes complete, as Flow's does: nobody resolves them there.
+  /// References in a configuration that comes complete, as Flow's does: no one resolves them there.
   static func unresolved(in value: JSONValue, path: String = "") -> [ConfigurationProblem] {
     switch value {
     case .string(let text):

@@ -16,7 +16,7 @@ struct Setting: Sendable, Equatable {
   var multiline = false
   /// What its number counts, if that is bytes or time: then a text with a unit (`1GiB`, `5s`) is taken, too.
   var unit: Unit?
-  /// A value that somebody might want, in place of ``example``'s own choice.
+  /// A value that someone might want, in place of ``example``'s own choice.
   var given: JSONValue?
 
   enum Unit: Sendable, Equatable {
@@ -39,7 +39,7 @@ struct Setting: Sendable, Equatable {
     }
   }
 
-  /// What holds where the setting is not given.
+  /// What holds if the setting is not given.
   enum Presence: Sendable, Equatable {
     case required
     /// This value, in the schema and in the parser alike.
@@ -136,7 +136,7 @@ struct SettingGroup: Sendable, Equatable {
   let key: String
   let title: String
   let description: String
-  /// Title and description of an item, where the group is a list (of any length) of objects with these members.
+  /// Title and description of an item, if the group is a list (of any length) of objects with these members.
   var item: Item?
   /// Collapsed in the UI at first.
   var advanced = false

@@ -133,7 +133,7 @@ enum SettingCheck {
 
   /// What a text with a unit means in the setting's own; nil if it is none, or if the setting has no unit.
   private static func amount(_ value: JSONValue, _ unit: Setting.Unit?) -> Double? {
-    // Of digits alone nobody knows which unit was meant.
+    // Of digits alone no one knows which unit was meant.
     guard case .string(let text) = value, text.last?.isLetter == true else { return nil }
     switch unit {
     case .bytes: return Amount.bytes(text).map(Double.init)

@@ -4,7 +4,7 @@ extension SettingsTable {
   static let root = SettingGroup(
     key: "", title: "RabbitMQ",
     description: "Captures the messages of a queue from RabbitMQ or another AMQP 0-9-1 broker. Captured messages are "
-      + "acknowledged, so the queue gives them to nobody else; only a stream keeps them.",
+      + "acknowledged, so the queue gives them to no one else; only a stream keeps them.",
     members: connection + [.group(queue), .group(bindings), .group(consumer), .group(tls)] + limits
       + [.group(journal), .group(document)])
 

@@ -52,7 +52,7 @@ enum BodyCharset: Equatable {
       return appendUTF16(bytes, from: 0, little: false, to: &out) ? .transcoded : nil
     case .utf16, .utf8, nil:
       if begins(0xEF, 0xBB, 0xBF) { return .bytes(from: 3) }
-      // Two bytes alone that nobody declared are no empty text.
+      // Two bytes alone that no one declared are no empty text.
       guard charset == .utf16 || charset == nil && bytes.count > 2, begins(0xFF, 0xFE) || begins(0xFE, 0xFF)
       else { return .bytes(from: 0) }
       return appendUTF16(bytes, from: 2, little: bytes[0] == 0xFF, to: &out) ? .transcoded : nil

@@ -14,7 +14,7 @@
 struct BodyRules {
   /// What the body becomes.
   enum Form: Equatable {
-    /// The JSON value at the range, to be copied, without white space between its tokens where `compact`.
+    /// The JSON value at the range, to be copied, without white space between its tokens if `compact`.
     case json(Range<Int>, compact: Bool)
     case text
     case base64

@@ -13,7 +13,7 @@ internal import Journal
 ///   names are checked here (``BodyRules``); `properties` is a JSON object that ``PropertiesRenderer`` made at intake, is
 ///   checked to be one (a file may be damaged), and is spliced untouched. All else is written here.
 /// - `body_raw` is the text in UTF-8, or base64 of the bytes, decoded if a content encoding was undone; it is left out
-///   where only it makes a document larger than the limit. `body_size` always counts the bytes received.
+///   if only it makes a document larger than the limit. `body_size` always counts the bytes received.
 /// - A compressed body whose document would exceed the limit when decoded is kept as it was received, so that a small
 ///   message cannot become one that is too large.
 /// - Exchange names and routing keys are strings, and if they are not UTF-8 their base64, which `delivery._base64` tells.
@@ -28,7 +28,7 @@ struct DocumentRenderer {
     case truncated
     /// Nothing was appended, because the document would have `bytes` bytes.
     case tooLarge(bytes: Int)
-    /// Nothing was appended, because `properties` is no JSON object: the journal is damaged, or somebody has changed it.
+    /// Nothing was appended, because `properties` is no JSON object: the journal is damaged, or someone has changed it.
     case damaged
   }
 
@@ -103,7 +103,7 @@ struct DocumentRenderer {
     }
   }
 
-  /// The size of the document of `row` where that exceeds `document.max_bytes`; nil if it fits, or is truncated.
+  /// The size of the document of `row` if that exceeds `document.max_bytes`; nil if it fits, or is truncated.
   ///
   /// For intake, so that a message is refused before it is acknowledged. Nearly always it only compares lengths; large
   /// bodies are measured, not rendered. `row.position` does not matter: the largest sequence is assumed.

@@ -15,13 +15,13 @@ import Platform
 ///
 /// **Headers** become typed JSON: booleans; integers exactly, in decimal; floats with the shortest digits that read
 /// back equal in their own width, `"NaN"`, `"Infinity"` and `"-Infinity"` as strings; decimals as an exact number;
-/// timestamps as date-times where they are ones (seconds or milliseconds, as above), else the raw integer; tables and
+/// timestamps as date-times if they are ones (seconds or milliseconds, as above), else the raw integer; tables and
 /// arrays nested; void as null; long strings as strings; bytes, and strings that are not UTF-8, as `{"base64":"…"}`.
 ///
-/// **What an object cannot hold.** In a table where a key occurs twice or is not UTF-8, the first field with a key
+/// **What an object cannot hold.** If in a table a key occurs twice or is not UTF-8, the first field with a key
 /// stays under it; the others follow in a last member, `_fields`, as a list of pairs `[key, value]` in wire order. (A
 /// member of that name from the publisher moves ours to the first free one of `__fields`, `___fields` …) Arrays and
-/// tables nested deeper than ``maxDepth`` levels become `{"_note":"too deep"}`. Where headers are malformed, what came
+/// tables nested deeper than ``maxDepth`` levels become `{"_note":"too deep"}`. If headers are malformed, what came
 /// before is kept and `["_note", "malformed"]` is the last of `_fields`, or `{"_note":"malformed"}` the last of an
 /// array. A block that is malformed itself becomes `{"_note":"malformed"}`, and headers whose text would exceed
 /// ``maxCount`` become `{"_note":"too large"}`. In all these cases the result is ``Fidelity/lossy``, and the caller
@@ -295,7 +295,7 @@ struct PropertiesRenderer {
 }
 
 extension PropertiesRenderer {
-  /// Appends a string, or `{"base64":"…"}` where it is not UTF-8 or has a NUL.
+  /// Appends a string, or `{"base64":"…"}` if it is not UTF-8 or has a NUL.
   static func appendString<Output: TextOutput & ~Copyable>(_ bytes: Span<UInt8>, to out: inout Output) {
     if JSONScanner.isText(bytes) {
       appendJSONString(bytes, to: &out)
@@ -345,7 +345,7 @@ extension PropertiesRenderer {
     }
   }
 
-  /// Appends the number with its digits as they are; with an exponent where leading zeros would be many.
+  /// Appends the number with its digits as they are; with an exponent if leading zeros would be many.
   private static func appendDecimal(_ unscaled: Int32, scale: Int, to out: inout ScratchBytes) {
     if unscaled < 0 { out.append(UInt8(ascii: "-")) }
     let digits = Array(String(unscaled.magnitude).utf8)

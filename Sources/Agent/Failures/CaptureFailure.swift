@@ -52,7 +52,7 @@ extension CaptureFailure {
     return CaptureFailure(cause: "journal", description: text, needsUser: true, kind: isFull ? .shortage : .other)
   }
 
-  /// What went wrong with the place where documents go; `code` is its errno, where that may be one that passes.
+  /// What went wrong with the place where documents go; `code` is its errno, if that may be one that passes.
   static func output(_ description: String, _ code: Int32) -> CaptureFailure {
     let isShortage = [ENOSPC, EDQUOT, EFBIG, EROFS, EMFILE, ENFILE].contains(code)
     return CaptureFailure(

@@ -13,7 +13,7 @@ struct FlowDriver {
 
   /// Serves requests until the runtime closes stdin, or the capture ends.
   ///
-  /// - Throws: `ExitCode` where the process is to end with another status than 0.
+  /// - Throws: `ExitCode` if the process is to end with another status than 0.
   func run() throws {
     let running = Monitor<Capture?>(nil)
     Process.onStopSignal {
@@ -249,7 +249,7 @@ extension FlowDriver {
         """, log: log, status: Process.configurationStatus)
     }
     let positions = setup.journal.positions
-    // A temporary journal is new at every start: that the state belongs to another one says nothing. Nor does it where a
+    // A temporary journal is new at every start: that the state belongs to another one says nothing. Nor does it if a
     // container's disk came with it.
     let isExpected =
       setup.configuration.journal.path == nil

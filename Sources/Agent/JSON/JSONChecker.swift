@@ -27,7 +27,7 @@ struct JSONChecker {
     var hasLineBreaks: Bool
   }
 
-  /// - Throws: Where and why the bytes are not such a value.
+  /// - Throws: If and why the bytes are not such a value.
   mutating func check(_ bytes: Span<UInt8>) throws(JSONSyntaxError) -> Value {
     var start = 0
     JSONScanner.skipWhitespace(bytes, &start)
@@ -149,7 +149,7 @@ struct JSONChecker {
     }
   }
 
-  /// The length of the number at `index`, where it has at most fifteen bytes, neither sign nor exponent, and is valid;
+  /// The length of the number at `index`, if it has at most fifteen bytes, neither sign nor exponent, and is valid;
   /// otherwise 0, which says nothing.
   ///
   /// - Parameter first: Its first byte, a digit or the minus sign.

@@ -14,7 +14,7 @@ struct JSONKeys {
     /// The first eight bytes; without meaning if it has fewer.
     fileprivate var head: UInt64
     fileprivate var start: Int
-    /// Twice the count, and one more where it is written with JSON escapes, so that the bytes alone do not tell whether
+    /// Twice the count, and one more if it is written with JSON escapes, so that the bytes alone do not tell whether
     /// it equals another.
     fileprivate var countAndEscaped: Int
 
@@ -46,7 +46,7 @@ struct JSONKeys {
 
   mutating func removeAll() { open.count = 0 }
 
-  /// Remembers the key at `range`, of JSON string content where `escaped`; also beyond the limit, if the caller means it.
+  /// Remembers the key at `range`, of JSON string content if `escaped`; also beyond the limit, if the caller means it.
   mutating func append(_ range: Range<Int>, escaped: Bool = false, in bytes: Span<UInt8>) {
     if open.count == memory.count { grow(to: 4 * memory.count) }
     var known = open
@@ -64,10 +64,10 @@ struct JSONKeys {
     return areDifferent
   }
 
-  /// Calls `scan` with the memory and what is known of it, without any keys, and again with more memory where it says
+  /// Calls `scan` with the memory and what is known of it, without any keys, and again with more memory if it says
   /// that it had too little, up to the limit.
   ///
-  /// To begin again costs less than to ask, for each key, whether somebody shares the memory. Since memory is kept, it
+  /// To begin again costs less than to ask, for each key, whether someone shares the memory. Since memory is kept, it
   /// happens a few times at most.
   @inline(__always) mutating func withMemory<Result>(
     _ scan: (inout MutableSpan<Key>, inout Open) -> Result, hadTooLittle: (Result) -> Bool
@@ -90,7 +90,7 @@ struct JSONKeys {
 
 /// The same on borrowed memory.
 extension JSONKeys {
-  /// Remembers the key at `range`, of JSON string content where `escaped`. Traps without room.
+  /// Remembers the key at `range`, of JSON string content if `escaped`. Traps without room.
   static func append(
     _ range: Range<Int>, escaped: Bool, in bytes: Span<UInt8>, to keys: inout MutableSpan<Key>, _ open: inout Open
   ) {
@@ -197,7 +197,7 @@ extension JSONKeys {
     return true
   }
 
-  /// Equal digests are equal keys, unless somebody tries; a set keeps that from taking quadratic time.
+  /// Equal digests are equal keys, unless someone tries; a set keeps that from taking quadratic time.
   @inline(never) private static func areDifferent(
     _ keys: borrowing MutableSpan<Key>, _ range: Range<Int>, _ bytes: Span<UInt8>
   ) -> Bool {
@@ -236,7 +236,7 @@ extension JSONKeys {
   private static var odd: UInt64 { 0x9E37_79B9_7F4A_7C15 }
 
   /// The digest of any key; that of a longer one than the above mixes the words between as well. So digests of different
-  /// keys are equal only by a rare chance, or because somebody means it.
+  /// keys are equal only by a rare chance, or because someone means it.
   private static func digest(_ range: Range<Int>, _ bytes: Span<UInt8>) -> UInt64 {
     if range.count < 8 {
       var word = UInt64(UInt8(ascii: "\""))

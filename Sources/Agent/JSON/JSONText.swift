@@ -45,7 +45,7 @@ func appendJSONStringContent<Output: TextOutput & ~Copyable>(
 /// Copies the bytes at `range`, escaped, to `target` at offset `start`.
 ///
 /// Dense JSON has a quote in every five bytes or so, in no order that a processor would foresee. So eight bytes are put
-/// in their new places in one step, without a branch, where the processor can; one by one, by table, where it cannot.
+/// in their new places in one step, without a branch, if the processor can; one by one, by table, if it cannot.
 ///
 /// - Parameter target: Has room for six bytes for each byte of the range, and two more, after the offset.
 /// - Returns: The offset after what was written.
@@ -141,7 +141,7 @@ func appendJSONStringContent<Output: TextOutput & ~Copyable>(
   }
 }
 
-/// What follows the backslash for a quote, a backslash or a control character; `u` where that is a number.
+/// What follows the backslash for a quote, a backslash or a control character; `u` if that is a number.
 private func shortEscape(of byte: UInt8) -> UInt8 {
   switch byte {
   case 0x08: UInt8(ascii: "b")
@@ -205,7 +205,7 @@ extension [UInt8] {
   }
 }
 
-/// Into memory that was made sure of before: where many small pieces follow each other, asking for room once is most of
+/// Into memory that was made sure of before: if many small pieces follow each other, asking for room once is most of
 /// the gain. Each of these traps if there is less room than it needs.
 extension OutputSpan<UInt8> {
   /// Appends the UTF-8 of a literal.

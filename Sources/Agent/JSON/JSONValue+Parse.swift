@@ -12,7 +12,7 @@ extension JSONValue {
     try parse(Array(text.utf8).span)
   }
 
-  /// The same for bytes that somebody else holds.
+  /// The same for bytes that someone else holds.
   static func parse(_ bytes: Span<UInt8>) throws(JSONSyntaxError) -> JSONValue {
     var index = 0
     let value = try value(bytes, &index, depth: 0)

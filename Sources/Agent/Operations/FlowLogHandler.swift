@@ -3,7 +3,7 @@ import Logging
 import Platform
 
 /// Logs as the Flow runtime reads them: one JSON object a line on stderr, with `ts`, `level`, `message` and `fields`.
-/// On a terminal the same in plain words, one line each, in which nothing moves the cursor (``PrintableText``). What has the shape of credentials is hidden, whoever wrote the message.
+/// On a terminal the same in plain words, one line each, in which nothing moves the cursor (``PrintableText``). What has the shape of credentials is hidden, in messages of others too.
 /// https://github.com/estuary/flow/blob/master/crates/ops/src/decode.rs
 struct FlowLogHandler: LogHandler {
   enum Style: Sendable {
@@ -58,7 +58,7 @@ struct FlowLogHandler: LogHandler {
   /// The line that says how many were left out (``LogQueue``).
   func line(leftOut count: Int) -> [UInt8] {
     line(
-      .warning, "\(count) line\(count == 1 ? "" : "s") of the log left out here: nobody read stderr", metadata)
+      .warning, "\(count) line\(count == 1 ? "" : "s") of the log left out here: no one read stderr", metadata)
   }
 
   subscript(metadataKey key: String) -> Logger.Metadata.Value? {

@@ -44,7 +44,7 @@ struct ListenAddress: Equatable, Sendable, CustomStringConvertible {
     return address
   }
 
-  /// - Throws: Where the address is none in numbers.
+  /// - Throws: If the address is none in numbers.
   func socketAddress() throws -> SocketAddress {
     switch host {
     case .any: try SocketAddress(ipAddress: "0.0.0.0", port: Int(port))

@@ -1,9 +1,9 @@
 import Glibc
 import Platform
 
-/// What is on its way to stderr, so that whoever logs never waits for whoever reads.
+/// What is on its way to stderr, so that logging never waits for a reader.
 ///
-/// A pipe that nobody reads is full after 64 KiB, and a write to it then lasts for ever: intake, output and the answer to a signal would
+/// A pipe that no one reads is full after 64 KiB, and a write to it then lasts for ever: intake, output and the answer to a signal would
 /// stand still for a line of the log. So lines wait here, up to a bound; beyond it the oldest go, and are counted. The newest is kept
 /// whatever comes: the last line before an exit is its cause.
 final class LogQueue: Sendable {
@@ -60,7 +60,7 @@ final class LogQueue: Sendable {
     if !isRunning { write(line) }
   }
 
-  /// Waits until everything is written, but not for long: nobody may read.
+  /// Waits until everything is written, but not for long: no one may read.
   func flush(atMost time: Duration) {
     _ = state.wait(atMost: time) { $0.lines.isEmpty && !$0.isWriting ? true : nil }
   }

@@ -7,7 +7,7 @@ struct OperationsSnapshot: Sendable {
   var counters: StatusBoard.Counters
   /// Nil if the journal was not looked into, or could not be read.
   var journal: JournalStatus?
-  /// Messages in the queue that nobody has, when it was last asked (once a minute); nil if that is not known, or of a stream.
+  /// Messages in the queue that no one has, when it was last asked (once a minute); nil if that is not known, or of a stream.
   var backlog: Int?
   /// Microseconds since 1970.
   var now: Int64

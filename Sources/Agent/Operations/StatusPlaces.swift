@@ -1,7 +1,7 @@
 /// The places that a listener has for clients, and who has to leave one.
 ///
-/// There is always room for the next one: where all places are taken, the connection goes that has waited longest since it began or
-/// got its last answer. So clients that hold connections open and ask nothing keep nobody out.
+/// There is always room for the next one: if all places are taken, the connection goes that has waited longest since it began or
+/// got its last answer. So clients that hold connections open and ask nothing keep no one out.
 struct StatusPlaces<Client: Hashable> {
   /// How many there may be, at least 1.
   let limit: Int

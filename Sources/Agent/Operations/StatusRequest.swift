@@ -3,7 +3,7 @@ import NIOHTTP1
 
 /// What a request to the listener gets, decided from its head alone.
 ///
-/// Only what is asked for by an address, or by a name that belongs to this listener, is answered: a page in somebody's browser
+/// Only what is asked for by an address, or by a name that belongs to this listener, is answered: a page in someone's browser
 /// whose own name was made to point here (DNS rebinding) sends that name as `Host`, and gets nothing.
 /// https://www.rfc-editor.org/rfc/rfc9112#section-3.2 https://fetch.spec.whatwg.org/#dns-rebinding
 enum StatusRequest: Equatable {

@@ -6,7 +6,7 @@ import NIOHTTP1
 import NIOPosix
 import Platform
 
-/// `run --listen`: `/metrics` for Prometheus, `/healthz` and `/readyz` for whoever restarts or routes.
+/// `run --listen`: `/metrics` for Prometheus, `/healthz` and `/readyz` for a supervisor or a load balancer.
 ///
 /// It answers from what other threads have counted, and shares nothing with the capture but that. One thread serves all clients, and
 /// another one reads the journal for `/metrics`, so that a disk that does not answer holds up neither health nor readiness. Whoever
@@ -17,7 +17,7 @@ enum StatusServer {
   ///
   /// - Parameter names: Names of hosts that clients may ask for, besides addresses, `localhost` and the machine's own name.
   /// - Returns: The address in use, with the port that the system chose if that was left to it.
-  /// - Throws: Where the address cannot be listened on.
+  /// - Throws: If the address cannot be listened on.
   static func start(
     _ address: ListenAddress, names: [String], source: OperationsSource
   ) throws(CaptureFailure) -> String {

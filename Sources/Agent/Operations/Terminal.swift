@@ -17,15 +17,15 @@ enum Terminal {
     return Int(size.ws_col)
   }
 
-  /// Nobody is left to tell about a failure.
+  /// No one is left to tell about a failure.
   private static let queue = LogQueue(
     write: { line in
       do throws(CaptureFailure) { try OutputDescriptor(descriptor: STDERR_FILENO, name: "stderr").write(line) } catch {}
     }, tell: { FlowLogHandler(logLevel: .warning, style: .ofStandardError, write: { _ in }).line(leftOut: $0) })
-  /// How long what was said last may take until somebody has read it, before the process ends.
+  /// How long what was said last may take until someone has read it, before the process ends.
   private static let patience = Duration.seconds(2)
 
-  /// Hands a whole line of the log over, and waits for nobody.
+  /// Hands a whole line of the log over, and waits for no one.
   static func write(log line: [UInt8]) {
     _ = flushesAtExit
     queue.put(status.withLock { $0.isEmpty ? line : erase + line + $0 })
@@ -50,7 +50,7 @@ enum Terminal {
 }
 
 extension FlowLogHandler.Style {
-  /// Plain text if stderr is a terminal and nobody asks for JSON (`LOG_FORMAT`).
+  /// Plain text if stderr is a terminal and no one asks for JSON (`LOG_FORMAT`).
   static let ofStandardError = Terminal.isTerminal && environmentVariable("LOG_FORMAT") != "json" ? plain : json
 }
 

@@ -1,10 +1,10 @@
 import Glibc
 
-/// Where a batch of lines stands in what a file holds beyond its recorded length, after somebody else has written into it as well.
+/// Where a batch of lines stands in what a file holds beyond its recorded length, after someone else has written into it as well.
 enum BatchPlace: Equatable {
   /// On lines of its own: it stays, and is whole.
   case inPlace
-  /// Its first line is the end of one of somebody else's, and nothing comes after it: it can be cut off.
+  /// Its first line is the end of one of someone else's, and nothing comes after it: it can be cut off.
   case gluedAtEnd
   /// The same, with something after it: it stays, but for its first line, which no reader finds.
   case glued

@@ -18,7 +18,7 @@ protocol DocumentSink {
   /// Writes the documents in `bytes`, and that `checkpoint` covers them, so that they count as emitted.
   ///
   /// - Parameter bytes: Whole documents (or none, if only the checkpoint has news) with prefix and suffix; the sink may append to it.
-  /// - Returns: What is committed by that: nil if somebody else says so later.
+  /// - Returns: What is committed by that: nil if someone else says so later.
   /// - Throws: A failure of kind `shortage` if the same write may succeed later; nothing of it is written then.
   mutating func write(_ bytes: inout [UInt8], _ checkpoint: Checkpoint) throws(CaptureFailure) -> Committed?
 

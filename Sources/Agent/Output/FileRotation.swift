@@ -1,7 +1,7 @@
 /// Decides when a file of documents is complete, and the next one begins.
 ///
 /// A file without documents is never complete. Time is in microseconds since 1970, because a file outlives the process, but counted by a
-/// clock that nobody sets while the process runs (``SystemClock/steadyMicroseconds()``). One that was set between two starts can make a
+/// clock that no one sets while the process runs (``SystemClock/steadyMicroseconds()``). One that was set between two starts can make a
 /// file of which it is the age younger or older once.
 struct FileRotation: Equatable, Sendable {
   /// A file is complete before it would get larger than this; one batch of documents may go beyond. Nil for no bound.

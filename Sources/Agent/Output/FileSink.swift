@@ -10,12 +10,13 @@ import Platform
 /// whole or torn, stands there once in the end. Anything else that was written is never taken back. A file that is
 /// followed by another one never changes again.
 ///
-/// Before and after each batch the open file is compared with the one of its name. If somebody moved, deleted, replaced,
+/// Before and after each batch the open file is compared with the one of its name. If someone moved, deleted, replaced,
 /// cut or lengthened it, documents go on in the next file, and a batch that was being written is written again there; out
 /// of a file that was moved it is taken first, where it still stands at the end. The same holds at a start: a file that was moved
-/// while nobody looked is somewhere else, not gone back in time. The journal knows it by its inode; if it is not in the directory any
+/// while no one looked is somewhere else, not gone back in time. The journal knows it by its inode; if it is not in the directory any
 /// more, the series' lock file tells that this is the directory, and that it is not an older copy: it knows the journal and the newest file.
-struct FileSink: DocumentSink {
+/// Unchecked Sendable: made by the thread that starts the capture, and used by the emitter's from then on.
+final class FileSink: DocumentSink, @unchecked Sendable {
   let prefix: [UInt8] = []
   let suffix: [UInt8] = [0x0A]
   let wait = Stall.output
@@ -32,7 +33,7 @@ struct FileSink: DocumentSink {
   private(set) var record: OutputRecord
   /// So many bytes after the record's length are of a write that failed.
   private var half: Int64 = 0
-  /// Somebody else has written into the file, and the next one could not be begun yet.
+  /// Someone else has written into the file, and the next one could not be begun yet.
   private var isShared = false
 
   /// Between two looks at the file while nothing is written.
@@ -45,15 +46,15 @@ struct FileSink: DocumentSink {
   /// - Parameters:
   ///   - lock: The right to write the series, which is kept as long as the sink.
   ///   - journal: The journal's identifier.
-  ///   - record: What the journal last recorded; nil if it never wrote to this output. Where ``record`` is another
+  ///   - record: What the journal last recorded; nil if it never wrote to this output. If ``record`` is another
   ///     afterwards, the caller records it before the first write: what a crash leaves in a file that the journal does
-  ///     not know would be taken for somebody else's.
+  ///     not know would be taken for someone else's.
   ///   - pending: The documents that the journal has yet to commit, in order.
   ///   - continues: What cannot be explained is left as it is, and documents go on in a new file after it.
   ///   - nextFile: Asks for the next file.
-  ///   - now: Microseconds since 1970, by a clock that nobody sets back or forward meanwhile.
-  ///   - warn: Gets what somebody did to the files.
-  /// - Throws: Where the file lacks what the journal believes to be in it, or holds what this journal does not know, unless
+  ///   - now: Microseconds since 1970, by a clock that no one sets back or forward meanwhile.
+  ///   - warn: Gets what someone did to the files.
+  /// - Throws: If the file lacks what the journal believes to be in it, or holds what this journal does not know, unless
   ///   `continues`. Nothing was changed then.
   init(
     _ series: OutputSeries, lock: FileLock? = nil, journal: String = "", rotation: FileRotation = FileRotation(),
@@ -105,6 +106,7 @@ struct FileSink: DocumentSink {
     remember()
   }
 
+  deinit { close(descriptor.descriptor) }
   /// Lets the lock file know the newest file.
   private func remember() { lock?.remember(FileLock.Series(journal: journal, file: record.file)) }
 
@@ -149,12 +151,12 @@ struct FileSink: DocumentSink {
     for number in following { try surplus.read(series.path(number), from: 0) }
     if !surplus.isExplained {
       return (
-        "the journal went back in time, or somebody else wrote into its files: " + surplus.description,
+        "the journal went back in time, or someone else wrote into its files: " + surplus.description,
         "nothing was changed. If the journal was restored from an old copy, or came without its -wal, put the newest "
           + "one back, or give --output a new directory; \(goOn)"
       )
     }
-    // The next file exists where the agent itself noticed it, and was killed before the journal knew.
+    // The next file exists if the agent itself noticed it, and was killed before the journal knew.
     if size < record.length, following.isEmpty, try !isElsewhere(series, record, isKnownDirectory: isKnownDirectory) {
       return (
         isFile(path)
@@ -215,17 +217,17 @@ struct FileSink: DocumentSink {
     OutputChange.Facts.of(descriptor.descriptor).map { Int64(bitPattern: $0.inode) }
   }
 
-  mutating func write(_ bytes: inout [UInt8], _ checkpoint: Checkpoint) throws(CaptureFailure) -> Committed? {
+  func write(_ bytes: inout [UInt8], _ checkpoint: Checkpoint) throws(CaptureFailure) -> Committed? {
     // A checkpoint may have no documents.
     if bytes.isEmpty { return Committed(through: checkpoint.through, output: record) }
     try look()
     let time = now()
     if rotation.isDue(record.length, startedAt: record.startedAt, now: time, adding: bytes.count) { try begin() }
     // What of the batch has yet to be written: all of it, or what a file that goes its own way does not have on lines of its own. Nothing
-    // is copied before somebody has touched the file.
+    // is copied before someone has touched the file.
     var rest = bytes
     var attempt = 1
-    // Against somebody who writes half lines into each next file before the batch is there.
+    // Against someone who writes half lines into each next file before the batch is there.
     var leadsWithLine = false
     while let change = try append(rest) {
       attempt += 1
@@ -256,10 +258,10 @@ struct FileSink: DocumentSink {
     return Committed(through: checkpoint.through, output: record)
   }
 
-  /// Writes and syncs; tells what somebody did to the file by then.
-  private mutating func append(_ bytes: [UInt8]) throws(CaptureFailure) -> OutputChange? {
+  /// Writes and syncs; tells what someone did to the file by then.
+  private func append(_ bytes: [UInt8]) throws(CaptureFailure) -> OutputChange? {
     let (file, length) = (descriptor.descriptor, record.length)
-    // A write that met a full disk goes on only if nobody has emptied the file meanwhile: else the rest would begin in the middle of a line.
+    // A write that met a full disk goes on only if no one has emptied the file meanwhile: else the rest would begin in the middle of a line.
     let (written, code) = descriptor.attempt(bytes, in: bytes.indices, piece: .max) { done in
       OutputChange.Facts.of(file)?.size == length + Int64(done)
     }
@@ -291,7 +293,7 @@ struct FileSink: DocumentSink {
     return OutputChange.find(open: open, named: try OutputChange.Facts.of(descriptor.name), expected: expected)
   }
 
-  /// Most bytes of a file that somebody else writes to among which a batch is looked for.
+  /// Most bytes of a file that someone else writes to among which a batch is looked for.
   private static let regionBytes = 64 << 20
 
   /// What of a batch that was written has to be written again, into the next file, since this one goes its own way. What is not on
@@ -333,7 +335,7 @@ struct FileSink: DocumentSink {
 
   /// Takes a batch, which is not committed, off the end of a file that goes its own way, so that it is nowhere twice.
   ///
-  /// - Parameter size: The file's when the batch was seen there: if it has grown since, somebody else's bytes are at its end.
+  /// - Parameter size: The file's when the batch was seen there: if it has grown since, someone else's bytes are at its end.
   /// - Returns: Whether it is gone.
   private func takeBack(_ count: Int, from size: Int64) -> Bool {
     guard let open = OutputChange.Facts.of(descriptor.descriptor) else { return false }
@@ -347,18 +349,18 @@ struct FileSink: DocumentSink {
     return min(left ?? Self.lookInterval, Self.lookInterval)
   }
 
-  /// Completes a file that has come of age although nothing follows, so that whoever takes complete files gets it, and
+  /// Completes a file that has come of age although nothing follows, so that a program that takes complete files gets it, and
   /// leaves one that was taken away.
-  mutating func rest() throws(CaptureFailure) -> OutputRecord? {
+  func rest() throws(CaptureFailure) -> OutputRecord? {
     if try look() { return record }
     guard rotation.isDue(record.length, startedAt: record.startedAt, now: now(), adding: 0) else { return nil }
     try begin()
     return record
   }
 
-  /// Begins the next file where that is asked for, or the file is not what it was.
+  /// Begins the next file if that is asked for, or the file is not what it was.
   @discardableResult
-  private mutating func look() throws(CaptureFailure) -> Bool {
+  private func look() throws(CaptureFailure) -> Bool {
     if half > 0 { try cut() }
     let isAsked = nextFile.isPending
     let change = try change(expected: record.length)
@@ -369,7 +371,7 @@ struct FileSink: DocumentSink {
   }
 
   /// Begins the next file, after the last one that exists.
-  private mutating func begin(after change: OutputChange? = nil) throws(CaptureFailure) {
+  private func begin(after change: OutputChange? = nil) throws(CaptureFailure) {
     let number = (try series.numbers(after: record.file).last ?? record.file) + 1
     let path = series.path(number)
     let following = try Self.open(path, isNew: true)
@@ -386,7 +388,7 @@ struct FileSink: DocumentSink {
   }
 
   /// Cuts the file back to what counts as written.
-  private mutating func cut() throws(CaptureFailure) {
+  private func cut() throws(CaptureFailure) {
     guard let open = OutputChange.Facts.of(descriptor.descriptor) else {
       throw Self.failure("looking at \(descriptor.name)", errno)
     }
@@ -395,11 +397,11 @@ struct FileSink: DocumentSink {
       guard ftruncate(descriptor.descriptor, Int(record.length)) == 0, fsync(descriptor.descriptor) == 0 else {
         throw Self.failure("cutting \(descriptor.name) back to \(record.length) bytes", errno)
       }
-    // Somebody has emptied it, perhaps to make room, and what was half written is gone with it.
+    // Someone has emptied it, perhaps to make room, and what was half written is gone with it.
     case ..<half: break
     default:
-      // What comes after it is somebody else's.
-      warn("\(descriptor.name) has the beginning of a document before what somebody else wrote into it")
+      // What comes after it is someone else's.
+      warn("\(descriptor.name) has the beginning of a document before what someone else wrote into it")
       isShared = true
     }
     half = 0
@@ -427,7 +429,7 @@ struct FileSink: DocumentSink {
 
   /// - Parameter isNew: There must be no such file.
   private static func open(_ path: String, isNew: Bool) throws(CaptureFailure) -> OutputDescriptor {
-    // Appending: after a cut by somebody else no hole comes before what is written.
+    // Appending: after a cut by someone else no hole comes before what is written.
     let flags = O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | (isNew ? O_EXCL : 0)
     let file = unsafe Glibc.open(path, flags, 0o640)
     guard file >= 0 else { throw failure("opening \(path)", errno) }

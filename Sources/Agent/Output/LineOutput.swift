@@ -13,7 +13,7 @@ struct LineOutput: Sendable {
 
   /// `F_SETPIPE_SZ` and `F_GETPIPE_SZ`. https://man7.org/linux/man-pages/man2/F_GETPIPE_SZ.2const.html
   private static let (setSize, getSize) = (Int32(1031), Int32(1032))
-  /// Milliseconds between looks whether a pipe was emptied, which nobody tells.
+  /// Milliseconds between looks whether a pipe was emptied, which no one tells.
   private static let looks = (first: Int32(1), last: Int32(32))
 
   init(_ output: OutputDescriptor) {
@@ -27,7 +27,7 @@ struct LineOutput: Sendable {
     guard var capacity else { return try writeToEnd(lines) }
     var done = 0
     while done < lines.count {
-      // There may be room for more, but in slots, of which nobody knows how many are in use.
+      // There may be room for more, but in slots, of which no one knows how many are in use.
       let room = unread == 0 ? capacity : Int(PIPE_BUF)
       if let end = lines[done..<min(done + room, lines.count)].lastIndex(of: 0x0A) {
         pause(for: Int16(POLLOUT), milliseconds: -1)
@@ -46,7 +46,7 @@ struct LineOutput: Sendable {
   }
 
   /// Writes to what is no pipe. What a failed write has left at the end of a file is cut off, so that the same can be written again,
-  /// unless somebody else writes to the file as well.
+  /// unless someone else writes to the file as well.
   private func writeToEnd(_ lines: [UInt8]) throws(CaptureFailure) {
     var before = stat()
     guard unsafe fstat(output.descriptor, &before) == 0, before.st_mode & S_IFMT == S_IFREG else {

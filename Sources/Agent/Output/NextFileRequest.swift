@@ -1,6 +1,6 @@
 import Platform
 
-/// The wish that documents go on in the next file, whoever has it; see ``FileSink``.
+/// The wish that documents go on in the next file; see ``FileSink``.
 final class NextFileRequest: Sendable {
   private let wanted = Locked(false)
 

@@ -1,7 +1,7 @@
 import Glibc
 import Platform
 
-/// What somebody else did to the file that is being written.
+/// What someone else did to the file that is being written.
 enum OutputChange: Equatable, Sendable {
   case deleted
   /// It has another name, or none in this directory.
@@ -50,7 +50,7 @@ enum OutputChange: Equatable, Sendable {
   /// - Parameters:
   ///   - open: The file that is written.
   ///   - named: What has its name now.
-  ///   - expected: The size that it has if nobody else writes it.
+  ///   - expected: The size that it has if no one else writes it.
   /// - Returns: Nil if all is as it should be.
   static func find(open: Facts, named: Facts?, expected: Int64) -> OutputChange? {
     guard let named else { return open.links == 0 ? .deleted : .moved }
@@ -66,7 +66,7 @@ enum OutputChange: Equatable, Sendable {
     case .moved: "was moved away while it was written"
     case .replaced: "was replaced by another file while it was written"
     case .shortened(let size): "was cut from \(length) to \(size) bytes while it was written"
-    case .lengthened(let size): "grew from \(length) to \(size) bytes by what somebody else wrote into it"
+    case .lengthened(let size): "grew from \(length) to \(size) bytes by what someone else wrote into it"
     }
   }
 }

@@ -12,7 +12,7 @@ struct OutputDescriptor: Sendable {
   /// Called for each piece that was written.
   var onProgress: (@Sendable () -> Void)?
 
-  /// Bytes of one write at the most: a write into a pipe returns when all of it was taken, and nobody sees how far it is.
+  /// Bytes of one write at the most: a write into a pipe returns when all of it was taken, and no one sees how far it is.
   private static let pieceBytes = 64 << 10
 
   static func standardOutput(onProgress: (@Sendable () -> Void)? = nil) -> OutputDescriptor {

@@ -114,7 +114,7 @@ extension OutputSeries {
     return name.hasPrefix(".") ? "_" + name.dropFirst() : name
   }
 
-  /// FNV-1a, 64 bits: tells names apart that nobody chose to be alike. http://www.isthe.com/chongo/tech/comp/fnv/
+  /// FNV-1a, 64 bits: tells names apart that no one chose to be alike. http://www.isthe.com/chongo/tech/comp/fnv/
   private static func digest(_ text: String) -> String {
     var hash: UInt64 = 0xcbf2_9ce4_8422_2325
     for byte in text.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }

@@ -6,7 +6,7 @@ import Platform
 ///
 /// Documents are written before the journal records that they are, and messages leave the journal after that. So what a
 /// crash leaves after the recorded end is whole documents of messages that are still pending, in order, and at most one
-/// piece of a document: these can be cut off, since they are written again. Anything else was written by somebody else,
+/// piece of a document: these can be cut off, since they are written again. Anything else was written by someone else,
 /// or its messages exist nowhere but in the file, and must stay. The same rule as ``ResumeDecision``'s: a journal that
 /// knows less than its reader went back in time.
 struct OutputSurplus {
@@ -91,7 +91,7 @@ struct OutputSurplus {
 }
 
 extension OutputSurplus {
-  /// A line longer than this is nobody's document.
+  /// A line longer than this is no one's document.
   private static let maxLineBytes = 1 << 30
 
   /// Judges what the file holds from `offset` on.

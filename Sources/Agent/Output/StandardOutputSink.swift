@@ -1,4 +1,4 @@
-/// Documents as lines on stdout. What was written counts as committed: whoever reads the pipe has it.
+/// Documents as lines on stdout. What was written counts as committed: the reader of the pipe has it.
 struct StandardOutputSink: DocumentSink {
   let wait = Stall.reader
   var output: LineOutput

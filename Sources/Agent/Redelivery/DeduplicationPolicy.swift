@@ -1,7 +1,7 @@
 /// Whether redeliveries can be recognised with a configuration, and why not if they can't (docs/settings.md,
 /// `consumer.deduplicate`, `consumer.deduplicate_by`). What is not certain is not assumed: then delivery is at least once.
 struct DeduplicationPolicy: Equatable, Sendable {
-  /// `none` where redeliveries are not recognised by position.
+  /// `none` if redeliveries are not recognised by position.
   var trust: RedeliveryMachine.Trust
   /// Redeliveries are recognised by the ids that publishers gave the messages.
   var byMessageID = false
@@ -26,7 +26,7 @@ struct DeduplicationPolicy: Equatable, Sendable {
   static let largestCarriedPrefetch = 8192
 
   /// - Parameter isCarried: The journal does not outlive the process, and checkpoints carry what it would know; nil
-  ///   where neither does.
+  ///   if neither does.
   init(_ configuration: EndpointConfiguration, isCarried: Bool?) {
     func off(_ reason: String) -> DeduplicationPolicy { DeduplicationPolicy(trust: .none, reason: reason) }
     let consumer = configuration.consumer

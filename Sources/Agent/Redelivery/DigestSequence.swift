@@ -22,7 +22,7 @@ struct DigestSequence {
     self.borders = borders
   }
 
-  /// The smallest number of places by which the sequence can be shifted and equals itself where it still covers itself; its
+  /// The smallest number of places by which the sequence can be shifted and equals itself while it still covers itself; its
   /// length if there is none.
   var period: Int { digests.count - (borders.last ?? 0) }
 

@@ -88,7 +88,7 @@ enum Mutant: String, CaseIterable, Sendable {
   case forgetsTheFailure
   /// A capture that fails settles like one that was asked to stop.
   case settlesAfterAFailure
-  /// The anchor is released although nobody will commit the checkpoint that says so.
+  /// The anchor is released although no one will commit the checkpoint that says so.
   case settlesWithoutARuntime
 
   #if DEBUG

@@ -87,7 +87,7 @@ struct OffsetSearch: Equatable, Sendable {
   }
 
   /// What a look has brought.
-  mutating func saw(_ found: Found, _ offsets: inout UndeliverableOffsets) -> Step {
+  mutating func looked(_ found: Found, _ offsets: inout UndeliverableOffsets) -> Step {
     let outcome: UndeliverableOffsets.Outcome =
       switch found {
       case .message(let message): .sends(message.offset)
@@ -97,7 +97,7 @@ struct OffsetSearch: Equatable, Sendable {
     switch state {
     case .probing:
       guard skips else {
-        offsets.sawAgain(outcome)
+        offsets.lookedAgain(outcome)
         return outcome == .fails ? .report : .begin
       }
       switch outcome {
@@ -139,7 +139,7 @@ struct OffsetSearch: Equatable, Sendable {
     _ outcome: UndeliverableOffsets.Outcome, _ offsets: inout UndeliverableOffsets
   ) -> Step {
     (state, node) = (.probing, 0)
-    switch offsets.saw(outcome) {
+    switch offsets.looked(outcome) {
     case .probe: return begin(offsets)
     case .goOn: return .begin
     case .tryLater: return .report

@@ -41,8 +41,8 @@ struct QueueNature: Hashable, Sendable {
   }
 
   /// - Parameters:
-  ///   - type: The queue's type where the broker, or the settings, say it (`x-queue-type`).
-  ///   - hasLevels: Nil if nobody says whether the queue was declared with `x-max-priority`; a policy cannot set it.
+  ///   - type: The queue's type if the broker, or the settings, say it (`x-queue-type`).
+  ///   - hasLevels: Nil if no one says whether the queue was declared with `x-max-priority`; a policy cannot set it.
   ///   - deliveryLimit: The argument `x-delivery-limit`, if it is known.
   ///   - brokerVersion: For example `4.0.5`.
   init(type: String?, hasLevels: Bool?, deliveryLimit: Int64? = nil, brokerVersion: String) {

@@ -17,9 +17,9 @@ import AMQP
 /// and been recognised. So all that waits is old, and its beginning makes room for what follows, if it stands in the window
 /// once.
 ///
-/// All of that takes the old messages to come back. They do not if they expire, or somebody purges the queue; and then
-/// new messages that look like the old ones, and that somebody else has had and given back, must not be taken for them. So
-/// an anchor must tell its messages apart: where its digests equal themselves when shifted, or stand in the window a second
+/// All of that takes the old messages to come back. They do not if they expire, or someone purges the queue; and then
+/// new messages that look like the old ones, and that someone else has had and given back, must not be taken for them. So
+/// an anchor must tell its messages apart: if its digests equal themselves when shifted, or stand in the window a second
 /// time, publishers are known to repeat themselves, and it is looked for together with the few messages before it with
 /// which it does tell. They come back too if their acknowledgements were lost. If they do not come, or there are none, nothing
 /// is recognised, and what comes is captured. What no client can tell remains: a queue purged, and the very messages of the
@@ -49,11 +49,11 @@ import AMQP
 ///
 /// A queue may also deliver again in the middle of a channel: a quorum queue takes back what its consumer holds when its
 /// leader loses the consumer's node for a moment, and delivers it anew on the same channel, with new tags. What that looks
-/// like can also be a message that somebody else has had and given back, and then nothing of ours comes back with it. So
+/// like can also be a message that someone else has had and given back, and then nothing of ours comes back with it. So
 /// nothing is recognised there and then: the machine asks for a new channel (`startOver`), on whose deliveries the
 /// argument above holds. What was delivered and not captured comes again on it.
 ///
-/// Where publishers give messages unique ids, a ledger does it without regard to place: a redelivery that is equal to one of
+/// If publishers give messages unique ids, a ledger does it without regard to place: a redelivery that is equal to one of
 /// the last captured messages, its id included, is that message. It needs no anchor and no order, and bears other
 /// consumers. A message without an id, or one that is not marked redelivered, is new.
 ///
@@ -129,7 +129,7 @@ struct RedeliveryMachine: Hashable, Sendable {
     var possibleEnd: Int?
     /// Whether they must come; else they were acknowledged, and the broker may not have heard of it.
     var isCertain = false
-    /// How many deliveries can wait, where the channel is narrower than others.
+    /// How many deliveries can wait, if the channel is narrower than others.
     var prefetch: Int?
     /// What was unacknowledged when it began does not tell its messages apart.
     var isAmbiguous = false

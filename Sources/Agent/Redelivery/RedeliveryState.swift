@@ -10,7 +10,7 @@ struct RedeliveryState: Hashable, Sendable {
   var captured: Int64
   /// Acknowledgements up to this one are allowed once this state is committed.
   var releasable: Int64
-  /// Where everything is releasable, those of up to this one are known to have arrived (``RedeliveryMachine/settled``).
+  /// If everything is releasable, those of up to this one are known to have arrived (``RedeliveryMachine/settled``).
   var settled: Int64
   /// The largest prefetch count whose deliveries may be unacknowledged.
   var prefetch: Int

@@ -17,7 +17,7 @@ enum Resumption: Sendable {
   ///
   /// - Parameters:
   ///   - isTemporary: The journal is new, and does not outlive the process.
-  ///   - checkpoints: Somebody keeps checkpoints with their state over our end.
+  ///   - checkpoints: Someone keeps checkpoints with their state over our end.
   ///   - isCarried: And they carry what the journal knows.
   init(
     _ policy: DeduplicationPolicy, _ configuration: EndpointConfiguration, journal: Journal, isTemporary: Bool,

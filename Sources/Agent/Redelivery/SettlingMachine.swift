@@ -4,7 +4,7 @@ import Platform
 /// expires into a dead-letter exchange nor counts as a failed delivery because of a later stop.
 ///
 /// An acknowledgement has no answer. One that is lost, by a kill or a network that loses one direction, would bring back
-/// messages that nobody looks for any more. So a queue is settled in three steps:
+/// messages that no one looks for any more. So a queue is settled in three steps:
 ///
 ///   1. *Settling* is made durable, in the journal or in a checkpoint that the runtime has committed: everything captured may
 ///      be acknowledged, and how many messages that releases. Then the acknowledgement goes out (`release`).
@@ -15,13 +15,13 @@ import Platform
 ///   3. After its answer, on that channel, *settled* is made durable (`conclude`), and the messages are not looked for any more.
 ///
 /// A start in between looks for them (``RedeliveryMachine``). If nothing comes on its channel, an answer tells as much only if
-/// nobody else can hold them, as on a classic queue that is consumed exclusively. A single active consumer may be one that
+/// no one else can hold them, as on a classic queue that is consumed exclusively. A single active consumer may be one that
 /// waits: ours of before, whose end the broker has not noticed, is the active one, and the broker's counts do not tell (3.10.8).
 ///
 /// A queue rests if the broker could deliver and does not. While more than the anchor is unacknowledged, the runtime has yet to
 /// commit something, and a full window looks like silence: that is no rest.
 ///
-/// Each settling costs two commits, of the runtime where checkpoints carry it. So if messages trickle, each settling that
+/// Each settling costs two commits, of the runtime if checkpoints carry it. So if messages trickle, each settling that
 /// new ones follow soon doubles the rest that the next one takes. But a broker closes a channel on which a message waits longer than
 /// its `consumer_timeout`, which may be set to a minute: so what has waited for ten seconds is settled after the least rest.
 ///
@@ -57,7 +57,7 @@ struct SettlingMachine: Hashable, Sendable {
   private static let trickle = Duration.seconds(60)
 
   private var state: State
-  /// Nobody else can hold what may come again: something came on the channel, or else nobody else could consume.
+  /// No one else can hold what may come again: something came on the channel, or else no one else could consume.
   private var isActive = false
   /// Something new came on the channel.
   private var hasCaptured = false
@@ -74,7 +74,7 @@ struct SettlingMachine: Hashable, Sendable {
 
   /// A new channel: an answer on the old one means nothing.
   ///
-  /// - Parameter isAlone: The broker lets nobody else consume, and so nobody else hold a message.
+  /// - Parameter isAlone: The broker lets no one else consume, and so no one else hold a message.
   mutating func channelOpened(isAlone: Bool, isNarrow: Bool = false, at now: Instant) {
     isActive = isAlone
     self.isNarrow = isNarrow

@@ -16,7 +16,7 @@ import AMQP
 struct StreamEnd: Equatable, Sendable {
   /// After so long without the newest captured message the end is looked at.
   static let patience = Duration.seconds(5)
-  /// How often a stream has to end at one place where nothing else tells.
+  /// How often a stream has to end at one place if nothing else tells.
   private static let looks = (usual: 3, known: 12)
 
   /// Where it ended, and how often in a row.

@@ -5,7 +5,7 @@ import Platform
 /// While the nodes of a cluster lose each other, a queue does so again and again; then there are pauses, each twice as long as the
 /// one before, so that the few channels that there are (``RedeliveryMachine``) outlast it. And what
 /// the queue's leader sends to the new channel may be lost between nodes: the channel notices that at the next message only, so
-/// where nothing comes it is given up for another (seen on RabbitMQ 4.0.5).
+/// if nothing comes it is given up for another (seen on RabbitMQ 4.0.5).
 ///
 /// A value without clock and I/O.
 struct TakenBack: Equatable, Sendable {

@@ -51,7 +51,7 @@ struct UndeliverableOffsets: Equatable, Sendable {
   private(set) var width: Int?
   /// A channel with one delivery has brought nothing new.
   private(set) var isBlocked = false
-  /// The first offset that cannot be sent, where it can be named.
+  /// The first offset that cannot be sent, if it can be named.
   private(set) var blocked: Int64?
   private var search: Search?
   /// What was gone past last: after another connection it need not be tried anew.
@@ -92,7 +92,7 @@ struct UndeliverableOffsets: Equatable, Sendable {
     isNamed = next != nil
   }
 
-  /// True after a failure that tells nothing yet, where another channel, with fewer deliveries, tells more at once; or a search does.
+  /// True after a failure that tells nothing yet, if another channel, with fewer deliveries, tells more at once; or a search does.
   ///
   /// - Parameter skips: What cannot be sent is gone past.
   func goesOnAtOnce(skips: Bool) -> Bool {
@@ -118,7 +118,7 @@ struct UndeliverableOffsets: Equatable, Sendable {
   }
 
   /// What ``probed`` has brought.
-  mutating func saw(_ outcome: Outcome) -> Step {
+  mutating func looked(_ outcome: Outcome) -> Step {
     guard let first = blocked, let search else { return .goOn }
     switch (search, outcome) {
     case (.seeking(let next), .fails):
@@ -160,8 +160,8 @@ struct UndeliverableOffsets: Equatable, Sendable {
     doubts += 1
   }
 
-  /// One channel at the blocked offset has told that it stays so, where nothing is gone past.
-  mutating func sawAgain(_ outcome: Outcome) {
+  /// One channel at the blocked offset has told that it stays so, if nothing is gone past.
+  mutating func lookedAgain(_ outcome: Outcome) {
     if outcome != .fails { _ = end(.goOn) }
   }
 

@@ -20,7 +20,7 @@ struct CaptureSetup {
   /// - Parameters:
   ///   - path: The journal's file; nil for a private temporary one.
   ///   - choice: When acknowledgements go out.
-  ///   - checkpoints: Somebody keeps checkpoints with their state over our end.
+  ///   - checkpoints: Someone keeps checkpoints with their state over our end.
   ///   - state: What recognises redeliveries in the committed checkpoint, if anything does, and `streamState` where to
   ///     go on in a stream.
   ///   - stateKey: Changes if the user asks for a backfill; nil if that can't be.
@@ -32,7 +32,7 @@ struct CaptureSetup {
     self.choice = choice
     self.log = log
     for warning in configuration.warnings { log.warning("\(warning)") }
-    // A journal that nobody can find again may lose its unsynced end: what an acknowledgement rests on may not.
+    // A journal that no one can find again may lose its unsynced end: what an acknowledgement rests on may not.
     let settings =
       path.map { JournalSettings(path: $0) }
       ?? .temporary(under: Self.temporaryDirectory, durability: choice.mode == .journaled ? .full : .relaxed)

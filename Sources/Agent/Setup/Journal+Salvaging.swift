@@ -4,8 +4,8 @@ import Logging
 extension Journal {
   /// Opens a journal; a damaged one is salvaged first if that loses nothing.
   ///
-  /// What happened is logged and shown as the connector's status. Where a message that may have been acknowledged cannot
-  /// be read the capture does not go on by itself: somebody may have a copy of the file.
+  /// What happened is logged and shown as the connector's status. If a message that may have been acknowledged cannot
+  /// be read the capture does not go on by itself: someone may have a copy of the file.
   ///
   /// - Throws: `.corrupt` with the messages that are missing and what to do; everything that ``open(_:)`` throws.
   static func openSalvaging(_ settings: JournalSettings, log: Logger) throws(JournalError) -> Journal {

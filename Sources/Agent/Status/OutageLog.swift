@@ -12,7 +12,7 @@ struct OutageLog: Equatable, Sendable {
   static let stable = Duration.seconds(60)
 
   /// What to say of a failed attempt.
-  enum Telling: Equatable {
+  enum Report: Equatable {
     /// All of it: the cause is new.
     case cause
     /// That it still lasts: for how long, after how many attempts, and how often a consumer was lost meanwhile.
@@ -36,7 +36,7 @@ struct OutageLog: Equatable, Sendable {
   var isOpen: Bool { began != nil && ended == nil }
 
   /// A consumer was lost, or an attempt to get one failed.
-  mutating func failed(cause: String, at now: Instant) -> Telling {
+  mutating func failed(cause: String, at now: Instant) -> Report {
     if let end = ended {
       if now - end >= Self.stable {
         self = OutageLog()

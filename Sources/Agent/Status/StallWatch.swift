@@ -6,7 +6,7 @@ enum Stall: String, CaseIterable, Sendable {
   case journal
   /// The disk of the output files.
   case output
-  /// Whoever reads the documents from a pipe.
+  /// The reader of documents from a pipe.
   case reader
   /// The Flow runtime, which says when documents are safe.
   case runtime
@@ -39,7 +39,7 @@ enum Stall: String, CaseIterable, Sendable {
     case .output:
       "the disk of the output files takes more than \(limit.components.seconds) s to write or sync; documents wait in the journal"
     case .reader:
-      "whoever reads the documents has taken nothing for \(limit.components.seconds) s; they wait in the journal"
+      "the reader of the documents has taken nothing for \(limit.components.seconds) s; they wait in the journal"
     case .runtime:
       "the runtime has acknowledged no checkpoint for \(limit.components.seconds / 60) minutes although some wait for it"
     }

@@ -113,7 +113,7 @@ final class StatusBoard: Sendable {
 
   private struct Board {
     var connection = State.starting
-    /// Messages in the queue that nobody has, when it was last asked; nil if that is not known.
+    /// Messages in the queue that no one has, when it was last asked; nil if that is not known.
     var backlog: Int?
     /// When which status of an outage was logged, and after which of them messages flowed.
     var told: [String: Instant] = [:]
@@ -231,7 +231,7 @@ final class StatusBoard: Sendable {
 
   private func change(_ body: (inout Board) -> Void) {
     let now = clock()
-    let news: State? = board.withLock { board in
+    let changed: State? = board.withLock { board in
       body(&board)
       let state = board.state(at: now)
       if state == board.known, !board.isUntold { return nil }
@@ -251,15 +251,15 @@ final class StatusBoard: Sendable {
       board.toldConsuming = state == .consuming
       return state
     }
-    guard let news else { return }
+    guard let changed else { return }
     // What else is wrong has a line of its own beside the status.
     let level: Logger.Level =
-      switch news {
+      switch changed {
       case .paused(.output, _), .paused(.writing, _), .stalled: .warning
       case .starting, .connecting, .awaitingQueue, .consuming, .standby, .reconnecting, .paused(.intake, _), .stopping:
         .info
       }
-    log.log(level: level, "\(news.message)", metadata: ["eventType": "connectorStatus"])
+    log.log(level: level, "\(changed.message)", metadata: ["eventType": "connectorStatus"])
   }
 
   func count(_ change: (inout Counters) -> Void) { board.withLock { change(&$0.counters) } }

@@ -1,4 +1,4 @@
-/// Text that somebody else wrote (publishers, brokers, files), as a terminal may show it.
+/// Text that someone else wrote (publishers, brokers, files), as a terminal may show it.
 enum PrintableText {
   /// `text` in one line, with all that a terminal obeys or that hides or reorders characters as escapes: control characters (C0,
   /// DEL, C1), format characters such as direction marks, line and paragraph separators. They are written as in Swift: `\n`, `\r`,

@@ -2,7 +2,7 @@ internal import Glibc
 
 /// `PATH.damaged`, a small file that says: this journal must be salvaged before anybody writes to it again.
 ///
-/// Damage in the middle of a backlog is only found when it is read, and opening does not read the backlog. So whoever
+/// Damage in the middle of a backlog is only found when it is read, and opening does not read the backlog. So the one who
 /// finds it leaves this mark, and the next opening does not begin where the last one failed. While a salvage puts the
 /// files in their new places the mark also says where the damaged ones stand, so that a crash in between is mended
 /// by salvaging again.

@@ -2,8 +2,8 @@ internal import CSQLite
 internal import Glibc
 
 extension Journal {
-  /// Throws `.moved` where a file of the journal is not at its place any more: nothing may be acknowledged on the strength of
-  /// it. Every ``write(_:)`` does this after its commit; whoever rests for long does it now and then.
+  /// Throws `.moved` if a file of the journal is not at its place any more: nothing may be acknowledged on the strength of
+  /// it. Every ``write(_:)`` does this after its commit; a thread that rests for long does it now and then.
   ///
   /// What was acknowledged before is brought to safety first: the WAL is copied into the database file, which then is
   /// complete by itself, wherever it is; of a database file that was deleted a copy is made, `PATH.rescued-TIME`.
@@ -31,7 +31,7 @@ extension Journal {
     }
     // A visitor that has written meanwhile has written to another WAL, by the index that it shares with us.
     guard (try? readDataVersion()) == dataVersion else {
-      return "Somebody else has written to it since, so nothing was saved: put the file back as it was, with the others"
+      return "Someone else has written to it since, so nothing was saved: put the file back as it was, with the others"
     }
     database.setBusyTimeout(milliseconds: 1_000)
     let isWhole = (try? database.checkpoint(mode: SQLITE_CHECKPOINT_TRUNCATE)) == true
@@ -64,7 +64,7 @@ extension Journal {
   /// What stands after a journal's name in that of a copy that was saved of it.
   private static let rescued = ".rescued-"
 
-  /// Throws if a copy that was saved of this journal waits for somebody to put it in its place: to begin a new journal, or
+  /// Throws if a copy that was saved of this journal waits for someone to put it in its place: to begin a new journal, or
   /// to go on with half of the old one, would leave acknowledged messages behind in silence.
   public static func refuseRescued(at path: String) throws(JournalError) {
     let (directory, file) = try File.resolve(path)

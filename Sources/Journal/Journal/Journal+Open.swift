@@ -98,7 +98,7 @@ extension Journal {
     }
   }
 
-  /// Throws what nobody may go on with, as far as that costs the same for any backlog: foreign triggers, counters that contradict
+  /// Throws what no one may go on with, as far as that costs the same for any backlog: foreign triggers, counters that contradict
   /// themselves or the rows, an end that is missing, and rows that are not what was written.
   static func checkContent(_ database: Database, mark: HighWaterMark?) throws(JournalError) {
     try Schema.refuseForeign(database)
@@ -116,7 +116,7 @@ extension Journal {
   private static func create(
     _ file: String, in directory: String, _ settings: JournalSettings, _ schema: Schema
   ) throws(JournalError) {
-    // A WAL without its database means that somebody took the database away; SQLite would delete the WAL.
+    // A WAL without its database means that someone took the database away; SQLite would delete the WAL.
     if try File.find("\(file)-wal") != .nothing {
       throw JournalError(
         kind: .corrupt(
@@ -164,9 +164,9 @@ extension Journal {
   }
 
   /// Looks at the file's first bytes without SQLite, which might change what it opens: recover or checkpoint the
-  /// WAL of somebody else's database. To be called before the first connection of this process (``OpenDatabases``).
+  /// WAL of someone else's database. To be called before the first connection of this process (``OpenDatabases``).
   static func checkHeader(_ file: String, _ schema: Schema) throws(JournalError) {
-    // Whoever has opened it has looked at its header.
+    // The one who opened it has looked at its header.
     guard let head = try File.head(file, count: 100) else { return }
     func number(_ offset: Int) -> Int64 { head[offset..<offset + 4].reduce(0) { $0 << 8 | Int64($1) } }
     func refuse(_ text: String) -> JournalError {

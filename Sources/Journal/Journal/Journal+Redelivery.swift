@@ -5,7 +5,7 @@ public struct RedeliveryRecord: Equatable, Sendable {
   public var queue: String
   /// No message after this position was ever acknowledged.
   public var releasable: Position
-  /// Where everything captured is releasable, the broker is known to have the acknowledgements up to here; those of the others
+  /// If everything captured is releasable, the broker is known to have the acknowledgements up to here; those of the others
   /// may not have arrived.
   public var settled: Position
   /// The largest prefetch count in use since everything was acknowledged.
@@ -51,7 +51,7 @@ extension Journal {
   }
 
   /// The digests of the newest messages, oldest first, 16 bytes each, without a gap up to the last position; empty
-  /// where the newest message has none.
+  /// if the newest message has none.
   ///
   /// - Parameter limit: Of how many messages at the most, but for the first stored group, which comes whole.
   public func newestDigests(limit: Int) throws(JournalError) -> [UInt8] {
@@ -110,7 +110,7 @@ extension WriteTransaction {
   ///
   /// - Parameters:
   ///   - digests: 16 bytes a message, oldest first, at least one; the last is of the last position.
-  ///   - through: The position that the last one is of instead, where more follow in the same transaction.
+  ///   - through: The position that the last one is of instead, if more follow in the same transaction.
   ///   - priority: The last message's priority, and `since` the first position from which on all had it.
   ///   - beginsLine: What was captured before the first of them does not stand before it in the queue
   ///     (``Journal/lineStart()``).

@@ -1,6 +1,8 @@
 /// The queue that a session was of.
 public struct QueueName: Equatable, Sendable {
+  /// The queue's name.
   public var name: String
+  /// Its virtual host.
   public var virtualHost: String
 
   /// That of the newest session; nil if there is none.
@@ -14,12 +16,12 @@ public struct QueueName: Equatable, Sendable {
 }
 
 extension JournalReader {
-  /// The queue that messages came from last; nil if nobody has captured into this journal.
+  /// The queue that messages came from last; nil if no one has captured into this journal.
   public func newestQueue() throws(JournalError) -> QueueName? { try QueueName(newestIn: database) }
 }
 
 extension Journal {
-  /// The queue that messages came from last; nil if nobody has captured into this journal.
+  /// The queue that messages came from last; nil if no one has captured into this journal.
   public func newestQueue() throws(JournalError) -> QueueName? { try QueueName(newestIn: database) }
 
   /// Consumers older than the oldest message's by more than this are forgotten; a message appended late can still

@@ -70,7 +70,7 @@ extension Journal {
     durable = working
     (usedBytes, freeBytes) = after
     isWriting = false
-    // The commit is done, and may be in a file that nobody will find.
+    // The commit is done, and may be in a file that no one will find.
     try checkFiles()
     if files != nil {
       dataVersion = try readDataVersion()

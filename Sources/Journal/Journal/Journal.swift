@@ -26,11 +26,11 @@ internal import CSQLite
 /// # After a crash
 /// The kernel drops the lock; the next opening recovers the WAL by its checksums up to the last complete commit, so
 /// there is everything that a returned `write` promised, and of a transaction cut short there is nothing. It may
-/// happen that a commit is there whose `write` never returned; nobody acknowledged on the strength of it.
+/// happen that a commit is there whose `write` never returned; no one acknowledged on the strength of it.
 ///
 /// # Other hands
 /// Visitors may look, back up, checkpoint and vacuum through SQLite whenever they like: locks keep them from what would
-/// hurt, as long as this process keeps its own (see `OpenDatabases`). If somebody moves, deletes or replaces a file of the
+/// hurt, as long as this process keeps its own (see `OpenDatabases`). If someone moves, deletes or replaces a file of the
 /// journal, `write` throws `.moved` instead of returning (see `JournalFiles`).
 ///
 /// # Errors
@@ -63,7 +63,7 @@ public final class Journal: @unchecked Sendable {
   let lock: FileLock
   /// What the names of its files are compared with; nil if no acknowledgement rests on them.
   var files: JournalFiles?
-  /// What tells whether somebody else has written since the files were last seen in place.
+  /// What tells whether someone else has written since the files were last seen in place.
   var dataVersion: Int64 = 0
   /// The private directory to remove at the end; nil for a lasting journal.
   let temporaryDirectory: String?
@@ -92,7 +92,9 @@ public final class Journal: @unchecked Sendable {
     let number: Int64
     /// The UUID that the caller gave.
     public let id: String
+    /// The queue's name.
     public let queue: String
+    /// Its virtual host.
     public let virtualHost: String
     /// The last position before the session: a message's `sequence` is its position less this.
     public let base: Position

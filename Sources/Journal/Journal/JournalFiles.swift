@@ -5,8 +5,8 @@ internal import Platform
 /// Which files an open journal consists of, told apart from whatever else may get their names.
 ///
 /// An acknowledgement rests on the database file, its WAL, and the shared memory through which visitors agree with us about
-/// the WAL. SQLite goes on with all three when somebody moves, deletes or replaces them: a commit then succeeds in a file
-/// that nobody finds any more, or, without the shared memory, one that a visitor empties under us. So the names are
+/// the WAL. SQLite goes on with all three when someone moves, deletes or replaces them: a commit then succeeds in a file
+/// that no one finds any more, or, without the shared memory, one that a visitor empties under us. So the names are
 /// compared with what is open after every commit, by device and inode. It takes three calls of lstat(2) and opens nothing.
 struct JournalFiles: Equatable {
   /// What tells files apart, whatever their names.
@@ -19,7 +19,7 @@ struct JournalFiles: Equatable {
       inode = UInt64(status.st_ino)
     }
 
-    /// Of what is at `path`, a symbolic link not followed; nil if there is nothing, or nobody may look.
+    /// Of what is at `path`, a symbolic link not followed; nil if there is nothing, or no one may look.
     init?(at path: String) {
       var status = stat()
       guard unsafe lstat(path, &status) == 0 else { return nil }
@@ -32,7 +32,7 @@ struct JournalFiles: Equatable {
 
   /// The files of the journal at `path`, which was just opened and has been written to.
   ///
-  /// - Throws: `.moved` where one of them is not open in this process: somebody was faster.
+  /// - Throws: `.moved` if one of them is not open in this process: someone was faster.
   init(at path: String) throws(JournalError) {
     self.path = path
     identities = File.journalSuffixes.map { Identity(at: path + $0) }

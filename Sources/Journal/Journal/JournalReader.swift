@@ -23,7 +23,7 @@ public final class JournalReader: @unchecked Sendable {
 
   /// Opens the journal at `path`, which may have a writer at the same time.
   ///
-  /// - Throws: `.notAJournal`, `.newerSchema`, `.corrupt`, `.permission` or `.io`; `.invalid` where there is no file.
+  /// - Throws: `.notAJournal`, `.newerSchema`, `.corrupt`, `.permission` or `.io`; `.invalid` if there is no file.
   public init(path: String) throws(JournalError) {
     let file = try File.resolve(path).file
     guard case .regular = try File.find(file) else {
@@ -86,7 +86,7 @@ public final class JournalReader: @unchecked Sendable {
   ///   - body: Gets each message while SQLite holds its bytes; returns whether to go on. It must not call the
   ///     reader, and should not block: the snapshot lasts until it is done.
   /// - Returns: How many messages `body` got.
-  /// - Throws: `.corrupt` where a message is missing in between that no salvage has reported; what `body` throws.
+  /// - Throws: `.corrupt` if a message is missing in between that no salvage has reported; what `body` throws.
   public func read(
     after: Position, limit: Int, _ body: (borrowing Row) throws -> Bool
   ) throws -> Int {
@@ -145,7 +145,7 @@ public final class JournalReader: @unchecked Sendable {
 
   /// The consumer that messages name.
   ///
-  /// - Throws: `.invalid` where the journal knows none of that id.
+  /// - Throws: `.invalid` if the journal knows none of that id.
   public func consumer(_ id: Int64) throws(JournalError) -> ConsumerRecord {
     guard !isClosed else { throw invalid("closed", "read a consumer") }
     defer { consumers.reset() }
@@ -163,7 +163,7 @@ public final class JournalReader: @unchecked Sendable {
   ///
   /// - Parameter path: Of a file that does not exist.
   /// - Returns: How far the copy goes, and how many of its messages are not committed downstream.
-  /// - Throws: Where it exists, or cannot be written; then nothing is left of it.
+  /// - Throws: If it exists, or cannot be written; then nothing is left of it.
   public func backup(to path: String) throws(JournalError) -> (last: Position, pending: Int) {
     guard !isClosed, !isReading else { throw invalid(isClosed ? "closed" : "inside of a read", "copy") }
     let (directory, file) = try File.resolve(path)

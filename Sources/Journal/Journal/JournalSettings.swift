@@ -10,6 +10,7 @@ public struct JournalSettings: Sendable {
 
   /// The file's path; for a temporary journal the directory under which a private one is made.
   public var path: String
+  /// Whether commits are synced.
   public var durability: Durability
   /// True for a journal in a directory of its own that is removed at close.
   public var temporary: Bool

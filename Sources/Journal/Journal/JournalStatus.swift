@@ -1,9 +1,12 @@
 /// What a journal holds at one instant; everything costs the same for any backlog.
 public struct JournalStatus: Equatable, Sendable {
+  /// A UUID, made with the file; a copy has the same.
   public var identifier: String
+  /// The file's, before it is migrated.
   public var schemaVersion: Int
   /// Microseconds since 1970, UTC.
   public var createdAt: Int64
+  /// Of the newest message, of what is emitted, and of what is committed.
   public var positions: Positions
   /// Messages that are not yet committed downstream.
   public var pendingRows: Int

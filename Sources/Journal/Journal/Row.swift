@@ -30,10 +30,13 @@ public struct ConsumerRecord: Equatable, Sendable {
 /// Nothing is copied: the spans are of memory that others own, SQLite or a batch of deliveries, and the compiler lets no row
 /// outlive it. Slices of them are checked in every build.
 public struct Row: ~Escapable {
+  /// The message's; starts at 1, only grows.
   public var position: Position
   /// Key of the ``ConsumerRecord`` that received it.
   public var consumer: Int64
+  /// The broker's number of the delivery on its channel; starts at 1.
   public var deliveryTag: UInt64
+  /// The broker's flag.
   public var redelivered: Bool
   /// Microseconds since 1970-01-01T00:00:00Z.
   public var receivedAt: Int64

@@ -34,7 +34,7 @@ struct Schema {
     }
   }
 
-  /// Throws `.newerSchema` where this version does not know what it would read.
+  /// Throws `.newerSchema` if this version does not know what it would read.
   func refuseNewer(_ found: Int, _ path: String) throws(JournalError) {
     guard found >= 0 else {
       throw JournalError(
@@ -77,14 +77,14 @@ struct Schema {
         type == "index"
           ? "it has a unique index \"\(name)\" on the table \(table), which would refuse messages: drop it (DROP INDEX)"
           : type == "trigger"
-            ? "it has a trigger \"\(name)\" on the table \(table), which would run inside of every transaction. Nobody who looks needs one: "
+            ? "it has a trigger \"\(name)\" on the table \(table), which would run inside of every transaction. No one who looks needs one: "
               + "find out who made it, and drop it (DROP TRIGGER)"
-            : "\(name) is no plain table (\(type)): somebody has changed the journal; put an intact copy back"),
+            : "\(name) is no plain table (\(type)): someone has changed the journal; put an intact copy back"),
       operation: "check the schema", object: database.path)
   }
 
   /// Throws `.corrupt` if a table, view or index of ours is not what the migrations up to the file's version make: with a constraint of
-  /// somebody else's, say, or a view that says what its maker wants. Released steps never change, so neither does the text of what they
+  /// someone else's, say, or a view that says what its maker wants. Released steps never change, so neither does the text of what they
   /// make.
   ///
   /// - Returns: The tables that it has, which are fewer in a file of an older version.
@@ -192,7 +192,7 @@ struct Schema {
   /// `message.bytes_before` is the sum of all body sizes ever appended before the row, so that the size of the
   /// backlog is one subtraction however long the backlog. Bodies and names are ANY: TEXT if they are UTF-8
   /// without NUL, else BLOB. `delivery_tag` holds the 64 bits of an unsigned number. Instants are microseconds
-  /// since 1970, UTC. `raw_properties` is the property block as received, where the JSON cannot hold all of it.
+  /// since 1970, UTC. `raw_properties` is the property block as received, if the JSON cannot hold all of it.
   private static let first = """
     CREATE TABLE journal (
       one INTEGER PRIMARY KEY CHECK (one = 1),

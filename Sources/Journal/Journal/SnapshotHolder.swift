@@ -7,6 +7,7 @@ internal import Glibc
 /// with `fcntl`, would give up this process's own locks on it when it is closed
 /// (https://www.sqlite.org/howtocorrupt.html, 2.2). Programs in other containers are not in the list.
 public struct SnapshotHolder: Equatable, Sendable, CustomStringConvertible {
+  /// The process id, as this process sees it.
   public var pid: Int32
   /// The program's name, at most 15 characters; empty if the system does not tell.
   public var name: String

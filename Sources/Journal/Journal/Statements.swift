@@ -19,7 +19,7 @@ struct Statements {
   let freePages: Statement
   let dataVersion: Statement
 
-  /// - Throws: `.corrupt` where a table or column is missing.
+  /// - Throws: `.corrupt` if a table or column is missing.
   init(_ database: Database) throws(JournalError) {
     begin = try database.prepare("BEGIN IMMEDIATE", "begin")
     commit = try database.prepare("COMMIT", "commit")
@@ -61,6 +61,6 @@ struct Statements {
     pruneDigests = try database.prepare("DELETE FROM digest WHERE last <= ?1", "prune digests")
     pageCount = try database.prepare("PRAGMA page_count", "count the pages")
     freePages = try database.prepare("PRAGMA freelist_count", "count the free pages")
-    dataVersion = try database.prepare("PRAGMA data_version", "ask whether somebody else has written")
+    dataVersion = try database.prepare("PRAGMA data_version", "ask whether someone else has written")
   }
 }

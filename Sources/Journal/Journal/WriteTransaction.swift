@@ -16,8 +16,8 @@ public struct WriteTransaction: ~Copyable {
   ///   - exchange: The name's bytes as received; so are `routingKey` and `body`. Kept as TEXT if they are UTF-8
   ///     without NUL, else as BLOB.
   ///   - properties: A JSON object in UTF-8.
-  ///   - rawProperties: The property block as received, where the JSON cannot hold all of it; else empty.
-  ///   - bodySize: How many bytes the body has, where `body` is only its beginning.
+  ///   - rawProperties: The property block as received, if the JSON cannot hold all of it; else empty.
+  ///   - bodySize: How many bytes the body has, if `body` is only its beginning.
   /// - Returns: The message's position.
   /// - Throws: `.full`; `.invalid` for a foreign consumer or more bytes than SQLite stores (1,000,000,000 a row).
   @discardableResult
@@ -77,7 +77,7 @@ public struct WriteTransaction: ~Copyable {
   /// Records that everything through `position` is safe downstream; an older position changes nothing.
   ///
   /// - Throws: `.invalid` for a position that was not emitted. An error and no trap: the number may come from
-  ///   outside, and refusing it loses nothing, whereas believing it would delete messages that nobody has.
+  ///   outside, and refusing it loses nothing, whereas believing it would delete messages that no one has.
   public borrowing func setCommitted(through position: Position) throws(JournalError) {
     try noting { () throws(JournalError) in
       guard position.rawValue <= journal.working.emitted else {

@@ -1,7 +1,7 @@
 extension Journal {
   /// Makes a sound journal of what can be read of a damaged one, and sets the damaged files aside.
   ///
-  /// Identifier and positions stay what they were, so whoever remembers a position of this journal goes on after it;
+  /// Identifier and positions stay what they were, so a consumer that remembers a position of this journal goes on after it;
   /// what is missing becomes a gap, and no position is used twice. The damaged file and its WAL get the name
   /// `PATH.corrupt-TIME` and are never deleted.
   ///
@@ -10,7 +10,7 @@ extension Journal {
   ///
   /// Killed at any moment, it can be run again: until it is through, a mark keeps everybody from opening the journal.
   ///
-  /// - Throws: `.corrupt` where not even the tables can be found; `.full`; everything that ``open(_:)`` throws for a file
+  /// - Throws: `.corrupt` if not even the tables can be found; `.full`; everything that ``open(_:)`` throws for a file
   ///   that is no journal of this version. Then nothing was changed.
   public static func salvage(_ settings: JournalSettings, acceptLoss: Bool) throws(JournalError) -> SalvageReport {
     let (directory, file) = try File.resolve(settings.path)
@@ -65,7 +65,7 @@ extension Journal {
     return report
   }
 
-  /// `name`, or `name-2` and so on where something has it.
+  /// `name`, or `name-2` and so on if something has it.
   private static func unusedName(_ name: String) throws(JournalError) -> String {
     var (found, number) = (name, 1)
     while true {

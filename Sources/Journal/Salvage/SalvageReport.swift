@@ -2,12 +2,15 @@
 public struct SalvageReport: Equatable, Sendable {
   /// Neighbouring messages of one session that cannot be read.
   public struct Missing: Equatable, Sendable {
+    /// The first missing position.
     public var first: Position
+    /// The last missing position; not before ``first``.
     public var last: Position
     /// The session that they belong to; empty if not even that can be read.
     public var sessionID: String
     /// The `sequence` of the first one; with `count` that says which documents never come.
     public var firstSequence: Int
+    /// How many messages are missing.
     public var count: Int { last - first + 1 }
   }
 
@@ -22,10 +25,10 @@ public struct SalvageReport: Equatable, Sendable {
   public var lost: [Missing] = []
   /// Messages that cannot be read but were never acknowledged: the broker still has them and delivers them again.
   public var returning: [Missing] = []
-  /// False if the journal's own counters cannot be read or contradict each other: then nobody knows what may be
+  /// False if the journal's own counters cannot be read or contradict each other: then no one knows what may be
   /// missing before the first and after the last message that was read.
   public var knowsPositions = true
-  /// True if the digests that recognise redeliveries went into the new file. They do not where a message is missing:
+  /// True if the digests that recognise redeliveries went into the new file. They do not if a message is missing:
   /// what comes again is then captured again.
   public var keepsAnchor = true
   /// First and last position that were read; nil if none was.
@@ -60,7 +63,7 @@ public struct SalvageReport: Equatable, Sendable {
     return parts.joined(separator: "; ")
   }
 
-  /// ``description``, and what a person can do where the program does not go on by itself.
+  /// ``description``, and what a person can do if the program does not go on by itself.
   public var refusal: String {
     "\(description). Nothing was changed. Put an intact copy back, or go on without them: "
       + "source-amqp journal salvage --accept-loss \(path)"

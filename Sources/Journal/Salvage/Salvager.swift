@@ -88,7 +88,7 @@ struct Salvager {
       try target.execute(
         "INSERT OR IGNORE INTO gap (first, last) VALUES (\(range.lowerBound), \(range.upperBound))", "salvage")
     }
-    try tell(missing, releasable: knowsReleasable ? releasable ?? counters.last : counters.last, target)
+    try record(missing, releasable: knowsReleasable ? releasable ?? counters.last : counters.last, target)
     // An older page has rows that fit their digests, too.
     report.keepsAnchor = isAnchored && knowsReleasable && missing.isEmpty && report.knowsPositions
     if !report.keepsAnchor {
@@ -337,7 +337,7 @@ struct Salvager {
   // MARK: What to say
 
   /// Splits what is missing by session and by whether the broker has it, and reports it.
-  private mutating func tell(
+  private mutating func record(
     _ missing: [ClosedRange<Int64>], releasable: Int64, _ target: Database
   ) throws(JournalError) {
     var sessions: [(base: Int64, id: String)] = []

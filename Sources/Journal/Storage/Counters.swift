@@ -38,7 +38,7 @@ struct Counters: Equatable {
 
   /// Reads the counters and checks them against the oldest and newest row, which costs the same for any backlog.
   ///
-  /// - Throws: `.corrupt` where the file contradicts an invariant.
+  /// - Throws: `.corrupt` if the file contradicts an invariant.
   init(reading database: Database) throws(JournalError) {
     let row = try database.first("SELECT last, emitted, committed, bytes FROM journal", "read the counters") {
       ($0.integer(0), $0.integer(1), $0.integer(2), $0.integer(3))

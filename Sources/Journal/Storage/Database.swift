@@ -49,7 +49,7 @@ internal import Glibc
       }, frames)
   }
 
-  /// Error path and abandonment: nobody to tell what closing said.
+  /// Error path and abandonment: no one to tell what closing said.
   deinit {
     finalizeStatements()
     unsafe sqlite3_close(handle)

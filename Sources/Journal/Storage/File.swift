@@ -120,7 +120,7 @@ enum File {
     }
   }
 
-  /// Makes a copy, mode 0600, under a name that nobody has.
+  /// Makes a copy, mode 0600, under a name that no one has.
   static func copy(_ path: String, to new: String) throws(JournalError) {
     try create(new)
     try move(from: path, to: new) { (move) throws(JournalError) in
@@ -191,7 +191,7 @@ enum File {
     unsafe rmdir(directory)
   }
 
-  /// Removes a database of ours that nobody has open, with its WAL and its shared memory.
+  /// Removes a database of ours that no one has open, with its WAL and its shared memory.
   static func removeDatabase(_ path: String) throws(JournalError) {
     for suffix in journalSuffixes { try remove(path + suffix) }
   }

@@ -12,7 +12,7 @@ public final class FileLock: @unchecked Sendable {
   /// What the last holder remembered; nil if it remembered nothing, or it cannot be read.
   private(set) var mark: HighWaterMark?
 
-  /// - Throws: `.locked` with the holder's text if somebody else has it.
+  /// - Throws: `.locked` with the holder's text if someone else has it.
   public init(path: String) throws(JournalError) {
     descriptor = unsafe open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0o600)
     guard descriptor >= 0 else { throw .system(errno, "open the lock file", path) }
@@ -67,13 +67,14 @@ public final class FileLock: @unchecked Sendable {
       "the file system failed right after a sync (\(systemText(number))), so what that has written may not be there"
   }
 
-  /// The journal whose series it is, and the newest file of it; nil if nobody has said so.
+  /// The journal whose series it is, and the newest file of it; nil if no one has said so.
   public var series: Series? { mark.map { Series(journal: $0.identifier, file: $0.last) } }
 
   /// What is remembered of a series of files beside them.
   public struct Series: Equatable, Sendable {
     /// The journal's identifier.
     public var journal: String
+    /// The number of the newest file; starts at 1.
     public var file: Int64
 
     public init(journal: String, file: Int64) { (self.journal, self.file) = (journal, file) }
@@ -90,7 +91,7 @@ public final class FileLock: @unchecked Sendable {
     _ = fsync(descriptor)
   }
 
-  /// What is remembered in the lock file at `path`, whoever has it.
+  /// What is remembered in the lock file at `path`, held or not.
   public static func series(path: String) -> Series? {
     HighWaterMark(lockFile: path).map { Series(journal: $0.identifier, file: $0.last) }
   }
@@ -102,7 +103,7 @@ public final class FileLock: @unchecked Sendable {
     return count < 0 ? errno : nil
   }
 
-  /// Who has the lock at `path`; nil if nobody has it, or there is none. It is held shared for an instant.
+  /// Who has the lock at `path`; nil if no one has it, or there is none. It is held shared for an instant.
   public static func holder(path: String) -> String? {
     let descriptor = unsafe open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC)
     guard descriptor >= 0 else { return nil }

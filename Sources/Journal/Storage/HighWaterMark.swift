@@ -54,7 +54,7 @@ struct HighWaterMark: Equatable {
     else { return nil }
   }
 
-  /// What stands in a lock file, whoever has it; nil if nothing does.
+  /// What stands in a lock file, held or not; nil if nothing does.
   init?(lockFile path: String) {
     let bytes = (try? File.head(path, count: Self.offset + Self.lineBytes)) ?? []
     self.init(line: Array(bytes.dropFirst(Self.offset)))

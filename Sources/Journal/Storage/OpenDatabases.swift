@@ -29,7 +29,7 @@ enum OpenDatabases {
   }
 
   /// Runs `body` if SQLite does not have `path` open, neither as a database nor as the WAL or the shared memory of one, and
-  /// lets nobody open a database meanwhile.
+  /// lets no one open a database meanwhile.
   ///
   /// - Returns: Nil if SQLite has it open, and `body` did not run.
   static func whileClosed<R>(_ path: String, _ body: () throws(JournalError) -> R) throws(JournalError) -> R? {

@@ -13,7 +13,7 @@ internal import Glibc
   private var bytes: UnsafeMutableBufferPointer<UInt8>
   private var count = 0
 
-  /// - Parameter index: The parameter; nobody else may bind it.
+  /// - Parameter index: The parameter; no one else may bind it.
   init(_ statement: Statement, _ index: Int32) {
     self.statement = statement
     self.index = index

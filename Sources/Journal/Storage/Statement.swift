@@ -116,7 +116,7 @@ internal import CSQLite
   func isNull(_ column: Int32) -> Bool { unsafe sqlite3_column_type(raw, column) == SQLITE_NULL }
 
   /// The bytes of a TEXT or BLOB. They are SQLite's, and hold until the next step or reset, which the compiler does not see:
-  /// whoever keeps the span in a variable must not step meanwhile.
+  /// who keeps the span in a variable must not step meanwhile.
   @_lifetime(borrow self)
   func bytes(_ column: Int32) -> Span<UInt8> {
     // `sqlite3_column_blob` hands out a TEXT as it is stored, which is UTF-8 in every journal; the pointer comes

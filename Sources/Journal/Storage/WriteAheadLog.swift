@@ -134,7 +134,7 @@ struct WriteAheadLog: Equatable {
   /// rest into the file.
   static func refuseDamage(of file: String) throws(JournalError) {
     guard let found = try damage(of: file) else { return }
-    // Somebody else may have begun it anew while it was read.
+    // Someone else may have begun it anew while it was read.
     guard try damage(of: file) == found else { return try refuseDamage(of: file) }
     throw JournalError(kind: .corrupt(found), operation: "read the write-ahead log", object: file)
   }

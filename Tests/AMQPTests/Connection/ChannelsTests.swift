@@ -253,7 +253,7 @@ struct ChannelsTests {
     let error = #expect(throws: AMQPError.self) { try channels[0].check() }
     #expect(error?.kind == .channelClosed(code: 406, text: "PRECONDITION_FAILED - timed out"))
     #expect(throws: AMQPError.self) { try connection.receive(deliveries: 10, bytes: .max) }
-    // The same if somebody waits for an answer there.
+    // The same if someone waits for an answer there.
     let (other, second, others) = try Self.consuming(2)
     other.play(Wire.channelClose(404, "NOT_FOUND", channel: 2) + after)
     let refusal = #expect(throws: AMQPError.self) { try others[1].cancel(tag: "tag2") }
@@ -334,7 +334,7 @@ struct ChannelsTests {
     stream.play(
       Self.delivery(1, on: 3, body: [1]).flatMap(\.self) + Self.onChannel(1, 20, 41)
         + Self.delivery(2, on: 3, body: [1]).flatMap(\.self) + Self.onChannel(3, 20, 41))
-    // Of the second nobody knows what the broker has handled.
+    // Of the second no one knows what the broker has handled.
     #expect(throws: AMQPError(.channelClosed(code: 404, text: "NOT_FOUND"), during: "using the channel")) {
       try connection.close()
     }

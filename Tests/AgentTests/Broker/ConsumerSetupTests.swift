@@ -113,7 +113,7 @@ struct ConsumerSetupTests {
         "consume t x-cancel-on-ha-failover",
       ])
     #expect(talk.end?.nature?.kind == .classic)
-    // Nobody has compared the number of its priorities.
+    // No one has compared the number of its priorities.
     #expect(talk.end?.nature?.hasPriorities == true)
   }
 

@@ -91,7 +91,7 @@ struct CaptureTakenBackTests {
     machine.channelBegan(.sole, on: Self.quorum)
     for _ in 1...10 { _ = machine.delivered(Self.new(1)) }
     _ = machine.committing()
-    // Ten alike were captured, and one more that somebody has looked at comes: it is in the queue beside the anchor.
+    // Ten alike were captured, and one more that someone has looked at comes: it is in the queue beside the anchor.
     #expect(machine.delivered(Self.old(1, 1)) == .capture)
     #expect(machine.captured == 11 && machine.lineStart == 10)
   }

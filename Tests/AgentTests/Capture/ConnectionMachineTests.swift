@@ -52,7 +52,7 @@ struct ConnectionMachineTests {
   }
 
   private static func said(_ orders: [Order]) -> [Order] {
-    orders.filter { if case .tell = $0 { false } else { true } }
+    orders.filter { if case .notify = $0 { false } else { true } }
   }
 
   // MARK: - A channel
@@ -65,9 +65,9 @@ struct ConnectionMachineTests {
     var commands = Self.acknowledged(3, on: 1)
     commands.rejected = [Acknowledgement(generation: 1, tag: 2)]
     commands.question = 1
-    #expect(machine.heard(commands, isEmpty: true, takesBatch: true, offset: nil, at: 2) == [])
+    #expect(machine.received(commands, isEmpty: true, takesBatch: true, offset: nil, at: 2) == [])
     #expect(
-      Self.said(machine.heard(Self.acknowledged(3, on: 2), isEmpty: true, takesBatch: true, offset: nil, at: 2))
+      Self.said(machine.received(Self.acknowledged(3, on: 2), isEmpty: true, takesBatch: true, offset: nil, at: 2))
         == [.command(.acknowledge(tag: 3, messages: 3))])
   }
 
@@ -78,7 +78,7 @@ struct ConnectionMachineTests {
     let login = try ConfigSupport.parse(#"{"queue": {"name": "orders"}, "password": "new"}"#).login
     commands.login = login
     #expect(
-      Self.said(machine.heard(commands, isEmpty: true, takesBatch: true, offset: nil, at: 1))
+      Self.said(machine.received(commands, isEmpty: true, takesBatch: true, offset: nil, at: 1))
         == [.command(.acknowledge(tag: 2, messages: 2)), .login(login)])
   }
 
@@ -97,20 +97,20 @@ struct ConnectionMachineTests {
     _ = machine.read(Self.reading(20, upTo: 20), at: 0)
     var commands = ConnectionCommands()
     commands.stop = true
-    #expect(machine.heard(commands, isEmpty: false, takesBatch: true, offset: nil, at: 1) == [])
+    #expect(machine.received(commands, isEmpty: false, takesBatch: true, offset: nil, at: 1) == [])
     #expect(!machine.reads && machine.rest(isEmpty: false) == .none)
     // The journal still has the batch before.
-    #expect(machine.heard(commands, isEmpty: false, takesBatch: false, offset: nil, at: 1) == [])
+    #expect(machine.received(commands, isEmpty: false, takesBatch: false, offset: nil, at: 1) == [])
     #expect(machine.rest(isEmpty: false) == .wait(reading: false))
-    #expect(machine.heard(commands, isEmpty: false, takesBatch: true, offset: nil, at: 2) == [.handOver])
+    #expect(machine.received(commands, isEmpty: false, takesBatch: true, offset: nil, at: 2) == [.handOver])
     #expect(machine.rest(isEmpty: true) == .none)
-    #expect(machine.heard(commands, isEmpty: true, takesBatch: true, offset: nil, at: 2) == [.intakeEnded])
+    #expect(machine.received(commands, isEmpty: true, takesBatch: true, offset: nil, at: 2) == [.intakeEnded])
     #expect(machine.rest(isEmpty: true) == .wait(reading: false))
     // Acknowledgements still go out.
     var last = Self.acknowledged(20)
     (last.stop, last.settled) = (true, true)
     #expect(
-      Self.said(machine.heard(last, isEmpty: true, takesBatch: true, offset: nil, at: 3))
+      Self.said(machine.received(last, isEmpty: true, takesBatch: true, offset: nil, at: 3))
         == [.command(.acknowledge(tag: 20, messages: 20)), .end(.stopped)])
   }
 
@@ -119,9 +119,11 @@ struct ConnectionMachineTests {
     _ = machine.read(Self.reading(20, upTo: 20), at: 0)
     var commands = ConnectionCommands()
     (commands.stop, commands.settled) = (true, true)
-    _ = machine.heard(commands, isEmpty: false, takesBatch: true, offset: nil, at: 1)
+    _ = machine.received(commands, isEmpty: false, takesBatch: true, offset: nil, at: 1)
     #expect(
-      machine.heard(commands, isEmpty: false, takesBatch: true, offset: nil, at: 1) == [.intakeEnded, .end(.stopped)])
+      machine.received(commands, isEmpty: false, takesBatch: true, offset: nil, at: 1) == [
+        .intakeEnded, .end(.stopped),
+      ])
   }
 
   @Test func `a batch waits while the journal has the one before`() {
@@ -134,17 +136,17 @@ struct ConnectionMachineTests {
     #expect(machine.read(reading, at: 0) == [.handOver])
   }
 
-  /// What the broker sends before its answer to the cancel arrives with that answer, and with `no_ack` nobody else has it.
+  /// What the broker sends before its answer to the cancel arrives with that answer, and with `no_ack` no one else has it.
   @Test func `a consumer is cancelled at a stop, and what arrives meanwhile is handed over`() {
     var settings = Self.settings()
     settings.keepsConsumer = false
     var machine = Self.consuming(settings)
     var commands = ConnectionCommands()
     commands.stop = true
-    #expect(machine.heard(commands, isEmpty: true, takesBatch: true, offset: nil, at: 1) == [.cancel])
+    #expect(machine.received(commands, isEmpty: true, takesBatch: true, offset: nil, at: 1) == [.cancel])
     #expect(machine.rest(isEmpty: false) == .none)
-    #expect(machine.heard(commands, isEmpty: false, takesBatch: true, offset: nil, at: 1) == [.handOver])
-    #expect(machine.heard(commands, isEmpty: true, takesBatch: true, offset: nil, at: 1) == [.intakeEnded])
+    #expect(machine.received(commands, isEmpty: false, takesBatch: true, offset: nil, at: 1) == [.handOver])
+    #expect(machine.received(commands, isEmpty: true, takesBatch: true, offset: nil, at: 1) == [.intakeEnded])
   }
 
   /// Its place in the queue would be lost by that, and what it holds would come back after newer messages.
@@ -154,10 +156,10 @@ struct ConnectionMachineTests {
     Self.begin(&machine, returning: 0)
     var commands = ConnectionCommands()
     commands.stop = true
-    #expect(machine.heard(commands, isEmpty: true, takesBatch: true, offset: nil, at: 1) == [])
+    #expect(machine.received(commands, isEmpty: true, takesBatch: true, offset: nil, at: 1) == [])
     commands.fresh = 2
     #expect(!machine.cancelsFirst(commands))
-    #expect(machine.heard(commands, isEmpty: true, takesBatch: true, offset: nil, at: 1) == [.intakeEnded])
+    #expect(machine.received(commands, isEmpty: true, takesBatch: true, offset: nil, at: 1) == [.intakeEnded])
   }
 
   @Test func `a turn waits as what came says`() {
@@ -177,10 +179,10 @@ struct ConnectionMachineTests {
     var machine = Self.consuming()
     var commands = ConnectionCommands()
     commands.startOver = StartOver(generation: 7, reason: .takenBack)
-    #expect(machine.heard(commands, isEmpty: true, takesBatch: true, offset: nil, at: 0) == [])
+    #expect(machine.received(commands, isEmpty: true, takesBatch: true, offset: nil, at: 0) == [])
     commands.startOver = StartOver(generation: 1, reason: .takenBack)
     #expect(
-      machine.heard(commands, isEmpty: true, takesBatch: true, offset: nil, at: 0) == [.end(.startOver(.takenBack))])
+      machine.received(commands, isEmpty: true, takesBatch: true, offset: nil, at: 0) == [.end(.startOver(.takenBack))])
   }
 
   @Test func `a cancelled consumer is a failure that is tried again`() {
@@ -188,7 +190,7 @@ struct ConnectionMachineTests {
     var reading = Self.reading(0, upTo: 0)
     reading.events = [.blocked(reason: "memory"), .consumerCancelled(tag: "tag")]
     let orders = machine.read(reading, at: 0)
-    #expect(orders == [.tell(.blocked(reason: "memory")), .end(.failed(.cancelled(by: "orders")))])
+    #expect(orders == [.notify(.blocked(reason: "memory")), .end(.failed(.cancelled(by: "orders")))])
     let (_, step) = machine.ended(.failed(.cancelled(by: "orders")), nil, at: 0, jitter: 0)
     #expect(step == .wait(5))
   }
@@ -220,7 +222,7 @@ struct ConnectionMachineTests {
     #expect(channel.narrowPrefetch == 1)
     // It gets one, acknowledges it, and the next one ends the channel: the broker has handled that.
     _ = machine.read(Self.reading(1, upTo: 1), at: 2)
-    _ = machine.heard(Self.acknowledged(1, on: 2), isEmpty: true, takesBatch: true, offset: nil, at: 2)
+    _ = machine.received(Self.acknowledged(1, on: 2), isEmpty: true, takesBatch: true, offset: nil, at: 2)
     (actions, step) = machine.ended(.failed(Self.internalError), nil, at: 3, jitter: 0)
     #expect(actions.first == .settled(2))
     guard case .failed(let told, _, _)? = actions.dropFirst().first else {
@@ -244,13 +246,13 @@ struct ConnectionMachineTests {
     #expect(!machine.cancelsFirst(commands))
     var other = machine
     #expect(
-      Self.said(machine.heard(commands, isEmpty: true, takesBatch: true, offset: nil, at: 2))
+      Self.said(machine.received(commands, isEmpty: true, takesBatch: true, offset: nil, at: 2))
         == [.command(.acknowledge(tag: 1, messages: 1)), .endSettled])
     let (actions, step) = machine.ended(.settled(saidGoodbye: true), nil, at: 3, jitter: 0)
     #expect(actions == [.settled(2)] && step == .connect && !machine.asksWhatReturns)
     // Without a goodbye nothing is known, and what arrived with the broker's answer to the cancel is still to be decided about.
     #expect(
-      Self.said(other.heard(commands, isEmpty: false, takesBatch: true, offset: nil, at: 2))
+      Self.said(other.received(commands, isEmpty: false, takesBatch: true, offset: nil, at: 2))
         == [.command(.acknowledge(tag: 1, messages: 1))])
     #expect(other.ended(.settled(saidGoodbye: false), nil, at: 3, jitter: 0).0 == [])
   }
@@ -300,16 +302,16 @@ struct ConnectionMachineTests {
     let end = Machine.End.failed(Self.internalError)
     #expect(machine.asksWhatReturns(after: end, isPassing: false))
     #expect(!machine.asksWhatReturns(after: .failed(Self.refused), isPassing: false))
-    func sight(_ offset: Int64) -> Machine.Sight {
-      Machine.Sight(offset: offset, newest: offset, next: offset + 1, isUnconfirmed: false, isDecided: true)
+    func progress(_ offset: Int64) -> Machine.StreamProgress {
+      Machine.StreamProgress(offset: offset, newest: offset, next: offset + 1, isUnconfirmed: false, isDecided: true)
     }
-    var (actions, step) = machine.ended(end, sight(4), at: 0, jitter: 0)
+    var (actions, step) = machine.ended(end, progress(4), at: 0, jitter: 0)
     #expect(actions == [.narrows(Self.internalError, prefetch: 2)] && step == .connect)
     #expect(machine.prepare(returning: nil, newest: 4).prefetch == 2)
     for _ in 0..<2 {
       let nature = QueueNature(type: "stream", hasLevels: false, deliveryLimit: nil, brokerVersion: "4.0.5")
       _ = machine.began(consumerTag: "t", nature, nil, offset: 4, at: 0)
-      (actions, step) = machine.ended(end, sight(4), at: 0, jitter: 0)
+      (actions, step) = machine.ended(end, progress(4), at: 0, jitter: 0)
       _ = machine.prepare(returning: nil, newest: 4)
     }
     guard case .failed(let told, .cause, _)? = actions.first else {
@@ -344,46 +346,46 @@ struct ConnectionMachineTests {
     var machine = Self.blocked(skips: false)
     var (actions, step) = machine.begins(Self.captured, nodes: 1, at: 0)
     #expect(actions == [] && step == .look(.offset(5, node: nil)), "nothing is looked for, so nothing is told")
-    (actions, step) = machine.saw(.fails, at: 0, jitter: 0)
+    (actions, step) = machine.looked(.fails, at: 0, jitter: 0)
     guard case .wait = step, case .failed? = actions.first else {
       Issue.record("\(actions) \(step)")
       return
     }
     (_, step) = machine.begins(Self.captured, nodes: 1, at: 9)
     #expect(step == .look(.offset(5, node: nil)))
-    #expect(machine.saw(Self.message(5), at: 9, jitter: 0).1 == .open)
+    #expect(machine.looked(Self.message(5), at: 9, jitter: 0).1 == .open)
     #expect(machine.begins(Self.captured, nodes: 1, at: 9).1 == .open, "it is sent by now")
   }
 
   @Test func `what is gone past is counted once, also if it is gone past again`() {
-    for news in [1, nil] as [Int64?] {
+    for fresh in [1, nil] as [Int64?] {
       var machine = Self.blocked(skips: true)
-      if news == nil { machine.passed = 5 }
+      if fresh == nil { machine.passed = 5 }
       let (told, _) = machine.begins(Self.captured, nodes: 1, at: 0)
       guard case .searches? = told.first, case .status(.reconnecting)? = told.last else {
         Issue.record("\(told)")
         return
       }
-      for found in [.fails, Self.message(6), .fails] { _ = machine.saw(found, at: 0, jitter: 0) }
-      let (actions, step) = machine.saw(Self.message(4), at: 0, jitter: 0)
-      #expect(actions == [.pass(5...5, news: news)] && step == .open)
+      for found in [.fails, Self.message(6), .fails] { _ = machine.looked(found, at: 0, jitter: 0) }
+      let (actions, step) = machine.looked(Self.message(4), at: 0, jitter: 0)
+      #expect(actions == [.pass(5...5, fresh: fresh)] && step == .open)
     }
   }
 
   @Test func `a search that takes long says so now and then`() {
     var machine = Self.blocked(skips: true)
     _ = machine.begins(Self.captured, nodes: 1, at: 0)
-    #expect(machine.saw(.fails, at: 9, jitter: 0).0 == [])
-    #expect(machine.saw(.fails, at: 11, jitter: 0).0 == [.stillSearches(first: 5, now: 7)])
-    #expect(machine.saw(.fails, at: 12, jitter: 0).0 == [])
+    #expect(machine.looked(.fails, at: 9, jitter: 0).0 == [])
+    #expect(machine.looked(.fails, at: 11, jitter: 0).0 == [.stillSearches(first: 5, now: 7)])
+    #expect(machine.looked(.fails, at: 12, jitter: 0).0 == [])
   }
 
   @Test func `another stream is forgotten, whatever shows that it is one`() {
     var machine = Self.blocked(skips: true)
     machine.passed = 3
     _ = machine.begins(Self.captured, nodes: 1, at: 0)
-    for found in [.fails, Self.message(6), .fails] { _ = machine.saw(found, at: 0, jitter: 0) }
-    var (actions, step) = machine.saw(Self.message(2), at: 0, jitter: 0)
+    for found in [.fails, Self.message(6), .fails] { _ = machine.looked(found, at: 0, jitter: 0) }
+    var (actions, step) = machine.looked(Self.message(2), at: 0, jitter: 0)
     #expect(actions == [.forgetStream(.otherMessage), .status(Machine.anotherStream)] && step == .open)
     #expect(machine.passed == nil && !machine.offsets.isBlocked)
     machine.passed = 3

@@ -61,7 +61,7 @@ struct IntakeTests {
     }
   }
 
-  /// Deliveries in every order that a broker, or somebody who plays one, can think of.
+  /// Deliveries in every order that a broker, or someone who plays one, can think of.
   @Test(arguments: 0..<60 as Range<UInt64>)
   func `no row holds what was not delivered`(seed: UInt64) throws {
     var random = Seeded(seed)
@@ -83,7 +83,7 @@ struct IntakeTests {
         var place = Int.random(in: 8...19, using: &random)
         for _ in 1...Int.random(in: 1...5, using: &random) {
           let deliveries = (1...Int.random(in: 1...8, using: &random)).map { _ in
-            // Mostly the next one in line; somebody may have given others back.
+            // Mostly the next one in line; someone may have given others back.
             if Int.random(in: 1...4, using: &random) == 1 { place = Int.random(in: 0..<40, using: &random) }
             defer { place = (place + 1) % 40 }
             var delivery = published[place]

@@ -55,7 +55,7 @@ struct JournalLoopTests {
   }
 
   /// Between what the journal says of the settling and its acknowledgement there is a moment in which a kill repeats the
-  /// anchor. Whoever breaks the pipes of a capture is likely to kill it next.
+  /// anchor. One who breaks the pipes of a capture is likely to kill it next.
   @Test(arguments: [false, true])
   func `a capture that fails keeps the anchor, one that is stopped does not`(failed: Bool) throws {
     try withJournal { journal in
@@ -91,7 +91,7 @@ struct JournalLoopTests {
     }
   }
 
-  /// A shell that somebody left open keeps the WAL from being emptied, and nothing is pending.
+  /// A shell that someone left open keeps the WAL from being emptied, and nothing is pending.
   @Test func `a program that holds a snapshot is named as the cause of a pause, which ends with it`() throws {
     try withJournal { journal in
       let consumer = try journal.beginConsumer(tag: "c-1")

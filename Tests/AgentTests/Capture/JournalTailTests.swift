@@ -173,7 +173,7 @@ struct JournalTailTests {
         }
       }
       sink.state.update { $0.permits = 1_000_000 }
-      capture.tell { $0.intakeEnded() }
+      capture.report { $0.intakeEnded() }
       #expect(capture.wait(atMost: 60) { $0.inbox.emitted.rawValue == last ? true : nil } == true)
       capture.update { $0.inbox.closing = true }
       #expect(ended.wait(atMost: 60) { $0 == 2 ? true : nil } == true)

@@ -6,7 +6,7 @@ import Testing
 
 @testable import Agent
 
-/// How a capture ends: in order, and in time whoever hangs.
+/// How a capture ends: in order, and in time even if one hangs.
 struct LifecycleTests {
   private static let failure = CaptureFailure(cause: "test", description: "of a test", needsUser: false)
   private static let last = Position(rawValue: 7)
@@ -88,7 +88,7 @@ struct LifecycleTests {
     lifecycle.requestStop()
     #expect(Self.actions(&lifecycle, at: 100) == [.stop(failed: false)])
     #expect(lifecycle.next(at: 107) == .later(108))
-    // What nobody has emitted nobody commits.
+    // What no one has emitted no one commits.
     #expect(Self.actions(&lifecycle, at: 108) == [.closeReaders(isUncommitted: false)])
     #expect(Self.actions(&lifecycle, at: 108.4) == [])
     #expect(Self.actions(&lifecycle, at: 108.5) == [.closeJournal])
@@ -136,7 +136,7 @@ struct LifecycleTests {
       #expect((lifecycle.failure != nil) == !(stops && keeps))
       // Told before anything else, so that it is in the log before the end.
       #expect(
-        Self.actions(&lifecycle, at: 0) == (stops && keeps ? [.tell(full)] : []) + [.stop(failed: !(stops && keeps))])
+        Self.actions(&lifecycle, at: 0) == (stops && keeps ? [.notify(full)] : []) + [.stop(failed: !(stops && keeps))])
     }
   }
 }

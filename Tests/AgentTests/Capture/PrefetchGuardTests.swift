@@ -72,18 +72,18 @@ struct PrefetchGuardTests {
     #expect(channel.mustCancel(commands, 3))
     channel.isCancelled = true
     commands.rejected = [Acknowledgement(generation: 2, tag: 9), Acknowledgement(generation: 3, tag: 8)]
-    channel.heard(commands, 3, acknowledged: 6)
+    channel.received(commands, 3, acknowledged: 6)
     #expect(!channel.isAllAcknowledged(upTo: 8))
     #expect(!channel.hasSucceeded)
     commands = ConnectionCommands()
     commands.fresh = 3
-    channel.heard(commands, 3, acknowledged: 7)
+    channel.received(commands, 3, acknowledged: 7)
     #expect(channel.isAllAcknowledged(upTo: 8))
     #expect(!channel.isAllAcknowledged(upTo: 9))
     #expect(channel.hasSucceeded)
     #expect(!NarrowChannel(isNarrow: true).isAllAcknowledged(upTo: 0), "nothing came")
     var wide = NarrowChannel(isNarrow: false)
-    wide.heard(commands, 3, acknowledged: 7)
+    wide.received(commands, 3, acknowledged: 7)
     #expect(!wide.mustCancel(commands, 3) && !wide.hasSucceeded)
   }
 

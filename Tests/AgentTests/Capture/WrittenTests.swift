@@ -27,11 +27,11 @@ struct WrittenTests {
   }
 
   @Test func `an output file is written once, and stays until there is another`() {
-    var (written, news) = (Written(), Written())
+    var (written, reported) = (Written(), Written())
     let file = OutputRecord(file: 1, length: 4, startedAt: 0)
-    news.output = file
-    #expect(written.catchUp(with: news, bytes: 0).output == file)
-    #expect(written.catchUp(with: news, bytes: 0).output == nil)
+    reported.output = file
+    #expect(written.catchUp(with: reported, bytes: 0).output == file)
+    #expect(written.catchUp(with: reported, bytes: 0).output == nil)
     #expect(written.catchUp(with: Written(), bytes: 0).output == nil)
     #expect(written.output == file)
   }
@@ -72,7 +72,7 @@ struct WrittenTests {
     let actions = machine.written(decision, after: .origin, machine.written, at: 0)
     #expect(
       actions.suffix(3) == [
-        .tell(.anotherStream), .forgetStream, .startOver(StartOver(generation: 3, reason: .anotherStream)),
+        .notify(.anotherStream), .forgetStream, .startOver(StartOver(generation: 3, reason: .anotherStream)),
       ])
   }
 

@@ -252,7 +252,7 @@ struct SubscriptionTests {
     }
   }
 
-  /// What the endpoint says holds of nobody then.
+  /// What the endpoint says holds of no one then.
   @Test(arguments: [
     (
       #"{"queue": {"name": "s", "type": "stream"}, "consumer": {"no_ack": true}}"#,

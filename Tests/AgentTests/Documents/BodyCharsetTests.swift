@@ -22,7 +22,7 @@ import Testing
       (#""content_type":"application/json; charset=utf-8""#, [0xEF, 0xBB, 0xBF] + Array(text.utf8)),
       (#""content_encoding":"UTF-16LE""#, little), (#""content_encoding":"utf-16""#, [0xFE, 0xFF] + big),
       (#""content_type":"text/plain; charset=utf-8","content_encoding":"UTF-16""#, Array(text.utf8)),
-      // A charset that nobody knows: the bytes decide.
+      // A charset that no one knows: the bytes decide.
       (#""content_type":"text/plain; charset=klingon""#, Array(text.utf8)),
     ] as [(String, [UInt8])])
   func `JSON in any encoding is JSON`(properties: String, body: [UInt8]) {

@@ -5,7 +5,7 @@ import Testing
 @testable import Agent
 
 @Suite struct DocumentTests {
-  /// As a file may hold them that was damaged, or changed by somebody.
+  /// As a file may hold them that was damaged, or changed by someone.
   @Test(arguments: ["{", "[]", "{\"a\":1,}", "{\"a\":1}{}", "{\"a\":\n1}", " {}", "null", "\0\0\0\0"])
   func `properties that are no JSON object make no document`(properties: String) {
     let (text, outcome) = TestMessage("body", properties: properties).document()

@@ -131,7 +131,7 @@ struct ModelAgent {
     let taken = commands
     commands = ConnectionCommands()
     var (orders, startsOver) = ([ChannelMachine.Order](), false)
-    for order in connection.heard(taken, isEmpty: true, takesBatch: true, offset: nil, at: 0) {
+    for order in connection.received(taken, isEmpty: true, takesBatch: true, offset: nil, at: 0) {
       if case .command(let order) = order { orders.append(order) }
       if case .end = order { startsOver = true }
     }
@@ -179,10 +179,10 @@ struct ModelAgent {
     case .idle: checked { $0.perform($0.machine.idle(at: now)) }
     case .intakeEnded: checked { $0.perform($0.machine.intakeEnded()) }
     case .bookkeeping:
-      let news = SubscriptionMachine.Written(inbox)
-      perform(machine.writing(nil, releasable: news.releasable))
-      // Nobody hears of it before it is durable, and in `committed` mode nothing of it outlives the process.
-      perform(machine.bookkept(news, at: 0))
+      let reported = SubscriptionMachine.Written(inbox)
+      perform(machine.writing(nil, releasable: reported.releasable))
+      // No one hears of it before it is durable, and in `committed` mode nothing of it outlives the process.
+      perform(machine.bookkept(reported, at: 0))
     }
   }
 
@@ -204,7 +204,7 @@ struct ModelAgent {
   private mutating func checked(_ work: (inout ModelAgent) -> Void) {
     let (before, isHolding, settlement) = (redelivery.releasable, redelivery.isHolding, progress.settlement)
     work(&self)
-    // A failed capture keeps its anchor, as does one that has yet to know what is old; and nobody hears of a step if no runtime is there.
+    // A failed capture keeps its anchor, as does one that has yet to know what is old; and no one hears of a step if no runtime is there.
     if hasFailed || isHolding && isStopping, redelivery.releasable > before { broken += 1 }
     if inbox.acknowledgementsEnded, progress.settlement != settlement { broken += 1 }
   }
@@ -242,11 +242,11 @@ struct ModelAgent {
   }
 
   private mutating func write(_ decision: SubscriptionMachine.Decision, _ rows: [ModelDelivery]) {
-    let news = SubscriptionMachine.Written(inbox)
-    perform(machine.writing(decision, releasable: news.releasable))
+    let reported = SubscriptionMachine.Written(inbox)
+    perform(machine.writing(decision, releasable: reported.releasable))
     // What the machine has decided is what is written.
     let written = decision.captured.compactMap { tag in rows.first { $0.tag == tag } }
-    transaction = .batch(decision, written, news)
+    transaction = .batch(decision, written, reported)
   }
 
   /// The transaction's end.
@@ -267,7 +267,7 @@ struct ModelAgent {
       _ = capture.journaled(through: Position(rawValue: Int64(record.captured)), nil)
       perform(machine.written(decision, after: before, written, at: 0))
     case .record:
-      machine.heard(inbox)
+      machine.received(inbox)
       perform(machine.recorded(at: 0) + todo.take())
     }
     return appended
@@ -282,7 +282,7 @@ struct ModelAgent {
       case .startOver(let startOver): commands.startOver = startOver
       case .carry(let settlement): _ = capture.carries(settlement)
       case .ended(let isSettled): _ = capture.rowsEnded(isSettled: isSettled)
-      case .fresh, .cleared, .confirmed, .forgetStream, .returning, .tell: break
+      case .fresh, .cleared, .confirmed, .forgetStream, .returning, .notify: break
       case .captureHeld(let decision): write(decision, held.take())
       case .record:
         transaction = .record

@@ -21,7 +21,7 @@ struct ModelDelivery: Hashable {
 ///     messages as the prefetch count allows in one step, and loses no acknowledgement that it has processed.
 ///   - A quorum queue whose leader loses the consumer's node for a moment takes back what the consumer holds and delivers
 ///     it again on the same channel, with new tags; acknowledgements of the older tags mean nothing then.
-///   - Somebody else can look at a message and give it back: it is flagged then, and counted.
+///   - Someone else can look at a message and give it back: it is flagged then, and counted.
 struct ModelBroker {
   enum Kind: Hashable { case classic, quorum }
 
@@ -47,7 +47,7 @@ struct ModelBroker {
   }
   /// A question was answered since the last acknowledgement.
   private var wasAsked = false
-  /// What a consumer holds whose end the broker has not noticed: until then nobody else gets anything.
+  /// What a consumer holds whose end the broker has not noticed: until then no one else gets anything.
   private(set) var lingering: [Int]?
   /// Acknowledged messages that a crash may bring back, in the order of their acknowledgement.
   private(set) var undurable: [Int] = []
@@ -184,10 +184,10 @@ struct ModelBroker {
     returned += back.count
   }
 
-  /// True if somebody else can take a message.
+  /// True if someone else can take a message.
   var canBeLookedAt: Bool { ready.count > returned }
 
-  /// Somebody else takes the first message that nobody had, and gives it back.
+  /// Someone else takes the first message that no one had, and gives it back.
   mutating func lookedAt() {
     switch kind {
     case .classic: counts[ready[returned]] = 1

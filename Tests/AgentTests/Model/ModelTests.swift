@@ -102,7 +102,7 @@ struct RedeliveryModelTests {
     }
   }
 
-  /// What somebody else gave back looks like what the queue took back from us. On a quorum queue its place changes by that,
+  /// What someone else gave back looks like what the queue took back from us. On a quorum queue its place changes by that,
   /// which costs duplicates; and it breaks the precondition of a sole consumer, so nothing is said of what looks alike.
   @Test(arguments: Deployment.all, ModelPayloads.allCases)
   func `messages that somebody looks at and gives back are not lost`(deployment: Deployment, payloads: ModelPayloads) {

@@ -18,9 +18,9 @@ struct ModelWorld {
     case anchorLoss
     /// A quorum queue takes back what the channel holds; the channel lives on.
     case takenBack
-    /// The connection ends, and the broker does not notice: the queue gives nobody else anything until it does.
+    /// The connection ends, and the broker does not notice: the queue gives no one else anything until it does.
     case lingering
-    /// Somebody else looks at a message and gives it back.
+    /// Someone else looks at a message and gives it back.
     case lookedAt
     /// The capture is asked to stop; its runtime leaves, which asks it too; or it fails since its runtime has gone away.
     case stopped, left, failed
@@ -175,7 +175,7 @@ struct ModelWorld {
     case .runtimeCommit(let count): runtime.commit(count)
     case .runtimeAcknowledge:
       agent.runtimeAcknowledged(runtime.acknowledge())
-      // Whether it waits on its way or in the inbox, nobody can tell.
+      // Whether it waits on its way or in the inbox, no one can tell.
       if agent.work(afterRest: false) == nil, agent.work(afterRest: true) == .bookkeeping { work(at: .distantFuture) }
     case .fault(let fault, let surviving, let forgotten): strike(fault, surviving, forgotten)
     }
@@ -183,7 +183,7 @@ struct ModelWorld {
 
   private mutating func work(at now: Instant) {
     agent.work(at: now)
-    // Of a journal that goes with the process nobody can tell whether it was written.
+    // Of a journal that goes with the process no one can tell whether it was written.
     if setup.mode == .committed, agent.transaction != nil { rows += agent.commit(&journal) }
   }
 

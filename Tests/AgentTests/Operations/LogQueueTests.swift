@@ -4,7 +4,7 @@ import Testing
 
 @testable import Agent
 
-/// Whoever logs never waits for whoever reads.
+/// Logging never waits for a reader.
 struct LogQueueTests {
   private static func line(_ number: Int) -> [UInt8] {
     Array("line \(number) \(String(repeating: "x", count: 1_000))\n".utf8)
@@ -19,7 +19,7 @@ struct LogQueueTests {
         written.update { $0.append(String(decoding: line, as: UTF8.self)) }
       }, tell: { Array("left out \($0)\n".utf8) })
     for number in 1...2_000 { queue.put(Self.line(number)) }
-    // Nobody reads, and nobody has waited.
+    // No one reads, and no one has waited.
     #expect(written.read { $0.isEmpty })
     queue.flush(atMost: 0.01)
     gate.update { $0 = true }

@@ -137,12 +137,12 @@ struct OperationsTests {
   @Test func `of an outage each cause is told once, then how long it lasts each ten minutes`() {
     var outage = OutageLog()
     #expect(outage.recovered(at: 0) == nil)
-    var told: [OutageLog.Telling] = []
+    var told: [OutageLog.Report] = []
     // An attempt each five seconds for an hour, two causes in turn.
     for attempt in 0...720 {
-      let telling = outage.failed(
+      let report = outage.failed(
         cause: attempt.isMultiple(of: 2) ? "timed_out" : "not_connected", at: Instant(attempt * 5))
-      if telling != .nothing { told.append(telling) }
+      if report != .nothing { told.append(report) }
     }
     #expect(told.count == 7 && Array(told[..<2]) == [.cause, .cause])
     #expect(told[2] == .reminder(lasting: 605, attempts: 122, losses: 0))
@@ -156,7 +156,7 @@ struct OperationsTests {
     var outage = OutageLog()
     #expect(outage.failed(cause: "connection_lost", at: 0) == .cause)
     #expect(outage.recovered(at: 1) != nil && !outage.isRepeated)
-    var told: [OutageLog.Telling] = []
+    var told: [OutageLog.Report] = []
     for second in stride(from: 2, through: 700, by: 2) {
       told.append(outage.failed(cause: "connection_lost", at: Instant(second)))
       #expect(outage.recovered(at: Instant(second + 1)) == nil && outage.isRepeated)
@@ -169,10 +169,10 @@ struct OperationsTests {
     var outage = OutageLog()
     #expect(outage.failed(cause: "connection_lost", at: 0) == .cause)
     #expect(outage.recovered(at: 2) != nil)
-    var told: [(Int, OutageLog.Telling)] = []
+    var told: [(Int, OutageLog.Report)] = []
     for second in stride(from: 7, through: 707, by: 5) {
-      let telling = outage.failed(cause: "connection_lost", at: Instant(second))
-      if telling != .nothing { told.append((second, telling)) }
+      let report = outage.failed(cause: "connection_lost", at: Instant(second))
+      if report != .nothing { told.append((second, report)) }
     }
     #expect(told.map(\.0) == [67, 667])
     #expect(told.map(\.1) == [.cause, .reminder(lasting: 660, attempts: 133, losses: 0)])

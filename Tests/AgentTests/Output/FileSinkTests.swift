@@ -47,7 +47,7 @@ struct EmitOutputTests {
     }
   }
 
-  private static func write(_ text: String, through position: Int64, to sink: inout FileSink) throws -> Committed? {
+  private static func write(_ text: String, through position: Int64, to sink: FileSink) throws -> Committed? {
     var bytes = Array(text.utf8)
     var committed = try sink.write(
       &bytes, Checkpoint(through: Position(rawValue: position), releasable: Position(rawValue: position)))
@@ -62,12 +62,12 @@ struct EmitOutputTests {
 
   @Test func `a new file grows, and every write tells its length`() throws {
     let scratch = try Scratch()
-    var sink = try scratch.sink(nil)
+    let sink = try scratch.sink(nil)
     #expect(
-      try Self.write("{}\n", through: 1, to: &sink)
+      try Self.write("{}\n", through: 1, to: sink)
         == Committed(through: Position(rawValue: 1), output: OutputRecord(file: 1, length: 3, startedAt: 7)))
     #expect(
-      try Self.write("[1]\n[2]\n", through: 3, to: &sink)?.output == OutputRecord(file: 1, length: 11, startedAt: 7))
+      try Self.write("[1]\n[2]\n", through: 3, to: sink)?.output == OutputRecord(file: 1, length: 11, startedAt: 7))
     #expect(scratch.content == "{}\n[1]\n[2]\n")
     var status = stat()
     #expect(unsafe stat(scratch.file, &status) == 0)
@@ -77,9 +77,9 @@ struct EmitOutputTests {
   @Test func `what the journal does not know of is cut off and written again`() throws {
     let scratch = try Scratch()
     try scratch.put("{}\n\(Self.document(4)){\"torn")
-    var sink = try scratch.sink(OutputRecord(file: 1, length: 3, startedAt: 5), pending: 4...5)
+    let sink = try scratch.sink(OutputRecord(file: 1, length: 3, startedAt: 5), pending: 4...5)
     #expect(scratch.content == "{}\n")
-    #expect(try Self.write("[]\n", through: 2, to: &sink)?.output == OutputRecord(file: 1, length: 6, startedAt: 5))
+    #expect(try Self.write("[]\n", through: 2, to: sink)?.output == OutputRecord(file: 1, length: 6, startedAt: 5))
     #expect(scratch.content == "{}\n[]\n")
   }
 
@@ -122,14 +122,14 @@ struct EmitOutputTests {
 
   @Test func `a batch that would make a file too large begins the next one, and a checkpoint alone does not`() throws {
     let scratch = try Scratch()
-    var sink = try scratch.sink(nil, rotation: FileRotation(maxBytes: 8))
+    let sink = try scratch.sink(nil, rotation: FileRotation(maxBytes: 8))
     #expect(
-      try Self.write("[1]\n[2]\n", through: 2, to: &sink)?.output == OutputRecord(file: 1, length: 8, startedAt: 7))
-    #expect(try Self.write("", through: 2, to: &sink)?.output == OutputRecord(file: 1, length: 8, startedAt: 7))
-    #expect(try Self.write("[3]\n", through: 3, to: &sink)?.output == OutputRecord(file: 2, length: 4, startedAt: 7))
+      try Self.write("[1]\n[2]\n", through: 2, to: sink)?.output == OutputRecord(file: 1, length: 8, startedAt: 7))
+    #expect(try Self.write("", through: 2, to: sink)?.output == OutputRecord(file: 1, length: 8, startedAt: 7))
+    #expect(try Self.write("[3]\n", through: 3, to: sink)?.output == OutputRecord(file: 2, length: 4, startedAt: 7))
     // One batch may be larger than the bound; it is not split, and has a file of its own.
     #expect(
-      try Self.write("[4]\n[5]\n[6]\n", through: 6, to: &sink)?.output
+      try Self.write("[4]\n[5]\n[6]\n", through: 6, to: sink)?.output
         == OutputRecord(file: 3, length: 12, startedAt: 7))
     #expect([1, 2, 3, 4].map(scratch.content) == ["[1]\n[2]\n", "[3]\n", "[4]\n[5]\n[6]\n", nil])
   }
@@ -137,16 +137,16 @@ struct EmitOutputTests {
   @Test func `a file comes of age by its first document, also when nothing follows`() throws {
     let scratch = try Scratch()
     let time = Monitor<Int64>(0)
-    var sink = try scratch.sink(nil, rotation: FileRotation(maxAge: 10), clock: { time.read { $0 } })
+    let sink = try scratch.sink(nil, rotation: FileRotation(maxAge: 10), clock: { time.read { $0 } })
     #expect(sink.timeUntilRest == 1, "an empty file never comes of age, and is looked at")
     #expect(try sink.rest() == nil)
     time.update { $0 = 60_000_000 }
     #expect(
-      try Self.write("[1]\n", through: 1, to: &sink)?.output == OutputRecord(file: 1, length: 4, startedAt: 60_000_000))
+      try Self.write("[1]\n", through: 1, to: sink)?.output == OutputRecord(file: 1, length: 4, startedAt: 60_000_000))
     time.update { $0 = 69_000_000 }
     #expect(sink.timeUntilRest == 1)
     #expect(try sink.rest() == nil)
-    #expect(try Self.write("[2]\n", through: 2, to: &sink)?.output?.file == 1)
+    #expect(try Self.write("[2]\n", through: 2, to: sink)?.output?.file == 1)
     time.update { $0 = 70_000_000 }
     #expect(sink.timeUntilRest == 0)
     let begun = try sink.rest()
@@ -155,10 +155,10 @@ struct EmitOutputTests {
     #expect([1, 2, 3].map(scratch.content) == ["[1]\n[2]\n", "", nil])
     // The age goes on over a restart.
     try scratch.put("[1]\n")
-    var later = try scratch.sink(
+    let later = try scratch.sink(
       OutputRecord(file: 1, length: 4, startedAt: 60_000_000), rotation: FileRotation(maxAge: 10),
       clock: { 75_000_000 })
-    #expect(try Self.write("[3]\n", through: 2, to: &later)?.output?.file == 2)
+    #expect(try Self.write("[3]\n", through: 2, to: later)?.output?.file == 2)
     #expect([1, 2].map(scratch.content) == ["[1]\n", "[3]\n"])
   }
 
@@ -166,7 +166,7 @@ struct EmitOutputTests {
     let scratch = try Scratch()
     try scratch.put("[1]\n")
     let time = Monitor<Int64>(50_000_000)
-    var sink = try scratch.sink(
+    let sink = try scratch.sink(
       OutputRecord(file: 1, length: 4, startedAt: 3_600_000_000), rotation: FileRotation(maxAge: 10),
       clock: { time.read { $0 } })
     #expect(try sink.rest() == nil)
@@ -177,13 +177,13 @@ struct EmitOutputTests {
   @Test(arguments: ["", document(3), document(3) + "{\"tor", document(3) + document(4)])
   func `a next file that the journal does not know yet is written anew`(left: String) throws {
     let scratch = try Scratch()
-    var first = try scratch.sink(nil, rotation: FileRotation(maxBytes: 4))
-    let known = try #require(try Self.write("[1]\n", through: 1, to: &first)?.output)
+    let first = try scratch.sink(nil, rotation: FileRotation(maxBytes: 4))
+    let known = try #require(try Self.write("[1]\n", through: 1, to: first)?.output)
     try Data(left.utf8).write(to: URL(fileURLWithPath: scratch.path + "/orders-000002.jsonl"))
     // The crash came before the journal knew of it.
-    var second = try scratch.sink(known, rotation: FileRotation(maxBytes: 100), pending: 3...4)
+    let second = try scratch.sink(known, rotation: FileRotation(maxBytes: 100), pending: 3...4)
     #expect([1, 2].map(scratch.content) == ["[1]\n", nil])
-    #expect(try Self.write("[2]\n", through: 2, to: &second)?.output == OutputRecord(file: 1, length: 8, startedAt: 7))
+    #expect(try Self.write("[2]\n", through: 2, to: second)?.output == OutputRecord(file: 1, length: 8, startedAt: 7))
     #expect([1, 2].map(scratch.content) == ["[1]\n[2]\n", nil])
   }
 
@@ -212,8 +212,8 @@ struct EmitOutputTests {
     #expect(scratch.content == "{}\n" + surplus)
     // Asked to, it goes on in a file of its own.
     let warnings = Monitor<[String]>([])
-    var sink = try scratch.sink(record, pending: pending, continues: true, warnings: warnings)
-    #expect(try Self.write("[]\n", through: 9, to: &sink)?.output == OutputRecord(file: 2, length: 3, startedAt: 7))
+    let sink = try scratch.sink(record, pending: pending, continues: true, warnings: warnings)
+    #expect(try Self.write("[]\n", through: 9, to: sink)?.output == OutputRecord(file: 2, length: 3, startedAt: 7))
     #expect(scratch.content == "{}\n" + surplus)
     #expect(warnings.read { $0 }.count == 1)
   }
@@ -223,7 +223,7 @@ struct EmitOutputTests {
   {
     let scratch = try Scratch()
     try scratch.put("{}\n" + Self.document(1))
-    // One is missing in between: somebody took it.
+    // One is missing in between: someone took it.
     try scratch.put(Self.document(3) + Self.document(4), number: 3)
     let record = OutputRecord(file: 1, length: 3, startedAt: 5)
     let failure = #expect(throws: CaptureFailure.self) { _ = try scratch.sink(record, pending: 1...2) }
@@ -258,11 +258,11 @@ struct EmitOutputTests {
 
   @Test func `a next file comes after all that exist, and none is overwritten`() throws {
     let scratch = try Scratch()
-    var sink = try scratch.sink(nil, rotation: FileRotation(maxBytes: 4))
-    _ = try Self.write("[1]\n", through: 1, to: &sink)
+    let sink = try scratch.sink(nil, rotation: FileRotation(maxBytes: 4))
+    _ = try Self.write("[1]\n", through: 1, to: sink)
     try scratch.put("mine\n", number: 2)
     try scratch.put("mine\n", number: 5)
-    #expect(try Self.write("[2]\n", through: 2, to: &sink)?.output?.file == 6)
+    #expect(try Self.write("[2]\n", through: 2, to: sink)?.output?.file == 6)
     #expect([2, 5, 6].map(scratch.content) == ["mine\n", "mine\n", "[2]\n"])
   }
 
@@ -270,8 +270,8 @@ struct EmitOutputTests {
   func `a file that somebody takes away is left, and documents go on in the next one`(hand: String) throws {
     let scratch = try Scratch()
     let warnings = Monitor<[String]>([])
-    var sink = try scratch.sink(nil, warnings: warnings)
-    _ = try Self.write("[1]\n", through: 1, to: &sink)
+    let sink = try scratch.sink(nil, warnings: warnings)
+    _ = try Self.write("[1]\n", through: 1, to: sink)
     let elsewhere = scratch.path + "/taken"
     switch hand {
     case "move": #expect(unsafe rename(scratch.file, elsewhere) == 0)
@@ -283,7 +283,7 @@ struct EmitOutputTests {
       try file.seekToEnd()
       try file.write(contentsOf: Data("note\n".utf8))
     }
-    #expect(try Self.write("[2]\n", through: 2, to: &sink)?.output == OutputRecord(file: 2, length: 4, startedAt: 7))
+    #expect(try Self.write("[2]\n", through: 2, to: sink)?.output == OutputRecord(file: 2, length: 4, startedAt: 7))
     #expect(scratch.content(2) == "[2]\n")
     let first = ["replace": "new\n", "cut": "", "lengthen": "[1]\nnote\n"]
     #expect(scratch.content(1) == first[hand])
@@ -309,14 +309,14 @@ struct EmitOutputTests {
     #expect(BatchPlace(of: Array("[2]\n".utf8), in: Array(region.utf8)) == place)
   }
 
-  /// Whatever somebody else writes, a document has a line of its own, and is in one file.
+  /// Whatever someone else writes, a document has a line of its own, and is in one file.
   @Test func `what somebody appends while a batch is written is never on one line with it`() throws {
     let scratch = try Scratch()
     let warnings = Monitor<[String]>([])
     let hand = Monitor(false)
     let file = scratch.file
     // The time is asked for after the file was looked at, and before it is written.
-    var sink = try scratch.sink(
+    let sink = try scratch.sink(
       nil, warnings: warnings,
       clock: {
         if hand.read({ $0 }), let file = FileHandle(forWritingAtPath: file) {
@@ -326,12 +326,12 @@ struct EmitOutputTests {
         }
         return 7
       })
-    _ = try Self.write("[1]\n", through: 1, to: &sink)
+    _ = try Self.write("[1]\n", through: 1, to: sink)
     hand.update { $0 = true }
-    #expect(try Self.write("[2]\n", through: 2, to: &sink)?.output == OutputRecord(file: 2, length: 4, startedAt: 7))
+    #expect(try Self.write("[2]\n", through: 2, to: sink)?.output == OutputRecord(file: 2, length: 4, startedAt: 7))
     #expect(scratch.content(1) == "[1]\nnote")
     #expect(scratch.content(2) == "[2]\n")
-    #expect(try Self.write("[3]\n", through: 3, to: &sink)?.output?.length == 8)
+    #expect(try Self.write("[3]\n", through: 3, to: sink)?.output?.length == 8)
     #expect(warnings.read { $0.count } == 1)
   }
 
@@ -340,12 +340,12 @@ struct EmitOutputTests {
   func `a file that was moved while nobody looked is somewhere else, not gone back in time`(hand: String) throws {
     let scratch = try Scratch()
     let before = try scratch.lock()
-    var first = try scratch.sink(nil, lock: before)
-    _ = try Self.write(Self.document(1), through: 1, to: &first)
+    let first = try scratch.sink(nil, lock: before)
+    _ = try Self.write(Self.document(1), through: 1, to: first)
     let known = first.record
     #expect(known.inode != nil)
     // Written, and not recorded before the kill.
-    _ = try Self.write(Self.document(2), through: 2, to: &first)
+    _ = try Self.write(Self.document(2), through: 2, to: first)
     before.release()
     let elsewhere = scratch.path + "/orders-000001.jsonl.1"
     switch hand.split(separator: " ").first {
@@ -362,8 +362,8 @@ struct EmitOutputTests {
       return
     }
     let lock = try scratch.lock()
-    var second = try scratch.sink(known, pending: 2...2, lock: lock, warnings: warnings)
-    #expect(try Self.write(Self.document(2), through: 2, to: &second)?.output?.file == 2)
+    let second = try scratch.sink(known, pending: 2...2, lock: lock, warnings: warnings)
+    #expect(try Self.write(Self.document(2), through: 2, to: second)?.output?.file == 2)
     #expect(scratch.content(2) == Self.document(2))
     let word = hand.hasPrefix("renames") ? "was moved to \(elsewhere)" : "was taken away"
     #expect(warnings.read { $0 }.count == 1 && warnings.read { $0[0] }.contains(word), "\(warnings.read { $0 })")
@@ -399,8 +399,8 @@ struct EmitOutputTests {
     let scratch = try Scratch()
     let lock = try scratch.lock()
     defer { lock.release() }
-    var sink = try scratch.sink(nil, lock: lock)
-    _ = try Self.write("[1]\n", through: 1, to: &sink)
+    let sink = try scratch.sink(nil, lock: lock)
+    _ = try Self.write("[1]\n", through: 1, to: sink)
     var known = sink.record
     _ = unsafe unlink(scratch.file)
     for name in ["disk.img", "journal.db", "orders-000001.jsonl.bak"] {
@@ -436,12 +436,12 @@ struct EmitOutputTests {
   {
     let scratch = try Scratch()
     let nextFile = NextFileRequest()
-    var sink = try scratch.sink(nil, nextFile: nextFile)
+    let sink = try scratch.sink(nil, nextFile: nextFile)
     nextFile.request()
-    #expect(try Self.write("[1]\n", through: 1, to: &sink)?.output?.file == 1)
+    #expect(try Self.write("[1]\n", through: 1, to: sink)?.output?.file == 1)
     nextFile.request()
-    #expect(try Self.write("[2]\n", through: 2, to: &sink)?.output?.file == 2)
-    #expect(try Self.write("[3]\n", through: 3, to: &sink)?.output?.file == 2)
+    #expect(try Self.write("[2]\n", through: 2, to: sink)?.output?.file == 2)
+    #expect(try Self.write("[3]\n", through: 3, to: sink)?.output?.file == 2)
     nextFile.request()
     #expect(try sink.rest()?.file == 3)
     #expect(try sink.rest() == nil)

@@ -75,11 +75,11 @@ import Testing
       }
       searching: while true {
         switch step {
-        case .look(.offset(let offset, _)): step = search.saw(look(from: offset), &offsets)
-        case .look(.next): step = search.saw(error() ? .fails : .nothing, &offsets)
+        case .look(.offset(let offset, _)): step = search.looked(look(from: offset), &offsets)
+        case .look(.next): step = search.looked(error() ? .fails : .nothing, &offsets)
         // As long as it ends with what cannot be sent. Shorter streams have tests of their own.
-        case .look(.last): step = search.saw(.nothing, &offsets)
-        case .look(.captured(let offset)): step = search.saw(Self.message(offset), &offsets)
+        case .look(.last): step = search.looked(.nothing, &offsets)
+        case .look(.captured(let offset)): step = search.looked(Self.message(offset), &offsets)
         case .begin: break searching
         case .pass(let range):
           passed.append(range)
@@ -167,7 +167,7 @@ import Testing
         offsets.failed(newest: 7, next: 8, configured: 100)
       }
       #expect(offsets.probed == 8 && offsets.goesOnAtOnce(skips: true) == (round < 2))
-      #expect(offsets.saw(.sends(8)) == .goOn)
+      #expect(offsets.looked(.sends(8)) == .goOn)
     }
     // Something new was captured.
     offsets.failed(newest: 8, next: 9, configured: 100)
@@ -184,13 +184,13 @@ import Testing
       }
     }
     block()
-    #expect(offsets.saw(.fails) == .probe && offsets.saw(.isMissing) == .goOn && offsets.probed == nil)
+    #expect(offsets.looked(.fails) == .probe && offsets.looked(.isMissing) == .goOn && offsets.probed == nil)
     block()
-    #expect([.fails, .fails, .isQuiet, .fails].map { offsets.saw($0) } == [.probe, .probe, .probe, .probe])
-    #expect(offsets.saw(.fails) == .pass(8...9))
+    #expect([.fails, .fails, .isQuiet, .fails].map { offsets.looked($0) } == [.probe, .probe, .probe, .probe])
+    #expect(offsets.looked(.fails) == .pass(8...9))
     offsets.forget()
     block()
-    #expect(offsets.probed == 10 && offsets.saw(.sends(11)) == .pass(8...10))
+    #expect(offsets.probed == 10 && offsets.looked(.sends(11)) == .pass(8...10))
     offsets.forgetAll()
     block()
     #expect(offsets.probed == 8)
@@ -211,6 +211,6 @@ import Testing
       offsets.channelBegins(behind: .max - 1)
       offsets.failed(newest: .max - 1, next: .max, configured: 1)
     }
-    #expect(offsets.saw(.fails) == .probe && offsets.probed == .max)
+    #expect(offsets.looked(.fails) == .probe && offsets.probed == .max)
   }
 }

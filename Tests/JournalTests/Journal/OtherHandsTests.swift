@@ -88,7 +88,7 @@ import Testing
     #expect(JournalFiles.Identity(at: scratch.journal + "-wal") == before)
     try journal.append((11...20).map { Message(deliveryTag: $0) }, consumer)
     #expect(try reader.all().map(\.1.deliveryTag) == Array(1...20))
-    // What a kill leaves, opened by somebody else.
+    // What a kill leaves, opened by someone else.
     let image = try scratch.crashImage()
     #expect(
       try scratch.shell("SELECT group_concat(delivery_tag) FROM message", at: image).split(separator: ",").count == 20)
@@ -182,7 +182,7 @@ import Testing
     #expect(try reader.all().count == 10)
     try journal.commit(through: Position(rawValue: 2))
     try lay(hand, on: suffix)
-    // Whoever rests notices too.
+    // A journal at rest notices too.
     if hand == .moves { #expect(failure { try journal.checkFiles() } != nil) }
     guard case .moved(let text) = failure({ try journal.append([Message(deliveryTag: 11)], consumer) }) else {
       Issue.record("it went on")
@@ -205,7 +205,7 @@ import Testing
     try again.close()
   }
 
-  /// Somebody holds a snapshot, so the WAL cannot be copied into the database before it is gone for good.
+  /// Someone holds a snapshot, so the WAL cannot be copied into the database before it is gone for good.
   @Test(arguments: [["-wal"], [""], ["", "-wal", "-shm"]])
   func `what was deleted while a visitor reads is saved into a copy`(deleted: [String]) throws {
     let journal = try scratch.open()

@@ -146,7 +146,7 @@ struct DamageCampaignTests {
           if !report.knowsPositions { gone.formUnion(41...300) }
           if !report.knowsPositions { return .refused }
         } catch {
-          // Nothing is lost in silence: somebody has to put a copy back.
+          // Nothing is lost in silence: someone has to put a copy back.
           return .hopeless
         }
       }

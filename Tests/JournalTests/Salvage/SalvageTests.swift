@@ -204,7 +204,7 @@ struct SalvageTests {
       lock.release()
       let refused = try Journal.salvage(settings, acceptLoss: false)
       if last == 9_000 && committed == 200 {
-        // Nobody can tell it from one that lost its end, whose record of acknowledgements is older: what is missing is said.
+        // No one can tell it from one that lost its end, whose record of acknowledgements is older: what is missing is said.
         #expect(refused.setAside == nil && refused.lost.map(\.last).max() == Position(rawValue: 9_000))
       } else {
         #expect(!refused.knowsPositions && refused.recovered == 300)

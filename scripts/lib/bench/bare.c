@@ -4,7 +4,7 @@
 //   bare select JOURNAL                       read every column that a document needs of every row
 //   bare commits JOURNAL COUNT SIZE           one row a transaction, one every millisecond: how long each commit takes
 //
-// JOURNAL was made by the connector, and nobody else has it open. Prints one JSON object to stderr.
+// JOURNAL was made by the connector, and no one else has it open. Prints one JSON object to stderr.
 #include <sqlite3.h>
 #include <stdint.h>
 #include <stdio.h>

@@ -60,7 +60,7 @@ int main(int count, char **arguments) {
     int status = amqp_basic_publish(connection, 1, amqp_cstring_bytes(exchange), amqp_cstring_bytes("orders.new"), 0, 0,
                                     &properties, bytes);
     if (status != 0) die("publishing: %s", amqp_error_string2(status));
-    // Confirmations that nobody reads would fill the socket.
+    // Confirmations that no one reads would fill the socket.
     if (number % 1000 == 0) wait_confirmed(connection, number - 1000);
   }
   wait_confirmed(connection, messages);

@@ -5,21 +5,33 @@
 /// and headers are ranges into the block. What a range holds may be any bytes; the broker checks nothing in it. The
 /// headers are only delimited here; reading them with ``FieldTable`` can still find them malformed.
 public struct BasicProperties: Equatable, Sendable {
+  /// A MIME type, such as `application/json`; where its bytes lie, as of the other texts.
   public var contentType: Range<Int>?
+  /// How the body is compressed, such as `gzip`.
   public var contentEncoding: Range<Int>?
   /// The content of the headers table, without its length.
   public var headers: Range<Int>?
+  /// 1: not persistent; 2: persistent.
   public var deliveryMode: UInt8?
+  /// 0…9 by AMQP; RabbitMQ allows 0…255.
   public var priority: UInt8?
+  /// What a reply answers.
   public var correlationID: Range<Int>?
+  /// The queue for replies.
   public var replyTo: Range<Int>?
+  /// A TTL in milliseconds, in decimal digits.
   public var expiration: Range<Int>?
+  /// The publisher's name for the message.
   public var messageID: Range<Int>?
   /// Seconds since 1970, by the specification; some publishers send milliseconds.
   public var timestamp: UInt64?
+  /// The publisher's name for the kind of message.
   public var type: Range<Int>?
+  /// The user who published it, checked by the broker.
   public var userID: Range<Int>?
+  /// The application that published it.
   public var appID: Range<Int>?
+  /// Deprecated by AMQP 0-9-1.
   public var clusterID: Range<Int>?
 
   /// Decodes `block` as a whole.

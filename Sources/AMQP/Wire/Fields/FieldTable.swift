@@ -10,7 +10,9 @@
 public struct FieldTable: Sendable {
   /// One field: the place of its key's bytes (0 to 255 of them), and its value.
   public struct Field: Equatable, Sendable {
+    /// Where its name lies.
     public var key: Range<Int>
+    /// Its value.
     public var value: FieldValue
   }
 

@@ -44,6 +44,7 @@ public struct FieldError: Error, Equatable, Sendable, CustomStringConvertible {
     /// Bytes after the last property.
     case trailingBytes
   }
+  /// What is wrong.
   public let kind: Kind
   /// Offset into the decoded bytes, from 0.
   public let offset: Int

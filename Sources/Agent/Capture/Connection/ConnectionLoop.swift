@@ -44,11 +44,11 @@ struct ConnectionLoop {
         step = perform(machine.begins(topology.stream?.captured, nodes: topology.nodes.count, at: Instant.now))
       case .open:
         let ended = attempt(&machine)
-        let sight = sight(after: ended, machine)
-        step = perform(machine.ended(ended, sight, at: Instant.now, jitter: jitter))
+        let progress = progress(after: ended, machine)
+        step = perform(machine.ended(ended, progress, at: Instant.now, jitter: jitter))
       case .look(let look):
         do throws(CaptureFailure) {
-          step = perform(machine.saw(try found(look), at: Instant.now, jitter: jitter))
+          step = perform(machine.looked(try found(look), at: Instant.now, jitter: jitter))
         } catch {
           step = perform(machine.stuck(error, at: Instant.now, jitter: jitter))
         }
@@ -63,17 +63,17 @@ struct ConnectionLoop {
     for action in decided.0 {
       switch action {
       case .status(let state): status.changed(to: state)
-      case .settled(let generation): capture.tell { $0.settled(generation) }
+      case .settled(let generation): capture.report { $0.settled(generation) }
       case .forgetPassed: topology.stream?.pass(through: nil)
-      case .pass(let range, let news):
+      case .pass(let range, let fresh):
         topology.stream?.pass(through: range.upperBound)
-        status.count { $0.undeliverable += Int(news ?? 0) }
-        tell(action)
+        status.count { $0.undeliverable += Int(fresh ?? 0) }
+        notify(action)
       case .forgetStream:
-        tell(action)
+        notify(action)
         topology.stream?.forget()
-      case .failed(let failure, let telling, let pause): tell(failure, telling, pause: pause)
-      case .takenBack, .silent, .narrows, .searches, .stillSearches: tell(action)
+      case .failed(let failure, let report, let pause): notify(failure, report, pause: pause)
+      case .takenBack, .silent, .narrows, .searches, .stillSearches: notify(action)
       }
     }
     return decided.1
@@ -90,7 +90,7 @@ struct ConnectionLoop {
   /// How many messages may come again, and the journal's newest position, once the journal thread has decided about all that was handed
   /// over: it may wait for space. Nil if the capture is to stop.
   private func returning() -> (count: Int, position: Position)? {
-    capture.tell { $0.asksForReturning() }
+    capture.report { $0.asksForReturning() }
     while !mailbox.isStopping {
       if let (count, position) = mailbox.takeReturning() { return (count, position) }
       mailbox.wakeup.wait(until: Instant.now + .seconds(1))
@@ -99,11 +99,13 @@ struct ConnectionLoop {
   }
 
   /// A stream's capture as it stands after its channel; nil if the queue is none.
-  private func sight(after end: ConnectionMachine.End, _ machine: ConnectionMachine) -> ConnectionMachine.Sight? {
+  private func progress(after end: ConnectionMachine.End, _ machine: ConnectionMachine) -> ConnectionMachine
+    .StreamProgress?
+  {
     guard let stream = topology.stream else { return nil }
     let asks = machine.asksWhatReturns(after: end, isPassing: stream.isPassing)
     let isDecided = !asks || returning() != nil
-    return ConnectionMachine.Sight(
+    return ConnectionMachine.StreamProgress(
       offset: stream.offset, newest: stream.newest, next: stream.next, isUnconfirmed: stream.isUnconfirmed,
       isDecided: isDecided)
   }
@@ -126,7 +128,7 @@ struct ConnectionLoop {
         return mailbox.isStopping
       }
       let connection = try topology.connect()
-      tell(of: connection)
+      notify(of: connection)
       let tag = topology.consumerTag(plan.generation)
       let channel = try topology.openChannel(on: connection)
       connected.update { $0 = Instant.now }
@@ -134,10 +136,10 @@ struct ConnectionLoop {
       let (consuming, orders) = machine.began(
         consumerTag: tag, nature, queue, offset: topology.stream?.offset, at: Instant.now)
       topology.stream?.channelBegan()
-      capture.tell { $0.consumes(consuming) }
+      capture.report { $0.consumes(consuming) }
       defer {
         status.found(inQueue: nil)
-        capture.tell { $0.consumes(nil) }
+        capture.report { $0.consumes(nil) }
       }
       do throws(AMQPError) {
         let consumer = Consumer(connection: connection, channel: channel, consuming: consuming, queue: queue)
@@ -174,7 +176,7 @@ struct ConnectionLoop {
         try channel.cancel(tag: consumer.consuming.consumerTag)
         machine.cancelled()
       }
-      let wanted = machine.heard(
+      let wanted = machine.received(
         commands, isEmpty: channel.batch.isEmpty, takesBatch: takesBatch, offset: topology.stream?.offset,
         at: Instant.now)
       if let end = try perform(wanted, &consumer, &machine) { return end }
@@ -238,11 +240,11 @@ struct ConnectionLoop {
           _ = try perform(machine.cannotBindAside(at: Instant.now), &consumer, &machine)
         }
       case .handOver: handOver(&consumer)
-      case .arriving(let isArriving): capture.tell { $0.arriving(isArriving) }
-      case .answer(let answer): capture.tell { $0.answered(answer) }
-      case .intakeEnded: capture.tell { $0.intakeEnded() }
+      case .arriving(let isArriving): capture.report { $0.arriving(isArriving) }
+      case .answer(let answer): capture.report { $0.answered(answer) }
+      case .intakeEnded: capture.report { $0.intakeEnded() }
       case .status(let state): status.changed(to: state)
-      case .tell(let news): tell(news, consumer)
+      case .notify(let notice): notify(notice, consumer)
       case .end(.failed(let failure)): return .failed(failure)
       case .end(.stopped):
         try connection.close()
@@ -263,6 +265,6 @@ struct ConnectionLoop {
   private func handOver(_ consumer: inout Consumer) {
     let batch = consumer.channel.takeBatch(refilling: consumer.spare)
     consumer.spare = DeliveryBatch()
-    capture.tell { $0.handedOver(Handover(channel: consumer.consuming, batch: batch)) }
+    capture.report { $0.handedOver(Handover(channel: consumer.consuming, batch: batch)) }
   }
 }

@@ -30,7 +30,7 @@ extension ConnectionMachine {
     /// No further batch will come.
     case intakeEnded
     case status(StatusBoard.State)
-    case tell(News)
+    case notify(Notice)
     /// The channel is to be closed, and ends so. What is lost by a close that fails comes again all the same, but for a stop, which has
     /// no other channel after it.
     case end(End)
@@ -39,7 +39,7 @@ extension ConnectionMachine {
   }
 
   /// What people are told.
-  enum News: Equatable, Sendable {
+  enum Notice: Equatable, Sendable {
     /// What redeliveries lead to, since the queue's type decides about it.
     case guarantee(QueueNature)
     /// A consumer runs, after an outage perhaps, which may be one of many.
@@ -168,7 +168,7 @@ extension ConnectionMachine {
   ///   - isEmpty: Nothing waits to be handed over.
   ///   - takesBatch: The journal's thread has no batch waiting.
   ///   - offset: The newest captured offset of a stream.
-  mutating func heard(
+  mutating func received(
     _ commands: ConnectionCommands, isEmpty: Bool, takesBatch: Bool, offset: Int64?, at now: Instant
   ) -> [Order] {
     guard var channel else { return [] }
@@ -178,14 +178,14 @@ extension ConnectionMachine {
     for order in channel.commands.obey(commands) { orders.append(.command(order)) }
     let acknowledged = channel.commands.acknowledged
     if let login = commands.login { orders.append(.login(login)) }
-    channel.narrow.heard(commands, generation, acknowledged: acknowledged)
+    channel.narrow.received(commands, generation, acknowledged: acknowledged)
     switch channel.phase {
     case .consuming:
       if settings.waitsForRuntime, width == .configured,
         let finding = window.turned(
           unacknowledged: channel.unacknowledged, prefetch: limit, acknowledged: Int(acknowledged - before), at: now)
       {
-        orders.append(.tell(.windowBounds(finding, limit: limit)))
+        orders.append(.notify(.windowBounds(finding, limit: limit)))
       }
       if kind != .stream, settings.asksForDepth,
         channel.backlog.isDue(
@@ -256,8 +256,8 @@ extension ConnectionMachine {
     for event in reading.events {
       switch event {
       case .consumerCancelled: return orders + [.end(.failed(.cancelled(by: settings.queue)))]
-      case .blocked(let reason): orders.append(.tell(.blocked(reason: reason)))
-      case .unblocked: orders.append(.tell(.unblocked))
+      case .blocked(let reason): orders.append(.notify(.blocked(reason: reason)))
+      case .unblocked: orders.append(.notify(.unblocked))
       }
     }
     let newest = reading.newestTag ?? channel.commands.acknowledged
@@ -318,16 +318,16 @@ extension ConnectionMachine {
     case .none: []
     case .ask: [.askAside]
     case .consumeAnew(let finding):
-      [.tell(.consumesAnew(finding, text: text(of: finding))), .end(.standsStill(finding))]
+      [.notify(.consumesAnew(finding, text: text(of: finding))), .end(.standsStill(finding))]
     case .report(let finding):
       switch finding {
       case .standsBy(_, isStuck: false): [.status(.standby(reason: text(of: finding)))]
       case .noAnswer, .noConsumer, .holds, .undelivered, .refused, .unbound, .standsBy:
-        [.tell(.standsStill(finding, text: text(of: finding))), .status(reconnecting(finding))]
+        [.notify(.standsStill(finding, text: text(of: finding))), .status(reconnecting(finding))]
       }
     case .recovered: [.status(.consuming)]
     case .bind: [.bindAside]
-    case .boundAgain: [.tell(.boundAgain)]
+    case .boundAgain: [.notify(.boundAgain)]
     }
   }
 }

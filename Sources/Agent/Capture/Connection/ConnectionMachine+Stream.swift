@@ -4,7 +4,7 @@ import Platform
 /// What is peculiar to streams: what their broker cannot send, and whether a stream still is the one that was captured.
 extension ConnectionMachine {
   /// A stream's capture, as it stands when its channel has failed.
-  struct Sight: Equatable, Sendable {
+  struct StreamProgress: Equatable, Sendable {
     /// The newest captured offset; the newest that was captured or gone past; the first that is not captured yet. Nil if there is none.
     var offset: Int64?
     var newest: Int64?
@@ -16,21 +16,21 @@ extension ConnectionMachine {
   }
 
   /// Takes the failure of a stream's channel into account, and says more of one that an offset is to blame for.
-  mutating func narrow(after failure: CaptureFailure, _ sight: Sight) -> (CaptureFailure, [Action]) {
+  mutating func narrow(after failure: CaptureFailure, _ progress: StreamProgress) -> (CaptureFailure, [Action]) {
     guard failure.kind == .internalError, hasConsumed else {
       offsets.forget()
       return (failure, [.forgetPassed])
     }
-    guard sight.isDecided else { return (failure, []) }
+    guard progress.isDecided else { return (failure, []) }
     // If the newest captured message itself does not come, nothing shows that the stream is the one that was captured.
     offsets.failed(
-      newest: sight.newest, next: sight.isUnconfirmed ? nil : sight.next, configured: settings.prefetch)
+      newest: progress.newest, next: progress.isUnconfirmed ? nil : progress.next, configured: settings.prefetch)
     guard offsets.isBlocked else { return (failure, [.narrows(failure, prefetch: offsets.width ?? settings.prefetch)]) }
-    return (.undeliverable(offsets.blocked, ofStream: settings.queue, captured: sight.offset, "\(failure)"), [])
+    return (.undeliverable(offsets.blocked, ofStream: settings.queue, captured: progress.offset, "\(failure)"), [])
   }
 
   /// - Returns: How many of them were not gone past before; nil for none.
-  private mutating func news(in range: ClosedRange<Int64>) -> Int64? {
+  private mutating func fresh(in range: ClosedRange<Int64>) -> Int64? {
     let from = max(range.lowerBound, passed.map { $0 < .max ? $0 + 1 : $0 } ?? 0)
     guard from <= range.upperBound else { return nil }
     passed = range.upperBound
@@ -119,9 +119,9 @@ extension ConnectionMachine {
   }
 
   /// What was looked at has brought this.
-  mutating func saw(_ found: OffsetSearch.Found, at now: Instant, jitter: Double) -> ([Action], Step) {
+  mutating func looked(_ found: OffsetSearch.Found, at now: Instant, jitter: Double) -> ([Action], Step) {
     guard var search else { return ([], .connect) }
-    let step = search.saw(found, &offsets)
+    let step = search.looked(found, &offsets)
     self.search = search
     return follow(step, search, at: now, jitter: jitter)
   }
@@ -136,7 +136,7 @@ extension ConnectionMachine {
       return ([.stillSearches(first: search.first, now: offsets.probed ?? search.first)], .look(look))
     case .begin: return ([], .open)
     case .report: return stuck(blocked(search), at: now, jitter: jitter)
-    case .pass(let range): return ([.pass(range, news: news(in: range))], .open)
+    case .pass(let range): return ([.pass(range, fresh: fresh(in: range))], .open)
     case .anotherStream: return (isAnother(.otherMessage), .open)
     }
   }

@@ -33,7 +33,7 @@ struct ConnectionMachine {
     var noAck = false
     /// The consumer is not cancelled before the connection closes, but for narrow channels (``PrefetchGuard``). A queue goes on
     /// delivering once a consumer is cancelled, to the next one, while what the old one has not acknowledged stays with its
-    /// channel until that closes: it would come back after newer messages, where redeliveries are not recognised.
+    /// channel until that closes: it would come back after newer messages, if redeliveries are not recognised.
     var keepsConsumer = false
     /// False if closing a channel would delete the queue: that is not to be lost for a message that cannot be sent.
     var canNarrow = true
@@ -87,7 +87,7 @@ struct ConnectionMachine {
   enum Action: Equatable, Sendable {
     case status(StatusBoard.State)
     /// A failure, as far as it is news, and in how long it is tried again.
-    case failed(CaptureFailure, OutageLog.Telling, Duration)
+    case failed(CaptureFailure, OutageLog.Report, Duration)
     case takenBack
     case silent
     /// The broker ended a stream's channel by an error of its own, and the next ones tell at which offset.
@@ -97,7 +97,7 @@ struct ConnectionMachine {
     /// A stream's channel begins at what was captured, and no longer after what was gone past.
     case forgetPassed
     /// It begins after these offsets, which are gone past; so many of them for the first time.
-    case pass(ClosedRange<Int64>, news: Int64?)
+    case pass(ClosedRange<Int64>, fresh: Int64?)
     /// The stream is another one: nothing of it was captured.
     case forgetStream(Evidence)
     /// The next offset that can be sent is looked for; still.
@@ -108,7 +108,7 @@ struct ConnectionMachine {
   /// How the next channel is to be opened.
   struct Attempt: Equatable, Sendable {
     var generation: Int
-    /// The prefetch count, and the one for a quorum queue with a backlog that nobody else consumes; nil for that of the settings.
+    /// The prefetch count, and the one for a quorum queue with a backlog that no one else consumes; nil for that of the settings.
     var prefetch: Int?
     var doubtfulPrefetch: Int?
     /// A user who may have one channel is cut off at a second one.
@@ -249,11 +249,11 @@ struct ConnectionMachine {
     var orders: [Order] = []
     if nature.kind != told, nature.kind != .stream {
       told = nature.kind
-      orders.append(.tell(.guarantee(nature)))
+      orders.append(.notify(.guarantee(nature)))
     }
     let recovered = outage.recovered(at: now)
     orders.append(
-      .tell(
+      .notify(
         .consuming(
           after: recovered.map { Outage(time: $0.time, attempts: $0.attempts) }, isRepeated: outage.isRepeated)))
     standstill.channelBegan(nature.kind, messages: queue?.messages, offset: offset, at: now)
@@ -276,14 +276,16 @@ struct ConnectionMachine {
   /// A channel has ended, or could not begin.
   ///
   /// - Parameters:
-  ///   - sight: Nil if the queue is no stream.
+  ///   - progress: Nil if the queue is no stream.
   ///   - jitter: −1…1.
-  mutating func ended(_ end: End, _ sight: Sight?, at now: Instant, jitter: Double) -> ([Action], Step) {
-    let (actions, step) = follow(end, sight, at: now, jitter: jitter)
+  mutating func ended(_ end: End, _ progress: StreamProgress?, at now: Instant, jitter: Double) -> ([Action], Step) {
+    let (actions, step) = follow(end, progress, at: now, jitter: jitter)
     return (Mutant.keepsHealthAfterALoss.isOn ? [] : actions, step)
   }
 
-  private mutating func follow(_ end: End, _ sight: Sight?, at now: Instant, jitter: Double) -> ([Action], Step) {
+  private mutating func follow(_ end: End, _ progress: StreamProgress?, at now: Instant, jitter: Double) -> (
+    [Action], Step
+  ) {
     let channel = channel.take()
     isAllAcknowledged = channel?.isAllAcknowledged ?? false
     hasAcknowledged = channel.map { $0.commands.acknowledged > 0 } ?? false
@@ -313,8 +315,8 @@ struct ConnectionMachine {
     case .failed(let failure):
       if failure.kind == .channelLimit, hasConsumed { usesSecondChannel = false }
       let (told, actions): (CaptureFailure, [Action])
-      if kind == .stream, let sight {
-        (told, actions) = narrow(after: failure, sight)
+      if kind == .stream, let progress {
+        (told, actions) = narrow(after: failure, progress)
       } else {
         (told, actions) = narrow(after: failure)
       }
@@ -346,9 +348,9 @@ struct ConnectionMachine {
     // A failure that is tried again at once is none that anybody has to hear of.
     case .connect: return ([], .connect)
     case .wait(let pause):
-      let telling = outage.failed(cause: failure.cause, at: now)
+      let report = outage.failed(cause: failure.cause, at: now)
       let state = StatusBoard.State.reconnecting(cause: failure.cause, reason: failure.description)
-      return ([.failed(failure, telling, pause), .status(state)], .wait(pause))
+      return ([.failed(failure, report, pause), .status(state)], .wait(pause))
     }
   }
 

@@ -19,7 +19,7 @@ struct NarrowChannel: Equatable, Sendable {
   }
 
   /// The commands were obeyed, and everything up to the tag is acknowledged.
-  mutating func heard(_ commands: ConnectionCommands, _ generation: Int, acknowledged tag: UInt64) {
+  mutating func received(_ commands: ConnectionCommands, _ generation: Int, acknowledged tag: UInt64) {
     guard isNarrow else { return }
     if commands.fresh == generation { hasSucceeded = true }
     acknowledged = tag

@@ -4,7 +4,7 @@ import Platform
 
 /// The emitter thread: reads journaled rows in order, makes documents of them, writes them to the sink, and reports.
 ///
-/// Rows come from the journal's file, or, where the emitter keeps pace, from `JournalTail`: the same rows, committed, and
+/// Rows come from the journal's file, or, if the emitter keeps pace, from `JournalTail`: the same rows, committed, and
 /// still in memory. Which of the two does not show in the documents.
 ///
 /// It never waits for acknowledgements, and nothing else waits for it: while its sink does not read, rows stay in the
@@ -74,7 +74,7 @@ struct EmitterLoop {
     }
     let committed = try retrying(sink.wait) { () throws(CaptureFailure) in try sink.write(&buffer, checkpoint) }
     let covered = committed.map { Checkpoint(through: $0.through, releasable: checkpoint.releasable) }
-    capture.tell { $0.emitted(through: position, covered, committed?.output) }
+    capture.report { $0.emitted(through: position, covered, committed?.output) }
     buffer.removeAll(keepingCapacity: buffer.capacity <= 4 * EmissionMachine.checkpointBytes)
   }
 
@@ -88,7 +88,7 @@ struct EmitterLoop {
       }
       if let found { return found }
       if let output = try retrying(sink.wait, { () throws(CaptureFailure) in try sink.rest() }) {
-        capture.tell { $0.rotated(output) }
+        capture.report { $0.rotated(output) }
       }
     }
   }

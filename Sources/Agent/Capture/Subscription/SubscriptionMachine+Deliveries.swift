@@ -81,7 +81,7 @@ extension SubscriptionMachine {
     }
   }
 
-  /// A delivery is captured, as each is where nothing recognises redeliveries.
+  /// A delivery is captured, as each is if nothing recognises redeliveries.
   func capture(_ tag: UInt64, redelivered: Bool, _ decision: inout Decision) {
     if !redelivered { decision.hasFresh = true }
     decision.captured.append(tag)

@@ -36,7 +36,7 @@ extension SubscriptionMachine {
     }
   }
 
-  /// Acknowledges everything that was captured. Deliveries that wait for a verdict stay what they are. Where nothing can
+  /// Acknowledges everything that was captured. Deliveries that wait for a verdict stay what they are. If nothing can
   /// be acknowledged the anchor is kept: it is what recognises the messages when they come again.
   mutating func settle() -> [Action] {
     guard redelivery?.canSettle == true else { return [] }

@@ -45,17 +45,17 @@ extension SubscriptionMachine {
     /// A transaction catches up with the newest reports.
     ///
     /// - Parameter bytes: Bodies that it writes.
-    mutating func catchUp(with news: Written, bytes: Int) -> Entries {
+    mutating func catchUp(with reported: Written, bytes: Int) -> Entries {
       var entries = Entries()
       // What was committed was emitted, even if the emitter's own word is still on its way.
-      let emitted = max(news.emitted, news.committed)
+      let emitted = max(reported.emitted, reported.committed)
       if emitted > self.emitted { entries.emitted = emitted }
-      if news.committed > committed { entries.committed = news.committed }
-      if news.output != output { entries.output = news.output }
+      if reported.committed > committed { entries.committed = reported.committed }
+      if reported.output != output { entries.output = reported.output }
       self.emitted = max(emitted, self.emitted)
-      committed = max(news.committed, committed)
-      releasable = news.releasable
-      output = news.output ?? output
+      committed = max(reported.committed, committed)
+      releasable = reported.releasable
+      output = reported.output ?? output
       bytesSincePrune += bytes
       return entries
     }

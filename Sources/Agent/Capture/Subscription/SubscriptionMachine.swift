@@ -31,7 +31,7 @@ import Platform
 struct SubscriptionMachine: Hashable, Sendable {
   /// What does not change.
   struct Settings: Sendable, Hashable {
-    /// Nil with `no_ack`, where the broker expects no acknowledgement.
+    /// Nil with `no_ack`, since the broker expects no acknowledgement.
     var mode: AcknowledgementMode?
     /// Why deliveries can be recognised.
     var trust = RedeliveryMachine.Trust.none
@@ -102,11 +102,11 @@ struct SubscriptionMachine: Hashable, Sendable {
     case returning(Int)
     /// Nothing follows; the flag says whether the broker may forget everything that was captured.
     case ended(isSettled: Bool)
-    case tell(News)
+    case notify(Notice)
   }
 
   /// What people are told.
-  enum News: Equatable, Sendable {
+  enum Notice: Equatable, Sendable {
     /// What comes again may not be recognised, since the messages are too much alike.
     case alike
     case gap(ClosedRange<Int64>)
@@ -192,14 +192,14 @@ struct SubscriptionMachine: Hashable, Sendable {
   /// What to do now, or until when there is nothing to do unless something is reported. Of what it gives, the inbox is rid, but for the
   /// batch.
   mutating func next(_ inbox: inout JournalInbox, at now: Instant) -> Next<Work> {
-    heard(inbox)
+    received(inbox)
     let next = look(&inbox, at: now)
     if case .now = next { (bookkeepingSince, looksAt) = (nil, nil) }
     return next
   }
 
   /// What is reported now decides from here on.
-  mutating func heard(_ inbox: JournalInbox) {
+  mutating func received(_ inbox: JournalInbox) {
     reports = Reports(
       consuming: inbox.consuming?.generation, isArriving: inbox.isArriving,
       settledGeneration: inbox.settledGeneration, failed: inbox.failed,
@@ -273,7 +273,7 @@ struct SubscriptionMachine: Hashable, Sendable {
     // What was decided about and not written comes again.
     self.place = channel.queue.kind == .stream ? place : nil
     redelivery?.channelBegan(settings.trust, on: channel.queue, prefetch: channel.narrowPrefetch)
-    return redelivery?.isAmbiguous == true ? [.tell(.alike)] : []
+    return redelivery?.isAmbiguous == true ? [.notify(.alike)] : []
   }
 
   /// The connection asks what may come again.
@@ -339,23 +339,23 @@ struct SubscriptionMachine: Hashable, Sendable {
     self.written = written
     journaled = before + decision.captured.count
     if !Mutant.acknowledgesBeforeCommit.isOn { note(decision, after: before) }
-    var actions = tell(decision) + acknowledge(at: now)
+    var actions = notify(decision) + acknowledge(at: now)
     if place?.isLooking == false { actions.append(.confirmed) }
     lastBatch = now
     settling.moved(captured: decision.captured.count, at: now)
-    if let gap = decision.gap { actions.append(.tell(.gap(gap))) }
+    if let gap = decision.gap { actions.append(.notify(.gap(gap))) }
     guard let channel else { return actions }
     if let jump = decision.jump, !settings.isFiltered, toldOfJump != channel.generation {
       toldOfJump = channel.generation
-      actions.append(.tell(.jump(jump)))
+      actions.append(.notify(.jump(jump)))
     }
     if channel.queue.isNearLimit(returns: decision.returns), warned != channel.generation {
       warned = channel.generation
-      actions.append(.tell(.nearLimit(returns: decision.returns, limit: channel.queue.deliveryLimit ?? 0)))
+      actions.append(.notify(.nearLimit(returns: decision.returns, limit: channel.queue.deliveryLimit ?? 0)))
     }
     if let reason = decision.startsOver {
       abandoned = channel.generation
-      if reason == .anotherStream { actions += [.tell(.anotherStream), .forgetStream] }
+      if reason == .anotherStream { actions += [.notify(.anotherStream), .forgetStream] }
       actions.append(.startOver(StartOver(generation: channel.generation, reason: reason)))
     }
     return actions
@@ -379,7 +379,7 @@ struct SubscriptionMachine: Hashable, Sendable {
   }
 
   /// Tells the connection what matters to it of a batch on a narrow channel, before anything of it is acknowledged.
-  private func tell(_ decision: Decision) -> [Action] {
+  private func notify(_ decision: Decision) -> [Action] {
     guard let channel, let prefetch = channel.narrowPrefetch, redelivery?.isHolding != true else { return [] }
     var actions: [Action] = []
     let count = decision.captured.count

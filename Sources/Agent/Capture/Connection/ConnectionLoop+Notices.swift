@@ -8,9 +8,9 @@ extension ConnectionLoop {
   private var queue: String { "queue \"\(topology.configuration.queue.name)\"" }
 
   /// Tells a failure, as far as it is news (``OutageLog``).
-  func tell(_ failure: CaptureFailure, _ telling: OutageLog.Telling, pause: Duration) {
+  func notify(_ failure: CaptureFailure, _ report: OutageLog.Report, pause: Duration) {
     let next = "next attempt in \((pause.inSeconds * 10).rounded() / 10) s"
-    switch telling {
+    switch report {
     case .cause:
       log.warning("not consuming: \(failure); \(next)", metadata: ["cause": .string(failure.cause)])
     case .reminder(let time, let attempts, let losses):
@@ -25,7 +25,7 @@ extension ConnectionLoop {
   }
 
   /// Tells what is between two channels.
-  func tell(_ action: ConnectionMachine.Action) {
+  func notify(_ action: ConnectionMachine.Action) {
     switch action {
     case .takenBack:
       log.warning(
@@ -46,7 +46,7 @@ extension ConnectionLoop {
           "cause": .string("\(failure)"), "prefetch_count": .stringConvertible(prefetch),
           "captured_offset": .string(topology.stream?.offset.map { "\($0)" } ?? "none"),
         ])
-    case .pass(let range, .some): tellOfPassing(range)
+    case .pass(let range, .some): notifyOfPassing(range)
     case .forgetStream(let evidence):
       let stands =
         switch evidence {
@@ -65,7 +65,7 @@ extension ConnectionLoop {
     }
   }
 
-  private func tellOfPassing(_ range: ClosedRange<Int64>) {
+  private func notifyOfPassing(_ range: ClosedRange<Int64>) {
     let offsets =
       range.lowerBound == range.upperBound
       ? "offset \(range.lowerBound)" : "offsets \(range.lowerBound) to \(range.upperBound)"
@@ -81,7 +81,7 @@ extension ConnectionLoop {
   }
 
   /// Tells of a connection that is open.
-  func tell(of connection: Connection) {
+  func notify(of connection: Connection) {
     log.debug(
       "connected and logged in",
       metadata: [
@@ -94,15 +94,15 @@ extension ConnectionLoop {
   }
 
   /// Tells what a channel shows.
-  func tell(_ news: ConnectionMachine.News, _ consumer: Consumer) {
-    switch news {
+  func notify(_ notice: ConnectionMachine.Notice, _ consumer: Consumer) {
+    switch notice {
     case .guarantee(let nature):
       // Else the settings have told it.
       guard policy.isOn, policy.needsClassicQueue else { return }
       log.log(
         level: policy.shortfall(on: nature) == nil ? .info : .warning,
         "\(Guarantee(topology.configuration, policy, on: nature).description)")
-    case .consuming(let outage, let isRepeated): tell(consumer, outage, isRepeated: isRepeated)
+    case .consuming(let outage, let isRepeated): notify(consumer, outage, isRepeated: isRepeated)
     case .windowBounds(let finding, let limit):
       log.warning(
         """
@@ -129,7 +129,7 @@ extension ConnectionLoop {
   }
 
   /// Tells of a consumer that runs, and of the outage that is over with it.
-  private func tell(_ consumer: Consumer, _ outage: ConnectionMachine.Outage?, isRepeated: Bool) {
+  private func notify(_ consumer: Consumer, _ outage: ConnectionMachine.Outage?, isRepeated: Bool) {
     let configuration = topology.configuration
     let (connection, consuming) = (consumer.connection, consumer.consuming)
     if configuration.queue.declaration == .active {
