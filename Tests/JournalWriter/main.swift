@@ -68,7 +68,8 @@ func write(_ path: String, seed: UInt64, transactions: Int, normal: Bool) throws
   var random = Seeded(state: seed)
   let id = "s-\(random.next())-\(random.next())"
   _ = try retrying {
-    try journal.beginSession(id: id, queue: "q", virtualHost: "/", startedAt: 1)
+    let subscription = try journal.subscription("q", queue: "q", virtualHost: "/", adopting: true)
+    return try journal.beginSession(of: subscription, id: id, startedAt: 1)
   }
   let consumer = try retrying { try journal.beginConsumer(tag: id) }.id
   say("open \(journal.positions.last)")

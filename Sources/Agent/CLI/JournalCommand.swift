@@ -103,7 +103,7 @@ extension JournalCommand {
           let consumer = try consumers[id] ?? reader.consumer(id)
           consumers[id] = consumer
           rows[index].sessionID = consumer.sessionID
-          rows[index].sequence = rows[index].position - consumer.sessionBase
+          rows[index].sequence = rows[index].number - consumer.sessionBase
         }
         let text =
           json

@@ -9,6 +9,7 @@ enum JournalReport {
     static let shownCharacters = 40
 
     var position: Position
+    var number: Position
     var consumer: Int64
     var sessionID = ""
     var sequence = 0
@@ -23,6 +24,7 @@ enum JournalReport {
 
     init(_ row: borrowing Row, emitted: Position) {
       position = row.position
+      number = row.number
       consumer = row.consumer
       receivedAt = row.receivedAt
       exchange = String(copying: row.exchange)

@@ -113,7 +113,8 @@ struct RunCommand: ParsableCommand {
     for warning in choice.warnings { log.warning("\(warning)") }
     if let problem = choice.problem { throw Process.failed(problem, log: log, status: Process.configurationStatus) }
     let setup = try CaptureSetup(
-      configuration, journalPath: path, choice: choice, checkpoints: false, state: nil, streamState: nil, log: log)
+      configuration, stream: subscription.stream, journalPath: path, choice: choice, checkpoints: false, state: nil,
+      streamState: nil, log: log)
     let journal = setup.journal
     let stem = try OutputSeries.stem(subscription.stream) { (name) throws(JournalError) in
       try journal.output(name) != nil

@@ -193,8 +193,10 @@ struct JournalLoop {
     _ machine: SubscriptionMachine, _ resumption: Resumption, _ plan: Intake.Plan? = nil,
     to tx: borrowing WriteTransaction
   ) throws(JournalError) {
+    guard let subscription = resumption.subscription else { return }
     let write = resumption.write(
-      of: plan?.digests ?? [], through: tx.positions.last, machine.redelivery, isPlaced: machine.place != nil,
+      of: plan?.digests ?? [], through: try tx.captured(of: subscription), machine.redelivery,
+      isPlaced: machine.place != nil,
       offset: plan?.streamOffsets.last)
     try write?.write(to: tx)
   }

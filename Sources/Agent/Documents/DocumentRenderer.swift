@@ -350,7 +350,7 @@ struct DocumentRenderer {
   }
 
   private func sequence(_ row: Row, _ common: DocumentConsumer) -> Int64 {
-    row.position.rawValue &- common.record.sessionBase.rawValue
+    row.number.rawValue &- common.record.sessionBase.rawValue
   }
 }
 

@@ -179,7 +179,8 @@ extension FlowDriver {
         log.info("backfill: the state key changed from \(former) to \(stateKey); \(consequence)")
       }
       let setup = try CaptureSetup(
-        configuration, journalPath: configuration.journal.path, choice: choice, checkpoints: true,
+        configuration, stream: idle == nil ? subscription?.stream : nil, journalPath: configuration.journal.path,
+        choice: choice, checkpoints: true,
         state: carried.redelivery, streamState: carried.stream, stateKey: idle == nil ? stateKey : nil, log: log)
       let start =
         idle == nil ? try resume(setup, carried) : setup.journal.positions.committedThrough

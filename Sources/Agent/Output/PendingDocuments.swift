@@ -32,9 +32,9 @@ final class PendingDocuments {
 
   /// Reads on; false at the end.
   private func fill() throws -> Bool {
-    var rows: [(position: Position, consumer: Int64)] = []
+    var rows: [(position: Position, number: Position, consumer: Int64)] = []
     _ = try reader.read(after: position, limit: Self.chunk) { row in
-      rows.append((row.position, row.consumer))
+      rows.append((row.position, row.number, row.consumer))
       return true
     }
     keys.removeAll(keepingCapacity: true)
@@ -48,7 +48,7 @@ final class PendingDocuments {
       let consumer = try consumers[row.consumer] ?? reader.consumer(row.consumer)
       consumers[row.consumer] = consumer
       keys.append(
-        DocumentKey(sessionID: consumer.sessionID, sequence: row.position.rawValue - consumer.sessionBase.rawValue))
+        DocumentKey(sessionID: consumer.sessionID, sequence: row.number.rawValue - consumer.sessionBase.rawValue))
     }
     position = last.position
     return true

@@ -19,6 +19,8 @@ struct RedeliveryKeeper: Sendable {
   let carriedWindow: Int
   /// Digests of another queue mean nothing.
   let queue: QueueIdentity
+  /// Whose numbers ``position(of:)`` gives.
+  let subscription: SubscriptionRecord
   /// The prefetch count to consume with: it may not shrink while deliveries of a larger one can be unacknowledged, since
   /// a quorum queue then returns them out of order.
   let prefetch: Int
@@ -26,7 +28,7 @@ struct RedeliveryKeeper: Sendable {
   let anchor: Int
   /// True if the journal may not outlive the process, so that the checkpoints' state has to carry this.
   let isCarriedByCheckpoints: Bool
-  /// How many messages were captured before the journal's first position.
+  /// How many messages were captured before the subscription's first in the journal.
   let base: Int64
   private let initial: RedeliveryMachine
 
@@ -40,8 +42,8 @@ struct RedeliveryKeeper: Sendable {
   ///   - state: What the committed checkpoint carries; looked at only if the journal knows nothing.
   /// - Returns: Nil if redeliveries are not recognised; the state of an earlier session is then void.
   init?(
-    _ policy: DeduplicationPolicy, _ configuration: EndpointConfiguration, journal: Journal, isTemporary: Bool,
-    isCarried: Bool, state: RedeliveryState?
+    _ policy: DeduplicationPolicy, _ configuration: EndpointConfiguration, journal: Journal,
+    _ subscription: SubscriptionRecord, isTemporary: Bool, isCarried: Bool, state: RedeliveryState?
   ) throws {
     guard policy.isOn else { return nil }
     trust = policy.trust
@@ -49,11 +51,13 @@ struct RedeliveryKeeper: Sendable {
     self.window = windowLimit
     let queue = QueueIdentity(configuration)
     self.queue = queue
+    self.subscription = subscription
     isCarriedByCheckpoints = isCarried
     let state = state.map { queue.matches($0.queue) } == true ? state : nil
-    if let state, !isTemporary { try Self.adopt(state, queue, journal: journal, windowLimit) }
-    let last = isTemporary ? state?.captured ?? 0 : journal.positions.last.rawValue + (isCarried ? Self.carriedBase : 0)
-    base = last - journal.positions.last.rawValue
+    if let state, !isTemporary { try Self.adopt(state, queue, journal: journal, subscription, windowLimit) }
+    let captured = try journal.captured(of: subscription).rawValue
+    let last = isTemporary ? state?.captured ?? 0 : captured + (isCarried ? Self.carriedBase : 0)
+    base = last - captured
     let wished = configuration.consumer.prefetchCount
     var releasable = last
     var settled = last
@@ -70,12 +74,12 @@ struct RedeliveryKeeper: Sendable {
       priority = state.priority
       prioritySince = state.prioritySince
       if !window.isEmpty && settled < last { prefetch = max(wished, state.prefetch) }
-    } else if let record = try journal.redelivery(), queue.matches(record.queue) {
-      window = DeliveryDigest.array(try journal.newestDigests(limit: self.window))
-      lineStart = try journal.lineStart().rawValue + base
+    } else if let record = try journal.redelivery(of: subscription), queue.matches(record.queue) {
+      window = DeliveryDigest.array(try journal.newestDigests(limit: self.window, of: subscription))
+      lineStart = try journal.lineStart(of: subscription).rawValue + base
       // What damage has left of them may be beyond the last.
-      releasable = min(record.releasable.rawValue, journal.positions.last.rawValue) + base
-      settled = min(record.settled.rawValue, journal.positions.last.rawValue) + base
+      releasable = min(record.releasable.rawValue, captured) + base
+      settled = min(record.settled.rawValue, captured) + base
       priority = record.priority
       prioritySince = record.prioritySince.rawValue + base
       if !window.isEmpty && settled < last { prefetch = max(wished, min(record.prefetch, Int(UInt16.max))) }
@@ -92,9 +96,11 @@ struct RedeliveryKeeper: Sendable {
   /// Lets a new journal know what the checkpoints of sessions without it carried, so that giving `journal.path` captures
   /// nothing again.
   private static func adopt(
-    _ state: RedeliveryState, _ queue: QueueIdentity, journal: Journal, _ windowLimit: Int
+    _ state: RedeliveryState, _ queue: QueueIdentity, journal: Journal, _ subscription: SubscriptionRecord,
+    _ windowLimit: Int
   ) throws {
-    guard journal.positions.last == .origin, try journal.redelivery() == nil, let window = state.window, !window.isEmpty
+    guard try journal.captured(of: subscription) == .origin, try journal.redelivery(of: subscription) == nil,
+      let window = state.window, !window.isEmpty
     else { return }
     func bytes(_ digests: some Sequence<DeliveryDigest>) -> [UInt8] {
       var bytes: [UInt8] = []
@@ -111,13 +117,15 @@ struct RedeliveryKeeper: Sendable {
     try journal.write { tx in
       if !earlier.isEmpty {
         let through = Position(rawValue: -Int64(inLine))
-        try tx.appendDigests(earlier, through: through, priority: nil, since: through + 1, window: windowLimit)
+        try tx.appendDigests(
+          earlier, of: subscription, through: through, priority: nil, since: through + 1, window: windowLimit)
       }
       if inLine > 0 {
         try tx.appendDigests(
-          bytes(window.suffix(inLine)), priority: state.priority, since: since, beginsLine: true, window: windowLimit)
+          bytes(window.suffix(inLine)), of: subscription, priority: state.priority, since: since, beginsLine: true,
+          window: windowLimit)
       }
-      try tx.setRedelivery(record)
+      try tx.setRedelivery(record, of: subscription)
     }
   }
 
@@ -131,7 +139,7 @@ struct RedeliveryKeeper: Sendable {
       prefetch: prefetch, priority: machine.priority, prioritySince: position(of: machine.prioritySince))
   }
 
-  /// The journal's position of the `count`-th captured message; below 1 for those of before the journal.
+  /// The journal's number of the `count`-th captured message; below 1 for those of before the journal.
   func position(of count: Int64) -> Position { Position(rawValue: count - base) }
 
   /// The inverse of ``position(of:)``.

@@ -56,7 +56,7 @@ struct RedeliveryTrail: Sendable {
   }
 
   private mutating func follow(to position: Position, _ reader: JournalReader) throws(JournalError) {
-    for group in try reader.digestGroups(after: emitted, through: position) {
+    for group in try reader.digestGroups(of: keeper.subscription, after: emitted, through: position) {
       let digests = DeliveryDigest.array(group.digests)
       let first = Position(rawValue: group.last.rawValue - Int64(digests.count) + 1)
       let from = max(first, emitted + 1)

@@ -15,9 +15,9 @@ struct RedeliveryWrite: Equatable, Sendable {
   /// A group as the journal stores it.
   struct Digests: Equatable, Sendable {
     var bytes: [UInt8]
-    /// The position of the last one's message.
+    /// The number of the last one's message.
     var through: Position
-    /// The last one's priority, and the first position from which on all had it.
+    /// The last one's priority, and the first number from which on all had it.
     var priority: UInt8?
     var since: Position
     var beginsLine: Bool
@@ -27,19 +27,21 @@ struct RedeliveryWrite: Equatable, Sendable {
   /// So many of the newest are kept.
   var window: Int
   var record: RedeliveryRecord
+  /// Whose messages they are.
+  var subscription: SubscriptionRecord
 
   func write(to tx: borrowing WriteTransaction) throws(JournalError) {
     for group in digests {
       try tx.appendDigests(
-        group.bytes, through: group.through, priority: group.priority, since: group.since,
+        group.bytes, of: subscription, through: group.through, priority: group.priority, since: group.since,
         beginsLine: group.beginsLine, window: window)
     }
-    try tx.setRedelivery(record)
+    try tx.setRedelivery(record, of: subscription)
   }
 }
 
 extension Resumption {
-  /// What is written with messages that are appended up to `last`, or with none.
+  /// What is written with messages that are appended up to the number `last`, or with none.
   ///
   /// - Parameters:
   ///   - machine: As it is once they are written; nil if nothing recognises redeliveries.
@@ -62,7 +64,7 @@ extension Resumption {
       // Of what is captured: a message that was rejected, or ends the capture, has no digest.
       return RedeliveryWrite(
         digests: digests, window: StreamResumption.window,
-        record: stream.record(of: offset ?? stream.offset, last: last))
+        record: stream.record(of: offset ?? stream.offset, last: last), subscription: stream.subscription)
     case .position(let keeper), .messageID(let keeper):
       guard let machine else { return nil }
       let record = keeper.record(of: machine)
@@ -74,7 +76,7 @@ extension Resumption {
           bytes: group.bytes, through: through, priority: isNewest ? record.priority : nil,
           since: isNewest ? record.prioritySince : through + 1, beginsLine: group.beginsLine)
       }
-      return RedeliveryWrite(digests: digests, window: keeper.window, record: record)
+      return RedeliveryWrite(digests: digests, window: keeper.window, record: record, subscription: keeper.subscription)
     }
   }
 }

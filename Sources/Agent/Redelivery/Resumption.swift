@@ -16,17 +16,24 @@ enum Resumption: Sendable {
   /// Reads what the journal, or else the committed checkpoint, knows.
   ///
   /// - Parameters:
+  ///   - subscription: Nil if nothing is captured.
   ///   - isTemporary: The journal is new, and does not outlive the process.
   ///   - checkpoints: Someone keeps checkpoints with their state over our end.
   ///   - isCarried: And they carry what the journal knows.
   init(
-    _ policy: DeduplicationPolicy, _ configuration: EndpointConfiguration, journal: Journal, isTemporary: Bool,
-    checkpoints: Bool, isCarried: Bool, state: RedeliveryState?, streamState: StreamResumption.State?, stateKey: String?
+    _ policy: DeduplicationPolicy, _ configuration: EndpointConfiguration, journal: Journal,
+    _ subscription: SubscriptionRecord?, isTemporary: Bool, checkpoints: Bool, isCarried: Bool, state: RedeliveryState?,
+    streamState: StreamResumption.State?, stateKey: String?
   ) throws {
+    guard let subscription else {
+      self = .none
+      return
+    }
     let stream = try StreamResumption(
-      configuration, journal: journal, isCarried: checkpoints, state: streamState, stateKey: stateKey)
+      configuration, journal: journal, subscription, isCarried: checkpoints, state: streamState, stateKey: stateKey)
     let keeper = try RedeliveryKeeper(
-      policy, configuration, journal: journal, isTemporary: isTemporary, isCarried: isCarried, state: state)
+      policy, configuration, journal: journal, subscription, isTemporary: isTemporary, isCarried: isCarried,
+      state: state)
     let queue = keeper.map { policy.byMessageID ? Resumption.messageID($0) : .position($0) } ?? .none
     switch stream {
     case nil: self = queue
@@ -42,6 +49,9 @@ enum Resumption: Sendable {
     case .untold(let stream, let otherwise): kind == .stream ? .stream(stream) : otherwise
     }
   }
+
+  /// Whose numbers it counts by; nil if nothing is known.
+  var subscription: SubscriptionRecord? { stream?.subscription ?? keeper?.subscription }
 
   /// What a stream is read on by; nil if the queue certainly is none.
   var stream: StreamResumption? {

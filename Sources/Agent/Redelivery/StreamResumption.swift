@@ -36,6 +36,7 @@ final class StreamResumption: Sendable {
 
   /// The queue that the offset is of.
   let queue: QueueIdentity
+  let subscription: SubscriptionRecord
   /// True if the journal may not outlive the process, so that the checkpoints' state has to carry the offset.
   let isCarriedByCheckpoints: Bool
   /// Under which the runtime keeps the state; another one in the journal means that the stream is to be read again.
@@ -50,22 +51,26 @@ final class StreamResumption: Sendable {
   ///   - state: What the committed checkpoint carries; looked at only if the journal knows nothing, or less.
   /// - Returns: Nil if the queue is certainly no stream.
   init?(
-    _ configuration: EndpointConfiguration, journal: Journal, isCarried: Bool, state: State?, stateKey: String? = nil
+    _ configuration: EndpointConfiguration, journal: Journal, _ subscription: SubscriptionRecord, isCarried: Bool,
+    state: State?, stateKey: String? = nil
   ) throws(JournalError) {
     let type = configuration.queue.arguments["x-queue-type"]
     guard type == nil || type == .string("stream") else { return nil }
     let queue = QueueIdentity(configuration)
     self.queue = queue
+    self.subscription = subscription
     isCarriedByCheckpoints = isCarried
     self.stateKey = stateKey
     start = configuration.consumer.streamStart
     isFiltered = configuration.consumer.arguments["x-stream-filter"] != nil
     var found = Shared()
-    if let record = try journal.redelivery(), queue.matches(record.queue), let offset = record.streamOffset {
+    if let record = try journal.redelivery(of: subscription), queue.matches(record.queue),
+      let offset = record.streamOffset
+    {
       let former = QueueIdentity.stateKey(in: record.queue)
       if stateKey == nil || former == nil || former == stateKey {
         found.offset = offset
-        found.known = DeliveryDigest.array(try journal.newestDigests(limit: Self.window))
+        found.known = DeliveryDigest.array(try journal.newestDigests(limit: Self.window, of: subscription))
         found.digest = found.known.last
       }
     }
@@ -262,7 +267,9 @@ final class StreamResumption: Sendable {
       return run.offset + Int64(position - run.position)
     }
     guard let offset else { return nil }
-    let group = try reader.digestGroups(after: Position(rawValue: position.rawValue - 1), through: position).first
+    let group = try reader.digestGroups(
+      of: subscription, after: Position(rawValue: position.rawValue - 1), through: position
+    ).first
     let digest = group.flatMap { group -> DeliveryDigest? in
       let digests = DeliveryDigest.array(group.digests)
       let index = digests.count - 1 - (group.last - position)

@@ -8,6 +8,8 @@ struct CaptureSetup {
   let configuration: EndpointConfiguration
   let choice: AcknowledgementChoice
   let journal: Journal
+  /// Nil if nothing is captured.
+  let subscription: SubscriptionRecord?
   let sessionID: String
   let policy: DeduplicationPolicy
   let resumption: Resumption
@@ -18,6 +20,7 @@ struct CaptureSetup {
   /// Opens the journal, or makes a temporary one, and logs the mode in force and why.
   ///
   /// - Parameters:
+  ///   - stream: Where documents go; nil if nothing is captured.
   ///   - path: The journal's file; nil for a private temporary one.
   ///   - choice: When acknowledgements go out.
   ///   - checkpoints: Someone keeps checkpoints with their state over our end.
@@ -25,8 +28,9 @@ struct CaptureSetup {
   ///     go on in a stream.
   ///   - stateKey: Changes if the user asks for a backfill; nil if that can't be.
   init(
-    _ configuration: EndpointConfiguration, journalPath path: String?, choice: AcknowledgementChoice, checkpoints: Bool,
-    state: RedeliveryState?, streamState: StreamResumption.State?, stateKey: String? = nil, log: Logger
+    _ configuration: EndpointConfiguration, stream: String?, journalPath path: String?,
+    choice: AcknowledgementChoice, checkpoints: Bool, state: RedeliveryState?, streamState: StreamResumption.State?,
+    stateKey: String? = nil, log: Logger
   ) throws {
     self.configuration = configuration
     self.choice = choice
@@ -38,10 +42,18 @@ struct CaptureSetup {
       ?? .temporary(under: Self.temporaryDirectory, durability: choice.mode == .journaled ? .full : .relaxed)
     journal = try Journal.openSalvaging(settings, log: log)
     sessionID = randomUUID()
+    // What an older version captured is this queue's: there was only one.
+    if let stream {
+      subscription = try journal.subscription(
+        stream, queue: configuration.queue.name, virtualHost: configuration.virtualHost, adopting: true)
+    } else {
+      subscription = nil
+    }
     let isCarried = checkpoints && (path == nil || choice.mayLoseJournal)
     policy = DeduplicationPolicy(configuration, isCarried: isCarried ? true : path != nil ? false : nil)
     resumption = try Resumption(
-      policy, configuration, journal: journal, isTemporary: path == nil, checkpoints: checkpoints, isCarried: isCarried,
+      policy, configuration, journal: journal, subscription, isTemporary: path == nil, checkpoints: checkpoints,
+      isCarried: isCarried,
       state: state, streamState: streamState, stateKey: stateKey)
     log.info(
       "acknowledgement mode \(choice.mode.rawValue): \(choice.mode.explanation), because \(choice.reason)",
@@ -68,9 +80,9 @@ struct CaptureSetup {
     start: Position, connectionName: String, outputName: String, idle: Bool, hasCommitted: Bool = false
   ) throws(JournalError) -> Capture.Plan {
     let isInDoubt = try isInDoubt(hasCommitted: hasCommitted)
-    try journal.beginSession(
-      id: sessionID, queue: configuration.queue.name, virtualHost: configuration.virtualHost,
-      startedAt: SystemClock.wallMicroseconds())
+    if let subscription {
+      try journal.beginSession(of: subscription, id: sessionID, startedAt: SystemClock.wallMicroseconds())
+    }
     return Capture.Plan(
       configuration: configuration, connectionName: connectionName, journal: journal, start: start, mode: choice.mode,
       outputName: outputName, sessionID: sessionID, policy: policy, resumption: resumption, idle: idle,
@@ -80,10 +92,10 @@ struct CaptureSetup {
   /// Whether earlier processes may have ended, again and again, before anything was acknowledged (``PrefetchGuard``): nothing was
   /// captured before, or nothing since the last start.
   private func isInDoubt(hasCommitted: Bool) throws(JournalError) -> Bool {
-    guard keepsJournal else { return !hasCommitted }
-    let positions = journal.positions
-    let reached = choice.mode == .journaled ? positions.last : positions.committedThrough
-    guard let base = try journal.newestSessionBase() else { return reached == .origin }
+    guard keepsJournal, let subscription else { return !hasCommitted }
+    let captured = try journal.captured(of: subscription)
+    let reached = choice.mode == .journaled ? captured : min(captured, journal.positions.committedThrough)
+    guard let base = try journal.newestSessionBase(of: subscription) else { return reached == .origin }
     return reached <= base
   }
 

@@ -28,51 +28,75 @@ extension Journal {
   /// name any of the last thousand reconnections.
   private static let retainedConsumers = 1_000
 
-  /// The newest session's `base`: what is after it was captured since. Nil if there is none.
-  public func newestSessionBase() throws(JournalError) -> Position? {
-    try database.first("SELECT base FROM session ORDER BY number DESC LIMIT 1", "look for the newest session") {
-      Position(rawValue: $0.integer(0))
-    }
+  /// The `base` of a subscription's newest session: what is after it was captured since. Nil if there is none.
+  ///
+  /// - Parameter subscription: Nil for the journal's only one.
+  public func newestSessionBase(of subscription: SubscriptionRecord? = nil) throws(JournalError) -> Position? {
+    guard let index = try index(of: subscription) else { return nil }
+    return try database.first(
+      """
+      SELECT base FROM session WHERE subscription = \(durableSubscriptions.all[index].key) ORDER BY number DESC LIMIT 1
+      """, "look for the newest session"
+    ) { Position(rawValue: $0.integer(0)) }
   }
 
-  /// Begins a session: one start of the connector on one queue.
+  /// Begins a session: one start of the connector on one subscription.
   ///
   /// - Parameters:
   ///   - id: A UUID, never used before in this journal.
   ///   - startedAt: Microseconds since 1970, UTC.
-  /// - Returns: The session, whose `base` is the last position so far.
+  /// - Returns: The session, whose `base` is the number of the subscription's newest message.
   @discardableResult
   public func beginSession(
-    id: String, queue: String, virtualHost: String, startedAt: Int64
+    of subscription: SubscriptionRecord, id: String, startedAt: Int64
   ) throws(JournalError) -> Session {
+    try checkUsable()
+    let base = try captured(of: subscription)
     let begun = try transaction { (tx) throws(JournalError) in
       try tx.noting { () throws(JournalError) in
         if try inserting("SELECT number FROM session WHERE id = ?1", [.text(id)], "look for the session") != nil {
           throw invalid("session \(id) was there before", "begin a session")
         }
-        let base = working.last
+        try record(subscription)
         let number = try inserting(
           """
-          INSERT INTO session (id, queue, virtual_host, started_at, base) VALUES (?1, ?2, ?3, ?4, ?5)
+          INSERT INTO session (id, queue, virtual_host, started_at, base, subscription) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
           RETURNING number
           """,
-          [.text(id), .text(queue), .text(virtualHost), .integer(startedAt), .integer(base)], "begin a session")
+          [
+            .text(id), .text(subscription.queue), .text(subscription.virtualHost), .integer(startedAt),
+            .integer(base.rawValue), .integer(subscription.key),
+          ], "begin a session")
         _ = try inserting(Schema.setDigest("session", where: "number = ?1"), [.integer(number ?? 0)], "begin a session")
-        return Session(
-          number: number ?? 0, id: id, queue: queue, virtualHost: virtualHost, base: Position(rawValue: base))
+        return Session(number: number ?? 0, id: id, subscription: subscription, base: base)
       }
     }
-    session = begun
-    consumers = nil
+    // What the subscription's session before it has begun may append no more.
+    for ended in sessions where ended.subscription.key == subscription.key { newestConsumers[ended.number] = nil }
+    sessions.removeAll { $0.subscription.key == subscription.key }
+    sessions.append(begun)
+    let index = durableSubscriptions.index(of: subscription)
+    plannedSubscriptions.removeAll { $0.key == subscription.key }
+    forEachState { state in
+      state.owners = state.owners.filter { $0.value != index }
+      state.newest = (-1, 0)
+    }
     return begun
   }
 
-  /// Begins a consumer of the current session; each reconnection has a new one, with its own tag.
+  /// Begins a consumer of a session; each reconnection has a new one, with its own tag.
   ///
   /// Consumers and sessions to which no message belongs any more are forgotten here.
-  public func beginConsumer(tag: String) throws(JournalError) -> ConsumerRecord {
+  ///
+  /// - Parameter session: The newest of its subscription; nil for the one that was begun last.
+  /// - Throws: `.invalid` if it is none of this process's.
+  public func beginConsumer(tag: String, in session: Session? = nil) throws(JournalError) -> ConsumerRecord {
     try checkUsable()
-    guard let session else { throw invalid("there is no session", "begin a consumer") }
+    guard let session = session ?? sessions.last, sessions.contains(session),
+      let index = durableSubscriptions.index(of: session.subscription)
+    else { throw invalid("there is no such session", "begin a consumer") }
+    let oldestAlive = newestConsumers.values.min()
+    let firstSession = sessions.map(\.number).min() ?? 0
     let id = try transaction { (tx) throws(JournalError) in
       try tx.noting { () throws(JournalError) in
         let id = try inserting(
@@ -81,19 +105,22 @@ extension Journal {
         _ = try inserting(Schema.setDigest("consumer", where: "id = ?1"), [.integer(id ?? 0)], "begin a consumer")
         _ = try inserting(
           """
-          DELETE FROM consumer WHERE id < ?2 - \(Self.retainedConsumers) AND id <
+          DELETE FROM consumer WHERE id < ?2 - \(Self.retainedConsumers) AND id < ?1 AND id <
             coalesce((SELECT consumer FROM message ORDER BY position LIMIT 1), ?2) - \(Self.retainedConsumers)
-          """, [.integer(0), .integer(id ?? 0)], "forget old consumers")
+          """, [.integer(oldestAlive ?? id ?? 0), .integer(id ?? 0)], "forget old consumers")
+        // One of this process may have no consumer yet.
         _ = try inserting(
-          "DELETE FROM session WHERE number < (SELECT session FROM consumer ORDER BY id LIMIT 1)", [],
-          "forget old sessions")
+          "DELETE FROM session WHERE number < ?1 AND number < (SELECT min(session) FROM consumer)",
+          [.integer(firstSession)], "forget old sessions")
         return id ?? 0
       }
     }
-    consumers = (consumers?.lowerBound ?? id)...id
+    newestConsumers[session.number] = id
+    forEachState { $0.owners[id] = index }
+    let subscription = session.subscription
     return ConsumerRecord(
-      id: id, sessionID: session.id, sessionBase: session.base, tag: tag, queue: session.queue,
-      virtualHost: session.virtualHost)
+      id: id, sessionID: session.id, sessionBase: session.base, tag: tag, queue: subscription.queue,
+      virtualHost: subscription.virtualHost, subscription: subscription.key)
   }
 
   /// Where the output `name` stood at the last commit; nil before its first.
@@ -102,13 +129,20 @@ extension Journal {
     return try OutputRecord(named: name, statements.getOutput)
   }
 
-  private enum Value {
+  /// Changes what is durable and what the open transaction would make of it alike: of what is not stored.
+  private func forEachState(_ body: (inout Subscriptions) -> Void) {
+    body(&durableSubscriptions)
+    body(&workingSubscriptions)
+  }
+
+  enum Value {
     case integer(Int64)
     case text(String)
+    case null
   }
 
   /// Runs a rare statement with values and returns the integer of its first row.
-  private func inserting(
+  func inserting(
     _ sql: String, _ values: [Value], _ operation: StaticString
   ) throws(JournalError) -> Int64? {
     try database.with(sql, operation) { statement throws(JournalError) in
@@ -117,10 +151,22 @@ extension Journal {
         switch value {
         case .integer(let number): try statement.bind(Int32(index + 1), number)
         case .text(let text): try statement.bind(Int32(index + 1), copying: text)
+        case .null: try statement.bindNull(Int32(index + 1))
         }
       }
       while try statement.step() { result = result ?? statement.integer(0) }
       return result
     }
+  }
+
+  // MARK: Seams
+
+  /// Begins a session of the journal's only subscription, which gets the queue's name.
+  @discardableResult
+  package func beginSession(
+    id: String, queue: String, virtualHost: String, startedAt: Int64
+  ) throws(JournalError) -> Session {
+    let only = try subscription(queue, queue: queue, virtualHost: virtualHost, adopting: true)
+    return try beginSession(of: only, id: id, startedAt: startedAt)
   }
 }

@@ -43,6 +43,7 @@ extension Journal {
     isWriting = true
     transactionFailure = nil
     working = durable
+    workingSubscriptions = durableSubscriptions
     do throws(JournalError) {
       let isOurs = try statements.epoch.step() && statements.epoch.integer(0) == epoch
       statements.epoch.reset()
@@ -59,6 +60,7 @@ extension Journal {
     do throws(JournalError) {
       if let transactionFailure { throw transactionFailure }
       if working != durable { try storeCounters() }
+      try storeNumbers()
       // Before the commit: a failure after it could not be told from one of the transaction.
       after = try space()
       try statements.commit.run()
@@ -68,6 +70,7 @@ extension Journal {
       throw error
     }
     durable = working
+    durableSubscriptions = workingSubscriptions
     (usedBytes, freeBytes) = after
     isWriting = false
     // The commit is done, and may be in a file that no one will find.
@@ -93,10 +96,22 @@ extension Journal {
     try update.run()
   }
 
+  /// How many messages each subscription has, of those of which it has changed.
+  private func storeNumbers() throws(JournalError) {
+    let known = durableSubscriptions.captured
+    for (index, captured) in workingSubscriptions.captured.enumerated()
+    where !known.indices.contains(index) || captured != known[index] {
+      try statements.setCaptured.bind(1, workingSubscriptions.all[index].key)
+      try statements.setCaptured.bind(2, captured)
+      try statements.setCaptured.run()
+    }
+  }
+
   /// Rolls back; if that fails, or the transaction's failure was fatal, the journal is spent.
   private func abort() throws(JournalError) {
     isWriting = false
     working = durable
+    workingSubscriptions = durableSubscriptions
     if let transactionFailure { _ = spent(transactionFailure) }
     // Some errors, SQLITE_FULL among them, may have rolled back already (https://www.sqlite.org/lang_transaction.html).
     if database.isAutocommit { return }

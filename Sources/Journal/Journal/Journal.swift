@@ -77,26 +77,30 @@ public final class Journal: @unchecked Sendable {
   var transactionFailure: JournalError?
   /// Why the journal cannot be used any more.
   private(set) var failure: JournalError?
-  var session: Session?
-  var consumers: ClosedRange<Int64>?
-  /// Position of the newest message when digests were pruned last; 0 before the first time.
-  var digestsPruned: Int64 = 0
+  /// The subscriptions as the last commit left them, and as they are in the open transaction.
+  var durableSubscriptions = Subscriptions()
+  var workingSubscriptions = Subscriptions()
+  /// Those that were asked for and have not begun a session yet, perhaps.
+  var plannedSubscriptions: [SubscriptionRecord] = []
+  /// The sessions that this process has begun, and each one's newest consumer.
+  var sessions: [Session] = []
+  var newestConsumers: [Int64: Int64] = [:]
+  /// The number of the newest message when digests were pruned last, by ``SubscriptionRecord/origin``.
+  var digestsPruned: [Int64: Int64] = [:]
   /// WAL frames at the last attempt to checkpoint.
   var attemptedFrames = 0
   /// The last attempt to start the WAL anew was refused, because a reader still needs what stands in it.
   var isWALHeld = false
 
-  /// The session begun last.
+  /// One start of the connector on a subscription.
   public struct Session: Equatable, Sendable {
     /// The session's number in the file.
     let number: Int64
     /// The UUID that the caller gave.
     public let id: String
-    /// The queue's name.
-    public let queue: String
-    /// Its virtual host.
-    public let virtualHost: String
-    /// The last position before the session: a message's `sequence` is its position less this.
+    /// Whose messages are captured.
+    public let subscription: SubscriptionRecord
+    /// The number of the last message before the session: a message's `sequence` is its number less this.
     public let base: Position
   }
 
@@ -114,6 +118,8 @@ public final class Journal: @unchecked Sendable {
     busyMilliseconds = settings.busyMilliseconds
     durable = counters
     working = counters
+    durableSubscriptions = try Subscriptions(reading: database, last: counters.last)
+    workingSubscriptions = durableSubscriptions
     pageSize = try database.integer("PRAGMA page_size", "read the page size")
     (usedBytes, freeBytes) = try space()
   }

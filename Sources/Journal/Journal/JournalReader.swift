@@ -50,12 +50,12 @@ public final class JournalReader: @unchecked Sendable {
       messages = try database.prepare(
         """
         SELECT position, consumer, delivery_tag, redelivered, received_at, exchange, routing_key, properties, body, size,
-          bytes_before, raw_properties, \(version < 5 ? "NULL" : "digest")
+          bytes_before, raw_properties, \(version < 5 ? "NULL" : "digest"), \(version < 6 ? "NULL" : "number")
         FROM message WHERE position > ?1 ORDER BY position LIMIT ?2
         """, "read messages")
       consumers = try database.prepare(
         """
-        SELECT c.id, s.id, s.base, c.tag, s.queue, s.virtual_host
+        SELECT c.id, s.id, s.base, c.tag, s.queue, s.virtual_host, \(version < 6 ? "0" : "s.subscription")
         FROM consumer c JOIN session s ON s.number = c.session WHERE c.id = ?1
         """, "read a consumer")
     } catch {
@@ -113,7 +113,8 @@ public final class JournalReader: @unchecked Sendable {
         deliveryTag: messages.bits(2), redelivered: messages.integer(3) != 0,
         receivedAt: messages.integer(4), exchange: messages.bytes(5), routingKey: messages.bytes(6),
         properties: messages.bytes(7), body: messages.bytes(8), bodyIsText: messages.isText(8),
-        bodySize: Int(messages.integer(9)))
+        bodySize: Int(messages.integer(9)), number: messages.isNull(13) ? nil : Position(rawValue: messages.integer(13))
+      )
       if position > digestedAfter, messages.isNull(12) || messages.bits(12) != digest(row) {
         throw JournalError(
           kind: .corrupt("message \(position) is not what was written"), operation: "read messages", object: path)
@@ -130,7 +131,7 @@ public final class JournalReader: @unchecked Sendable {
       messages.signed(9),
       messages.signed(10), exchange: row.exchange, isText: messages.isText(5), routingKey: row.routingKey,
       isText: messages.isText(6), properties: row.properties, rawProperties: messages.bytes(11), body: row.body,
-      isText: row.bodyIsText
+      isText: row.bodyIsText, number: messages.isNull(13) ? nil : messages.signed(13)
     ).value
   }
 
@@ -154,7 +155,7 @@ public final class JournalReader: @unchecked Sendable {
     return ConsumerRecord(
       id: consumers.integer(0), sessionID: consumers.string(1),
       sessionBase: Position(rawValue: consumers.integer(2)), tag: consumers.string(3), queue: consumers.string(4),
-      virtualHost: consumers.string(5))
+      virtualHost: consumers.string(5), subscription: consumers.integer(6))
   }
 
   /// Makes a copy of the journal as it is now, whole by itself, synced and of mode 0600.

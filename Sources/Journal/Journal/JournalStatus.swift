@@ -59,7 +59,7 @@ extension JournalReader {
       problems += try lines(
         """
         SELECT 'message ' || position || ' is not what was written' FROM message
-        WHERE position > (SELECT digested_after FROM journal) AND NOT (\(Schema.fitsDigest("message"))) LIMIT 100
+        WHERE position > (SELECT digested_after FROM journal) AND NOT (\(Schema.fitsDigest("message", version: version))) LIMIT 100
         """)
     }
     // A journal of the first schema has no table of gaps.

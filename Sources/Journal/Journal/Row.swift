@@ -4,7 +4,7 @@ public struct ConsumerRecord: Equatable, Sendable {
   public var id: Int64
   /// The connector start that this consumer belongs to: a lower-case UUID.
   public var sessionID: String
-  /// The last position before the session's first message: a message's `sequence` is its position less this.
+  /// The number of the last message before the session's first: a message's `sequence` is its number less this.
   public var sessionBase: Position
   /// The consumer tag that the broker knows.
   public var tag: String
@@ -12,10 +12,14 @@ public struct ConsumerRecord: Equatable, Sendable {
   public var queue: String
   /// The virtual host of the queue.
   public var virtualHost: String
+  /// The ``SubscriptionRecord/key`` of whose consumer it is.
+  public var subscription: Int64
 
   public init(
-    id: Int64, sessionID: String, sessionBase: Position, tag: String, queue: String, virtualHost: String
+    id: Int64, sessionID: String, sessionBase: Position, tag: String, queue: String, virtualHost: String,
+    subscription: Int64 = 0
   ) {
+    self.subscription = subscription
     self.id = id
     self.sessionID = sessionID
     self.sessionBase = sessionBase
@@ -32,6 +36,8 @@ public struct ConsumerRecord: Equatable, Sendable {
 public struct Row: ~Escapable {
   /// The message's; starts at 1, only grows.
   public var position: Position
+  /// Which of its subscription's messages it is; starts at 1.
+  public var number: Position
   /// Key of the ``ConsumerRecord`` that received it.
   public var consumer: Int64
   /// The broker's number of the delivery on its channel; starts at 1.
@@ -63,9 +69,10 @@ public struct Row: ~Escapable {
   public init(
     position: Position, consumer: Int64, deliveryTag: UInt64, redelivered: Bool, receivedAt: Int64,
     exchange: Span<UInt8>, routingKey: Span<UInt8>, properties: Span<UInt8>, body: Span<UInt8>, bodyIsText: Bool,
-    bodySize: Int? = nil
+    bodySize: Int? = nil, number: Position? = nil
   ) {
     self.position = position
+    self.number = number ?? position
     self.consumer = consumer
     self.deliveryTag = deliveryTag
     self.redelivered = redelivered

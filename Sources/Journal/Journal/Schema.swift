@@ -1,8 +1,12 @@
 /// The journal's tables and views, and how a file comes to the newest version.
 ///
-/// Strings that repeat are kept once: `session` is one start of the connector, `consumer` one basic.consume of it,
-/// and a `message` names its consumer only. The one row of `journal` carries the counters that a commit changes
-/// together with the rows. Views are the stable interface for people and programs; tables may change with a version.
+/// Strings that repeat are kept once: `subscription` is a queue and where its documents go, `session` one start of the
+/// connector on it, `consumer` one basic.consume of that, and a `message` names its consumer only. The one row of `journal`
+/// carries the counters that a commit changes together with the rows.
+///
+/// Messages of all subscriptions stand in one line of positions. A subscription's messages have numbers of their own, 1, 2, 3 …
+/// over its whole life, by which sequences, redeliveries and digests count. While a journal has had one subscription only, its
+/// numbers are the positions, and nothing is stored of them (`message.number`, `subscription.captured`). Views are the stable interface for people and programs; tables may change with a version.
 /// `pending` looks up the counters as values instead of joining them, so that its order is the table's and nothing is
 /// sorted.
 struct Schema {
@@ -16,7 +20,7 @@ struct Schema {
   var version: Int { steps.count }
 
   /// What this version of the program writes.
-  static let current = Schema(steps: [first, second, third, fourth, fifth])
+  static let current = Schema(steps: [first, second, third, fourth, fifth, sixth])
 
   /// Brings a file of an older version, or a new one, to the newest: forward only, one transaction a step.
   func migrate(_ database: Database) throws(JournalError) {
@@ -45,8 +49,8 @@ struct Schema {
       kind: .newerSchema(found: found, supported: version), operation: "read the schema's version", object: path)
   }
 
-  /// The columns that a row's digest is of, by table (``RowDigest``).
-  private static let digested: [(table: String, columns: String)] = [
+  /// The columns that a row's digest is of, by table (``RowDigest``), in version 5.
+  private static let fifthDigests: [(table: String, columns: String)] = [
     ("journal", "identifier, created_at, epoch, digested_after, last, emitted, committed, bytes"),
     ("session", "number, id, queue, virtual_host, started_at, base"),
     ("consumer", "id, session, tag"),
@@ -55,6 +59,20 @@ struct Schema {
     ("digest", "last, digests, priority, priority_since, begins_line"),
     ("gap", "first, last"),
   ]
+
+  /// The same in the newest version; a column that is new stands last.
+  private static let digested: [(table: String, columns: String)] = [
+    ("journal", "identifier, created_at, epoch, digested_after, last, emitted, committed, bytes"),
+    ("subscription", subscriptionColumns),
+    ("session", "number, id, queue, virtual_host, started_at, base, subscription"),
+    ("consumer", "id, session, tag"),
+    ("output", "name, file, length, started_at, inode"),
+    ("redelivery", "subscription, queue, releasable, prefetch, priority, priority_since, stream_offset, settled"),
+    ("digest", "last, digests, priority, priority_since, begins_line"),
+    ("gap", "first, last"),
+  ]
+
+  static let subscriptionColumns = "key, stream, queue, virtual_host, captured"
 
   /// Of the newest version.
   static var tables: [String] { digested.map(\.table) + ["message"] }
@@ -122,34 +140,47 @@ struct Schema {
     }
   }
 
-  /// The same of `message`.
+  /// The same of `message`, but for its number, which the digest is of only if there is one: so rows of older versions fit.
   static let messageColumns = """
     position, consumer, delivery_tag, received_at, redelivered, size, bytes_before, exchange, routing_key, properties,
       raw_properties, body
     """
 
   /// An expression of SQL: whether a row of the table is what was written.
-  static func fitsDigest(_ table: String) -> String { "digest IS row_digest(\(columns(of: table)))" }
+  ///
+  /// - Parameter version: Of the file, at least 5.
+  static func fitsDigest(_ table: String, version: Int = current.version) -> String {
+    guard table == "message" else { return "digest IS row_digest(\(columns(of: table, version)))" }
+    guard version > 5 else { return "digest IS row_digest(\(messageColumns))" }
+    return """
+      digest IS CASE WHEN number IS NULL THEN row_digest(\(messageColumns)) ELSE row_digest(\(messageColumns), number) END
+      """
+  }
 
-  /// SQL that gives the rows of a table their digests.
+  /// SQL that gives the rows of a table, which is not `message`, their digests.
   static func setDigest(_ table: String, where condition: String = "true") -> String {
-    "UPDATE \(table) SET digest = row_digest(\(columns(of: table))) WHERE \(condition)"
+    setDigest(table, condition, current.version)
+  }
+
+  private static func setDigest(_ table: String, _ condition: String, _ version: Int) -> String {
+    "UPDATE \(table) SET digest = row_digest(\(columns(of: table, version))) WHERE \(condition)"
   }
 
   /// The same of all tables but `message`.
   static var setDigests: String { digested.map { setDigest($0.table) }.joined(separator: "; ") }
 
-  private static func columns(of table: String) -> String {
-    digested.first { $0.table == table }?.columns ?? messageColumns
+  private static func columns(of table: String, _ version: Int) -> String {
+    (version > 5 ? digested : fifthDigests).first { $0.table == table }?.columns ?? ""
   }
 
   /// What rows, but for messages, do not fit their digests, in words; none in a file of an older version.
   static func damage(_ database: Database) throws(JournalError) -> [String] {
-    guard try database.integer("PRAGMA user_version", "read the schema's version") >= 5 else { return [] }
+    let version = Int(try database.integer("PRAGMA user_version", "read the schema's version"))
+    guard version >= 5 else { return [] }
     var found: [String] = []
-    for (table, _) in digested {
+    for (table, _) in version > 5 ? digested : fifthDigests {
       let count = try database.integer(
-        "SELECT count(*) FROM \(table) WHERE NOT (\(fitsDigest(table)))", "compare digests")
+        "SELECT count(*) FROM \(table) WHERE NOT (\(fitsDigest(table, version: version)))", "compare digests")
       if count > 0 {
         found.append(
           "\(count) row\(count == 1 ? "" : "s") of table \(table) \(count == 1 ? "is" : "are") not what was written")
@@ -158,13 +189,73 @@ struct Schema {
     return found
   }
 
+  /// Version 6: several subscriptions. What there is belongs to the first, which gets its stream's name when it is captured next.
+  ///
+  /// `redelivery` has a row for each. `digest.last` is the number of the newest message that the digests are of, and says whose it is by
+  /// what is added to it (``SubscriptionRecord/origin``): nothing for the first, so that older rows stay what they are. The columns of numbers
+  /// that were called positions count a subscription's messages; for the only one of a journal the two are the same.
+  private static let sixth = """
+    CREATE TABLE subscription (
+      key INTEGER PRIMARY KEY,             -- from 0; never used again
+      stream TEXT UNIQUE,                  -- its name; NULL if it was captured before version 6 and not since
+      queue TEXT NOT NULL,                 -- that it captured from last
+      virtual_host TEXT NOT NULL,
+      captured INTEGER,                    -- messages ever captured; NULL while there is no other: journal.last
+      digest INTEGER
+    ) STRICT;
+    INSERT INTO subscription (key, queue, virtual_host)
+      SELECT 0, queue, virtual_host FROM session ORDER BY number DESC LIMIT 1;
+    ALTER TABLE session ADD COLUMN subscription INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE message ADD COLUMN number INTEGER;
+    CREATE TABLE redelivery_of (
+      subscription INTEGER PRIMARY KEY,
+      queue TEXT NOT NULL,                 -- whose deliveries the digests are of
+      releasable INTEGER NOT NULL,         -- acknowledgements up to this number are allowed; what comes after it is the anchor
+      prefetch INTEGER NOT NULL,           -- largest prefetch count since everything was acknowledged
+      priority INTEGER,                    -- of the newest message; NULL if it has none
+      priority_since INTEGER NOT NULL,     -- first number from which on all had that priority
+      stream_offset INTEGER,               -- newest captured offset of a stream; NULL on other queues
+      settled INTEGER NOT NULL,            -- the broker is known to have the acknowledgements up to this number
+      digest INTEGER
+    ) STRICT;
+    INSERT INTO redelivery_of
+      SELECT 0, queue, releasable, prefetch, priority, priority_since, stream_offset, settled, NULL FROM redelivery;
+    DROP TABLE redelivery;
+    ALTER TABLE redelivery_of RENAME TO redelivery;
+    \(["subscription", "session", "redelivery"].map { setDigest($0, "true", 6) }.joined(separator: ";\n"));
+    DROP VIEW pending;
+    CREATE VIEW pending AS
+      SELECT
+        m.position AS position,
+        s.id AS session_id,
+        ifnull(m.number, m.position) - s.base AS sequence,
+        strftime('%Y-%m-%dT%H:%M:%S', m.received_at / 1000000, 'unixepoch')
+          || printf('.%06dZ', m.received_at % 1000000) AS received_at,
+        m.exchange AS exchange,
+        m.routing_key AS routing_key,
+        m.redelivered AS redelivered,
+        CASE WHEN json_valid(m.properties) THEN json_extract(m.properties, '$.message_id') END AS message_id,
+        CASE WHEN m.position <= (SELECT emitted FROM journal) THEN 'emitted' ELSE 'received' END AS state,
+        m.properties AS properties,
+        m.body AS body,
+        m.size AS body_size,
+        s.queue AS queue,
+        ifnull(u.stream, s.queue) AS stream
+      FROM message m
+      LEFT JOIN consumer c ON c.id = m.consumer
+      LEFT JOIN session s ON s.number = c.session
+      LEFT JOIN subscription u ON u.key = s.subscription
+      WHERE m.position > (SELECT committed FROM journal)
+      ORDER BY m.position
+    """
+
   /// Version 5: every row has a digest (``RowDigest``), messages those after `digested_after`; and an output knows its file's inode.
   private static let fifth = """
     ALTER TABLE journal ADD COLUMN digested_after INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE output ADD COLUMN inode INTEGER;
     ALTER TABLE message ADD COLUMN digest INTEGER;
     UPDATE journal SET digested_after = last;
-    \(digested.map { "ALTER TABLE \($0.table) ADD COLUMN digest INTEGER; \(setDigest($0.table))" }.joined(separator: ";\n"))
+    \(fifthDigests.map { "ALTER TABLE \($0.table) ADD COLUMN digest INTEGER; \(setDigest($0.table, "true", 5))" }.joined(separator: ";\n"))
     """
 
   /// Version 4: how far the broker is known to have the acknowledgements that a settling allowed. Older versions took it for

@@ -11,7 +11,7 @@ public struct WriteTransaction: ~Copyable {
   /// Appends one message.
   ///
   /// - Parameters:
-  ///   - consumer: The id of a consumer of the current session.
+  ///   - consumer: The id of a consumer of its subscription's newest session, begun by this process.
   ///   - receivedAt: Microseconds since 1970, UTC.
   ///   - exchange: The name's bytes as received; so are `routingKey` and `body`. Kept as TEXT if they are UTF-8
   ///     without NUL, else as BLOB.
@@ -27,8 +27,8 @@ public struct WriteTransaction: ~Copyable {
     bodySize: Int? = nil
   ) throws(JournalError) -> Position {
     try noting { () throws(JournalError) in
-      guard journal.consumers?.contains(consumer) == true else {
-        throw journal.invalid("consumer \(consumer) is not of the current session", "append")
+      guard let number = journal.workingSubscriptions.number(nextOf: consumer) else {
+        throw journal.invalid("consumer \(consumer) is not of a session of this process", "append")
       }
       // Read and written once: each use of a class's property is checked for its exclusiveness.
       var working = journal.working
@@ -52,14 +52,23 @@ public struct WriteTransaction: ~Copyable {
         position, consumer, Int64(bitPattern: deliveryTag), receivedAt, redelivered ? 1 : 0, size, working.bytes,
         exchange: exchange, isText: statements.exchange.isText, routingKey: routingKey,
         isText: statements.routingKey.isText, properties: properties, rawProperties: rawProperties, body: body,
-        isText: isText)
+        isText: isText, number: number.own)
       try insert.bind(13, digest.stored)
+      if let number = number.own { try insert.bind(14, number) }
       try insert.run()
       working.last = position
       working.bytes += size
       journal.working = working
       return Position(rawValue: position)
     }
+  }
+
+  /// What the number of a subscription's newest message will be if this transaction commits.
+  ///
+  /// - Parameter subscription: Nil for the journal's only one.
+  public func captured(of subscription: SubscriptionRecord? = nil) throws(JournalError) -> Position {
+    guard let index = try journal.index(of: subscription) else { return .origin }
+    return Position(rawValue: journal.workingSubscriptions.captured(index, last: journal.working.last))
   }
 
   /// Records that everything through `position` was handed to the output; an older position changes nothing.

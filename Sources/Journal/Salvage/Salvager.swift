@@ -24,8 +24,11 @@ struct Salvager {
   private let mark: HighWaterMark?
   /// What the file says of acknowledgements is not of an older state than the messages.
   private var knowsReleasable: Bool
+  /// Messages of several subscriptions have numbers of their own.
+  private var hasNumbers = false
   /// Consumers that messages may name, and the session of those whose own cannot be read.
   private var consumers: Set<Int64> = []
+  private var standIns: Set<Int64> = []
   private var standIn: Int64?
 
   /// Opens the damaged database; its files are not written to.
@@ -56,17 +59,21 @@ struct Salvager {
   mutating func copy(to target: Database) throws(JournalError) {
     try target.execute("BEGIN IMMEDIATE", "salvage")
     version = reading { () throws(JournalError) in try source.integer("PRAGMA user_version", "read the version") } ?? 0
+    if version > 5 { _ = try copyTable("subscription", Schema.subscriptionColumns, 5, to: target) }
     let sessions = "number, id, queue, virtual_host, started_at, base"
     // SQLite gives no number after the largest there is.
-    _ = try copyTable("session", sessions, 6, where: "number < \(Self.most)", to: target)
+    _ = try copyTable(
+      "session", "\(sessions), subscription", 7, of: "\(sessions), \(version < 6 ? "0" : "subscription")",
+      where: "number < \(Self.most)", to: target)
     _ = try copyTable("consumer", "id, session, tag", 3, where: "id < \(Self.most)", to: target)
     _ = try copyTable(
       "output", "name, file, length, started_at, inode", 5,
       of: "name, file, length, started_at, \(version < 5 ? "NULL" : "inode")", to: target)
     _ = try copyTable("gap", "first, last", 2, to: target)
-    let redelivery = "one, queue, releasable, prefetch, priority, priority_since, stream_offset"
+    let redelivery = "queue, releasable, prefetch, priority, priority_since, stream_offset"
     var isAnchored = try copyTable(
-      "redelivery", "\(redelivery), settled", 8, of: "\(redelivery), \(version < 4 ? "releasable" : "settled")",
+      "redelivery", "subscription, \(redelivery), settled", 8,
+      of: "\(version < 6 ? "0" : "subscription"), \(redelivery), \(version < 4 ? "releasable" : "settled")",
       to: target)
     let digest = "last, digests, priority, priority_since"
     isAnchored =
@@ -79,11 +86,14 @@ struct Salvager {
     try readCounters(target)
     let missing = try copyMessages(to: target)
 
+    try completeSubscriptions(target)
     // What lies before the first message that is left is no gap any more but gone, like what was pruned.
     let head = missing.first { $0.lowerBound == counters.committed + 1 }
-    let releasable = try target.first("SELECT releasable FROM redelivery", "read the redelivery state") {
-      $0.integer(0)
-    }
+    // Of several subscriptions no one knows whose message it was that is missing, so the broker may have the acknowledgement of each.
+    let releasable =
+      hasNumbers
+      ? counters.last
+      : try target.first("SELECT releasable FROM redelivery", "read the redelivery state") { $0.integer(0) }
     for range in missing {
       try target.execute(
         "INSERT OR IGNORE INTO gap (first, last) VALUES (\(range.lowerBound), \(range.upperBound))", "salvage")
@@ -93,9 +103,9 @@ struct Salvager {
     report.keepsAnchor = isAnchored && knowsReleasable && missing.isEmpty && report.knowsPositions
     if !report.keepsAnchor {
       // Without an anchor what comes again is captured again, which also brings back what is missing and was never acknowledged.
+      let captured = hasNumbers ? "coalesce((SELECT captured FROM subscription WHERE key = subscription), 0)" : "\(counters.last)"
       try target.execute(
-        "DELETE FROM digest; UPDATE redelivery SET releasable = \(counters.last), settled = \(counters.last)", "salvage"
-      )
+        "DELETE FROM digest; UPDATE redelivery SET releasable = \(captured), settled = \(captured)", "salvage")
     }
     if let head {
       counters.committed = head.upperBound
@@ -124,7 +134,7 @@ struct Salvager {
     return try target.with("INSERT OR IGNORE INTO \(table) (\(columns)) VALUES (\(marks))", table) {
       (insert) throws(JournalError) in
       do throws(JournalError) {
-        let fits = version < 5 ? "true" : Schema.fitsDigest("\(table)")
+        let fits = version < 5 ? "true" : Schema.fitsDigest("\(table)", version: Int(version))
         let damaged = try source.integer("SELECT count(*) FROM \(table) WHERE NOT (\(fits))", table)
         return try source.with("SELECT \(found ?? columns) FROM \(table) WHERE \(condition) AND \(fits)", table) {
           (rows) throws(JournalError) in
@@ -148,7 +158,7 @@ struct Salvager {
       try source.first(
         """
         SELECT identifier, created_at, epoch, last, emitted, committed, bytes, \(version < 5 ? "0" : "digested_after") FROM journal
-        WHERE \(version < 5 ? "true" : Schema.fitsDigest("journal"))
+        WHERE \(version < 5 ? "true" : Schema.fitsDigest("journal", version: Int(version)))
         """, "read the counters"
       ) {
         (
@@ -192,7 +202,7 @@ struct Salvager {
     identifier = randomUUID()
     let others = try target.integer(
       """
-      SELECT max(coalesce((SELECT max(last) FROM digest WHERE last < \(Self.most)), 0),
+      SELECT max(coalesce((SELECT max(last) FROM digest WHERE last <= \(SubscriptionRecord.first.digestKeys.upperBound)), 0),
         coalesce((SELECT max(base) FROM session WHERE base < \(Self.most)), 0),
         coalesce((SELECT releasable FROM redelivery WHERE releasable < \(Self.most)), 0))
       """, "look for positions")
@@ -205,7 +215,8 @@ struct Salvager {
 
   /// Copies the messages that are not committed; returns the positions of those that cannot be read.
   private mutating func copyMessages(to target: Database) throws(JournalError) -> [ClosedRange<Int64>] {
-    let marks = (1...12).map { "?\($0)" }.joined(separator: ", ")
+    let marks = (1...13).map { "?\($0)" }.joined(separator: ", ")
+    let columns = (1...12).map { "?\($0)" }.joined(separator: ", ")
     let (next, limit) = (counters.committed + 1, counters.last)
     var missing: [ClosedRange<Int64>] = []
     var expected = next
@@ -220,13 +231,19 @@ struct Salvager {
 
     // Of properties that are no JSON no document can be made; none at all stands for none.
     let fits =
-      version < 5 ? "true" : "(position <= \(digestedAfter) AND digest IS NULL OR \(Schema.fitsDigest("message")))"
+      version < 5
+      ? "true"
+      : "(position <= \(digestedAfter) AND digest IS NULL OR \(Schema.fitsDigest("message", version: Int(version))))"
     let isJSON = "(properties = '' OR json_valid(properties)) AND \(fits)"
-    let query = "SELECT \(Schema.messageColumns), \(isJSON) FROM message WHERE position"
+    let query = """
+      SELECT \(Schema.messageColumns), \(version < 6 ? "NULL" : "number"), \(isJSON) FROM message WHERE position
+      """
     var batch = 0
     try target.with(
-      "INSERT INTO message (\(Schema.messageColumns), digest) VALUES (\(marks), row_digest(\(marks)))",
-      "salvage a message"
+      """
+      INSERT INTO message (\(Schema.messageColumns), number, digest)
+      VALUES (\(marks), CASE WHEN ?13 IS NULL THEN row_digest(\(columns)) ELSE row_digest(\(marks)) END)
+      """, "salvage a message"
     ) {
       (insert) throws(JournalError) in
       let scan = try source.prepare("\(query) >= ?1 ORDER BY position", "read messages")
@@ -284,7 +301,7 @@ struct Salvager {
 
   /// Whether a row's values fit together: SQLite has no checksum over content.
   private static func isWhole(_ row: Statement) -> Bool {
-    guard (1..<most).contains(row.integer(0)), (0..<most).contains(row.integer(6)), row.isText(9), row.integer(12) != 0,
+    guard (1..<most).contains(row.integer(0)), (0..<most).contains(row.integer(6)), row.isText(9), row.integer(13) != 0,
       isSize(row.integer(5), of: row.bytes(11).count)
     else {
       return false
@@ -300,6 +317,8 @@ struct Salvager {
     do throws(JournalError) {
       try needConsumer(row.integer(1), target)
       for column: Int32 in 0..<12 { try insert.bind(column + 1, column: column, of: row) }
+      // Another subscription's may have the same number, and the same session stands in for both.
+      if standIns.contains(row.integer(1)) { try insert.bindNull(13) } else { try insert.bind(13, column: 12, of: row) }
       try insert.run()
     } catch { throw Self.target(error) }
     let position = Position(rawValue: row.integer(0))
@@ -332,6 +351,32 @@ struct Salvager {
     try target.execute(
       "INSERT OR REPLACE INTO consumer (id, session, tag) VALUES (\(id), \(standIn ?? 0), 'unknown')", "salvage")
     consumers.insert(id)
+    standIns.insert(id)
+  }
+
+  /// Gives each session its subscription, and each subscription the number of its newest message, as far as that can be found.
+  private mutating func completeSubscriptions(_ target: Database) throws(JournalError) {
+    try target.execute(
+      """
+      INSERT OR IGNORE INTO subscription (key, queue, virtual_host)
+        SELECT subscription, queue, virtual_host FROM session WHERE subscription BETWEEN 0 AND \(SubscriptionRecord.largestKey)
+        ORDER BY number DESC
+      """, "salvage the subscriptions")
+    hasNumbers =
+      try target.integer(
+        """
+        SELECT (SELECT count(*) FROM subscription) > 1 OR EXISTS (SELECT 1 FROM subscription WHERE captured IS NOT NULL)
+          OR EXISTS (SELECT 1 FROM message WHERE number IS NOT NULL)
+        """, "look for numbers") != 0
+    guard hasNumbers else { return }
+    try target.execute(
+      """
+      UPDATE subscription SET captured = min(\(counters.last), max(0, coalesce(captured, 0),
+        coalesce((SELECT max(base) FROM session s WHERE s.subscription = key), 0),
+        coalesce((SELECT releasable FROM redelivery r WHERE r.subscription = key), 0),
+        coalesce((SELECT max(ifnull(m.number, m.position)) FROM message m JOIN consumer c ON c.id = m.consumer
+          JOIN session s ON s.number = c.session WHERE s.subscription = key), 0)))
+      """, "salvage the numbers")
   }
 
   // MARK: What to say
@@ -341,10 +386,13 @@ struct Salvager {
     _ missing: [ClosedRange<Int64>], releasable: Int64, _ target: Database
   ) throws(JournalError) {
     var sessions: [(base: Int64, id: String)] = []
-    try target.with("SELECT base, id, number FROM session ORDER BY base, number", "read the sessions") {
-      (rows) throws(JournalError) in
-      while try rows.step() {
-        if rows.integer(2) != standIn { sessions.append((rows.integer(0), rows.string(1))) }
+    // Numbers do not tell whose a position was.
+    if !hasNumbers {
+      try target.with("SELECT base, id, number FROM session ORDER BY base, number", "read the sessions") {
+        (rows) throws(JournalError) in
+        while try rows.step() {
+          if rows.integer(2) != standIn { sessions.append((rows.integer(0), rows.string(1))) }
+        }
       }
     }
     let cuts = Set(sessions.map(\.base) + [releasable])

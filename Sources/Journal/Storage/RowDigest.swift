@@ -13,12 +13,13 @@ struct RowDigest {
 
   init() {}
 
-  /// Of a row of `message`, in the order of its columns; bytes with whether they are TEXT. None at all are NULL for the raw properties.
+  /// Of a row of `message`, in the order of its columns; bytes with whether they are TEXT. None at all are NULL for the raw properties. A
+  /// number that is NULL is left out, as in rows of before there was one (``Schema/fitsDigest(_:version:)``).
   init(
     _ position: Int64, _ consumer: Int64, _ deliveryTag: Int64, _ receivedAt: Int64, _ redelivered: Int64,
     _ size: Int64, _ bytesBefore: Int64, exchange: Span<UInt8>, isText exchangeIsText: Bool, routingKey: Span<UInt8>,
     isText routingKeyIsText: Bool, properties: Span<UInt8>, rawProperties: Span<UInt8>, body: Span<UInt8>,
-    isText bodyIsText: Bool
+    isText bodyIsText: Bool, number: Int64?
   ) {
     add(position)
     add(consumer)
@@ -32,6 +33,7 @@ struct RowDigest {
     add(properties, isText: true)
     if rawProperties.count > 0 { add(rawProperties, isText: false) } else { addNull() }
     add(body, isText: bodyIsText)
+    if let number { add(number) }
   }
 
   /// As the column holds it.

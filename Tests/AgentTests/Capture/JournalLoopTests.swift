@@ -35,7 +35,8 @@ struct JournalLoopTests {
             releasable: Position(rawValue: 2), prefetch: 100, priority: nil, prioritySince: Position(rawValue: 1)))
       }
       let keeper = try #require(
-        try RedeliveryKeeper(policy, configuration, journal: journal, isTemporary: false, isCarried: false, state: nil))
+        try RedeliveryKeeper(
+          policy, configuration, journal: journal, try journal.only, isTemporary: false, isCarried: false, state: nil))
       #expect(keeper.machine.unacknowledged == 8)
 
       var inbox = JournalInbox()
@@ -62,7 +63,8 @@ struct JournalLoopTests {
       let configuration = try ConfigSupport.parse(#"{"queue": {"name": "orders"}, "consumer": {"exclusive": true}}"#)
       let policy = DeduplicationPolicy(trust: .exclusive, reason: "of a test")
       let keeper = try #require(
-        try RedeliveryKeeper(policy, configuration, journal: journal, isTemporary: false, isCarried: false, state: nil))
+        try RedeliveryKeeper(
+          policy, configuration, journal: journal, try journal.only, isTemporary: false, isCarried: false, state: nil))
       var batch = DeliveryBatch()
       var assembler = DeliveryAssembler(consumer: "")
       for tag in 1...10 as ClosedRange<UInt8> {

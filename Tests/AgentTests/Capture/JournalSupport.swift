@@ -44,6 +44,13 @@ func withJournal(_ body: (Journal) throws -> Void) throws {
   try body(journal)
 }
 
+extension Journal {
+  /// The subscription that tests capture.
+  var only: SubscriptionRecord {
+    get throws(JournalError) { try subscription("orders", queue: "orders", virtualHost: "/", adopting: true) }
+  }
+}
+
 /// A logger that says nothing but what must not happen.
 var quietLog: Logger {
   var log = Logger(label: "test")

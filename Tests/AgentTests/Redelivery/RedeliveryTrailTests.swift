@@ -48,7 +48,8 @@ struct RedeliveryTrailTests {
             prioritySince: .origin))
       }
       let keeper = try #require(
-        try RedeliveryKeeper(policy, configuration, journal: journal, isTemporary: false, isCarried: true, state: nil))
+        try RedeliveryKeeper(
+          policy, configuration, journal: journal, try journal.only, isTemporary: false, isCarried: true, state: nil))
       var trail = RedeliveryTrail(keeper, start: Position(rawValue: start))
       let reader = try JournalReader(path: journal.path)
       try body(&trail, reader)

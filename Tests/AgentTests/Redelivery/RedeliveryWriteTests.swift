@@ -23,7 +23,8 @@ struct RedeliveryWriteTests {
     defer { try? journal.close() }
     let stream = try #require(
       try StreamResumption(
-        try ConfigSupport.parse(#"{"queue":{"name":"orders"}}"#), journal: journal, isCarried: true, state: nil))
+        try ConfigSupport.parse(#"{"queue":{"name":"orders"}}"#), journal: journal, try journal.only, isCarried: true,
+        state: nil))
     for resumption in [Resumption.none, .untold(ifStream: stream, otherwise: .none)] {
       let write = resumption.write(of: Self.groups, through: Self.last, Self.machine(), isPlaced: true, offset: 9)
       #expect(write == nil)
@@ -38,7 +39,8 @@ struct RedeliveryWriteTests {
     let state = StreamResumption.State(queue: QueueIdentity(virtualHost: "/", queue: "orders").text, offset: 19)
     let stream = try #require(
       try StreamResumption(
-        try ConfigSupport.parse(#"{"queue":{"name":"orders"}}"#), journal: journal, isCarried: true, state: state))
+        try ConfigSupport.parse(#"{"queue":{"name":"orders"}}"#), journal: journal, try journal.only, isCarried: true,
+        state: state))
     let resumption = Resumption.stream(stream)
     for (offset, stored) in [(24, 24), (nil, 19)] as [(Int64?, Int64)] {
       let write = resumption.write(of: [Self.groups[0]], through: Self.last, nil, isPlaced: true, offset: offset)
@@ -57,7 +59,7 @@ struct RedeliveryWriteTests {
     let policy = DeduplicationPolicy(trust: .exclusive, reason: "")
     let keeper = try #require(
       try RedeliveryKeeper(
-        policy, configuration, journal: journal, isTemporary: false, isCarried: false, state: nil))
+        policy, configuration, journal: journal, try journal.only, isTemporary: false, isCarried: false, state: nil))
     let write = Resumption.position(keeper).write(
       of: Self.groups, through: Self.last, Self.machine(), isPlaced: false, offset: nil)
     #expect(write?.record == keeper.record(of: Self.machine()) && write?.window == keeper.window)

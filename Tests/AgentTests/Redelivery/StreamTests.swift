@@ -71,7 +71,7 @@ struct CaptureStreamTests {
   ) throws -> StreamResumption {
     let configuration = try ConfigSupport.parse(#"{"queue":{"name":"orders"},"consumer":{\#(consumer)}}"#)
     return try #require(
-      try StreamResumption(configuration, journal: journal, isCarried: isTemporary, state: state))
+      try StreamResumption(configuration, journal: journal, try journal.only, isCarried: isTemporary, state: state))
   }
 
   @Test(arguments: [

@@ -243,6 +243,6 @@ struct BasicsTests {
     #expect(status.pendingBytes == 90)
     #expect(status.oldestReceivedAt == 2)
     #expect(status.usedBytes == journal.usedBytes)
-    #expect(status.schemaVersion == 5)
+    #expect(status.schemaVersion == 6)
   }
 }

@@ -47,8 +47,8 @@ struct DamageTests {
     try makeJournal()
     _ = try scratch.shell("PRAGMA user_version = 9")
     let before = try scratch.bytes(scratch.journal)
-    #expect(failure { _ = try scratch.open() } == .newerSchema(found: 9, supported: 5))
-    #expect(failure { _ = try JournalReader(path: scratch.journal) } == .newerSchema(found: 9, supported: 5))
+    #expect(failure { _ = try scratch.open() } == .newerSchema(found: 9, supported: 6))
+    #expect(failure { _ = try JournalReader(path: scratch.journal) } == .newerSchema(found: 9, supported: 6))
     #expect(try scratch.bytes(scratch.journal) == before)
   }
 

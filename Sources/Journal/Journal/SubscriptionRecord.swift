@@ -1,0 +1,35 @@
+/// One queue whose messages a journal keeps, and the name under which its documents go on.
+///
+/// Its messages have numbers, 1, 2, 3 … over the journal's whole life; as a type they are ``Position``s. Sequences, redeliveries and
+/// digests count by them. If the journal has never had another subscription, numbers and positions are the same.
+public struct SubscriptionRecord: Equatable, Hashable, Sendable {
+  /// Its key in the file: from 0, never used again.
+  public let key: Int64
+  /// Its name, compared by its bytes; nil in a journal of before version 6, until it is captured again.
+  public internal(set) var stream: String?
+  /// The queue that it captured from last.
+  public internal(set) var queue: String
+  /// The queue's virtual host.
+  public internal(set) var virtualHost: String
+
+  /// The largest key. Together with ``SubscriptionRecord/origin`` it keeps every sum below what SQLite's integers hold.
+  static let largestKey: Int64 = 1 << 14 - 1
+  private static let span: Int64 = 1 << 46
+
+  /// What `digest.last` adds to numbers: a subscription's rows are one range of the table's keys. 2^46 messages are 22 years of 100,000 a
+  /// second. Numbers of before the journal are negative.
+  var origin: Int64 { key * Self.span }
+
+  /// The keys of its rows in `digest`. Those of the first reach as far as they did when it was the only one.
+  var digestKeys: ClosedRange<Int64> {
+    let half = Self.span / 2
+    return (key == 0 ? -Statement.numbers.upperBound : origin - half)...(origin + half - 1)
+  }
+
+  /// The first of a journal that knows none yet.
+  static let first = SubscriptionRecord(key: 0, queue: "", virtualHost: "")
+
+  var isNamed: Bool { stream != nil }
+
+  func isNamed(_ name: String) -> Bool { stream.map { $0.utf8.elementsEqual(name.utf8) } ?? false }
+}
