@@ -23,7 +23,7 @@ struct JournalCrashTests {
     #expect(text.contains(" 1 cuts with something missing"), "\(text)")
   }
 
-  @Test(arguments: ["new", "crashed", "old"])
+  @Test(arguments: ["new", "crashed", "old", "former"])
   func `a kill at a system call costs nothing that was reported as safe`(start: String) throws {
     let text = try script("syscalls", "--fault", "kill", "--start", start, "--step", "19", "--transactions", "2")
     #expect(text.contains(" 0 journals lacked something"), "\(text)")

@@ -64,6 +64,76 @@ import Testing
     try publisher.delete(good)
   }
 
+  private func documents(_ directory: String, _ stream: String) -> [JSON] {
+    let text = FileManager.default.contents(atPath: "\(directory)/\(stream)-000001.jsonl") ?? Data()
+    return text.split(separator: 0x0A).compactMap { try? JSON(parsing: Array($0)) }
+  }
+
+  private func agent(_ broker: TestBroker, _ resource: JSON, _ output: String) throws -> Command {
+    let path = try temporaryDirectory() + "/c.json"
+    try broker.configuration(queue: "", ["queue": .null, "resources": [resource]]).text
+      .write(toFile: path, atomically: true, encoding: .utf8)
+    return try Command(["run", path, "--output", output])
+  }
+
+  /// The second queue's numbers are not its positions.
+  @Test func `a journal that was another queue's captures this one whole, and lets the broker forget it`() throws {
+    let broker = try TestBroker()
+    let publisher = try Publisher(broker)
+    let output = try temporaryDirectory() + "/captured"
+    for (number, count) in [60, 100].enumerated() {
+      let queue = TestBroker.uniqueName("q\(number)")
+      try publisher.declare(queue)
+      try publisher.publishMany(count, .mixed(seed: 1), routingKey: queue)
+      for round in 1...2 {
+        let agent = try agent(
+          broker,
+          [
+            "stream": "s\(number)", "queue": ["name": .string(queue)],
+            "consumer": ["prefetch_count": 20, "exclusive": true],
+          ],
+          output)
+        try broker.waitForDepth(queue, atMost: 8)
+        try agent.wait("the documents") { _ in documents(output, "s\(number)").count >= count }
+        if round == 1 { try agent.child.kill() }
+        if round == 2 {
+          try broker.waitForDepth(queue, ready: 0, unacknowledged: 0)
+          agent.child.signal(SIGTERM)
+          #expect(try agent.end().exit == .exited(0))
+        }
+      }
+      let found = documents(output, "s\(number)")
+      #expect(found.map { $0[path: "properties", "message_id"]?.string } == (1...count).map { Publisher.messageID($0) })
+      #expect(found.map { $0["sequence"]?.int } == Array(1...count))
+      try publisher.delete(queue)
+    }
+  }
+
+  /// `next` would leave out what was published meanwhile.
+  @Test func `a resource with another name goes on in the stream that it captured`() throws {
+    let broker = try TestBroker()
+    let publisher = try Publisher(broker)
+    let (queue, output) = (TestBroker.uniqueName("stream"), try temporaryDirectory() + "/captured")
+    let arguments: JSON = ["x-queue-type": "stream"]
+    try publisher.declare(queue, arguments: arguments)
+    for (number, stream) in ["before", "after"].enumerated() {
+      let agent = try agent(
+        broker,
+        [
+          "stream": .string(stream), "queue": ["name": .string(queue), "arguments": arguments],
+          "consumer": ["stream_offset": "next"],
+        ], output)
+      try agent.wait("the consumer") { $0.log.contains { $0.contains("consuming from queue") } }
+      try publisher.publish("\(number)", routingKey: queue, count: 2)
+      try agent.wait("the documents") { _ in documents(output, stream).count == 2 + 3 * number }
+      agent.child.signal(SIGTERM)
+      #expect(try agent.end().exit == .exited(0))
+      if number == 0 { try publisher.publish("meanwhile", routingKey: queue, count: 3) }
+    }
+    #expect(documents(output, "after").map { $0["body"]?.string } == ["meanwhile", "meanwhile", "meanwhile", "1", "1"])
+    try publisher.delete(queue)
+  }
+
   @Test func `Discover without a queue is an error, and no empty answer`() throws {
     let broker = try TestBroker()
     let result = try unary([["discover": ["config": broker.configuration(queue: "", ["queue": .null])]]])

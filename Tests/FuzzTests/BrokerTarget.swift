@@ -15,7 +15,7 @@ func broker(_ input: [UInt8]) {
     SubscriptionMachine.Settings(mode: .journaled, trust: kind == .classic ? .exclusive : .sole),
     redelivery: RedeliveryMachine(
       anchor: 2, windowLimit: 16, captured: 0, releasable: 0, window: [], priority: nil, prioritySince: 0, prefetch: 8),
-    journaled: .origin, written: SubscriptionMachine.Written(), at: .distantPast)
+    captured: .origin, journaled: .origin, at: .distantPast)
   var place = StreamPlace()
   for session in 0..<2 {
     intake.channelBegan()
@@ -46,7 +46,8 @@ private func decide(
     last = tag
   }
   _ = machine.writing(plan.decision, releasable: nil)
-  _ = machine.written(plan.decision, after: machine.journaled, machine.written, at: .distantPast)
+  _ = machine.written(
+    plan.decision, through: machine.journaled + plan.count, releasable: nil, at: .distantPast)
   let digests = DigestMaker()
   for delivery in batch.deliveries {
     let block = batch.arena.span.extracting(delivery.properties)

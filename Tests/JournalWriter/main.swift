@@ -68,7 +68,7 @@ func write(_ path: String, seed: UInt64, transactions: Int, normal: Bool) throws
   var random = Seeded(state: seed)
   let id = "s-\(random.next())-\(random.next())"
   _ = try retrying {
-    let subscription = try journal.subscription("q", queue: "q", virtualHost: "/", adopting: true)
+    let subscription = try journal.subscriptions([Journal.Wanted("q", queue: "q", virtualHost: "/")])[0]
     return try journal.beginSession(of: subscription, id: id, startedAt: 1)
   }
   let consumer = try retrying { try journal.beginConsumer(tag: id) }.id
@@ -136,6 +136,9 @@ do {
     guard let last = Int64(arguments[3]), let low = Int64(arguments[4]), let high = Int64(arguments[5]), low <= high
     else { exit(64) }
     try check(arguments[2], last: last, committed: low...high)
+  case ("old", 5):
+    guard let version = Int(arguments[4]) else { exit(64) }
+    try Journal.copy(arguments[2], asVersion: version, to: arguments[3])
   default:
     exit(64)
   }

@@ -27,8 +27,12 @@ CALLS = ["pwrite64", "write", "fdatasync", "fsync", "ftruncate", "openat", "unli
          "fallocate"]
 
 
+# The schema of a journal that is migrated: the first, and that of before several subscriptions.
+VERSIONS = {"old": 1, "former": 5}
+
+
 def start(binary, directory, kind):
-    """A journal as the run begins with: none, one that a crash left with a WAL, or one of the first schema."""
+    """A journal as the run begins with: none, one that a crash left with a WAL, or one of an older schema."""
     path = f"{directory}/journal.db"
     for name in os.listdir(directory):
         os.unlink(f"{directory}/{name}")
@@ -43,15 +47,12 @@ def start(binary, directory, kind):
         if commits == 5:
             process.kill()
     process.wait()
-    if kind == "old":
+    if kind in VERSIONS:
         last, committed = check(binary, path, word)
         word = Word(last, committed)
-        newer = [("digest", "begins_line"), ("redelivery", "settled"), ("journal", "digested_after"), ("output", "inode")]
-        newer += [(table, "digest") for table in ("journal", "session", "consumer", "message", "output", "redelivery", "digest")]
-        drops = "".join(f"ALTER TABLE {table} DROP COLUMN {column}; " for table, column in newer)
-        subprocess.run(
-            ["sqlite3", path, f"DROP TABLE gap; {drops} PRAGMA user_version = 1; PRAGMA wal_checkpoint(TRUNCATE)"],
-            check=True, stdout=subprocess.DEVNULL)
+        os.rename(path, f"{directory}/newer")
+        subprocess.run([binary, "old", f"{directory}/newer", path, str(VERSIONS[kind])], check=True)
+        os.unlink(f"{directory}/newer")
     return path, word
 
 
@@ -71,8 +72,8 @@ def main():
     parser.add_argument("--transactions", type=int, default=8, help="in each run (8)")
     parser.add_argument("--step", type=int, default=1, help="take only every n-th call (1)")
     parser.add_argument("--call", choices=CALLS, action="append", help="only this system call (all)")
-    parser.add_argument("--start", choices=["new", "crashed", "old"], action="append",
-                        help="no journal, one with a WAL, one of the first schema (all three)")
+    parser.add_argument("--start", choices=["new", "crashed", *VERSIONS], action="append",
+                        help="no journal, one with a WAL, one of the first or the fifth schema (all four)")
     parser.add_argument("--fault", choices=["kill", "EIO", "ENOSPC", "EROFS"], action="append", help="(all four)")
     arguments = parser.parse_args()
     binary, directory = os.environ["JOURNAL_WRITER"], os.environ["WORK_DIRECTORY"]
@@ -81,7 +82,7 @@ def main():
     begin = time.monotonic()
     for fault in arguments.fault or ["kill", "EIO", "ENOSPC", "EROFS"]:
         points, ended, failures = 0, 0, 0
-        for kind in arguments.start or ["new", "crashed", "old"]:
+        for kind in arguments.start or ["new", "crashed", *VERSIONS]:
             os.makedirs(work, exist_ok=True)
             _, first = start(binary, work, kind)
             shutil.rmtree(saved, ignore_errors=True)

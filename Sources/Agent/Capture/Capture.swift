@@ -24,6 +24,8 @@ final class Capture: Sendable {
     /// Name of the output in the journal, for the length of its file.
     var outputName = "output"
     var sessionID: String
+    /// What is captured into it; nil if nothing is.
+    var session: Journal.Session?
     var policy: DeduplicationPolicy
     /// By what it goes on after a channel, or a process, has ended.
     var resumption: Resumption
@@ -39,7 +41,7 @@ final class Capture: Sendable {
   private let log: Logger
   let status: StatusBoard
   private let machine: Monitor<CaptureMachine>
-  private let mailbox = ConnectionMailbox()
+  private let mailboxes: [ConnectionMailbox]
   private let closing = Monitor<[@Sendable () -> Void]>([])
 
   init(_ plan: Plan, log: Logger) {
@@ -51,24 +53,30 @@ final class Capture: Sendable {
       awaitsCommit: plan.mode == .committed && !plan.idle, committed: plan.start,
       brokerKeeps: !plan.configuration.consumer.noAck, ended: plan.idle ? [.connection, .emitter] : [])
     // What the runtime has committed before this process is committed for the journal too.
+    mailboxes = [ConnectionMailbox()]
     machine = Monitor(
-      CaptureMachine(lifecycle, journaled: plan.journal.positions.last, start: plan.start))
+      CaptureMachine(
+        lifecycle, subscriptions: mailboxes.count, journaled: plan.journal.positions.last, start: plan.start))
   }
 
   /// Starts the threads.
   func start(into sink: some DocumentSink & Sendable) throws(JournalError) {
     let document = DocumentOptions(plan.configuration.document)
     let writer = JournalLoop(
-      journal: plan.journal, capture: machine, mailbox: mailbox, status: status, log: log,
-      maxBytes: Int64(plan.configuration.journal.maxBytes),
-      acknowledgementMode: plan.configuration.consumer.noAck ? nil : plan.mode, outputName: plan.outputName,
-      document: document, resumption: plan.resumption,
-      prefetch: plan.resumption.keeper?.prefetch ?? plan.configuration.consumer.prefetchCount)
+      journal: plan.journal, capture: machine,
+      subscriptions: [
+        JournalLoop.Subscription(
+          session: plan.session, mailbox: mailboxes[0],
+          acknowledgementMode: plan.configuration.consumer.noAck ? nil : plan.mode, resumption: plan.resumption,
+          prefetch: plan.resumption.keeper?.prefetch ?? plan.configuration.consumer.prefetchCount)
+      ], status: status, log: log, maxBytes: Int64(plan.configuration.journal.maxBytes), outputName: plan.outputName,
+      document: document)
     let connection = ConnectionLoop(
+      index: 0,
       topology: Topology(
         configuration: plan.configuration, connectionName: plan.connectionName, sessionID: plan.sessionID,
         prefetch: plan.resumption.keeper?.prefetch, stream: plan.resumption.stream, logins: plan.logins),
-      mailbox: mailbox, capture: machine, status: status, log: log, policy: plan.policy,
+      mailbox: mailboxes[0], capture: machine, status: status, log: log, policy: plan.policy,
       settings: ConnectionMachine.Settings(plan), random: { Double.random(in: 0...1) })
     OSThread.start("journal") { [self] in
       ended(.journal) { () throws(CaptureFailure) in try writer.run() }
@@ -78,9 +86,10 @@ final class Capture: Sendable {
     } else {
       let reader = try JournalReader(path: plan.journal.path)
       let emitter = EmitterLoop(
-        reader: reader, capture: machine, mailbox: mailbox, status: status, document: document,
+        reader: reader, capture: machine, mailboxes: mailboxes,
+        indices: plan.session.map { [$0.subscription.key: 0] } ?? [:], status: status, document: document,
         start: plan.start,
-        trail: CheckpointTrail(plan.resumption, start: plan.start))
+        trail: CheckpointTrail([(plan.resumption, captured: plan.session?.base ?? plan.journal.positions.last)]))
       OSThread.start("emitter") { [self] in
         ended(.emitter) { () throws(CaptureFailure) in
           defer { try? reader.close() }
@@ -105,12 +114,15 @@ final class Capture: Sendable {
     while machine.wait(as: CaptureMachine.end, atMost: .seconds(1), until: { $0.isEnding ? true : nil }) == nil {
       switch watch.looked(Result { () throws(ConfigurationError) in try logins.read() }) {
       case .none: break
-      case .changed(let login): mailbox.post { $0.login = login }
+      case .changed(let login): post { $0.login = login }
       case .unreadable(let error):
         log.warning("a new login cannot be read, and the old one may expire: \(error)")
       }
     }
   }
+
+  /// Adds to what the connection is to do for every subscription.
+  private func post(_ change: (inout ConnectionCommands) -> Void) { for mailbox in mailboxes { mailbox.post(change) } }
 
   private func ended(_ part: Lifecycle.Part, _ body: () throws(CaptureFailure) -> Void) {
     var failure: CaptureFailure?
@@ -150,7 +162,7 @@ final class Capture: Sendable {
       // The journal's thread has heard of it by now: it settles when the connection ends, or not.
       case .stop:
         status.changed(to: .stopping)
-        mailbox.post { $0.stop = true }
+        post { $0.stop = true }
       case .closeReaders(let isUncommitted):
         if isUncommitted {
           log.info("the last documents were not committed in time; the next start emits them again")
@@ -166,7 +178,7 @@ final class Capture: Sendable {
       case .closeJournal: break
       case .disconnect(let isUnclosed):
         if isUnclosed { log.warning("the journal could not be closed in time; the next start recovers it") }
-        mailbox.post { $0.settled = true }
+        post { $0.settled = true }
       case .end: return machine.read { $0.lifecycle.failure }
       }
     }

@@ -29,57 +29,64 @@ struct CaptureMachine: Sendable {
   static let end = Listeners.third
 
   private(set) var lifecycle: Lifecycle
-  var inbox = JournalInbox()
+  var inbox: JournalInbox
   var progress: JournalProgress
+  /// The subscriptions of which no row will follow, and of which all are acknowledged.
+  private var ended: Set<Int> = []
+  private var settled: Set<Int> = []
 
   /// - Parameters:
+  ///   - subscriptions: How many there are. Each is named by its index.
   ///   - journaled: The journal's newest position.
   ///   - start: Documents up to here were committed before: also for the journal, if it has not heard of it.
-  init(_ lifecycle: Lifecycle, journaled: Position = .origin, start: Position = .origin) {
+  init(
+    _ lifecycle: Lifecycle, subscriptions count: Int = 1, journaled: Position = .origin, start: Position = .origin
+  ) {
     self.lifecycle = lifecycle
-    progress = JournalProgress(journaled: journaled)
+    inbox = JournalInbox(subscriptions: count)
+    progress = JournalProgress(journaled: journaled, subscriptions: count)
     (inbox.emitted, inbox.committed) = (start, start)
   }
 
   // MARK: - The connection
 
-  /// The journal's thread has no batch waiting.
-  var takesBatch: Bool { inbox.handover == nil }
+  /// The journal's thread has no batch of this subscription waiting.
+  func takesBatch(of index: Int) -> Bool { inbox.subscriptions[index].handover == nil }
 
-  /// A batch goes to the journal's thread, which has none waiting (``takesBatch``): one in its place would be lost.
-  mutating func handedOver(_ handover: Handover) -> Listeners {
-    precondition(takesBatch, "the journal's thread has a batch waiting")
-    inbox.handover = handover
+  /// A batch goes to the journal's thread, which has none waiting (``takesBatch(of:)``): one in its place would be lost.
+  mutating func handedOver(_ handover: Handover, of index: Int) -> Listeners {
+    precondition(takesBatch(of: index), "the journal's thread has a batch waiting")
+    inbox.subscriptions[index].handover = handover
     return Self.journal
   }
 
   /// A consumer runs; nil if none does.
-  mutating func consumes(_ channel: Consuming?) -> Listeners {
-    inbox.consuming = channel
-    inbox.isArriving = false
+  mutating func consumes(_ channel: Consuming?, of index: Int) -> Listeners {
+    inbox.subscriptions[index].consuming = channel
+    inbox.subscriptions[index].isArriving = false
     return Self.journal
   }
 
   /// A delivery has begun to arrive that is not whole yet; or none.
-  mutating func arriving(_ isArriving: Bool) -> Listeners {
-    inbox.isArriving = isArriving
+  mutating func arriving(_ isArriving: Bool, of index: Int) -> Listeners {
+    inbox.subscriptions[index].isArriving = isArriving
     return Self.journal
   }
 
-  mutating func answered(_ answer: SettlingAnswer) -> Listeners {
-    inbox.answer = answer
+  mutating func answered(_ answer: SettlingAnswer, of index: Int) -> Listeners {
+    inbox.subscriptions[index].answer = answer
     return Self.journal
   }
 
   /// The connection has to know what may come again.
-  mutating func asksForReturning() -> Listeners {
-    inbox.asksForReturning = true
+  mutating func asksForReturning(of index: Int) -> Listeners {
+    inbox.subscriptions[index].asksForReturning = true
     return Self.journal
   }
 
   /// The broker has shown that it has all acknowledgements of this channel.
-  mutating func settled(_ generation: Int) -> Listeners {
-    inbox.settledGeneration = generation
+  mutating func settled(_ generation: Int, of index: Int) -> Listeners {
+    inbox.subscriptions[index].settledGeneration = generation
     return Self.journal
   }
 
@@ -93,24 +100,32 @@ struct CaptureMachine: Sendable {
 
   /// Rows up to `last` may be read.
   ///
-  /// - Parameter batch: The newest of them, in memory; nil if that cannot be kept.
-  /// - Returns: A batch whose memory no one needs any more.
-  mutating func journaled(through last: Position, _ batch: JournaledBatch?) -> DeliveryBatch? {
+  /// - Parameters:
+  ///   - indices: The subscriptions of which there are new ones: what was to be carried of them is void.
+  ///   - batches: The newest of them, in memory, as far as they can be kept, in order.
+  /// - Returns: Those whose memory no one needs any more.
+  mutating func journaled(
+    through last: Position, of indices: [Int], _ batches: [JournaledBatch] = []
+  ) -> [JournaledBatch] {
     progress.journaled = last
-    return batch.flatMap { progress.tail.offer($0)?.batch }
+    for index in indices { progress.settlements[index] = nil }
+    return batches.compactMap { progress.tail.offer($0) }
   }
 
   /// A checkpoint is to carry a step of a settling.
   mutating func carries(_ settlement: Settlement) -> Listeners {
-    progress.settlement = settlement
+    progress.settlements[settlement.index] = settlement
     return Self.emitter
   }
 
-  /// No row will follow.
+  /// No row of a subscription will follow.
   ///
   /// - Parameter isSettled: All rows' messages were acknowledged, as far as acknowledgements rest on the journal.
-  mutating func rowsEnded(isSettled: Bool) -> Listeners {
-    (progress.isSettled, progress.ended) = (isSettled, true)
+  mutating func rowsEnded(of index: Int, isSettled: Bool) -> Listeners {
+    ended.insert(index)
+    if isSettled { settled.insert(index) }
+    guard ended.count >= inbox.subscriptions.count else { return [] }
+    (progress.isSettled, progress.ended) = (settled.count == ended.count, true)
     lifecycle.drained()
     return [Self.emitter, Self.end]
   }
@@ -137,7 +152,7 @@ struct CaptureMachine: Sendable {
 
   /// Everything is emitted.
   mutating func emissionEnded() -> Listeners {
-    lifecycle.emitted(through: progress.journaled, progress.settlement)
+    lifecycle.emitted(through: progress.journaled, progress.settlements.compactMap { $0 })
     return Self.end
   }
 

@@ -9,7 +9,10 @@ final class ConnectionMailbox: Sendable {
 
   private let commands = Locked(ConnectionCommands())
   /// Polled by the connection thread together with its socket.
-  let wakeup = Wakeup()
+  let wakeup: Wakeup
+
+  /// - Parameter wakeup: That of the other subscriptions' mailboxes.
+  init(_ wakeup: Wakeup = Wakeup()) { self.wakeup = wakeup }
 
   /// Adds to what the connection thread is to do, and wakes it.
   func post(_ change: (inout ConnectionCommands) -> Void) {
@@ -29,7 +32,7 @@ final class ConnectionMailbox: Sendable {
   /// Takes the new login, if there is one, and leaves all else.
   func takeLogin() -> Login? { commands.withLock { $0.login.take() } }
 
-  /// Takes the answer to ``JournalInbox/asksForReturning``, if it is there, and leaves all else.
+  /// Takes the answer to ``SubscriptionInbox/asksForReturning``, if it is there, and leaves all else.
   func takeReturning() -> (Int, Position)? { commands.withLock { $0.returning.take() } }
 
   /// Takes what there is to do; `stop` and `settled` stay set.

@@ -7,19 +7,13 @@ struct Handover: Sendable {
   var batch: DeliveryBatch
 }
 
-/// What the journal thread is asked to do, by the connection, the emitter and the reader of acknowledgements.
+/// What the journal's thread is told of one subscription.
 ///
 /// At most one batch waits: the connection fills the next one meanwhile, which is what makes commits grow under load.
-struct JournalInbox: Sendable {
+struct SubscriptionInbox: Sendable {
   var handover: Handover?
-  /// The emitter has written documents up to here.
-  var emitted = Position.origin
-  /// The runtime, or the output file, has committed documents up to here.
-  var committed = Position.origin
-  /// By that, the broker may forget messages up to here; less than `committed` if an anchor is kept.
+  /// By what is committed, the broker may forget messages up to this number; less than is committed if an anchor is kept.
   var releasable: Position?
-  /// The output file as it is when `committed` is durable; nil if there is no file.
-  var output: OutputRecord?
   /// The channel that consumes now; nil while there is none. Nothing can be acknowledged on another, and silence means something
   /// only on it.
   var consuming: Consuming?
@@ -31,6 +25,17 @@ struct JournalInbox: Sendable {
   var asksForReturning = false
   /// The newest channel of which the broker has shown that it has all acknowledgements.
   var settledGeneration: Int?
+}
+
+/// What the journal's thread is asked to do, by the connection, the emitter and the reader of acknowledgements.
+struct JournalInbox: Sendable {
+  var subscriptions: [SubscriptionInbox]
+  /// The emitter has written documents up to here.
+  var emitted = Position.origin
+  /// The runtime, or the output file, has committed documents up to here.
+  var committed = Position.origin
+  /// The output file as it is when `committed` is durable; nil if there is no file.
+  var output: OutputRecord?
   /// The capture is to end: a thread that waits for better times stops waiting.
   var stopping = false
   /// The capture ends by a failure, and may be killed any moment: the anchor stays, as in a crash.
@@ -42,10 +47,18 @@ struct JournalInbox: Sendable {
   /// Nothing at all will come; finish and close.
   var closing = false
 
+  /// - Parameter count: How many subscriptions there are.
+  init(subscriptions count: Int = 1) {
+    subscriptions = Array(repeating: SubscriptionInbox(), count: count)
+  }
+
   /// The runtime, or the output's file, has committed a checkpoint.
   mutating func committed(_ checkpoint: Checkpoint) {
     committed = max(committed, checkpoint.through)
-    releasable = max(releasable ?? checkpoint.releasable, checkpoint.releasable)
+    for part in checkpoint.parts {
+      let known = subscriptions[part.index].releasable
+      subscriptions[part.index].releasable = max(known ?? part.releasable, part.releasable)
+    }
   }
 }
 
@@ -96,7 +109,7 @@ struct ConnectionCommands: Sendable {
   var fresh: Int?
   /// All that comes back on the narrow channel of this generation has come, or something else has.
   var cleared: Int?
-  /// The answer to ``JournalInbox/asksForReturning``, and the newest position of the journal.
+  /// The answer to ``SubscriptionInbox/asksForReturning``, and the number of the subscription's newest message.
   var returning: (Int, Position)?
   /// The channel of this generation is to be asked for the queue, after all acknowledgements.
   var question: Int?

@@ -37,12 +37,15 @@ struct Intake {
     ///   - arena: Where all parts but the properties lie.
     ///   - rendered: Where the properties lie.
     @_lifetime(copy arena, copy rendered)
-    func row(at position: Position, consumer: Int64, _ arena: Span<UInt8>, _ rendered: Span<UInt8>) -> Row {
+    func row(
+      at position: Position, number: Position? = nil, consumer: Int64, _ arena: Span<UInt8>, _ rendered: Span<UInt8>
+    ) -> Row {
       Row(
         position: position, consumer: consumer, deliveryTag: tag, redelivered: redelivered, receivedAt: receivedAt,
         exchange: arena.extracting(exchange), routingKey: arena.extracting(routingKey),
-        properties: rendered.extracting(properties), body: arena.extracting(body), bodyIsText: false, bodySize: bodySize
-      )
+        properties: rendered.extracting(properties), body: arena.extracting(body), bodyIsText: false,
+        bodySize: bodySize,
+        number: number)
     }
   }
 

@@ -3,17 +3,17 @@ import Logging
 
 /// What the journal thread tells people of what came.
 extension JournalLoop {
-  func notify(_ notice: SubscriptionMachine.Notice) {
+  func notify(_ notice: SubscriptionMachine.Notice, of stream: StreamResumption?) {
     switch notice {
     case .alike: warnOfAlike()
-    case .gap(let gap): report(gap: gap)
-    case .jump(let jump): report(jump: jump)
+    case .gap(let gap): report(gap: gap, of: stream)
+    case .jump(let jump): report(jump: jump, of: stream)
     case .nearLimit(let returns, let limit): warn(returns: returns, limit: limit)
-    case .anotherStream: notifyOfAnotherStream()
+    case .anotherStream: notifyOfAnother(stream)
     }
   }
 
-  private func notifyOfAnotherStream() {
+  private func notifyOfAnother(_ stream: StreamResumption?) {
     log.warning(
       """
       stream "\(stream?.queue.queue ?? "")" is not the one that was captured before: another message stands at offset \
@@ -22,7 +22,7 @@ extension JournalLoop {
   }
 
   /// Tells what a stream no longer had when the capture came to it.
-  private func report(gap: ClosedRange<Int64>) {
+  private func report(gap: ClosedRange<Int64>, of stream: StreamResumption?) {
     let count = gap.upperBound - gap.lowerBound + 1
     log.warning(
       """
@@ -37,7 +37,7 @@ extension JournalLoop {
   }
 
   /// Tells that a stream has offsets without a message, the first time on a channel; all are counted.
-  private func report(jump: ClosedRange<Int64>) {
+  private func report(jump: ClosedRange<Int64>, of stream: StreamResumption?) {
     log.warning(
       """
       stream "\(stream?.queue.queue ?? "")" goes on at offset \(jump.upperBound + 1), and offsets \(jump.lowerBound) to \
@@ -51,7 +51,7 @@ extension JournalLoop {
   }
 
   /// Tells what `document.oversize: reject` did not capture.
-  func reportRefused(_ plan: Intake.Plan) {
+  func reportRefused(_ plan: Intake.Plan, of stream: StreamResumption?) {
     let rejected = plan.decision.rejected.count
     status.count { $0.rejected += rejected + plan.oversizeOffsets.count }
     if rejected > 0 {

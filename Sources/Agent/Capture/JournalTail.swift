@@ -8,16 +8,28 @@ struct JournaledBatch: Sendable {
   /// Position of its last message.
   var last: Position { first + (items.count - 1) }
   let consumer: ConsumerRecord
+  /// Which of the capture's subscriptions it is of.
+  let index: Int
+  /// The number of its first message.
+  private let number: Position
   private let items: [Intake.Item]
   private let rendered: [UInt8]
   /// Where the items' bytes lie; to be filled again when no one reads it any more.
   private(set) var batch: DeliveryBatch
 
-  /// - Parameter plan: What was written of `batch`: at least one message, and none of an earlier batch.
-  init(_ plan: Intake.Plan, of batch: consuming DeliveryBatch, consumer: ConsumerRecord, last: Position) {
+  /// - Parameters:
+  ///   - plan: What was written of `batch`: at least one message, and none of an earlier batch.
+  ///   - index: Which of the capture's subscriptions it is of.
+  ///   - last: The position of the last message, and `number` its number.
+  init(
+    _ plan: Intake.Plan, of batch: consuming DeliveryBatch, consumer: ConsumerRecord, index: Int = 0, last: Position,
+    number: Position? = nil
+  ) {
     precondition(!plan.items.isEmpty && !plan.hasHeld, "a batch in memory is all there is to its rows")
     first = Position(rawValue: last.rawValue - Int64(plan.items.count) + 1)
+    self.number = Position(rawValue: (number ?? last).rawValue - Int64(plan.items.count) + 1)
     self.consumer = consumer
+    self.index = index
     items = plan.items
     rendered = plan.rendered
     self.batch = batch
@@ -34,7 +46,8 @@ struct JournaledBatch: Sendable {
   ) rethrows -> Int {
     var count = 0
     for index in max(0, position - first + 1)..<items.count where count < limit {
-      let row = items[index].row(at: first + index, consumer: consumer.id, batch.arena.span, rendered.span)
+      let row = items[index].row(
+        at: first + index, number: number + index, consumer: consumer.id, batch.arena.span, rendered.span)
       count += 1
       guard try body(row) else { break }
     }

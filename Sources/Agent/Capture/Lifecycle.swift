@@ -91,8 +91,7 @@ struct Lifecycle: Sendable {
     self.awaitsCommit = awaitsCommit
     self.brokerKeeps = brokerKeeps
     self.ended = ended
-    // Less than any release that is waited for.
-    self.committed = Checkpoint(through: committed, releasable: Position(rawValue: .min))
+    self.committed = Checkpoint(through: committed)
   }
 
   // MARK: Reports
@@ -117,16 +116,16 @@ struct Lifecycle: Sendable {
 
   /// Everything is emitted, documents up to `last`.
   ///
-  /// - Parameter settlement: The newest step of a settling, if there was one: the anchor's release is a checkpoint of its own, after
-  ///   that of the last document.
-  mutating func emitted(through last: Position, _ settlement: Settlement?) {
-    owed = Checkpoint(through: last, releasable: settlement?.position == last ? last : Position(rawValue: .min))
+  /// - Parameter settlements: The newest steps of settlings that hold: an anchor's release is a checkpoint of its own, after that of the
+  ///   last document.
+  mutating func emitted(through last: Position, _ settlements: [Settlement]) {
+    owed = Checkpoint(
+      through: last, parts: settlements.map { Checkpoint.Part(index: $0.index, releasable: $0.captured) })
   }
 
   /// The runtime has committed a checkpoint.
   mutating func committed(_ checkpoint: Checkpoint) {
-    committed.through = max(committed.through, checkpoint.through)
-    committed.releasable = max(committed.releasable, checkpoint.releasable)
+    committed.merge(checkpoint.numbers)
   }
 
   mutating func acknowledgementsAreOver() { acknowledgementsEnded = true }
@@ -192,7 +191,6 @@ struct Lifecycle: Sendable {
   }
 
   private var isCommitted: Bool {
-    guard let owed else { return true }
-    return committed.through >= owed.through && committed.releasable >= owed.releasable
+    owed.map { committed.covers($0) } ?? true
   }
 }

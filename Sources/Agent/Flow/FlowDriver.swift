@@ -192,8 +192,11 @@ extension FlowDriver {
       try write(FlowResponse.opened)
       try capture.start(
         into: FlowSink(
-          stateKey: stateKey, journal: setup.journal.identifier, isKept: setup.keepsJournal,
-          stale: carried.stale.filter { $0 != "stream" || setup.resumption.stream == nil },
+          bindings: [
+            FlowBinding(
+              stateKey: stateKey,
+              stale: carried.stale.filter { $0 != "stream" || setup.resumption.stream == nil })
+          ], journal: setup.journal.identifier, isKept: setup.keepsJournal,
           ledger: ledger, status: capture.status,
           output: .standardOutput { [status = capture.status] in status.progressed(.reader) }))
     } catch let status as ExitCode {

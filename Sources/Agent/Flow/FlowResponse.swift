@@ -43,32 +43,31 @@ enum FlowResponse {
 
   static var opened: [UInt8] { line(["opened": .object(["explicitAcknowledgements": .bool(true)])]) }
 
-  /// What stands before a document's text, and after it.
-  static let capturedPrefix = Array(#"{"captured":{"binding":0,"doc":"#.utf8)
+  /// What stands after a document's text (``FlowBinding/prefix``).
   static let capturedSuffix = Array("}}\n".utf8)
 
-  /// A checkpoint as a merge patch under the binding's state key.
+  /// A checkpoint as a merge patch under the state keys of the bindings of which it covers anything new.
   ///
   /// - Parameters:
+  ///   - bindings: Of each subscription.
   ///   - isKept: The journal outlives the process, and may hold what the broker no longer has.
-  ///   - stale: ``FlowState/stale``.
   static func checkpoint(
-    _ checkpoint: Checkpoint, stateKey: String, journal: String, isKept: Bool = false, stale: [String] = []
+    _ checkpoint: Checkpoint, _ bindings: [FlowBinding], journal: String, isKept: Bool = false
   ) -> [UInt8] {
-    var state: JSONObject = ["journal": .string(journal), "position": .number(checkpoint.through.description)]
-    // In a merge patch null removes what a session with other settings left there.
-    for member in stale { state[member] = .null }
-    if isKept { state["kept"] = .bool(!checkpoint.isLast) }
-    if let redelivery = checkpoint.redelivery { state["redelivery"] = redelivery.json }
-    if let stream = checkpoint.stream { state["stream"] = stream.json }
+    var states = JSONObject()
+    for part in checkpoint.parts {
+      var state: JSONObject = ["journal": .string(journal), "position": .number(checkpoint.through.description)]
+      // In a merge patch null removes what a session with other settings left there.
+      for member in bindings[part.index].stale { state[member] = .null }
+      if isKept { state["kept"] = .bool(!checkpoint.isLast) }
+      if let redelivery = part.redelivery { state["redelivery"] = redelivery.json }
+      if let stream = part.stream { state["stream"] = stream.json }
+      states[bindings[part.index].stateKey] = .object(state)
+    }
     return line([
       "checkpoint": .object([
         "state": .object([
-          "updated": .object([
-            "bindingStateV1": .object([
-              stateKey: .object(state)
-            ])
-          ]),
+          "updated": .object(["bindingStateV1": .object(states)]),
           "mergePatch": .bool(true),
         ])
       ])

@@ -3,14 +3,12 @@ import Platform
 /// Documents as `captured` lines and a `checkpoint` line after them, on the runtime's pipe.
 struct FlowSink: DocumentSink {
   let wait = Stall.reader
-  let prefix = FlowResponse.capturedPrefix
   let suffix = FlowResponse.capturedSuffix
-  let stateKey: String
+  /// Of each subscription's binding.
+  let bindings: [FlowBinding]
   let journal: String
   /// The journal outlives the process.
   let isKept: Bool
-  /// ``FlowState/stale``.
-  let stale: [String]
   /// Shared with the reader of acknowledgements.
   let ledger: Monitor<CheckpointLedger>
   let status: StatusBoard
@@ -18,10 +16,12 @@ struct FlowSink: DocumentSink {
 
   var tellsLast: Bool { isKept }
 
+  func prefix(of index: Int) -> [UInt8] { bindings[index].prefix }
+
   mutating func write(_ bytes: inout [UInt8], _ checkpoint: Checkpoint) throws(CaptureFailure) -> Committed? {
     bytes.append(
       contentsOf:
-        FlowResponse.checkpoint(checkpoint, stateKey: stateKey, journal: journal, isKept: isKept, stale: stale))
+        FlowResponse.checkpoint(checkpoint, bindings, journal: journal, isKept: isKept))
     // First the entry, then the line: the acknowledgement may be faster than the return of this call.
     ledger.update {
       $0.written(checkpoint)

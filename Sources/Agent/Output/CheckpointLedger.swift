@@ -11,19 +11,18 @@ struct CheckpointLedger: Hashable {
 
   /// A checkpoint is about to be written.
   mutating func written(_ checkpoint: Checkpoint) {
-    var checkpoint = checkpoint
-    // Only the runtime needs it, and it may be large.
-    checkpoint.redelivery = nil
-    pending.append(checkpoint)
+    pending.append(checkpoint.numbers)
   }
 
   /// The runtime has committed the `count` oldest checkpoints.
   ///
-  /// - Returns: The newest of them; nil if there are not so many, which is the runtime's error.
+  /// - Returns: What they cover together; nil if there are not so many, which is the runtime's error.
   mutating func acknowledged(_ count: Int) -> Checkpoint? {
     guard count >= 1, count <= pending.count else { return nil }
-    let newest = pending[count - 1]
+    var covered = pending[0]
+    for checkpoint in pending[1..<count] { covered.merge(checkpoint) }
+    covered.isLast = pending[count - 1].isLast
     pending.removeFirst(count)
-    return newest
+    return covered
   }
 }

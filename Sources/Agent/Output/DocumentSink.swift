@@ -4,8 +4,8 @@ import Journal
 ///
 /// Belongs to the emitter thread. A sink may block for as long as its reader does not read.
 protocol DocumentSink {
-  /// Stands before every document.
-  var prefix: [UInt8] { get }
+  /// Stands before every document of the subscription with this index.
+  func prefix(of index: Int) -> [UInt8]
   /// Stands after every document.
   var suffix: [UInt8] { get }
 

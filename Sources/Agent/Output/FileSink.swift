@@ -17,7 +17,7 @@ import Platform
 /// more, the series' lock file tells that this is the directory, and that it is not an older copy: it knows the journal and the newest file.
 /// Unchecked Sendable: made by the thread that starts the capture, and used by the emitter's from then on.
 final class FileSink: DocumentSink, @unchecked Sendable {
-  let prefix: [UInt8] = []
+  func prefix(of index: Int) -> [UInt8] { [] }
   let suffix: [UInt8] = [0x0A]
   let wait = Stall.output
   private let series: OutputSeries

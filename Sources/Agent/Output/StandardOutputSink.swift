@@ -2,7 +2,7 @@
 struct StandardOutputSink: DocumentSink {
   let wait = Stall.reader
   var output: LineOutput
-  let prefix: [UInt8] = []
+  func prefix(of index: Int) -> [UInt8] { [] }
   let suffix: [UInt8] = [0x0A]
 
   mutating func write(_ bytes: inout [UInt8], _ checkpoint: Checkpoint) throws(CaptureFailure) -> Committed? {

@@ -115,6 +115,7 @@ struct RedeliveryKeeper: Sendable {
       settled: Position(rawValue: state.settled - state.captured), prefetch: state.prefetch, priority: state.priority,
       prioritySince: since)
     try journal.write { tx in
+      try tx.record(subscription)
       if !earlier.isEmpty {
         let through = Position(rawValue: -Int64(inLine))
         try tx.appendDigests(

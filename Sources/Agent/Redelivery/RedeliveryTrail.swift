@@ -5,7 +5,7 @@ import Journal
 /// carry it.
 struct RedeliveryTrail: Sendable {
   private let keeper: RedeliveryKeeper
-  /// Digests up to the emitted position, the newest last, without gaps: empty after messages without one, as they are
+  /// Digests up to the emitted number, the newest last, without gaps: empty after messages without one, as they are
   /// journaled while redeliveries are not recognised, or after a salvage.
   private var window: [DeliveryDigest]
   private var emitted: Position
@@ -16,6 +16,7 @@ struct RedeliveryTrail: Sendable {
   /// Up to here the checkpoints of this session carried the window.
   private var carried: Position?
 
+  /// - Parameter start: The number of the newest message that was emitted before.
   init(_ keeper: RedeliveryKeeper, start: Position) {
     self.keeper = keeper
     let machine = keeper.machine
@@ -31,28 +32,29 @@ struct RedeliveryTrail: Sendable {
     lineStart = min(machine.lineStart, captured)
   }
 
-  /// The checkpoint for documents up to `position`.
+  /// What a checkpoint for documents up to the number `position` says.
   ///
   /// - Parameter step: Of a settling; from the first on nothing is kept back any more.
   mutating func checkpoint(
     through position: Position, step: Settlement.Step? = nil, reader: JournalReader
-  ) throws(JournalError) -> Checkpoint {
+  ) throws(JournalError) -> (releasable: Position, state: RedeliveryState?) {
     release.checkpoint(through: position, step: step)
-    guard keeper.isCarriedByCheckpoints else { return Checkpoint(through: position, releasable: release.releasable) }
+    guard keeper.isCarriedByCheckpoints else { return (release.releasable, nil) }
     if position > emitted { try follow(to: position, reader) }
     // A settling after the checkpoint of its last document changes a number only.
     let isCarried = carried == position
     carried = position
     // What has no digest is not recognised when it comes again, so there is no sense in waiting for it.
     let captured = keeper.count(of: position)
-    return Checkpoint(
-      through: position, releasable: release.releasable,
-      redelivery: RedeliveryState(
+    return (
+      release.releasable,
+      RedeliveryState(
         queue: keeper.queue.text, captured: captured,
         releasable: min(captured, max(keeper.count(of: release.releasable), captured - Int64(window.count))),
         settled: min(captured, max(keeper.count(of: release.settled), captured - Int64(window.count))),
         prefetch: keeper.prefetch, priority: priority, prioritySince: prioritySince, lineStart: lineStart,
-        window: isCarried ? nil : window.suffix(keeper.carriedWindow)))
+        window: isCarried ? nil : window.suffix(keeper.carriedWindow))
+    )
   }
 
   private mutating func follow(to position: Position, _ reader: JournalReader) throws(JournalError) {

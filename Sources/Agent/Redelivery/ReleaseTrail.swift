@@ -15,7 +15,7 @@ struct ReleaseTrail: Hashable, Sendable {
     (self.anchor, self.releasable, self.settled) = (anchor, releasable, settled)
   }
 
-  /// A checkpoint is made of everything up to `position`.
+  /// A checkpoint is made of everything up to the number `position`.
   ///
   /// - Parameter step: Of a settling; from the first on nothing is kept back any more.
   mutating func checkpoint(through position: Position, step: Settlement.Step?) {

@@ -9,8 +9,12 @@ struct Settlement: Hashable, Sendable {
     case settled
   }
 
-  /// Everything captured so far; void once there is more.
+  /// Which of the capture's subscriptions it is of.
+  var index = 0
+  /// The position of the newest message that was captured of it so far; void once there is more.
   var position: Position
+  /// That message's number.
+  var captured: Position
   var step: Step
   /// Acknowledgements rest on the checkpoint.
   var isCarried: Bool

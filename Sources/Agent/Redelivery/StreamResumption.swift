@@ -13,7 +13,7 @@ final class StreamResumption: Sendable {
   /// For how many rows the journal keeps digests, so that a checkpoint that is behind finds its own.
   static let window = 65_536
 
-  /// Neighbouring rows with neighbouring offsets.
+  /// Messages with neighbouring numbers and offsets.
   private struct Run {
     var position: Position
     var offset: Int64
@@ -113,7 +113,7 @@ final class StreamResumption: Sendable {
     }
   }
 
-  /// Messages with these offsets and digests are durable in the journal, in rows from `first` on.
+  /// Messages with these offsets and digests are durable in the journal, with numbers from `first` on.
   func captured(_ offsets: [Int64], from first: Position, digests: [DeliveryDigest]) {
     guard let newest = offsets.last else { return }
     shared.withLock { shared in
@@ -258,7 +258,7 @@ final class StreamResumption: Sendable {
     }
   }
 
-  /// The state for a checkpoint that ends with the row at `position`; nil if that is no message of the stream.
+  /// The state for a checkpoint that ends with the message of the number `position`; nil if that is none of the stream.
   func state(through position: Position, reader: JournalReader) throws(JournalError) -> State? {
     let offset = shared.withLock { shared -> Int64? in
       let done = shared.runs.prefix { $0.position + $0.count <= position }.count

@@ -42,10 +42,10 @@ struct CaptureSetup {
       ?? .temporary(under: Self.temporaryDirectory, durability: choice.mode == .journaled ? .full : .relaxed)
     journal = try Journal.openSalvaging(settings, log: log)
     sessionID = randomUUID()
-    // What an older version captured is this queue's: there was only one.
     if let stream {
-      subscription = try journal.subscription(
-        stream, queue: configuration.queue.name, virtualHost: configuration.virtualHost, adopting: true)
+      subscription = try journal.subscriptions([
+        Journal.Wanted(stream, queue: configuration.queue.name, virtualHost: configuration.virtualHost)
+      ])[0]
     } else {
       subscription = nil
     }
@@ -80,12 +80,14 @@ struct CaptureSetup {
     start: Position, connectionName: String, outputName: String, idle: Bool, hasCommitted: Bool = false
   ) throws(JournalError) -> Capture.Plan {
     let isInDoubt = try isInDoubt(hasCommitted: hasCommitted)
+    var session: Journal.Session?
     if let subscription {
-      try journal.beginSession(of: subscription, id: sessionID, startedAt: SystemClock.wallMicroseconds())
+      session = try journal.beginSession(of: subscription, id: sessionID, startedAt: SystemClock.wallMicroseconds())
     }
     return Capture.Plan(
       configuration: configuration, connectionName: connectionName, journal: journal, start: start, mode: choice.mode,
-      outputName: outputName, sessionID: sessionID, policy: policy, resumption: resumption, idle: idle,
+      outputName: outputName, sessionID: sessionID, session: session, policy: policy, resumption: resumption,
+      idle: idle,
       isInDoubt: isInDoubt)
   }
 

@@ -107,7 +107,12 @@ extension Journal {
       let counters = try Counters(reading: database)
       let identifier = try database.text("SELECT identifier FROM journal", "read the identifier")
       try mark?.refuse(counters, of: identifier, at: database.path)
-      guard let damage = try Schema.damage(database).first else { return }
+      guard let damage = try Schema.damage(database).first else {
+        if try database.integer("PRAGMA user_version", "read the schema's version") > 5 {
+          _ = try Subscriptions(reading: database, last: counters.last)
+        }
+        return
+      }
       throw JournalError(kind: .corrupt(damage), operation: "check the journal", object: database.path)
     } catch { throw missingTable(error) }
   }

@@ -24,9 +24,8 @@ extension Journal {
   /// The queue that messages came from last; nil if no one has captured into this journal.
   public func newestQueue() throws(JournalError) -> QueueName? { try QueueName(newestIn: database) }
 
-  /// Consumers older than the oldest message's by more than this are forgotten; a message appended late can still
-  /// name any of the last thousand reconnections.
-  private static let retainedConsumers = 1_000
+  /// So many of the newest are kept, also if no message names them any more.
+  private static let retainedConsumers: Int64 = 1_000
 
   /// The `base` of a subscription's newest session: what is after it was captured since. Nil if there is none.
   ///
@@ -71,16 +70,9 @@ extension Journal {
         return Session(number: number ?? 0, id: id, subscription: subscription, base: base)
       }
     }
-    // What the subscription's session before it has begun may append no more.
-    for ended in sessions where ended.subscription.key == subscription.key { newestConsumers[ended.number] = nil }
+    for former in sessions where former.subscription.key == subscription.key { endConsumer(of: former) }
     sessions.removeAll { $0.subscription.key == subscription.key }
     sessions.append(begun)
-    let index = durableSubscriptions.index(of: subscription)
-    plannedSubscriptions.removeAll { $0.key == subscription.key }
-    forEachState { state in
-      state.owners = state.owners.filter { $0.value != index }
-      state.newest = (-1, 0)
-    }
     return begun
   }
 
@@ -88,26 +80,27 @@ extension Journal {
   ///
   /// Consumers and sessions to which no message belongs any more are forgotten here.
   ///
-  /// - Parameter session: The newest of its subscription; nil for the one that was begun last.
+  /// - Parameter session: The newest of its subscription, whose consumer before it appends no more; nil for the one that was begun last.
   /// - Throws: `.invalid` if it is none of this process's.
   public func beginConsumer(tag: String, in session: Session? = nil) throws(JournalError) -> ConsumerRecord {
     try checkUsable()
     guard let session = session ?? sessions.last, sessions.contains(session),
       let index = durableSubscriptions.index(of: session.subscription)
     else { throw invalid("there is no such session", "begin a consumer") }
-    let oldestAlive = newestConsumers.values.min()
     let firstSession = sessions.map(\.number).min() ?? 0
+    let forgotten = ended.prefix { $0.through <= durable.pruned }
     let id = try transaction { (tx) throws(JournalError) in
       try tx.noting { () throws(JournalError) in
         let id = try inserting(
           "INSERT INTO consumer (session, tag) VALUES (?1, ?2) RETURNING id", [.integer(session.number), .text(tag)],
           "begin a consumer")
         _ = try inserting(Schema.setDigest("consumer", where: "id = ?1"), [.integer(id ?? 0)], "begin a consumer")
-        _ = try inserting(
-          """
-          DELETE FROM consumer WHERE id < ?2 - \(Self.retainedConsumers) AND id < ?1 AND id <
-            coalesce((SELECT consumer FROM message ORDER BY position LIMIT 1), ?2) - \(Self.retainedConsumers)
-          """, [.integer(oldestAlive ?? id ?? 0), .integer(id ?? 0)], "forget old consumers")
+        for old in forgotten {
+          let last = min(old.consumers.upperBound, (id ?? 0) - Self.retainedConsumers - 1)
+          _ = try inserting(
+            "DELETE FROM consumer WHERE id BETWEEN ?1 AND ?2", [.integer(old.consumers.lowerBound), .integer(last)],
+            "forget old consumers")
+        }
         // One of this process may have no consumer yet.
         _ = try inserting(
           "DELETE FROM session WHERE number < ?1 AND number < (SELECT min(session) FROM consumer)",
@@ -115,6 +108,8 @@ extension Journal {
         return id ?? 0
       }
     }
+    ended.removeFirst(forgotten.prefix { $0.consumers.upperBound < id - Self.retainedConsumers }.count)
+    endConsumer(of: session)
     newestConsumers[session.number] = id
     forEachState { $0.owners[id] = index }
     let subscription = session.subscription
@@ -127,6 +122,16 @@ extension Journal {
   public func output(_ name: String) throws(JournalError) -> OutputRecord? {
     try checkUsable()
     return try OutputRecord(named: name, statements.getOutput)
+  }
+
+  /// The newest consumer of a session appends no more.
+  private func endConsumer(of session: Session) {
+    guard let id = newestConsumers.removeValue(forKey: session.number) else { return }
+    ended.append((consumers: id...id, through: durable.last))
+    forEachState { state in
+      state.owners[id] = nil
+      state.newest = (-1, 0)
+    }
   }
 
   /// Changes what is durable and what the open transaction would make of it alike: of what is not stored.
@@ -166,7 +171,7 @@ extension Journal {
   package func beginSession(
     id: String, queue: String, virtualHost: String, startedAt: Int64
   ) throws(JournalError) -> Session {
-    let only = try subscription(queue, queue: queue, virtualHost: virtualHost, adopting: true)
+    let only = try subscriptions([Wanted(queue, queue: queue, virtualHost: virtualHost)])[0]
     return try beginSession(of: only, id: id, startedAt: startedAt)
   }
 }

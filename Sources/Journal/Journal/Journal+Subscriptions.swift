@@ -2,26 +2,57 @@ extension Journal {
   /// Those that the journal knows, in the order in which they came.
   public var subscriptions: [SubscriptionRecord] { durableSubscriptions.all }
 
-  /// The subscription with this name, or a new one. Nothing is written before its first session begins.
-  ///
-  /// - Parameters:
-  ///   - queue: That it captures from now.
-  ///   - adopting: If none has the name, the one without a name gets it.
-  /// - Throws: `.invalid` if the journal has had 16,384 of them.
-  public func subscription(
-    _ stream: String, queue: String, virtualHost: String, adopting: Bool
-  ) throws(JournalError) -> SubscriptionRecord {
-    try checkUsable()
-    let known = durableSubscriptions.all + plannedSubscriptions
-    let found = known.first { $0.isNamed(stream) } ?? (adopting ? known.first { !$0.isNamed } : nil)
-    let key = found?.key ?? (known.map(\.key).max() ?? -1) + 1
-    guard key <= SubscriptionRecord.largestKey else {
-      throw invalid("it has had \(key) subscriptions, and takes no more: begin a new journal", "subscribe")
+  /// What is to be captured into a journal.
+  public struct Wanted: Equatable, Sendable {
+    /// Where documents go.
+    public var stream: String
+    /// The queue's name.
+    public var queue: String
+    /// Its virtual host.
+    public var virtualHost: String
+
+    public init(_ stream: String, queue: String, virtualHost: String) {
+      (self.stream, self.queue, self.virtualHost) = (stream, queue, virtualHost)
     }
-    let subscription = SubscriptionRecord(key: key, stream: stream, queue: queue, virtualHost: virtualHost)
-    plannedSubscriptions.removeAll { $0.key == key }
-    plannedSubscriptions.append(subscription)
-    return subscription
+  }
+
+  /// The subscriptions of these names, in their order. Nothing is written before their first sessions begin.
+  ///
+  /// A name that the journal does not know may be a new one of a subscription that it knows: of what has the same queue, and no other
+  /// claims, first what has no name, then what has another; a journal of before version 6 that is captured as one goes on as that. All
+  /// others are new.
+  ///
+  /// - Throws: `.invalid` if the journal has had 16,384 of them.
+  public func subscriptions(_ wanted: [Wanted]) throws(JournalError) -> [SubscriptionRecord] {
+    try checkUsable()
+    let known = durableSubscriptions.all
+    var claimed: Set<Int64> = []
+    var found: [Int: SubscriptionRecord] = [:]
+    func claim(_ record: SubscriptionRecord?, _ index: Int) {
+      guard let record else { return }
+      found[index] = record
+      claimed.insert(record.key)
+    }
+    for (index, wish) in wanted.enumerated() { claim(known.first { $0.isNamed(wish.stream) }, index) }
+    for isUnnamed in [true, false] {
+      for (index, wish) in wanted.enumerated() where found[index] == nil {
+        let alike = known.filter {
+          $0.isUnnamed == isUnnamed && !claimed.contains($0.key)
+            && $0.isOf(queue: wish.queue, virtualHost: wish.virtualHost)
+        }
+        if alike.count == 1 { claim(alike[0], index) }
+      }
+    }
+    if wanted.count == 1, known.count == 1, known[0].isUnnamed { claim(known[0], 0) }
+    var next = durableSubscriptions.nextKey
+    return try wanted.enumerated().map { (index, wish) throws(JournalError) in
+      let key = found[index]?.key ?? next
+      if found[index] == nil { next += 1 }
+      guard key <= SubscriptionRecord.largestKey else {
+        throw invalid("it has had \(key) subscriptions, and takes no more: begin a new journal", "subscribe")
+      }
+      return SubscriptionRecord(key: key, stream: wish.stream, queue: wish.queue, virtualHost: wish.virtualHost)
+    }
   }
 
   /// Records a subscription in the open transaction, unless the journal knows it as it is.
@@ -35,6 +66,7 @@ extension Journal {
       if known.all.count == 1, !known.hasNumbers { known.captured = [working.last] }
       if known.hasNumbers { known.captured.append(0) }
       known.all.append(subscription)
+      known.nextKey = max(known.nextKey, subscription.key + 1)
     }
     for (index, each) in known.all.enumerated()
     where workingSubscriptions.all.count < known.all.count || each == subscription {
@@ -53,7 +85,7 @@ extension Journal {
   ///
   /// - Parameter subscription: Nil for the journal's only one.
   public func captured(of subscription: SubscriptionRecord? = nil) throws(JournalError) -> Position {
-    guard let index = try index(of: subscription) else { return .origin }
+    let index = try index(of: subscription)
     return Position(rawValue: durableSubscriptions.captured(index, last: durable.last))
   }
 

@@ -80,11 +80,12 @@ public final class Journal: @unchecked Sendable {
   /// The subscriptions as the last commit left them, and as they are in the open transaction.
   var durableSubscriptions = Subscriptions()
   var workingSubscriptions = Subscriptions()
-  /// Those that were asked for and have not begun a session yet, perhaps.
-  var plannedSubscriptions: [SubscriptionRecord] = []
-  /// The sessions that this process has begun, and each one's newest consumer.
+  /// The newest session of each subscription that this process has begun, and its newest consumer.
   var sessions: [Session] = []
   var newestConsumers: [Int64: Int64] = [:]
+  /// Consumers that append no more, the oldest first, and the newest position when that began: messages up to there may name them. The
+  /// first entry stands for all of former processes.
+  var ended: [(consumers: ClosedRange<Int64>, through: Int64)] = []
   /// The number of the newest message when digests were pruned last, by ``SubscriptionRecord/origin``.
   var digestsPruned: [Int64: Int64] = [:]
   /// WAL frames at the last attempt to checkpoint.
@@ -120,6 +121,8 @@ public final class Journal: @unchecked Sendable {
     working = counters
     durableSubscriptions = try Subscriptions(reading: database, last: counters.last)
     workingSubscriptions = durableSubscriptions
+    let newest = try database.integer("SELECT coalesce(max(id), 0) FROM consumer", "look for consumers")
+    if newest > 0 { ended = [(consumers: 0...newest, through: counters.last)] }
     pageSize = try database.integer("PRAGMA page_size", "read the page size")
     (usedBytes, freeBytes) = try space()
   }

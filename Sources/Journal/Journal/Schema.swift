@@ -157,12 +157,12 @@ struct Schema {
       """
   }
 
-  /// SQL that gives the rows of a table, which is not `message`, their digests.
-  static func setDigest(_ table: String, where condition: String = "true") -> String {
-    setDigest(table, condition, current.version)
-  }
-
-  private static func setDigest(_ table: String, _ condition: String, _ version: Int) -> String {
+  /// SQL that gives the rows of a table their digests; those of `message` have no number.
+  ///
+  /// - Parameter version: Of the file, at least 5.
+  static func setDigest(
+    _ table: String, where condition: String = "true", version: Int = current.version
+  ) -> String {
     "UPDATE \(table) SET digest = row_digest(\(columns(of: table, version))) WHERE \(condition)"
   }
 
@@ -170,7 +170,7 @@ struct Schema {
   static var setDigests: String { digested.map { setDigest($0.table) }.joined(separator: "; ") }
 
   private static func columns(of table: String, _ version: Int) -> String {
-    (version > 5 ? digested : fifthDigests).first { $0.table == table }?.columns ?? ""
+    (version > 5 ? digested : fifthDigests).first { $0.table == table }?.columns ?? messageColumns
   }
 
   /// What rows, but for messages, do not fit their digests, in words; none in a file of an older version.
@@ -193,7 +193,9 @@ struct Schema {
   ///
   /// `redelivery` has a row for each. `digest.last` is the number of the newest message that the digests are of, and says whose it is by
   /// what is added to it (``SubscriptionRecord/origin``): nothing for the first, so that older rows stay what they are. The columns of numbers
-  /// that were called positions count a subscription's messages; for the only one of a journal the two are the same.
+  /// that were called positions count a subscription's messages; for the only one of a journal the two are the same. No table is renamed:
+  /// SQLite then looks at every view of the file, and a visitor's may be one that it refuses
+  /// (https://www.sqlite.org/lang_altertable.html#altertabrename).
   private static let sixth = """
     CREATE TABLE subscription (
       key INTEGER PRIMARY KEY,             -- from 0; never used again
@@ -207,7 +209,10 @@ struct Schema {
       SELECT 0, queue, virtual_host FROM session ORDER BY number DESC LIMIT 1;
     ALTER TABLE session ADD COLUMN subscription INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE message ADD COLUMN number INTEGER;
-    CREATE TABLE redelivery_of (
+    CREATE TEMP TABLE redelivery_before AS
+      SELECT queue, releasable, prefetch, priority, priority_since, stream_offset, settled FROM redelivery;
+    DROP TABLE redelivery;
+    CREATE TABLE redelivery (
       subscription INTEGER PRIMARY KEY,
       queue TEXT NOT NULL,                 -- whose deliveries the digests are of
       releasable INTEGER NOT NULL,         -- acknowledgements up to this number are allowed; what comes after it is the anchor
@@ -218,11 +223,9 @@ struct Schema {
       settled INTEGER NOT NULL,            -- the broker is known to have the acknowledgements up to this number
       digest INTEGER
     ) STRICT;
-    INSERT INTO redelivery_of
-      SELECT 0, queue, releasable, prefetch, priority, priority_since, stream_offset, settled, NULL FROM redelivery;
-    DROP TABLE redelivery;
-    ALTER TABLE redelivery_of RENAME TO redelivery;
-    \(["subscription", "session", "redelivery"].map { setDigest($0, "true", 6) }.joined(separator: ";\n"));
+    INSERT INTO redelivery SELECT 0, *, NULL FROM temp.redelivery_before;
+    DROP TABLE temp.redelivery_before;
+    \(["subscription", "session", "redelivery"].map { setDigest($0, version: 6) }.joined(separator: ";\n"));
     DROP VIEW pending;
     CREATE VIEW pending AS
       SELECT
@@ -255,7 +258,7 @@ struct Schema {
     ALTER TABLE output ADD COLUMN inode INTEGER;
     ALTER TABLE message ADD COLUMN digest INTEGER;
     UPDATE journal SET digested_after = last;
-    \(fifthDigests.map { "ALTER TABLE \($0.table) ADD COLUMN digest INTEGER; \(setDigest($0.table, "true", 5))" }.joined(separator: ";\n"))
+    \(fifthDigests.map { "ALTER TABLE \($0.table) ADD COLUMN digest INTEGER; \(setDigest($0.table, version: 5))" }.joined(separator: ";\n"))
     """
 
   /// Version 4: how far the broker is known to have the acknowledgements that a settling allowed. Older versions took it for

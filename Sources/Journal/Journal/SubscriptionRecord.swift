@@ -14,7 +14,7 @@ public struct SubscriptionRecord: Equatable, Hashable, Sendable {
 
   /// The largest key. Together with ``SubscriptionRecord/origin`` it keeps every sum below what SQLite's integers hold.
   static let largestKey: Int64 = 1 << 14 - 1
-  private static let span: Int64 = 1 << 46
+  static let span: Int64 = 1 << 46
 
   /// What `digest.last` adds to numbers: a subscription's rows are one range of the table's keys. 2^46 messages are 22 years of 100,000 a
   /// second. Numbers of before the journal are negative.
@@ -26,10 +26,25 @@ public struct SubscriptionRecord: Equatable, Hashable, Sendable {
     return (key == 0 ? -Statement.numbers.upperBound : origin - half)...(origin + half - 1)
   }
 
+  /// Names are compared by their bytes, like AMQP's.
+  public static func == (one: Self, other: Self) -> Bool {
+    func isSame(_ one: String, _ other: String) -> Bool { one.utf8.elementsEqual(other.utf8) }
+    return one.key == other.key && isSame(one.queue, other.queue) && isSame(one.virtualHost, other.virtualHost)
+      && one.isUnnamed == other.isUnnamed && isSame(one.stream ?? "", other.stream ?? "")
+  }
+
+  /// Equal ones have the same key.
+  public func hash(into hasher: inout Hasher) { hasher.combine(key) }
+
+  /// Whether it is captured from this queue.
+  func isOf(queue: String, virtualHost: String) -> Bool {
+    self.queue.utf8.elementsEqual(queue.utf8) && self.virtualHost.utf8.elementsEqual(virtualHost.utf8)
+  }
+
   /// The first of a journal that knows none yet.
   static let first = SubscriptionRecord(key: 0, queue: "", virtualHost: "")
 
-  var isNamed: Bool { stream != nil }
+  var isUnnamed: Bool { stream == nil }
 
   func isNamed(_ name: String) -> Bool { stream.map { $0.utf8.elementsEqual(name.utf8) } ?? false }
 }

@@ -6,6 +6,8 @@ struct Subscriptions {
   var captured: [Int64] = []
   /// Which of them a consumer of this process is of.
   var owners: [Int64: Int] = [:]
+  /// A key that nothing in the file has.
+  var nextKey: Int64 = 0
   /// The consumer that appended last, and whose it is.
   var newest: (consumer: Int64, index: Int) = (-1, 0)
 
@@ -37,6 +39,23 @@ struct Subscriptions {
     else { throw damage }
     captured = numbers.compactMap { $0 }
     guard captured.count == all.count || captured.isEmpty && all.count <= 1 else { throw damage }
+    let strangers = try database.integer(
+      """
+      SELECT (SELECT count(*) FROM session WHERE subscription NOT IN (SELECT key FROM subscription))
+        + (SELECT count(*) FROM consumer WHERE session NOT IN (SELECT number FROM session))
+      """, "look for their sessions")
+    // A damaged file may name any.
+    let half = SubscriptionRecord.span / 2
+    let newest = try database.integer(
+      """
+      SELECT max(coalesce((SELECT max(key) FROM subscription), -1),
+        coalesce((SELECT max(subscription) FROM redelivery), -1),
+        coalesce((SELECT (min(max(last), \(Statement.numbers.upperBound)) + \(half)) / \(SubscriptionRecord.span) FROM digest), -1))
+      """, "look for the newest subscription")
+    guard strangers == 0 else { throw damage }
+    nextKey = max(0, newest + 1)
+    // What a checkpoint carried is written before the first session, and nothing else was there.
+    if all.isEmpty, last == 0 { nextKey = 0 }
   }
 
   /// Gives a message of `consumer` the next number of its subscription.
@@ -55,5 +74,10 @@ struct Subscriptions {
   func index(of subscription: SubscriptionRecord) -> Int? { all.firstIndex { $0.key == subscription.key } }
 
   /// The number of the newest message of the `index`-th.
-  func captured(_ index: Int, last: Int64) -> Int64 { hasNumbers ? captured[index] : last }
+  ///
+  /// - Parameter index: Nil for one that has not begun: all that a journal of none has captured is its first one's.
+  func captured(_ index: Int?, last: Int64) -> Int64 {
+    guard let index else { return all.isEmpty ? last : 0 }
+    return hasNumbers ? captured[index] : last
+  }
 }

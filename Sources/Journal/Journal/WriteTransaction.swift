@@ -11,7 +11,7 @@ public struct WriteTransaction: ~Copyable {
   /// Appends one message.
   ///
   /// - Parameters:
-  ///   - consumer: The id of a consumer of its subscription's newest session, begun by this process.
+  ///   - consumer: The id of the newest consumer of its subscription's newest session, begun by this process.
   ///   - receivedAt: Microseconds since 1970, UTC.
   ///   - exchange: The name's bytes as received; so are `routingKey` and `body`. Kept as TEXT if they are UTF-8
   ///     without NUL, else as BLOB.
@@ -63,11 +63,16 @@ public struct WriteTransaction: ~Copyable {
     }
   }
 
+  /// Records a subscription whose session has yet to begin, with what this transaction writes of it.
+  public borrowing func record(_ subscription: SubscriptionRecord) throws(JournalError) {
+    try noting { () throws(JournalError) in try journal.record(subscription) }
+  }
+
   /// What the number of a subscription's newest message will be if this transaction commits.
   ///
   /// - Parameter subscription: Nil for the journal's only one.
   public func captured(of subscription: SubscriptionRecord? = nil) throws(JournalError) -> Position {
-    guard let index = try journal.index(of: subscription) else { return .origin }
+    let index = try journal.index(of: subscription)
     return Position(rawValue: journal.workingSubscriptions.captured(index, last: journal.working.last))
   }
 

@@ -15,7 +15,7 @@ struct Salvager {
   private var identifier = ""
   private var createdAt: Int64 = 0
   private var epoch: Int64 = 0
-  private var counters: (last: Int64, emitted: Int64, committed: Int64, bytes: Int64) = (0, 0, 0, 0)
+  private(set) var counters: (last: Int64, emitted: Int64, committed: Int64, bytes: Int64) = (0, 0, 0, 0)
   private var probes: Int64 = 0
   /// The schema's, and the position after which messages have digests; if it cannot be read, those that have none are believed.
   private var version: Int64 = 0
@@ -25,11 +25,11 @@ struct Salvager {
   /// What the file says of acknowledgements is not of an older state than the messages.
   private var knowsReleasable: Bool
   /// Messages of several subscriptions have numbers of their own.
-  private var hasNumbers = false
+  var hasNumbers = false
   /// Consumers that messages may name, and the session of those whose own cannot be read.
   private var consumers: Set<Int64> = []
   private var standIns: Set<Int64> = []
-  private var standIn: Int64?
+  private(set) var standIn: Int64?
 
   /// Opens the damaged database; its files are not written to.
   init(
@@ -59,22 +59,28 @@ struct Salvager {
   mutating func copy(to target: Database) throws(JournalError) {
     try target.execute("BEGIN IMMEDIATE", "salvage")
     version = reading { () throws(JournalError) in try source.integer("PRAGMA user_version", "read the version") } ?? 0
-    if version > 5 { _ = try copyTable("subscription", Schema.subscriptionColumns, 5, to: target) }
+    let isKey = "BETWEEN 0 AND \(SubscriptionRecord.largestKey)"
+    var isAnchored = true
+    if version > 5 {
+      isAnchored = try copyTable(
+        "subscription", Schema.subscriptionColumns, 5, where: "key \(isKey)", to: target)
+    }
     let sessions = "number, id, queue, virtual_host, started_at, base"
     // SQLite gives no number after the largest there is.
     _ = try copyTable(
       "session", "\(sessions), subscription", 7, of: "\(sessions), \(version < 6 ? "0" : "subscription")",
-      where: "number < \(Self.most)", to: target)
+      where: "number < \(Self.most)" + (version < 6 ? "" : " AND subscription \(isKey)"), to: target)
     _ = try copyTable("consumer", "id, session, tag", 3, where: "id < \(Self.most)", to: target)
     _ = try copyTable(
       "output", "name, file, length, started_at, inode", 5,
       of: "name, file, length, started_at, \(version < 5 ? "NULL" : "inode")", to: target)
     _ = try copyTable("gap", "first, last", 2, to: target)
     let redelivery = "queue, releasable, prefetch, priority, priority_since, stream_offset"
-    var isAnchored = try copyTable(
-      "redelivery", "subscription, \(redelivery), settled", 8,
-      of: "\(version < 6 ? "0" : "subscription"), \(redelivery), \(version < 4 ? "releasable" : "settled")",
-      to: target)
+    isAnchored =
+      try copyTable(
+        "redelivery", "subscription, \(redelivery), settled", 8,
+        of: "\(version < 6 ? "0" : "subscription"), \(redelivery), \(version < 4 ? "releasable" : "settled")",
+        where: version < 6 ? "true" : "subscription \(isKey)", to: target) && isAnchored
     let digest = "last, digests, priority, priority_since"
     isAnchored =
       try copyTable(
@@ -103,7 +109,8 @@ struct Salvager {
     report.keepsAnchor = isAnchored && knowsReleasable && missing.isEmpty && report.knowsPositions
     if !report.keepsAnchor {
       // Without an anchor what comes again is captured again, which also brings back what is missing and was never acknowledged.
-      let captured = hasNumbers ? "coalesce((SELECT captured FROM subscription WHERE key = subscription), 0)" : "\(counters.last)"
+      let captured =
+        hasNumbers ? "coalesce((SELECT captured FROM subscription WHERE key = subscription), 0)" : "\(counters.last)"
       try target.execute(
         "DELETE FROM digest; UPDATE redelivery SET releasable = \(captured), settled = \(captured)", "salvage")
     }
@@ -204,7 +211,8 @@ struct Salvager {
       """
       SELECT max(coalesce((SELECT max(last) FROM digest WHERE last <= \(SubscriptionRecord.first.digestKeys.upperBound)), 0),
         coalesce((SELECT max(base) FROM session WHERE base < \(Self.most)), 0),
-        coalesce((SELECT releasable FROM redelivery WHERE releasable < \(Self.most)), 0))
+        coalesce((SELECT max(releasable) FROM redelivery WHERE releasable < \(Self.most)), 0),
+        coalesce((SELECT min(sum(captured), \(Self.most - 1)) FROM subscription WHERE captured BETWEEN 0 AND \(Self.most / 20000)), 0))
       """, "look for positions")
     counters.last = max(newest, others)
     counters.committed = first > 0 ? first - 1 : newest > 0 ? 0 : counters.last
@@ -352,31 +360,6 @@ struct Salvager {
       "INSERT OR REPLACE INTO consumer (id, session, tag) VALUES (\(id), \(standIn ?? 0), 'unknown')", "salvage")
     consumers.insert(id)
     standIns.insert(id)
-  }
-
-  /// Gives each session its subscription, and each subscription the number of its newest message, as far as that can be found.
-  private mutating func completeSubscriptions(_ target: Database) throws(JournalError) {
-    try target.execute(
-      """
-      INSERT OR IGNORE INTO subscription (key, queue, virtual_host)
-        SELECT subscription, queue, virtual_host FROM session WHERE subscription BETWEEN 0 AND \(SubscriptionRecord.largestKey)
-        ORDER BY number DESC
-      """, "salvage the subscriptions")
-    hasNumbers =
-      try target.integer(
-        """
-        SELECT (SELECT count(*) FROM subscription) > 1 OR EXISTS (SELECT 1 FROM subscription WHERE captured IS NOT NULL)
-          OR EXISTS (SELECT 1 FROM message WHERE number IS NOT NULL)
-        """, "look for numbers") != 0
-    guard hasNumbers else { return }
-    try target.execute(
-      """
-      UPDATE subscription SET captured = min(\(counters.last), max(0, coalesce(captured, 0),
-        coalesce((SELECT max(base) FROM session s WHERE s.subscription = key), 0),
-        coalesce((SELECT releasable FROM redelivery r WHERE r.subscription = key), 0),
-        coalesce((SELECT max(ifnull(m.number, m.position)) FROM message m JOIN consumer c ON c.id = m.consumer
-          JOIN session s ON s.number = c.session WHERE s.subscription = key), 0)))
-      """, "salvage the numbers")
   }
 
   // MARK: What to say

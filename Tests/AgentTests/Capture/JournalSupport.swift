@@ -47,7 +47,7 @@ func withJournal(_ body: (Journal) throws -> Void) throws {
 extension Journal {
   /// The subscription that tests capture.
   var only: SubscriptionRecord {
-    get throws(JournalError) { try subscription("orders", queue: "orders", virtualHost: "/", adopting: true) }
+    get throws(JournalError) { try subscriptions([Wanted("orders", queue: "orders", virtualHost: "/")])[0] }
   }
 }
 
@@ -64,6 +64,41 @@ extension SubscriptionMachine {
     _ redelivery: RedeliveryMachine?, _ trust: RedeliveryMachine.Trust = .none
   ) -> SubscriptionMachine {
     SubscriptionMachine(
-      Settings(mode: .journaled, trust: trust), redelivery: redelivery, journaled: .origin, written: Written(), at: 0)
+      Settings(mode: .journaled, trust: trust), redelivery: redelivery, captured: .origin, journaled: .origin,
+      at: 0)
+  }
+}
+
+// MARK: - One subscription
+
+/// What most tests say of a capture's only subscription.
+extension Checkpoint {
+  init(through: Position, releasable: Position) {
+    self.init(through: through, parts: [Part(index: 0, releasable: releasable)])
+  }
+}
+
+extension JournalInbox {
+  var handover: Handover? {
+    get { subscriptions[0].handover }
+    set { subscriptions[0].handover = newValue }
+  }
+  var consuming: Consuming? {
+    get { subscriptions[0].consuming }
+    set { subscriptions[0].consuming = newValue }
+  }
+}
+
+extension JournalLoop {
+  init(
+    journal: Journal, capture: Monitor<CaptureMachine>, mailbox: ConnectionMailbox, status: StatusBoard, log: Logger,
+    maxBytes: Int64, acknowledgementMode: AcknowledgementMode?, outputName: String, document: DocumentOptions,
+    resumption: Resumption
+  ) {
+    self.init(
+      journal: journal, capture: capture,
+      subscriptions: [
+        Subscription(mailbox: mailbox, acknowledgementMode: acknowledgementMode, resumption: resumption)
+      ], status: status, log: log, maxBytes: maxBytes, outputName: outputName, document: document)
   }
 }

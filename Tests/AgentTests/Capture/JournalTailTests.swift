@@ -87,7 +87,7 @@ struct JournalTailTests {
     }
     let state: Monitor<State>
     let wait = Stall.output
-    var prefix: [UInt8] { [] }
+    func prefix(of index: Int) -> [UInt8] { [] }
     var suffix: [UInt8] { [0x0A] }
 
     mutating func write(_ bytes: inout [UInt8], _ checkpoint: Checkpoint) throws(CaptureFailure) -> Committed? {
@@ -122,9 +122,9 @@ struct JournalTailTests {
         maxBytes: .max,
         acknowledgementMode: nil, outputName: "o", document: DocumentOptions(), resumption: .none)
       let emitter = EmitterLoop(
-        reader: try JournalReader(path: journal.path), capture: capture, mailbox: mailbox,
-        status: status,
-        document: DocumentOptions(), start: .origin, trail: CheckpointTrail(.none, start: .origin))
+        reader: try JournalReader(path: journal.path), capture: capture, mailboxes: [mailbox], indices: [:],
+        status: status, document: DocumentOptions(), start: .origin,
+        trail: CheckpointTrail([(.none, captured: .origin)]))
       OSThread.start("journal") {
         try? writer.run()
         ended.update { $0 += 1 }

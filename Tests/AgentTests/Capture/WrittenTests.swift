@@ -8,7 +8,7 @@ import Testing
 
 /// What a transaction writes of what emitter and runtime have reported, and when it prunes.
 struct WrittenTests {
-  typealias Written = SubscriptionMachine.Written
+  typealias Written = JournalMachine.Written
 
   private static func position(_ value: Int64) -> Position { Position(rawValue: value) }
 
@@ -52,7 +52,7 @@ struct WrittenTests {
   func
     `a batch that waits for room is taken if the capture is to stop, and before that makes room by what was committed`()
   {
-    let machine = SubscriptionMachine.recognising(nil)
+    let machine = JournalMachine([SubscriptionMachine.recognising(nil)], written: Written())
     var inbox = JournalInbox()
     #expect(machine.meanwhile(inbox) == nil)
     inbox.committed = Self.position(1)
@@ -69,7 +69,7 @@ struct WrittenTests {
       Consuming(generation: 3, consumerTag: "c", queue: stream), place: StreamPlace(offset: 7, digest: known), at: 0)
     var decision = SubscriptionMachine.Decision()
     #expect(machine.delivered(1, offset: 7, DeliveryDigest(high: 2, low: 2), &decision) == .startOver)
-    let actions = machine.written(decision, after: .origin, machine.written, at: 0)
+    let actions = machine.written(decision, through: .origin, releasable: nil, at: 0)
     #expect(
       actions.suffix(3) == [
         .notify(.anotherStream), .forgetStream, .startOver(StartOver(generation: 3, reason: .anotherStream)),
@@ -82,7 +82,7 @@ struct WrittenTests {
     _ = machine.began(
       Consuming(generation: 1, consumerTag: "c", queue: stream), place: StreamPlace(offset: isLooking ? 7 : nil), at: 0)
     #expect(machine.place?.isLooking == isLooking)
-    let actions = machine.written(SubscriptionMachine.Decision(), after: .origin, machine.written, at: 0)
+    let actions = machine.written(SubscriptionMachine.Decision(), through: .origin, releasable: nil, at: 0)
     #expect(actions.contains(.confirmed) != isLooking)
   }
 }

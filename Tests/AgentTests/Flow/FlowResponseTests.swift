@@ -18,23 +18,39 @@ struct FlowResponseTests {
       Self.text(FlowResponse.validated(streams: ["a/b", "ü"]))
         == #"{"validated":{"bindings":[{"resourcePath":["a/b"]},{"resourcePath":["ü"]}]}}"# + "\n")
     #expect(
-      Self.text(FlowResponse.capturedPrefix + Array("{}".utf8) + FlowResponse.capturedSuffix)
-        == #"{"captured":{"binding":0,"doc":{}}}"# + "\n")
+      Self.text(FlowBinding(7, stateKey: "").prefix + Array("{}".utf8) + FlowResponse.capturedSuffix)
+        == #"{"captured":{"binding":7,"doc":{}}}"# + "\n")
   }
 
   @Test func `a checkpoint is a merge patch under the state key`() {
     #expect(
       Self.text(
         FlowResponse.checkpoint(
-          Checkpoint(through: Position(rawValue: .max), releasable: .origin), stateKey: "a\"b", journal: "j-1"))
+          Checkpoint(through: Position(rawValue: .max), releasable: .origin), [FlowBinding(stateKey: "a\"b")],
+          journal: "j-1"))
         == #"{"checkpoint":{"state":{"updated":{"bindingStateV1":{"a\"b":{"journal":"j-1","#
         + #""position":9223372036854775807}}},"mergePatch":true}}}"# + "\n")
+  }
+
+  @Test func `a checkpoint carries the bindings of which it covers anything new, and no others`() {
+    let checkpoint = Checkpoint(
+      through: Position(rawValue: 9),
+      parts: [
+        .init(index: 2, releasable: .origin, stream: .init(queue: "q", offset: 4)),
+        .init(index: 0, releasable: .origin),
+      ])
+    let bindings = ["a", "b", "c"].enumerated().map { FlowBinding($0, stateKey: $1) }
+    #expect(
+      Self.text(FlowResponse.checkpoint(checkpoint, bindings, journal: "j", isKept: true))
+        == #"{"checkpoint":{"state":{"updated":{"bindingStateV1":{"c":{"journal":"j","position":9,"kept":true,"#
+        + #""stream":{"queue":"q","offset":4,"digest":null}},"a":{"journal":"j","position":9,"kept":true}}},"#
+        + #""mergePatch":true}}}"# + "\n")
   }
 
   @Test func `a checkpoint's state is read back`() throws {
     let position = Position(rawValue: 42)
     let line = FlowResponse.checkpoint(
-      Checkpoint(through: position, releasable: .origin), stateKey: "k", journal: "j")
+      Checkpoint(through: position, releasable: .origin), [FlowBinding(stateKey: "k")], journal: "j")
     let value = try JSONValue.parse(line.dropLast())
     let state = try #require(value["checkpoint"]?["state"]?["updated"])
     #expect(try FlowState(state, stateKey: "k").mark() == ResumeDecision.Mark(journal: "j", position: position))
@@ -142,7 +158,7 @@ struct FlowResponseTests {
     #expect(state.former == nil && state.stream?.offset == 2 && state.redelivery?.captured == 2)
     #expect(state.stale == ["redelivery", "stream"])
     let line = FlowResponse.checkpoint(
-      Checkpoint(through: .origin, releasable: .origin), stateKey: "k", journal: "j", stale: state.stale)
+      Checkpoint(through: .origin, releasable: .origin), [FlowBinding(stateKey: "k", stale: state.stale)], journal: "j")
     #expect(Self.text(line).contains(#""position":0,"redelivery":null,"stream":null}"#))
   }
 }

@@ -43,12 +43,12 @@ struct ModelRecord: Hashable {
 struct ModelAgent {
   /// A transaction that the journal's thread is about to commit.
   enum Transaction {
-    case batch(SubscriptionMachine.Decision, [ModelDelivery], SubscriptionMachine.Written)
+    case batch(SubscriptionMachine.Decision, [ModelDelivery], JournalMachine.Written)
     case record
   }
 
   let setup: ModelSetup
-  private(set) var machine: SubscriptionMachine
+  private var journal: JournalMachine
   private var connection: ConnectionMachine
   private var capture: CaptureMachine
   /// The deliveries of the batch in the inbox.
@@ -79,9 +79,10 @@ struct ModelAgent {
       lineStart: Int64(record.lineStart), settled: Int64(record.settled))
     let last = Position(rawValue: Int64(record.captured))
     let trust: RedeliveryMachine.Trust = setup.byMessageID ? .none : setup.kind == .classic ? .exclusive : .sole
-    machine = SubscriptionMachine(
+    let subscription = SubscriptionMachine(
       SubscriptionMachine.Settings(mode: setup.mode, trust: trust, prefetch: setup.prefetch), redelivery: redelivery,
-      journaled: last, written: SubscriptionMachine.Written(emitted: last, committed: last), at: 0)
+      captured: last, journaled: last, at: 0)
+    journal = JournalMachine([subscription], written: JournalMachine.Written(emitted: last, committed: last))
     connection = ConnectionMachine(ConnectionMachine.Settings(queue: "q", prefetch: setup.prefetch))
     capture = CaptureMachine(Lifecycle(awaitsCommit: setup.mode == .committed), journaled: last, start: last)
     emission = EmissionMachine(start: last, tellsLast: false)
@@ -92,6 +93,10 @@ struct ModelAgent {
 
   private static func digest(_ payload: Int) -> DeliveryDigest { DeliveryDigest(high: 0, low: UInt64(payload)) }
 
+  private(set) var machine: SubscriptionMachine {
+    get { journal.subscriptions[0] }
+    set { journal.subscriptions[0] = newValue }
+  }
   private var redelivery: RedeliveryMachine { machine.redelivery! }
   var inbox: JournalInbox { capture.inbox }
   private var progress: JournalProgress { capture.progress }
@@ -109,7 +114,7 @@ struct ModelAgent {
     let (channel, orders) = connection.began(consumerTag: "c", nature, nil, offset: nil, at: 0)
     for case .status(let state) in orders { health = state }
     if health != .consuming { broken += 1 }
-    _ = capture.consumes(channel)
+    _ = capture.consumes(channel, of: 0)
     return redelivery.unacknowledged > 0 ? setup.matchingPrefetch : setup.prefetch
   }
 
@@ -117,7 +122,7 @@ struct ModelAgent {
     let (actions, _) = connection.ended(.startOver(.takenBack), nil, at: 0, jitter: 0)
     for case .status(let state) in actions { health = state }
     if health == .consuming { broken += 1 }
-    _ = capture.consumes(nil)
+    _ = capture.consumes(nil, of: 0)
   }
 
   /// True if something of the journal's waits for the connection.
@@ -142,47 +147,56 @@ struct ModelAgent {
   mutating func answered(messages: Int, hasUnread: Bool) {
     let reading = ConnectionMachine.Reading(
       waiting: hasUnread ? 1 : 0, answerBehind: QueueStatus(name: "q", messages: UInt32(messages), consumers: 1))
-    for case .answer(let answer) in connection.read(reading, at: 0) { _ = capture.answered(answer) }
+    for case .answer(let answer) in connection.read(reading, at: 0) { _ = capture.answered(answer, of: 0) }
   }
 
   var hasHandover: Bool { inbox.handover != nil }
 
   mutating func handOver(_ deliveries: [ModelDelivery]) {
-    if let channel = inbox.consuming { _ = capture.handedOver(Handover(channel: channel, batch: DeliveryBatch())) }
+    if let channel = inbox.consuming {
+      _ = capture.handedOver(Handover(channel: channel, batch: DeliveryBatch()), of: 0)
+    }
     arrived = deliveries
   }
 
   // MARK: The journal thread
 
   /// What the journal's thread does next: at once, or once time has passed and nothing has come.
-  func work(afterRest: Bool) -> SubscriptionMachine.Work? {
+  func work(afterRest: Bool) -> JournalMachine.Work? {
     guard transaction == nil else { return nil }
-    var (machine, inbox) = (machine, inbox)
-    guard case .now(let work) = machine.next(&inbox, at: afterRest ? .distantFuture : 0) else { return nil }
+    var (journal, inbox) = (journal, inbox)
+    guard case .now(let work) = journal.next(&inbox, at: afterRest ? .distantFuture : 0) else { return nil }
     return work
   }
 
   mutating func work(at now: Instant) {
-    guard case .now(let work) = machine.next(&capture.inbox, at: now) else { return }
+    guard case .now(let work) = journal.next(&capture.inbox, at: now) else { return }
     let deliveries = arrived
-    if work.takesBatch { (capture.inbox.handover, arrived) = (nil, []) }
+    if !work.takes.isEmpty { (capture.inbox.handover, arrived) = (nil, []) }
     switch work {
-    case .drop, .look, .close: break
+    case .look, .close: break
+    case .batches: decide(deliveries)
+    case .subscription(_, let work): self.work(work, at: now)
+    case .bookkeeping:
+      let reported = JournalMachine.Written(inbox)
+      for (_, actions) in journal.bookkeeping(reported) { perform(actions) }
+      // No one hears of it before it is durable, and in `committed` mode nothing of it outlives the process.
+      for (_, actions) in journal.bookkept(reported, at: 0) { perform(actions) }
+    }
+  }
+
+  private mutating func work(_ work: SubscriptionMachine.Work, at now: Instant) {
+    switch work {
+    case .drop, .batch: break
     case .begin(let channel):
       held = []
       perform(machine.began(channel, place: nil, at: 0))
       // Nothing that others do in between matters to it.
       if hasHandover { self.work(at: now) }
-    case .batch: decide(deliveries)
     case .answer(let answer): perform(machine.answered(answer, at: 0))
     case .returning: perform(machine.returning())
     case .idle: checked { $0.perform($0.machine.idle(at: now)) }
     case .intakeEnded: checked { $0.perform($0.machine.intakeEnded()) }
-    case .bookkeeping:
-      let reported = SubscriptionMachine.Written(inbox)
-      perform(machine.writing(nil, releasable: reported.releasable))
-      // No one hears of it before it is durable, and in `committed` mode nothing of it outlives the process.
-      perform(machine.bookkept(reported, at: 0))
     }
   }
 
@@ -202,11 +216,11 @@ struct ModelAgent {
 
   /// Work that may be part of a capture's end.
   private mutating func checked(_ work: (inout ModelAgent) -> Void) {
-    let (before, isHolding, settlement) = (redelivery.releasable, redelivery.isHolding, progress.settlement)
+    let (before, isHolding, settlement) = (redelivery.releasable, redelivery.isHolding, progress.settlements)
     work(&self)
     // A failed capture keeps its anchor, as does one that has yet to know what is old; and no one hears of a step if no runtime is there.
     if hasFailed || isHolding && isStopping, redelivery.releasable > before { broken += 1 }
-    if inbox.acknowledgementsEnded, progress.settlement != settlement { broken += 1 }
+    if inbox.acknowledgementsEnded, progress.settlements != settlement { broken += 1 }
   }
 
   /// It was told to stop.
@@ -242,8 +256,8 @@ struct ModelAgent {
   }
 
   private mutating func write(_ decision: SubscriptionMachine.Decision, _ rows: [ModelDelivery]) {
-    let reported = SubscriptionMachine.Written(inbox)
-    perform(machine.writing(decision, releasable: reported.releasable))
+    let reported = JournalMachine.Written(inbox)
+    perform(machine.writing(decision, releasable: reported.released(of: 0)))
     // What the machine has decided is what is written.
     let written = decision.captured.compactMap { tag in rows.first { $0.tag == tag } }
     transaction = .batch(decision, written, reported)
@@ -254,7 +268,6 @@ struct ModelAgent {
   /// - Returns: The messages appended.
   mutating func commit(_ record: inout ModelRecord) -> [Int] {
     guard let transaction = transaction.take() else { return [] }
-    let before = Position(rawValue: Int64(record.captured))
     record.releasable = Int(redelivery.releasable)
     record.settled = Int(redelivery.settled)
     record.lineStart = Int(redelivery.lineStart)
@@ -264,8 +277,10 @@ struct ModelAgent {
       appended = rows.map(\.message)
       record.captured += rows.count
       record.window += appended.map { setup.payloads[$0] }
-      _ = capture.journaled(through: Position(rawValue: Int64(record.captured)), nil)
-      perform(machine.written(decision, after: before, written, at: 0))
+      let last = Position(rawValue: Int64(record.captured))
+      _ = capture.journaled(through: last, of: rows.isEmpty ? [] : [0])
+      _ = journal.bookkept(written, at: 0, but: [0])
+      perform(machine.written(decision, through: last, releasable: written.released(of: 0), at: 0))
     case .record:
       machine.received(inbox)
       perform(machine.recorded(at: 0) + todo.take())
@@ -281,7 +296,7 @@ struct ModelAgent {
       case .ask(let generation): commands.question = generation
       case .startOver(let startOver): commands.startOver = startOver
       case .carry(let settlement): _ = capture.carries(settlement)
-      case .ended(let isSettled): _ = capture.rowsEnded(isSettled: isSettled)
+      case .ended(let isSettled): _ = capture.rowsEnded(of: 0, isSettled: isSettled)
       case .fresh, .cleared, .confirmed, .forgetStream, .returning, .notify: break
       case .captureHeld(let decision): write(decision, held.take())
       case .record:
@@ -308,7 +323,7 @@ struct ModelAgent {
     var step: Settlement.Step?
     switch emission.next(&capture) {
     case .rows: emission.wrote(through: progress.journaled)
-    case .checkpoint(let carried, _): step = carried
+    case .checkpoint(let carried, _): step = carried?.step
     case .end, nil: break
     }
     release.checkpoint(through: emission.emitted, step: step)
@@ -331,7 +346,7 @@ struct ModelAgent {
   /// What was captured may come again, or be published again and be taken for it: between a settling's first step and its last.
   var isSettling: Bool {
     redelivery.releasable == redelivery.captured && redelivery.settled < redelivery.captured
-      || progress.settlement.map { $0.number > emission.steps } ?? false
+      || progress.settlements[0].map { $0.number > emission.steps[0] ?? 0 } ?? false
   }
 
   /// Everything that decides about the future, as 64 bits: among a million states two are taken for one with a probability of one in
@@ -348,13 +363,15 @@ struct ModelAgent {
     var machine = machine
     (machine.reports, machine.plannedLine) = (SubscriptionMachine.Reports(), 0)
     if !setup.settles { machine.settling = SettlingMachine(at: 0) }
-    hasher.combine(machine)
+    var journal = journal
+    journal.subscriptions[0] = machine
+    hasher.combine(journal)
     hasher.combine(channel?.generation)
     hasher.combine(connection.generation)
     hasher.combine(inbox.handover?.channel)
     hasher.combine(inbox.consuming)
-    hasher.combine(inbox.answer)
-    hasher.combine([inbox.emitted, inbox.committed, inbox.releasable])
+    hasher.combine(inbox.subscriptions[0].answer)
+    hasher.combine([inbox.emitted, inbox.committed, inbox.subscriptions[0].releasable])
     hasher.combine([inbox.intakeEnded, inbox.failed, inbox.acknowledgementsEnded, inbox.closing])
     hasher.combine(hasFailed)
     hasher.combine(broken)
@@ -366,7 +383,7 @@ struct ModelAgent {
     hasher.combine(commands.startOver)
     hasher.combine(progress.journaled)
     hasher.combine(emission)
-    hasher.combine(progress.settlement)
+    hasher.combine(progress.settlements)
     hasher.combine([progress.ended, progress.isSettled])
     hasher.combine(release)
     hasher.combine(ledger)

@@ -264,7 +264,10 @@ struct RedeliveryModelTests {
       }
       for payloads in ModelPayloads.allCases {
         for settles in [false, true] {
-          let total = Total(60, payloads) { deployment.setup($0, settles: settles) }
+          // Messages that look like settled ones show more mistakes than others, if they come in time.
+          let total = Total(settles && payloads == .twice ? 600 : 60, payloads) {
+            deployment.setup($0, settles: settles)
+          }
           let isExact = settles ? payloads == .distinct : payloads.areTellable
           if total.score.lost > 0 || isExact && total.score.duplicated + total.score.disordered > 0 { return true }
         }

@@ -112,9 +112,10 @@ struct ModelWorld {
       broker.toAgent.isEmpty && !broker.canDeliver && broker.toBroker.isEmpty && !agent.hasCommands
       && broker.answers.isEmpty
     switch work == nil ? agent.work(afterRest: true) : nil {
-    case .idle where agent.machine.redelivery!.isHolding: if nothingComes { steps.append(.rest) }
+    case .subscription(_, .idle) where agent.machine.redelivery!.isHolding: if nothingComes { steps.append(.rest) }
     // Messages that differ may come meanwhile: time is all that a settling waits for.
-    case .idle: if setup.settles, nothingComes || setup.areDistinct || agent.isSettling { steps.append(.rest) }
+    case .subscription(_, .idle):
+      if setup.settles, nothingComes || setup.areDistinct || agent.isSettling { steps.append(.rest) }
     case .bookkeeping: steps.append(.bookkeep)
     default: break
     }

@@ -63,7 +63,7 @@ struct RedeliveryTrailTests {
     _ location: Testing.SourceLocation = #_sourceLocation
   ) throws {
     let checkpoint = try trail.checkpoint(through: Position(rawValue: position), reader: reader)
-    let state = try #require(checkpoint.redelivery)
+    let state = try #require(checkpoint.state)
     let window = try #require(state.window)
     #expect(state.releasable >= state.captured - Int64(window.count), "what has no digest is not waited for")
     #expect(state.releasable <= state.captured && state.prioritySince <= state.captured + 1)
@@ -108,7 +108,7 @@ struct RedeliveryTrailTests {
     try Self.withTrail([(10, true), (10, true)], start: 0, line: 1) { trail, reader in
       func line(through position: Int64) throws -> Int64? {
         let state = try trail.checkpoint(through: Position(rawValue: position), reader: reader)
-          .redelivery
+          .state
         return state.map { $0.captured - $0.lineStart }
       }
       let before = try #require(try line(through: 10))

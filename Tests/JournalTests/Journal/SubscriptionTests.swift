@@ -7,8 +7,8 @@ import Testing
 @Suite struct SubscriptionTests {
   private let scratch = Scratch()
 
-  private func subscription(_ name: String, in journal: Journal, adopting: Bool = false) throws -> SubscriptionRecord {
-    try journal.subscription(name, queue: "\(name)-queue", virtualHost: "/", adopting: adopting)
+  private func subscription(_ name: String, in journal: Journal) throws -> SubscriptionRecord {
+    try journal.subscriptions([.init(name, queue: "\(name)-queue", virtualHost: "/")])[0]
   }
 
   /// A session and a consumer of a subscription.
@@ -87,14 +87,13 @@ import Testing
     let (composed, _) = try start("caf\u{E9}", in: journal)
     let (decomposed, _) = try start("cafe\u{301}", in: journal)
     #expect(composed.key == 0 && decomposed.key == 1)
-    let asked = try ["x", "y"].map { try subscription($0, in: journal) }
+    let asked = try journal.subscriptions(["x", "y"].map { .init($0, queue: $0, virtualHost: "/") })
     #expect(asked.map(\.key) == [2, 3], "before either has begun")
-    #expect(try subscription("z", in: journal, adopting: true).key == 4, "none is without a name")
     try journal.close()
     journal = try scratch.open()
     #expect(journal.subscriptions.count == 2, "what has begun no session is not written")
     _ = try journal.beginSession(of: subscription("x", in: journal), id: "s", startedAt: 1)
-    let moved = try journal.subscription("x", queue: "other", virtualHost: "v", adopting: false)
+    let moved = try journal.subscriptions([.init("x", queue: "other", virtualHost: "v")])[0]
     _ = try journal.beginSession(of: moved, id: "t", startedAt: 1)
     try journal.close()
     journal = try scratch.open()
@@ -152,17 +151,68 @@ import Testing
   }
 
   @Test func `a quiet subscription keeps its session and consumer, however often others connect`() throws {
-    let journal = try scratch.open()
+    var journal = try scratch.open()
     let (_, quiet) = try start("quiet", in: journal, session: "q")
     let waiting = try journal.beginSession(of: subscription("waiting", in: journal), id: "w", startedAt: 1)
     let busy = try journal.beginSession(of: subscription("busy", in: journal), id: "b", startedAt: 1)
     var newest = try journal.beginConsumer(tag: "t", in: busy)
-    for _ in 0..<2_100 { newest = try journal.beginConsumer(tag: "t", in: busy) }
+    for _ in 0..<1_100 { newest = try journal.beginConsumer(tag: "t", in: busy) }
     try journal.append([Message()], newest)
     try journal.append([Message()], quiet)
+    // The message of the first is named by a row that does not come first.
+    let session = try #require(journal.sessions.first { $0.id == "q" })
+    let again = try journal.beginConsumer(tag: "t", in: session)
+    #expect(failure { try journal.append([Message()], quiet) } != nil, "another has taken its place")
+    try journal.append([Message()], again)
+    for _ in 0..<1_100 { newest = try journal.beginConsumer(tag: "t", in: busy) }
     try journal.append([Message()], journal.beginConsumer(tag: "w", in: waiting))
-    #expect(try sequences(JournalReader(path: scratch.journal)) == ["b 1", "q 1", "w 1"])
-    #expect(try scratch.shell("SELECT count(*) < 2100 FROM consumer") == "0", "nothing can be forgotten before it ends")
+    let rows = ["b 1", "q 1", "q 2", "w 1"]
+    #expect(try sequences(JournalReader(path: scratch.journal)) == rows)
+    try journal.close()
+    // The next process knows no more than what the file says.
+    journal = try scratch.open()
+    let later = try journal.beginSession(of: subscription("busy", in: journal), id: "c", startedAt: 2)
+    for _ in 0..<1_100 { newest = try journal.beginConsumer(tag: "t", in: later) }
+    #expect(try sequences(JournalReader(path: scratch.journal)) == rows)
+    try journal.write { tx in
+      try tx.setEmitted(through: .origin + 4)
+      try tx.setCommitted(through: .origin + 4)
+      try tx.prune(limit: 10)
+    }
+    newest = try journal.beginConsumer(tag: "t", in: later)
+    #expect(Int(try scratch.shell("SELECT count(*) FROM consumer"))! <= 1_001)
+    #expect(try scratch.shell("SELECT group_concat(id) FROM session") == "c")
+    try journal.append([Message()], newest)
+    #expect(try sequences(JournalReader(path: scratch.journal)) == ["c 1"])
+    try journal.close()
+  }
+
+  @Test func `a name that is new goes on with what has its queue and no other claims`() throws {
+    var journal = try scratch.open()
+    for (number, name) in ["one", "two"].enumerated() {
+      let record = try journal.subscriptions([.init(name, queue: "q\(number)", virtualHost: "/")])[0]
+      try journal.beginSession(of: record, id: name, startedAt: 1)
+    }
+    func keys(_ wanted: (String, String)...) throws -> [Int64] {
+      try journal.subscriptions(wanted.map { .init($0, queue: $1, virtualHost: "/") }).map(\.key)
+    }
+    #expect(try keys(("renamed", "q1")) == [1])
+    #expect(try keys(("renamed", "q1"), ("two", "q9")) == [2, 1], "a name goes before a queue")
+    #expect(try keys(("a", "q1"), ("b", "q1")) == [1, 2])
+    #expect(try keys(("a", "q2")) == [2])
+    #expect(try journal.subscriptions([.init("a", queue: "q0", virtualHost: "other")])[0].key == 2)
+    let renamed = try journal.subscriptions([.init("renamed", queue: "q1", virtualHost: "/")])[0]
+    try journal.beginSession(of: renamed, id: "r", startedAt: 1)
+    try journal.close()
+    journal = try scratch.open()
+    #expect(journal.subscriptions.map(\.stream) == ["one", "renamed"])
+    try journal.close()
+    // Names that were lost.
+    _ = try scratch.shell("UPDATE subscription SET stream = stream || 'x'")
+    #expect(try Journal.salvage(JournalSettings(path: scratch.journal), acceptLoss: true).recovered == 0)
+    journal = try scratch.open()
+    #expect(journal.subscriptions.map(\.stream) == [nil, nil])
+    #expect(try keys(("two", "q1"), ("one", "q0"), ("x", "x")) == [1, 0, 2])
     try journal.close()
   }
 
@@ -190,6 +240,70 @@ import Testing
     #expect(try sequences(reader).prefix(3) == ["a 1", "b 1", "a 2"])
     let numbers = try scratch.shell("SELECT group_concat(captured) FROM subscription")
     #expect(numbers == "2,2", "\(numbers)")
+    try journal.close()
+  }
+
+  @Test(arguments: [
+    "UPDATE subscription SET captured = NULL WHERE key = 1", "DELETE FROM subscription WHERE key = 1",
+    "DELETE FROM subscription; DELETE FROM session", "UPDATE session SET id = id || 'x'",
+    "UPDATE consumer SET tag = 'other' WHERE id = 2", "UPDATE digest SET last = last + 10 WHERE last > 100",
+  ])
+  func `what a salvage makes of several subscriptions goes on, and gives no number twice`(sql: String) throws {
+    var journal = try scratch.open()
+    let consumers = [try start("one", in: journal), try start("two", in: journal)]
+    for _ in 0..<4 {
+      for (subscription, consumer) in consumers {
+        try journal.write { tx in
+          try tx.append(Message(), consumer)
+          try tx.appendDigests(
+            [UInt8](repeating: 1, count: 16), of: subscription, priority: nil, since: .origin, window: 100)
+          try tx.setRedelivery(
+            RedeliveryRecord(
+              queue: "q", releasable: .origin + 1, prefetch: 9, priority: nil, prioritySince: .origin), of: subscription
+          )
+        }
+      }
+    }
+    try journal.write { tx in
+      try tx.setEmitted(through: .origin + 6)
+      try tx.setCommitted(through: .origin + 6)
+      try tx.prune(limit: 10)
+    }
+    try journal.close()
+    _ = try scratch.shell(sql)
+    guard case .corrupt = failure({ _ = try scratch.open() }) else {
+      Issue.record("not noticed: \(sql)")
+      return
+    }
+    #expect(try Journal.salvage(JournalSettings(path: scratch.journal), acceptLoss: true).recovered == 2)
+    journal = try scratch.open()
+    for name in ["one", "two", "three"] {
+      let (subscription, consumer) = try start(name, in: journal)
+      #expect(consumer.sessionBase.rawValue >= (name == "three" || sql.contains("session") ? 0 : 4), "\(name)")
+      try journal.write { tx in
+        try tx.append(Message(), consumer)
+        try tx.appendDigests(
+          [UInt8](repeating: 2, count: 16), of: subscription, priority: nil, since: .origin, window: 100)
+      }
+      #expect(try journal.newestDigests(limit: 100, of: subscription).suffix(16) == [UInt8](repeating: 2, count: 16))
+    }
+    #expect(try JournalReader(path: scratch.journal).verify() == [])
+    try journal.close()
+  }
+
+  /// What a salvage of a journal leaves of which only messages and counters can be read.
+  @Test func `a journal that knows no subscription has captured its messages for the first`() throws {
+    var journal = try scratch.open()
+    try journal.append((0..<5).map { _ in Message() }, start("one", in: journal).1)
+    try journal.commit(through: .origin + 5)
+    try journal.write { tx in _ = try tx.prune(limit: 10) }
+    try journal.close()
+    _ = try scratch.shell("UPDATE session SET id = 'x'; UPDATE subscription SET queue = 'x'")
+    _ = try Journal.salvage(JournalSettings(path: scratch.journal), acceptLoss: true)
+    journal = try scratch.open()
+    let (subscription, consumer) = try start("one", in: journal)
+    #expect(subscription.key == 0 && consumer.sessionBase == .origin + 5)
+    #expect(try journal.captured(of: subscription) == .origin + 5)
     try journal.close()
   }
 
@@ -240,13 +354,17 @@ import Testing
         }
       }
     }
+    // What visitors have made, one of them broken.
+    _ = try scratch.shell(
+      "CREATE VIEW mine AS SELECT position, queue FROM pending; CREATE VIEW broken AS SELECT x FROM redelivery, gone; "
+        + "CREATE TABLE theirs (a); CREATE TRIGGER theirs_too AFTER INSERT ON theirs BEGIN DELETE FROM redelivery; END")
     let before = try JournalReader(path: path)
     #expect(try sequences(before) == ["a 2", "b 1", "b 2"] && before.verify() == [])
     try before.close()
     let image = try scratch.bytes(path)
     var journal = try scratch.open()
     #expect(journal.subscriptions.map(\.stream) == [nil] && journal.subscriptions.map(\.queue) == ["q"])
-    let subscription = try journal.subscription("orders", queue: "q", virtualHost: "v", adopting: true)
+    let subscription = try journal.subscriptions([.init("orders", queue: "q", virtualHost: "v")])[0]
     #expect(subscription.key == 0)
     #expect(try journal.redelivery(of: subscription)?.releasable == .origin + 3)
     #expect(try journal.redelivery(of: subscription)?.settled == .origin + (version < 4 ? 3 : 0))

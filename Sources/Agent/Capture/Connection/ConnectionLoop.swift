@@ -16,6 +16,8 @@ struct ConnectionLoop {
   /// How long a queue may take to be consumed before that is told.
   private static let queuePatience = Duration.seconds(5)
 
+  /// Which of the capture's subscriptions it consumes.
+  let index: Int
   let topology: Topology
   let mailbox: ConnectionMailbox
   let capture: Monitor<CaptureMachine>
@@ -63,7 +65,7 @@ struct ConnectionLoop {
     for action in decided.0 {
       switch action {
       case .status(let state): status.changed(to: state)
-      case .settled(let generation): capture.report { $0.settled(generation) }
+      case .settled(let generation): capture.report { $0.settled(generation, of: index) }
       case .forgetPassed: topology.stream?.pass(through: nil)
       case .pass(let range, let fresh):
         topology.stream?.pass(through: range.upperBound)
@@ -90,7 +92,7 @@ struct ConnectionLoop {
   /// How many messages may come again, and the journal's newest position, once the journal thread has decided about all that was handed
   /// over: it may wait for space. Nil if the capture is to stop.
   private func returning() -> (count: Int, position: Position)? {
-    capture.report { $0.asksForReturning() }
+    capture.report { $0.asksForReturning(of: index) }
     while !mailbox.isStopping {
       if let (count, position) = mailbox.takeReturning() { return (count, position) }
       mailbox.wakeup.wait(until: Instant.now + .seconds(1))
@@ -136,10 +138,10 @@ struct ConnectionLoop {
       let (consuming, orders) = machine.began(
         consumerTag: tag, nature, queue, offset: topology.stream?.offset, at: Instant.now)
       topology.stream?.channelBegan()
-      capture.report { $0.consumes(consuming) }
+      capture.report { $0.consumes(consuming, of: index) }
       defer {
         status.found(inQueue: nil)
-        capture.report { $0.consumes(nil) }
+        capture.report { $0.consumes(nil, of: index) }
       }
       do throws(AMQPError) {
         let consumer = Consumer(connection: connection, channel: channel, consuming: consuming, queue: queue)
@@ -240,8 +242,8 @@ struct ConnectionLoop {
           _ = try perform(machine.cannotBindAside(at: Instant.now), &consumer, &machine)
         }
       case .handOver: handOver(&consumer)
-      case .arriving(let isArriving): capture.report { $0.arriving(isArriving) }
-      case .answer(let answer): capture.report { $0.answered(answer) }
+      case .arriving(let isArriving): capture.report { $0.arriving(isArriving, of: index) }
+      case .answer(let answer): capture.report { $0.answered(answer, of: index) }
       case .intakeEnded: capture.report { $0.intakeEnded() }
       case .status(let state): status.changed(to: state)
       case .notify(let notice): notify(notice, consumer)
@@ -259,12 +261,12 @@ struct ConnectionLoop {
   }
 
   /// The journal's thread has no batch waiting.
-  private var takesBatch: Bool { capture.read(\.takesBatch) }
+  private var takesBatch: Bool { capture.read { $0.takesBatch(of: index) } }
 
   /// Hands the batch to the journal's thread.
   private func handOver(_ consumer: inout Consumer) {
     let batch = consumer.channel.takeBatch(refilling: consumer.spare)
     consumer.spare = DeliveryBatch()
-    capture.report { $0.handedOver(Handover(channel: consumer.consuming, batch: batch)) }
+    capture.report { $0.handedOver(Handover(channel: consumer.consuming, batch: batch), of: index) }
   }
 }

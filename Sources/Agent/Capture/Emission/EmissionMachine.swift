@@ -10,9 +10,9 @@ struct EmissionMachine: Hashable, Sendable {
     /// A checkpoint without documents.
     ///
     /// - Parameters:
-    ///   - step: Of a settling.
+    ///   - settlement: A step of a settling.
     ///   - isLast: Nothing is left to acknowledge or to emit.
-    case checkpoint(step: Settlement.Step?, isLast: Bool)
+    case checkpoint(Settlement?, isLast: Bool)
     /// Nothing follows.
     case end
   }
@@ -32,8 +32,8 @@ struct EmissionMachine: Hashable, Sendable {
   private(set) var emitted: Position
   /// The sink wants to be told that nothing is left.
   let tellsLast: Bool
-  /// The number of the newest step of a settling that was looked at.
-  private(set) var steps = 0
+  /// The number of the newest step of a settling that was looked at, of each subscription that had one.
+  private(set) var steps: [Int: Int] = [:]
   private var hasEnded = false
 
   init(start: Position, tellsLast: Bool) {
@@ -45,20 +45,21 @@ struct EmissionMachine: Hashable, Sendable {
 
   /// What is to be done; nil if nothing is, unless something is reported.
   mutating func next(_ capture: inout CaptureMachine) -> Work? {
-    if capture.progress.journaled > emitted {
-      return .rows(capture.progress.tail.next(after: emitted, through: capture.progress.journaled))
-    }
-    if let settlement = capture.progress.settlement, settlement.number > steps, settlement.position == emitted {
-      steps = settlement.number
+    for case let settlement? in capture.progress.settlements
+    where settlement.number > steps[settlement.index] ?? 0 && settlement.position <= emitted {
+      steps[settlement.index] = settlement.number
       // If acknowledgements rest on the journal, it is told that nothing is left of it to acknowledge or to emit.
       if settlement.isCarried || tellsLast {
-        return .checkpoint(step: settlement.step, isLast: settlement.step == .settled)
+        return .checkpoint(settlement, isLast: capture.progress.isAtRest(emitted: emitted))
       }
+    }
+    if capture.progress.journaled > emitted {
+      return .rows(capture.progress.tail.next(after: emitted, through: capture.progress.journaled))
     }
     guard capture.progress.ended else { return nil }
     if tellsLast, !hasEnded, capture.progress.isSettled, !capture.inbox.failed {
       hasEnded = true
-      return .checkpoint(step: nil, isLast: true)
+      return .checkpoint(nil, isLast: true)
     }
     return .end
   }

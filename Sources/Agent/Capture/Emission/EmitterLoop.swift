@@ -12,8 +12,10 @@ import Platform
 struct EmitterLoop {
   let reader: JournalReader
   let capture: Monitor<CaptureMachine>
-  /// Where the memory of batches goes back to.
-  let mailbox: ConnectionMailbox
+  /// Where the memory of batches goes back to, of each subscription.
+  let mailboxes: [ConnectionMailbox]
+  /// Which of the capture's subscriptions a key of the journal is of; one that is not there is the first.
+  let indices: [Int64: Int]
   let status: StatusBoard
   let document: DocumentOptions
   /// Emit what lies after this position.
@@ -25,7 +27,7 @@ struct EmitterLoop {
   func run(into sink: consuming some DocumentSink) throws(CaptureFailure) {
     var sink = sink
     var renderer = DocumentRenderer(options: document)
-    var consumers: [Int64: ConsumerRecord] = [:]
+    var consumers = Consumers(indices)
     var machine = EmissionMachine(start: start, tellsLast: sink.tellsLast)
     var buffer: [UInt8] = []
     var trail = trail
@@ -34,8 +36,8 @@ struct EmitterLoop {
       var memory: JournaledBatch?
       switch try next(&machine, &sink) {
       case .end: return
-      case .checkpoint(let step, let isLast):
-        try write(&buffer, through: machine.emitted, step, isLast: isLast, &trail, into: &sink)
+      case .checkpoint(let settlement, let isLast):
+        try write(&buffer, through: machine.emitted, [:], settlement, isLast: isLast, &trail, into: &sink)
         continue
       case .rows(.journal(let last)): through = last
       case .rows(.memory(let batch)):
@@ -45,35 +47,37 @@ struct EmitterLoop {
       while machine.emitted < through {
         let from = machine.emitted
         var emitted = from
+        var numbers: [Int: Position] = [:]
         do {
           try read(
-            memory, after: &emitted, through: through, &renderer, &consumers, sink.prefix, sink.suffix, into: &buffer)
+            memory, after: &emitted, through: through, &renderer, &consumers, &trail, &numbers, sink, into: &buffer)
         } catch let failure as CaptureFailure {
           throw failure
         } catch {
           throw CaptureFailure.journal(error)
         }
-        try write(&buffer, through: emitted, nil, &trail, into: &sink)
+        try write(&buffer, through: emitted, numbers, nil, &trail, into: &sink)
         machine.wrote(through: emitted)
         status.count { $0.emitted += emitted - from }
       }
-      if let batch = memory.take()?.batch { mailbox.reuse(batch) }
+      if let batch = memory.take() { mailboxes[batch.index].reuse(batch.batch) }
     }
   }
 
   /// Writes the documents of the buffer with their checkpoint, reports, and empties the buffer.
   private func write(
-    _ buffer: inout [UInt8], through position: Position, _ step: Settlement.Step?, isLast: Bool = false,
-    _ trail: inout CheckpointTrail, into sink: inout some DocumentSink
+    _ buffer: inout [UInt8], through position: Position, _ numbers: [Int: Position], _ settlement: Settlement?,
+    isLast: Bool = false, _ trail: inout CheckpointTrail, into sink: inout some DocumentSink
   ) throws(CaptureFailure) {
     let checkpoint: Checkpoint
     do throws(JournalError) {
-      checkpoint = try trail.checkpoint(through: position, step: step, isLast: isLast, reader: reader)
+      checkpoint = try trail.checkpoint(
+        through: position, numbers, settlement: settlement, isLast: isLast, reader: reader)
     } catch {
       throw CaptureFailure.journal(error)
     }
     let committed = try retrying(sink.wait) { () throws(CaptureFailure) in try sink.write(&buffer, checkpoint) }
-    let covered = committed.map { Checkpoint(through: $0.through, releasable: checkpoint.releasable) }
+    let covered = committed.map { Checkpoint(through: $0.through, parts: checkpoint.numbers.parts) }
     capture.report { $0.emitted(through: position, covered, committed?.output) }
     buffer.removeAll(keepingCapacity: buffer.capacity <= 4 * EmissionMachine.checkpointBytes)
   }
@@ -114,16 +118,27 @@ struct EmitterLoop {
   /// held after it returns.
   private func read(
     _ memory: JournaledBatch?, after emitted: inout Position, through: Position, _ renderer: inout DocumentRenderer,
-    _ consumers: inout [Int64: ConsumerRecord], _ prefix: [UInt8], _ suffix: [UInt8], into buffer: inout [UInt8]
+    _ consumers: inout Consumers, _ trail: inout CheckpointTrail, _ numbers: inout [Int: Position],
+    _ sink: some DocumentSink, into buffer: inout [UInt8]
   ) throws {
     let start = emitted
-    var current = memory?.consumer
+    var current = memory.map {
+      Consumers.Known(record: $0.consumer, index: $0.index, prefix: sink.prefix(of: $0.index))
+    }
+    let suffix = sink.suffix
+    var newest: Position?
     let limit = EmissionMachine.documents(from: start, through: through)
     func take(_ row: borrowing Row) throws -> Bool {
       // Neighbours nearly always have the same one.
-      if current?.id != row.consumer { current = try consumer(row.consumer, &consumers) }
-      buffer.append(contentsOf: prefix)
-      switch renderer.append(row, consumer: current!, to: &buffer) {
+      if current?.record.id != row.consumer {
+        if let current, let newest { numbers[current.index] = newest }
+        newest = nil
+        current = try consumers.known(row.consumer, reader, sink)
+      }
+      if newest == nil { trail.began(current!.index, at: row.number) }
+      newest = row.number
+      buffer.append(contentsOf: current!.prefix)
+      switch renderer.append(row, consumer: current!.record, to: &buffer) {
       case .appended, .truncated: break
       case .damaged: throw Self.damage(row, reader.path)
       case .tooLarge(let bytes):
@@ -144,6 +159,7 @@ struct EmitterLoop {
       // A salvaged journal may end with what could not be read.
       emitted = try reader.skippingGap(after: start)
     }
+    if let current, let newest { numbers[current.index] = newest }
     guard emitted > start else { throw Self.missing(start + 1, through, reader.path) }
   }
 
@@ -160,13 +176,37 @@ struct EmitterLoop {
       kind: .corrupt("the properties of the message at position \(row.position) are no JSON object"),
       operation: "make a document", object: path)
   }
+}
 
-  private func consumer(_ id: Int64, _ known: inout [Int64: ConsumerRecord]) throws -> ConsumerRecord {
-    if let record = known[id] { return record }
+/// The consumers that rows name, and what their documents have in common.
+private struct Consumers {
+  struct Known {
+    var record: ConsumerRecord
+    /// Which of the capture's subscriptions it is of.
+    var index: Int
+    /// What stands before each document.
+    var prefix: [UInt8]
+  }
+
+  /// A few for each subscription are in use at a time; more only after very many reconnections.
+  private static let most = 1024
+
+  private let indices: [Int64: Int]
+  private var all: [Int64: Known] = [:]
+
+  /// - Parameter indices: By the subscriptions' keys.
+  init(_ indices: [Int64: Int]) { self.indices = indices }
+
+  mutating func known(
+    _ id: Int64, _ reader: JournalReader, _ sink: some DocumentSink
+  ) throws(JournalError) -> Known {
+    if let known = all[id] { return known }
     let record = try reader.consumer(id)
-    // A handful are in use at a time; more only after very many reconnections.
-    if known.count > 64 { known.removeAll() }
-    known[id] = record
-    return record
+    // What another capture has left in the journal goes where the first one's documents go.
+    let index = indices[record.subscription] ?? 0
+    let known = Known(record: record, index: index, prefix: sink.prefix(of: index))
+    if all.count > Self.most { all.removeAll() }
+    all[id] = known
+    return known
   }
 }

@@ -57,7 +57,9 @@ extension SubscriptionMachine {
     steps += 1
     return [
       .carry(
-        Settlement(position: journaled, step: step, isCarried: settings.mode == .committed, number: steps))
+        Settlement(
+          index: settings.index, position: journaled, captured: captured, step: step,
+          isCarried: settings.mode == .committed, number: steps))
     ]
   }
 }

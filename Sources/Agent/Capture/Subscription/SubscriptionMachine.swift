@@ -5,16 +5,15 @@ import Platform
 /// journal's thread works, what the broker may forget and when, and how what was captured comes to rest. (Whether there is room to write,
 /// ``SpaceGate`` says; what is too large for a document, `Intake`.)
 ///
-/// The journal's thread is the one that runs it. Other threads report to it by ``JournalInbox``, and are told by the actions, which the
-/// loop performs as they come, one after the other. The machine has no clock: it is told the time, and says until when it has nothing
-/// to do.
+/// The journal's thread is the one that runs it, by ``JournalMachine``, which has one for each subscription. Other threads report to it by
+/// ``JournalInbox``, and are told by the actions, which the loop performs as they come, one after the other. The machine has no clock: it
+/// is told the time, and says until when it has nothing to do.
 ///
 /// ```
 ///              ┌──────────── next ────────────┐
 ///   inbox ───► │ drop · begin · batch         │ ──► Intake asks `delivered` for each delivery, and moves the bytes
 ///              │ answer · returning · idle    │ ──► `written`, once the transaction is durable ──► acknowledge, start over, …
-///              │ bookkeeping · look           │
-///              │ intakeEnded · close          │
+///              │ intakeEnded                  │
 ///              └──────────────────────────────┘
 /// ```
 ///
@@ -31,11 +30,13 @@ import Platform
 struct SubscriptionMachine: Hashable, Sendable {
   /// What does not change.
   struct Settings: Sendable, Hashable {
+    /// Which of the capture's subscriptions it is.
+    var index = 0
     /// Nil with `no_ack`, since the broker expects no acknowledgement.
     var mode: AcknowledgementMode?
     /// Why deliveries can be recognised.
     var trust = RedeliveryMachine.Trust.none
-    /// How many messages were captured before the journal's first position.
+    /// How many messages were captured before the subscription's first number in the journal.
     var base: Int64 = 0
     /// How many deliveries the broker lets be unacknowledged; 0 is no bound.
     var prefetch = 0
@@ -55,24 +56,10 @@ struct SubscriptionMachine: Hashable, Sendable {
     case answer(SettlingAnswer)
     /// The connection asks what may come again.
     case returning
-    /// What others have reported is to be written.
-    case bookkeeping
     /// Nothing has come for a while.
     case idle
-    /// Nothing at all is to be done: the journal's files are looked at.
-    case look
     /// No further batch will come.
     case intakeEnded
-    /// Nothing at all will come.
-    case close
-
-    /// Whether the batch in the inbox goes with it.
-    var takesBatch: Bool {
-      switch self {
-      case .drop, .batch: true
-      case .begin, .answer, .returning, .bookkeeping, .idle, .look, .intakeEnded, .close: false
-      }
-    }
   }
 
   /// What the loop has to do, in this order.
@@ -115,14 +102,8 @@ struct SubscriptionMachine: Hashable, Sendable {
     case anotherStream
   }
 
-  /// How long bookkeeping may wait for a batch to ride along with: so at low rates a message does not wait for the bookkeeping of
-  /// the one before.
-  static let bookkeepingDelay = Duration.milliseconds(200)
   /// After so long without a delivery those that wait for the anchor are taken for new.
   static let silence = Duration.seconds(5)
-  /// Between two looks at the journal's files while nothing is written: what is not acknowledged can wait, but a WAL
-  /// that was deleted is saved as long as this process lives.
-  static let lookInterval = Duration.seconds(1)
 
   let settings: Settings
   /// Recognises redeliveries; nil if that is not possible.
@@ -141,18 +122,17 @@ struct SubscriptionMachine: Hashable, Sendable {
   private(set) var abandoned: Int?
   /// No batch follows.
   private(set) var hasEnded = false
-  /// The newest position of the journal.
+  /// The number of the newest captured message, and its position; before the first of this process the journal's newest.
+  var captured: Position
   var journaled: Position
-  var written: Written
+  /// What is durable of what checkpoints have allowed.
+  private(set) var released: Position?
   /// How many steps of settlings checkpoints were asked to carry.
   var steps = 0
   /// The record that is being written says that the broker has the acknowledgement of a settling.
   var isConcluding = false
   /// When the last batch was written.
   private(set) var lastBatch: Instant
-  /// Since when bookkeeping waits, and when the files are looked at if nothing is to be done until then.
-  private var bookkeepingSince: Instant?
-  private var looksAt: Instant?
   /// The channels of which it was told that messages come near the delivery limit, and that offsets are of no message.
   private var warned: Int?
   private var toldOfJump: Int?
@@ -169,12 +149,15 @@ struct SubscriptionMachine: Hashable, Sendable {
 
   /// - Parameters:
   ///   - redelivery: As the journal's last commit left it.
+  ///   - captured: The number of the newest message in the journal.
   ///   - journaled: The newest position of the journal.
-  init(_ settings: Settings, redelivery: RedeliveryMachine?, journaled: Position, written: Written, at now: Instant) {
+  init(
+    _ settings: Settings, redelivery: RedeliveryMachine?, captured: Position, journaled: Position, at now: Instant
+  ) {
     self.settings = settings
     self.redelivery = redelivery
+    self.captured = captured
     self.journaled = journaled
-    self.written = written
     plannedLine = redelivery?.lineStart ?? 0
     settling = SettlingMachine(at: now)
     lastBatch = now
@@ -184,60 +167,45 @@ struct SubscriptionMachine: Hashable, Sendable {
     }
   }
 
-  /// The journal's position of the `count`-th captured message; below 1 for those of before the journal.
+  /// The journal's number of the `count`-th captured message; below 1 for those of before the journal.
   func position(of count: Int64) -> Position { Position(rawValue: count - settings.base) }
 
   // MARK: - What is next
 
-  /// What to do now, or until when there is nothing to do unless something is reported. Of what it gives, the inbox is rid, but for the
-  /// batch.
-  mutating func next(_ inbox: inout JournalInbox, at now: Instant) -> Next<Work> {
+  /// What has come and is to be done before anything else; nil if nothing has. Of what it gives, the inbox is rid, but for the batch.
+  mutating func next(_ inbox: inout JournalInbox) -> Work? {
     received(inbox)
-    let next = look(&inbox, at: now)
-    if case .now = next { (bookkeepingSince, looksAt) = (nil, nil) }
-    return next
+    let index = settings.index
+    if let channel = inbox.subscriptions[index].handover?.channel {
+      if channel.generation == abandoned, !Mutant.readsOnAfterStartingOver.isOn { return .drop }
+      return channel.generation == self.channel?.generation ? .batch : .begin(channel)
+    }
+    if let answer = inbox.subscriptions[index].answer.take() { return .answer(answer) }
+    if inbox.subscriptions[index].asksForReturning {
+      inbox.subscriptions[index].asksForReturning = false
+      return .returning
+    }
+    return inbox.intakeEnded && !hasEnded ? .intakeEnded : nil
   }
 
   /// What is reported now decides from here on.
   mutating func received(_ inbox: JournalInbox) {
+    let own = inbox.subscriptions[settings.index]
     reports = Reports(
-      consuming: inbox.consuming?.generation, isArriving: inbox.isArriving,
-      settledGeneration: inbox.settledGeneration, failed: inbox.failed,
-      acknowledgementsEnded: inbox.acknowledgementsEnded)
+      consuming: own.consuming?.generation, isArriving: own.isArriving, settledGeneration: own.settledGeneration,
+      failed: inbox.failed, acknowledgementsEnded: inbox.acknowledgementsEnded)
   }
 
-  private mutating func look(_ inbox: inout JournalInbox, at now: Instant) -> Next<Work> {
-    if let channel = inbox.handover?.channel {
-      if channel.generation == abandoned, !Mutant.readsOnAfterStartingOver.isOn { return .now(.drop) }
-      return .now(channel.generation == self.channel?.generation ? .batch : .begin(channel))
-    }
-    if let answer = inbox.answer.take() { return .now(.answer(answer)) }
-    if inbox.asksForReturning {
-      inbox.asksForReturning = false
-      return .now(.returning)
-    }
-    if inbox.intakeEnded, !hasEnded { return .now(.intakeEnded) }
-    if inbox.closing { return .now(.close) }
-    // On a channel to which nothing comes there is only that to find out.
-    if redelivery?.awaitsSettled == true, let channel = inbox.consuming,
-      channel.generation != self.channel?.generation
-    {
-      return .now(.begin(channel))
-    }
-    if written.isBehind(inbox) {
-      let since = bookkeepingSince ?? now
-      bookkeepingSince = since
-      let isDue = written.toPrune >= Written.pruneWorth.rows || isShort || now >= since + Self.bookkeepingDelay
-      return isDue ? .now(.bookkeeping) : .later(since + Self.bookkeepingDelay)
-    }
-    if let deadline = idleDeadline, now >= deadline { return .now(.idle) }
-    let looksAt = looksAt ?? now + Self.lookInterval
-    self.looksAt = looksAt
-    return now >= looksAt ? .now(.look) : .later(min(looksAt, idleDeadline ?? .distantFuture))
+  /// A channel to which nothing comes, and on which there is only something to find out; nil if there is none.
+  func unseen(_ inbox: JournalInbox) -> Consuming? {
+    guard redelivery?.awaitsSettled == true, let consuming = inbox.subscriptions[settings.index].consuming,
+      consuming.generation != channel?.generation
+    else { return nil }
+    return consuming
   }
 
   /// When something is to be done although nothing comes; nil if nothing is.
-  private var idleDeadline: Instant? {
+  var idleDeadline: Instant? {
     guard let redelivery, !hasEnded, !reports.failed || Mutant.settlesAfterAFailure.isOn else { return nil }
     if redelivery.isHolding {
       return isConsuming || Mutant.capturesTheHeldOfADeadChannel.isOn ? lastBatch + Self.silence : nil
@@ -252,7 +220,7 @@ struct SubscriptionMachine: Hashable, Sendable {
   }
 
   /// True if the broker may be waiting for acknowledgements: as much is unacknowledged as half the prefetch count.
-  private var isShort: Bool {
+  var isShort: Bool {
     let prefetch = channel?.narrowPrefetch ?? settings.prefetch
     return prefetch > 0 && (acknowledgements?.waiting ?? 0) * 2 >= prefetch
   }
@@ -323,7 +291,7 @@ struct SubscriptionMachine: Hashable, Sendable {
     if let releasable { redelivery?.released(through: releasable.rawValue + settings.base) }
     guard let decision else { return [] }
     if Mutant.acknowledgesBeforeCommit.isOn {
-      note(decision, after: journaled)
+      note(decision, after: captured)
       return acknowledge(at: lastBatch)
     }
     guard !decision.rejected.isEmpty, let generation = channel?.generation else { return [] }
@@ -333,12 +301,15 @@ struct SubscriptionMachine: Hashable, Sendable {
   /// The messages of a batch, and what rides along, are durable.
   ///
   /// - Parameters:
-  ///   - before: The journal's newest position before them.
-  ///   - written: What of the reports was written.
-  mutating func written(_ decision: Decision, after before: Position, _ written: Written, at now: Instant) -> [Action] {
-    self.written = written
-    journaled = before + decision.captured.count
-    if !Mutant.acknowledgesBeforeCommit.isOn { note(decision, after: before) }
+  ///   - last: The position of the newest of them.
+  ///   - releasable: What checkpoints have allowed, as ``writing(_:releasable:)`` was told.
+  mutating func written(
+    _ decision: Decision, through last: Position, releasable: Position?, at now: Instant
+  ) -> [Action] {
+    released = releasable
+    if !Mutant.acknowledgesBeforeCommit.isOn { note(decision, after: captured) }
+    captured = captured + decision.captured.count
+    if !decision.captured.isEmpty { journaled = last }
     var actions = notify(decision) + acknowledge(at: now)
     if place?.isLooking == false { actions.append(.confirmed) }
     lastBatch = now
@@ -362,12 +333,12 @@ struct SubscriptionMachine: Hashable, Sendable {
   }
 
   /// What was reported is durable.
-  mutating func bookkept(_ written: Written, at now: Instant) -> [Action] {
-    self.written = written
+  mutating func bookkept(releasable: Position?, at now: Instant) -> [Action] {
+    released = releasable
     return acknowledge(at: now)
   }
 
-  /// What was decided about a batch has its positions.
+  /// What was decided about a batch has its numbers.
   private mutating func note(_ decision: Decision, after before: Position) {
     for recognised in decision.recognised {
       let place = Mutant.misplacesTheRecognised.isOn ? before : position(of: recognised.count)
@@ -399,8 +370,8 @@ struct SubscriptionMachine: Hashable, Sendable {
         ?? acknowledgements?.runtimeCommitted(through: releasable)
     } else {
       acknowledgement =
-        acknowledgements?.journalCommitted(through: journaled)
-        ?? acknowledgements?.runtimeCommitted(through: written.committed)
+        acknowledgements?.journalCommitted(through: captured)
+        ?? released.flatMap { acknowledgements?.runtimeCommitted(through: $0) }
     }
     guard let acknowledgement else { return [] }
     settling.moved(captured: 0, at: now)

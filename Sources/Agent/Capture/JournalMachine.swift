@@ -1,0 +1,207 @@
+import Journal
+import Platform
+
+/// Decides in which order the journal's thread works for all subscriptions, and what its transactions write of what emitter and runtime
+/// have reported.
+///
+/// What others wait for comes first: what has come of any subscription, one after the other; but the batches that have come of several are
+/// written by one transaction, so that commits do not grow with the number of queues. Then come the end, the books, and what is due since
+/// nothing has come; at last, once a second, a look at the journal's files.
+///
+/// A value without clock and I/O; the journal's thread has it.
+struct JournalMachine: Hashable, Sendable {
+  /// What the journal's thread does next.
+  enum Work: Equatable, Sendable {
+    /// Something of the subscription with this index; no batch.
+    case subscription(Int, SubscriptionMachine.Work)
+    /// Batches of these, each of the channel that began last; they are in the inbox.
+    case batches([Int])
+    /// What others have reported is to be written.
+    case bookkeeping
+    /// Nothing at all is to be done: the journal's files are looked at.
+    case look
+    /// Nothing at all will come.
+    case close
+
+    /// The subscriptions whose batch in the inbox goes with it.
+    var takes: [Int] {
+      switch self {
+      case .batches(let indices): indices
+      case .subscription(let index, .drop): [index]
+      case .subscription, .bookkeeping, .look, .close: []
+      }
+    }
+  }
+
+  /// How long bookkeeping may wait for a batch to ride along with: so at low rates a message does not wait for the bookkeeping of
+  /// the one before.
+  static let bookkeepingDelay = Duration.milliseconds(200)
+  /// Between two looks at the journal's files while nothing is written: what is not acknowledged can wait, but a WAL
+  /// that was deleted is saved as long as this process lives.
+  static let lookInterval = Duration.seconds(1)
+
+  /// By their indices.
+  var subscriptions: [SubscriptionMachine]
+  /// What of the reports is durable.
+  var written: Written
+  /// Since when bookkeeping waits, and when the files are looked at if nothing is to be done until then.
+  private var bookkeepingSince: Instant?
+  private var looksAt: Instant?
+
+  init(_ subscriptions: [SubscriptionMachine], written: Written) {
+    (self.subscriptions, self.written) = (subscriptions, written)
+  }
+
+  /// What to do now, or until when there is nothing to do unless something is reported. Of what it gives, the inbox is rid, but for the
+  /// batches.
+  mutating func next(_ inbox: inout JournalInbox, at now: Instant) -> Next<Work> {
+    let next = look(&inbox, at: now)
+    if case .now = next { (bookkeepingSince, looksAt) = (nil, nil) }
+    return next
+  }
+
+  private mutating func look(_ inbox: inout JournalInbox, at now: Instant) -> Next<Work> {
+    var batches: [Int] = []
+    for index in subscriptions.indices {
+      switch subscriptions[index].next(&inbox) {
+      case nil: break
+      case .batch: batches.append(index)
+      case let work?: return .now(.subscription(index, work))
+      }
+    }
+    if !batches.isEmpty { return .now(.batches(batches)) }
+    if inbox.closing { return .now(.close) }
+    for index in subscriptions.indices {
+      if let channel = subscriptions[index].unseen(inbox) { return .now(.subscription(index, .begin(channel))) }
+    }
+    if written.isBehind(inbox) {
+      let since = bookkeepingSince ?? now
+      bookkeepingSince = since
+      let isDue =
+        written.toPrune >= Written.pruneWorth.rows || subscriptions.contains { $0.isShort }
+        || now >= since + Self.bookkeepingDelay
+      return isDue ? .now(.bookkeeping) : .later(since + Self.bookkeepingDelay)
+    }
+    var idle = Instant.distantFuture
+    for index in subscriptions.indices {
+      guard let deadline = subscriptions[index].idleDeadline else { continue }
+      if now >= deadline { return .now(.subscription(index, .idle)) }
+      idle = min(idle, deadline)
+    }
+    let looksAt = looksAt ?? now + Self.lookInterval
+    self.looksAt = looksAt
+    return now >= looksAt ? .now(.look) : .later(min(looksAt, idle))
+  }
+
+  /// A transaction is about to be made that writes no batch.
+  ///
+  /// - Returns: What each subscription asks for before it.
+  mutating func bookkeeping(_ reported: Written) -> [(index: Int, actions: [SubscriptionMachine.Action])] {
+    subscriptions.indices.map { index in
+      (index, subscriptions[index].writing(nil, releasable: reported.released(of: index)))
+    }
+  }
+
+  /// What was reported is durable: for subscriptions of which no batch was written with it.
+  mutating func bookkept(
+    _ written: Written, at now: Instant, but others: [Int] = []
+  ) -> [(index: Int, actions: [SubscriptionMachine.Action])] {
+    self.written = written
+    return subscriptions.indices.compactMap { index in
+      if others.contains(index) { return nil }
+      return (index, subscriptions[index].bookkept(releasable: written.released(of: index), at: now))
+    }
+  }
+}
+
+/// What transactions write of what emitter and runtime have reported.
+extension JournalMachine {
+  /// What of the inbox is already durable, and what pruning has left.
+  struct Written: Sendable, Hashable {
+    var emitted = Position.origin
+    var committed = Position.origin
+    /// What checkpoints have allowed, of each subscription (``SubscriptionInbox/releasable``); none before anything was reported.
+    var releasable: [Position?] = []
+    var output: OutputRecord?
+
+    /// Committed messages that are left to prune.
+    var toPrune = 0
+    /// Bytes written since messages were last pruned.
+    var bytesSincePrune = 0
+
+    /// Rows, and bytes of bodies, from which pruning is worth it at once: it touches about as many pages for a few rows
+    /// as for a thousand. Fewer are pruned as soon as there is nothing else to do.
+    static let pruneWorth = (rows: 1000, bytes: 1 << 20)
+
+    init(emitted: Position = .origin, committed: Position = .origin) {
+      self.emitted = emitted
+      self.committed = committed
+    }
+
+    /// What was reported. One look for everything that a transaction does with it, so that nothing counts as written that came in
+    /// between.
+    init(_ inbox: JournalInbox) {
+      (emitted, committed, output) = (inbox.emitted, inbox.committed, inbox.output)
+      releasable = inbox.subscriptions.map(\.releasable)
+    }
+
+    /// True if the inbox tells something that is not written yet, or something is left to prune.
+    func isBehind(_ inbox: JournalInbox) -> Bool {
+      toPrune > 0 || inbox.emitted > emitted || inbox.committed > committed || inbox.output != output
+        || inbox.subscriptions.indices.contains { inbox.subscriptions[$0].releasable != released(of: $0) }
+    }
+
+    /// What checkpoints have allowed of the `index`-th subscription.
+    func released(of index: Int) -> Position? { releasable.indices.contains(index) ? releasable[index] : nil }
+
+    /// What a transaction writes to catch up; nil for what has not changed.
+    struct Entries: Equatable, Sendable {
+      var emitted: Position?
+      var committed: Position?
+      var output: OutputRecord?
+    }
+
+    /// A transaction catches up with the newest reports.
+    ///
+    /// - Parameter bytes: Bodies that it writes.
+    mutating func catchUp(with reported: Written, bytes: Int) -> Entries {
+      var entries = Entries()
+      // What was committed was emitted, even if the emitter's own word is still on its way.
+      let emitted = max(reported.emitted, reported.committed)
+      if emitted > self.emitted { entries.emitted = emitted }
+      if reported.committed > committed { entries.committed = reported.committed }
+      if reported.output != output { entries.output = reported.output }
+      self.emitted = max(emitted, self.emitted)
+      committed = max(reported.committed, committed)
+      releasable = reported.releasable
+      output = reported.output ?? output
+      bytesSincePrune += bytes
+      return entries
+    }
+
+    /// Whether the transaction prunes as well.
+    ///
+    /// - Parameters:
+    ///   - isBusy: There is something else to do.
+    ///   - prunable: Committed messages that the journal has.
+    func prunes(isBusy: Bool, prunable: Int) -> Bool {
+      !isBusy || prunable >= Self.pruneWorth.rows || bytesSincePrune >= Self.pruneWorth.bytes
+    }
+  }
+
+  /// What is done while a batch waits for room.
+  enum Meanwhile: Equatable, Sendable {
+    /// The capture is to stop, and takes the one batch that it has in hand.
+    case takeIt
+    /// What was committed is written and pruned, which makes room.
+    case bookkeep
+    /// Room on the disk, and the end of a reader that holds the WAL, come without a word.
+    case tidyUp
+  }
+
+  /// What is to be done for room, by what was reported; nil if nothing was, and after a while the journal tidies up.
+  func meanwhile(_ inbox: JournalInbox) -> Meanwhile? {
+    if inbox.stopping { return .takeIt }
+    return written.isBehind(inbox) ? .bookkeep : nil
+  }
+}

@@ -1,0 +1,16 @@
+/// A binding of a running capture.
+struct FlowBinding: Equatable, Sendable {
+  /// Under which the runtime keeps its state.
+  var stateKey: String
+  /// ``FlowState/stale``.
+  var stale: [String] = []
+  /// What stands before its documents.
+  var prefix: [UInt8]
+
+  /// - Parameter number: Its place among those of the request.
+  init(_ number: Int = 0, stateKey: String, stale: [String] = []) {
+    self.stateKey = stateKey
+    self.stale = stale
+    prefix = Array(#"{"captured":{"binding":\#(number),"doc":"#.utf8)
+  }
+}
