@@ -20,6 +20,9 @@ own header names once and twice, with priorities, alike, from no byte to several
 With --rhythms messages also come in a trickle, in bursts or not at all, so that the queue rests and is settled, and the runtime's
 commits take up to two seconds; with --aim each kill falls on a step of a settling (rhythm.py).
 
+With --before another program, an older release, makes the starts of the first half of the faults; its journal and its state then go
+on under the one that is tried.
+
 With --visitors somebody looks into the journal with plain sqlite3 at random moments, backs it up, checkpoints it, vacuums it,
 and, as one more fault, moves its files: the agent has to notice and end, and goes on when they are back. It must never be
 without its lock on the journal. --driver run is the standalone agent, whose files are counted.
@@ -144,7 +147,8 @@ class Crash:
         config = {
             "host": host, "port": port, "queue": {"name": self.queue, "arguments": self.arguments},
             "reconnect_delay": 0.1, "consumer": consumer, "journal": journal | {"acknowledge": options.mode}}
-        binary, log = environ["SOURCE_AMQP_BINARY"], f"{self.directory}/log"
+        self.binary = environ["SOURCE_AMQP_BINARY"]
+        binary, log = options.before or self.binary, f"{self.directory}/log"
         if options.driver == "run":
             self.runtime = Standalone(
                 binary, config, f"{self.directory}/agent", lambda document: Record(document, self.runtime.session, expected),
@@ -444,6 +448,8 @@ class Crash:
         self.load.allow(options.backlog)
         try:
             for number in range(1, options.cycles + 1):
+                if number > options.cycles // 2:
+                    runtime.binary = self.binary
                 self.cycle(number, share)
                 if options.payload in messages.POOLS and number % 10 == 0 and options.queue != "stream" \
                         and "broker" not in options.kill:
@@ -569,6 +575,7 @@ def parse():
                         help="consumer.deduplicate; off is the control that must show duplicates (auto)")
     parser.add_argument("--deduplicate-by", choices=["position", "message_id"], default="position",
                         help="consumer.deduplicate_by (position)")
+    parser.add_argument("--before", metavar="BINARY", help="an older release, which captures until half of the faults are over")
     parser.add_argument("--rhythms", action="store_true",
                         help="messages come steadily, in bursts, in a trickle or not at all, and commits take 0 to 2 s, as drawn")
     parser.add_argument("--cluster", type=int, help=f"a cluster of so many nodes; faults are {','.join(CLUSTER_FAULTS)} as well")
