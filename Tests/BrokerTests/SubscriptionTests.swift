@@ -134,6 +134,38 @@ import Testing
     try publisher.delete(queue)
   }
 
+  /// The newest captured message comes again at a start, and is all that a prefetch count of 1 lets through.
+  @Test(arguments: [false, true])
+  func `a stream goes on by the runtime's commits, one message at a time`(hasJournal: Bool) throws {
+    let broker = try TestBroker()
+    let publisher = try Publisher(broker)
+    let queue = TestBroker.uniqueName("stream")
+    let arguments: JSON = ["x-queue-type": "stream"]
+    try publisher.declare(queue, arguments: arguments)
+    let journal: JSON =
+      hasJournal
+      ? ["acknowledge": "committed", "path": .string(try temporaryDirectory() + "/journal.db")]
+      : ["acknowledge": "committed"]
+    var runtime = try FlowRuntime(
+      config: broker.configuration(
+        queue: queue,
+        [
+          "queue": ["name": .string(queue), "arguments": arguments], "consumer": ["prefetch_count": 1],
+          "journal": journal,
+        ]))
+    var state: JSON = [:]
+    for round in 0...1 {
+      if round == 1 { runtime = try FlowRuntime(config: runtime.configuration, state: state) }
+      try publisher.publish("\(round)", routingKey: queue, count: 3)
+      try runtime.start()
+      try runtime.waitUntil(committedCount: 3)
+      state = runtime.committedState
+      #expect(try runtime.closeInput() == .exited(0))
+      #expect(runtime.committed.map { $0.json["body"]?.string } == ["\(round)", "\(round)", "\(round)"])
+    }
+    try publisher.delete(queue)
+  }
+
   @Test func `Discover without a queue is an error, and no empty answer`() throws {
     let broker = try TestBroker()
     let result = try unary([["discover": ["config": broker.configuration(queue: "", ["queue": .null])]]])

@@ -80,16 +80,23 @@ struct JournalLoop {
   }
 
   private func begin() throws(JournalError) -> Writer {
+    // What the runtime has committed before this process is committed for the journal too.
+    let start = max(journal.positions.committedThrough, reported().committed)
     var machines: [SubscriptionMachine] = []
     for (index, subscription) in subscriptions.enumerated() {
       let keeper = subscription.resumption.keeper
       let settings = SubscriptionMachine.Settings(
         index: index, mode: subscription.acknowledgementMode, trust: keeper?.trust ?? .none, base: keeper?.base ?? 0,
         prefetch: subscription.prefetch, isFiltered: subscription.stream?.isFiltered ?? false)
+      // Nothing is captured by one that has no session: all waits.
       let record = subscription.session?.subscription ?? subscription.resumption.subscription
+      let captured = try record.map { (record) throws(JournalError) in try journal.captured(of: record) }
+      let committed = try record.map { (record) throws(JournalError) in
+        try journal.newest(of: record, through: start)
+      }
       machines.append(
         SubscriptionMachine(
-          settings, redelivery: keeper?.machine, captured: try journal.captured(of: record),
+          settings, redelivery: keeper?.machine, captured: captured ?? journal.positions.last, committed: committed,
           journaled: journal.positions.last, at: Instant.now))
     }
     let written = JournalMachine.Written(

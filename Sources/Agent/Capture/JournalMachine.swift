@@ -69,7 +69,16 @@ struct JournalMachine: Hashable, Sendable {
       case let work?: return .now(.subscription(index, work))
       }
     }
-    if !batches.isEmpty { return .now(.batches(batches)) }
+    if !batches.isEmpty {
+      // Whatever comes to others, what is due of those to which nothing comes is done.
+      for index in subscriptions.indices where !batches.contains(index) {
+        if let channel = subscriptions[index].unseen(inbox) { return .now(.subscription(index, .begin(channel))) }
+        if let deadline = subscriptions[index].idleDeadline, now >= deadline {
+          return .now(.subscription(index, .idle))
+        }
+      }
+      return .now(.batches(batches))
+    }
     if inbox.closing { return .now(.close) }
     for index in subscriptions.indices {
       if let channel = subscriptions[index].unseen(inbox) { return .now(.subscription(index, .begin(channel))) }

@@ -80,6 +80,9 @@ struct CaptureSetup {
     start: Position, connectionName: String, outputName: String, idle: Bool, hasCommitted: Bool = false
   ) throws(JournalError) -> Capture.Plan {
     let isInDoubt = try isInDoubt(hasCommitted: hasCommitted)
+    // An idle capture writes nothing, and emits nothing: all waits.
+    if let subscription { notify(try journal.begin([subscription], emittedThrough: start)) }
+    let start = max(start, journal.positions.committedThrough)
     var session: Journal.Session?
     if let subscription {
       session = try journal.beginSession(of: subscription, id: sessionID, startedAt: SystemClock.wallMicroseconds())
@@ -91,12 +94,29 @@ struct CaptureSetup {
       isInDoubt: isInDoubt)
   }
 
+  /// Tells what waits, or waits no longer, since a subscription is captured or is not.
+  private func notify(_ parked: Journal.Parked) {
+    if parked.returned > 0 {
+      log.info(
+        "\(parked.returned) messages that were parked in the journal go on, since what they are of is captured again")
+    }
+    guard !parked.streams.isEmpty else { return }
+    let names = parked.streams.map { "\"\($0)\"" }.joined(separator: ", ")
+    log.warning(
+      """
+      the journal keeps messages of \(names), which \(parked.streams.count == 1 ? "is" : "are") not captured any more: they are parked, \
+      as the view pending shows, and go on when \(parked.streams.count == 1 ? "it is" : "they are") captured into this journal again
+      """, metadata: ["parked_now": .stringConvertible(parked.left)])
+  }
+
   /// Whether earlier processes may have ended, again and again, before anything was acknowledged (``PrefetchGuard``): nothing was
   /// captured before, or nothing since the last start.
   private func isInDoubt(hasCommitted: Bool) throws(JournalError) -> Bool {
     guard keepsJournal, let subscription else { return !hasCommitted }
     let captured = try journal.captured(of: subscription)
-    let reached = choice.mode == .journaled ? captured : min(captured, journal.positions.committedThrough)
+    let reached =
+      choice.mode == .journaled
+      ? captured : try journal.newest(of: subscription, through: journal.positions.committedThrough)
     guard let base = try journal.newestSessionBase(of: subscription) else { return reached == .origin }
     return reached <= base
   }

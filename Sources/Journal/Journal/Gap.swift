@@ -1,6 +1,6 @@
 extension Database {
-  /// True if a salvage has reported that exactly the messages from `first` to `last` could not be read. A journal
-  /// of the first schema, which a reader may meet, has no gaps.
+  /// True if exactly the positions from `first` to `last` are of no message: a salvage has reported that it could not read them, or they
+  /// were parked. A journal of the first schema, which a reader may meet, has no gaps.
   func isGap(_ first: Int64, _ last: Int64) throws(JournalError) -> Bool {
     guard try integer("SELECT count(*) FROM sqlite_master WHERE name = 'gap'", "look for gaps") > 0 else {
       return false
@@ -10,7 +10,7 @@ extension Database {
 }
 
 extension Journal {
-  /// How many positions after `position` and up to `through` belong to messages that a salvage could not read.
+  /// How many positions after `position` and up to `through` belong to messages that a salvage could not read, or that are parked.
   func missing(after position: Int64, through: Int64) throws(JournalError) -> Int64 {
     try database.integer(
       """

@@ -88,6 +88,7 @@ extension Journal {
       let index = durableSubscriptions.index(of: session.subscription)
     else { throw invalid("there is no such session", "begin a consumer") }
     let firstSession = sessions.map(\.number).min() ?? 0
+    let captured = sessions.map { String($0.subscription.key) }.joined(separator: ", ")
     let forgotten = ended.prefix { $0.through <= durable.pruned }
     let id = try transaction { (tx) throws(JournalError) in
       try tx.noting { () throws(JournalError) in
@@ -97,9 +98,12 @@ extension Journal {
         _ = try inserting(Schema.setDigest("consumer", where: "id = ?1"), [.integer(id ?? 0)], "begin a consumer")
         for old in forgotten {
           let last = min(old.consumers.upperBound, (id ?? 0) - Self.retainedConsumers - 1)
+          // Parked messages name those of subscriptions that are not captured.
           _ = try inserting(
-            "DELETE FROM consumer WHERE id BETWEEN ?1 AND ?2", [.integer(old.consumers.lowerBound), .integer(last)],
-            "forget old consumers")
+            """
+            DELETE FROM consumer WHERE id BETWEEN ?1 AND ?2 AND (NOT EXISTS (SELECT 1 FROM parked)
+              OR session IN (SELECT number FROM session WHERE subscription IN (\(captured))))
+            """, [.integer(old.consumers.lowerBound), .integer(last)], "forget old consumers")
         }
         // One of this process may have no consumer yet.
         _ = try inserting(

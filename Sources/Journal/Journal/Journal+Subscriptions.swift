@@ -25,6 +25,10 @@ extension Journal {
   /// - Throws: `.invalid` if the journal has had 16,384 of them.
   public func subscriptions(_ wanted: [Wanted]) throws(JournalError) -> [SubscriptionRecord] {
     try checkUsable()
+    for (index, wish) in wanted.enumerated()
+    where wanted[..<index].contains(where: { $0.stream.utf8.elementsEqual(wish.stream.utf8) }) {
+      throw invalid("\"\(wish.stream)\" is named twice", "look for a subscription")
+    }
     let known = durableSubscriptions.all
     var claimed: Set<Int64> = []
     var found: [Int: SubscriptionRecord] = [:]
@@ -71,7 +75,10 @@ extension Journal {
     for (index, each) in known.all.enumerated()
     where workingSubscriptions.all.count < known.all.count || each == subscription {
       _ = try inserting(
-        "INSERT OR REPLACE INTO subscription (key, stream, queue, virtual_host, captured) VALUES (?1, ?2, ?3, ?4, ?5)",
+        """
+        INSERT INTO subscription (key, stream, queue, virtual_host, captured) VALUES (?1, ?2, ?3, ?4, ?5)
+        ON CONFLICT (key) DO UPDATE SET stream = ?2, queue = ?3, virtual_host = ?4, captured = ?5
+        """,
         [
           .integer(each.key), each.stream.map(Value.text) ?? .null, .text(each.queue), .text(each.virtualHost),
           known.hasNumbers ? .integer(known.captured[index]) : .null,
@@ -87,6 +94,21 @@ extension Journal {
   public func captured(of subscription: SubscriptionRecord? = nil) throws(JournalError) -> Position {
     let index = try index(of: subscription)
     return Position(rawValue: durableSubscriptions.captured(index, last: durable.last))
+  }
+
+  /// The number of the newest message of a subscription that stands at or before `position`, or of one that was pruned; the origin if there
+  /// was none. It costs time with the messages that follow, if the journal has had several subscriptions.
+  public func newest(of subscription: SubscriptionRecord, through position: Position) throws(JournalError) -> Position {
+    let captured = try captured(of: subscription)
+    guard position.rawValue < durable.last else { return captured }
+    guard durableSubscriptions.hasNumbers else { return min(captured, position) }
+    let next = try database.first(
+      """
+      SELECT ifnull(number, position) FROM message WHERE position > \(position.rawValue) AND consumer IN (SELECT c.id
+        FROM consumer c JOIN session s ON s.number = c.session WHERE s.subscription = \(subscription.key)) ORDER BY position LIMIT 1
+      """, "look for the next message"
+    ) { $0.integer(0) }
+    return next.map { Position(rawValue: $0 - 1) } ?? captured
   }
 
   /// Which of the journal's subscriptions is meant; nil if it has not begun a session.

@@ -62,6 +62,13 @@ extension JournalReader {
         WHERE position > (SELECT digested_after FROM journal) AND NOT (\(Schema.fitsDigest("message", version: version))) LIMIT 100
         """)
     }
+    if version >= 6 {
+      problems += try lines(
+        """
+        SELECT 'the parked message ' || position || ' is not what was written' FROM parked
+        WHERE NOT (\(Schema.fitsDigest("parked"))) LIMIT 100
+        """)
+    }
     // A journal of the first schema has no table of gaps.
     let reported = try database.integer("SELECT count(*) FROM sqlite_master WHERE name = 'gap'", "verify") > 0
     let isUnreported =

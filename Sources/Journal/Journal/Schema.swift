@@ -75,7 +75,7 @@ struct Schema {
   static let subscriptionColumns = "key, stream, queue, virtual_host, captured"
 
   /// Of the newest version.
-  static var tables: [String] { digested.map(\.table) + ["message"] }
+  static var tables: [String] { digested.map(\.table) + ["message", "parked"] }
 
   /// Throws `.invalid` if the file has what would run, or be written to, in the place of our tables: a trigger runs inside our
   /// transactions, and a view or a virtual table with the name of one is whatever its maker wants. Tables of others, with their own
@@ -109,6 +109,18 @@ struct Schema {
   func refuseChanged(_ database: Database) throws(JournalError) -> [String] {
     let version = Int(try database.integer("PRAGMA user_version", "read the schema's version"))
     try refuseNewer(version, database.path)
+    let later = ["subscription", "parked"]
+    let taken = try database.first(
+      "SELECT name FROM sqlite_master WHERE name COLLATE NOCASE IN (\(later.map { "'\($0)'" }.joined(separator: ", ")))",
+      "read the schema"
+    ) { $0.string(0) }
+    if version < 6, let taken {
+      throw JournalError(
+        kind: .invalid(
+          "it has a \"\(taken)\" that is no part of version \(version), and version 6 needs the name: rename what has it"
+        ),
+        operation: "check the schema", object: database.path)
+    }
     let example = try Database(path: ":memory:", readOnly: false)
     try Schema(steps: Array(steps[..<version])).migrate(example)
     let (wanted, found) = (try Self.objects(example), try Self.objects(database))
@@ -146,6 +158,12 @@ struct Schema {
       raw_properties, body
     """
 
+  /// The same of `parked`.
+  static let parkedColumns = """
+    position, consumer, delivery_tag, received_at, redelivered, size, exchange, routing_key, properties, raw_properties, body,
+      number
+    """
+
   /// An expression of SQL: whether a row of the table is what was written.
   ///
   /// - Parameter version: Of the file, at least 5.
@@ -170,7 +188,8 @@ struct Schema {
   static var setDigests: String { digested.map { setDigest($0.table) }.joined(separator: "; ") }
 
   private static func columns(of table: String, _ version: Int) -> String {
-    (version > 5 ? digested : fifthDigests).first { $0.table == table }?.columns ?? messageColumns
+    (version > 5 ? digested : fifthDigests).first { $0.table == table }?.columns
+      ?? (table == "parked" ? parkedColumns : messageColumns)
   }
 
   /// What rows, but for messages, do not fit their digests, in words; none in a file of an older version.
@@ -193,6 +212,7 @@ struct Schema {
   ///
   /// `redelivery` has a row for each. `digest.last` is the number of the newest message that the digests are of, and says whose it is by
   /// what is added to it (``SubscriptionRecord/origin``): nothing for the first, so that older rows stay what they are. The columns of numbers
+  /// `parked` has messages whose subscription is not captured any more (``Journal/begin(_:emittedThrough:)``). The columns of numbers
   /// that were called positions count a subscription's messages; for the only one of a journal the two are the same. No table is renamed:
   /// SQLite then looks at every view of the file, and a visitor's may be one that it refuses
   /// (https://www.sqlite.org/lang_altertable.html#altertabrename).
@@ -207,8 +227,25 @@ struct Schema {
     ) STRICT;
     INSERT INTO subscription (key, queue, virtual_host)
       SELECT 0, queue, virtual_host FROM session ORDER BY number DESC LIMIT 1;
+    INSERT OR IGNORE INTO subscription (key, queue, virtual_host)
+      SELECT 0, '', '/' FROM journal WHERE last > 0 OR EXISTS (SELECT 1 FROM redelivery);
     ALTER TABLE session ADD COLUMN subscription INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE message ADD COLUMN number INTEGER;
+    CREATE TABLE parked (
+      position INTEGER PRIMARY KEY,        -- where it stood; never used again
+      consumer INTEGER NOT NULL,
+      delivery_tag INTEGER NOT NULL,
+      received_at INTEGER NOT NULL,
+      redelivered INTEGER NOT NULL,
+      size INTEGER NOT NULL,
+      exchange ANY NOT NULL,
+      routing_key ANY NOT NULL,
+      properties TEXT NOT NULL,
+      raw_properties BLOB,
+      body ANY NOT NULL,
+      number INTEGER NOT NULL,
+      digest INTEGER
+    ) STRICT;
     CREATE TEMP TABLE redelivery_before AS
       SELECT queue, releasable, prefetch, priority, priority_since, stream_offset, settled FROM redelivery;
     DROP TABLE redelivery;
@@ -249,7 +286,27 @@ struct Schema {
       LEFT JOIN session s ON s.number = c.session
       LEFT JOIN subscription u ON u.key = s.subscription
       WHERE m.position > (SELECT committed FROM journal)
-      ORDER BY m.position
+      UNION ALL SELECT
+        m.position,
+        s.id,
+        m.number - s.base,
+        strftime('%Y-%m-%dT%H:%M:%S', m.received_at / 1000000, 'unixepoch')
+          || printf('.%06dZ', m.received_at % 1000000),
+        m.exchange,
+        m.routing_key,
+        m.redelivered,
+        CASE WHEN json_valid(m.properties) THEN json_extract(m.properties, '$.message_id') END,
+        'parked',
+        m.properties,
+        m.body,
+        m.size,
+        s.queue,
+        ifnull(u.stream, s.queue)
+      FROM parked m
+      LEFT JOIN consumer c ON c.id = m.consumer
+      LEFT JOIN session s ON s.number = c.session
+      LEFT JOIN subscription u ON u.key = s.subscription
+      ORDER BY position
     """
 
   /// Version 5: every row has a digest (``RowDigest``), messages those after `digested_after`; and an output knows its file's inode.

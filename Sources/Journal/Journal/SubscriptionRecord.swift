@@ -12,6 +12,8 @@ public struct SubscriptionRecord: Equatable, Hashable, Sendable {
   /// The queue's virtual host.
   public internal(set) var virtualHost: String
 
+  /// What a session has instead of a key, if a salvage could not tell whose messages they are.
+  static let noKey: Int64 = -1
   /// The largest key. Together with ``SubscriptionRecord/origin`` it keeps every sum below what SQLite's integers hold.
   static let largestKey: Int64 = 1 << 14 - 1
   static let span: Int64 = 1 << 46

@@ -41,7 +41,8 @@ struct Subscriptions {
     guard captured.count == all.count || captured.isEmpty && all.count <= 1 else { throw damage }
     let strangers = try database.integer(
       """
-      SELECT (SELECT count(*) FROM session WHERE subscription NOT IN (SELECT key FROM subscription))
+      SELECT (SELECT count(*) FROM session WHERE subscription <> \(SubscriptionRecord.noKey)
+          AND subscription NOT IN (SELECT key FROM subscription))
         + (SELECT count(*) FROM consumer WHERE session NOT IN (SELECT number FROM session))
       """, "look for their sessions")
     // A damaged file may name any.

@@ -10,8 +10,8 @@ struct Salvager {
   /// No position, and no sum of bytes, comes to this.
   private static let most = Statement.numbers.upperBound / 2
 
-  private let source: Database
-  private(set) var report: SalvageReport
+  let source: Database
+  var report: SalvageReport
   private var identifier = ""
   private var createdAt: Int64 = 0
   private var epoch: Int64 = 0
@@ -27,7 +27,7 @@ struct Salvager {
   /// Messages of several subscriptions have numbers of their own.
   var hasNumbers = false
   /// Consumers that messages may name, and the session of those whose own cannot be read.
-  private var consumers: Set<Int64> = []
+  private(set) var consumers: Set<Int64> = []
   private var standIns: Set<Int64> = []
   private(set) var standIn: Int64?
 
@@ -92,6 +92,7 @@ struct Salvager {
     try readCounters(target)
     let missing = try copyMessages(to: target)
 
+    if version > 5 { try copyParked(to: target) }
     try completeSubscriptions(target)
     // What lies before the first message that is left is no gap any more but gone, like what was pruned.
     let head = missing.first { $0.lowerBound == counters.committed + 1 }
@@ -133,7 +134,7 @@ struct Salvager {
   /// Copies the rows of a table that can be read; false if not all could.
   ///
   /// - Parameter found: What stands for the columns in a file of an older version.
-  private func copyTable(
+  func copyTable(
     _ table: StaticString, _ columns: String, _ count: Int32, of found: String? = nil,
     where condition: String = "true", to target: Database
   ) throws(JournalError) -> Bool {
@@ -345,7 +346,7 @@ struct Salvager {
   }
 
   /// A message whose consumer or session cannot be read gets one that stands in; its `sequence` is its position.
-  private mutating func needConsumer(_ id: Int64, _ target: Database) throws(JournalError) {
+  mutating func needConsumer(_ id: Int64, _ target: Database) throws(JournalError) {
     guard !consumers.contains(id) else { return }
     if standIn == nil {
       standIn = try target.integer(
@@ -408,7 +409,7 @@ struct Salvager {
   }
 
   /// What can be read of the damaged database; nil if it cannot.
-  private func reading<R>(_ body: () throws(JournalError) -> R) -> R? {
+  func reading<R>(_ body: () throws(JournalError) -> R) -> R? {
     do throws(JournalError) { return try body() } catch { return nil }
   }
 }

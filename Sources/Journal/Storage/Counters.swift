@@ -52,6 +52,8 @@ struct Counters: Equatable {
     let first = try database.integer("SELECT coalesce(min(position), 0) FROM message", "find the oldest message")
     let newest = try database.integer("SELECT coalesce(max(position), 0) FROM message", "find the newest message")
     pruned = first == 0 ? last : first - 1
+    // What is missing may follow on what is pruned.
+    if pruned > committed, try database.isGap(committed + 1, pruned) { pruned = committed }
     var isWhole = first == 0 || newest == last
     if !isWhole { isWhole = try database.isGap(newest + 1, last) }
     guard pruned >= 0, pruned <= committed, isWhole else {

@@ -85,4 +85,56 @@ struct WrittenTests {
     let actions = machine.written(SubscriptionMachine.Decision(), through: .origin, releasable: nil, at: 0)
     #expect(actions.contains(.confirmed) != isLooking)
   }
+
+  /// A stream with a prefetch count of 1 would give nothing else.
+  @Test(arguments: [(nil, true), (Position(rawValue: 2), false)] as [(Position?, Bool)])
+  func `what was committed before is acknowledged when it comes again, before any checkpoint`(
+    committed: Position?, isAcknowledged: Bool
+  ) {
+    var machine = SubscriptionMachine(
+      SubscriptionMachine.Settings(mode: .committed), redelivery: nil, captured: Self.position(3), committed: committed,
+      journaled: Self.position(9), at: 0)
+    let stream = QueueNature(type: "stream", hasLevels: false, deliveryLimit: nil, brokerVersion: "4.0.5")
+    let digest = DeliveryDigest(high: 1, low: 1)
+    _ = machine.began(
+      Consuming(generation: 1, consumerTag: "c", queue: stream), place: StreamPlace(offset: 7, digest: digest), at: 0)
+    var decision = SubscriptionMachine.Decision()
+    #expect(machine.delivered(1, offset: 7, digest, &decision) == .pass)
+    let acknowledgement = SubscriptionMachine.Action.acknowledge(Acknowledgement(generation: 1, tag: 1))
+    let actions = machine.written(decision, through: Self.position(9), releasable: nil, at: 0)
+    #expect(actions.contains(acknowledgement) == isAcknowledged)
+    #expect(machine.bookkept(releasable: Self.position(3), at: 0).contains(acknowledgement) != isAcknowledged)
+  }
+
+  /// A subscription to which something comes all the time keeps no other from coming to rest.
+  @Test func `what is due of one is done before the batches of another`() {
+    func machine(_ index: Int) -> SubscriptionMachine {
+      let redelivery = RedeliveryMachine(
+        anchor: 2, windowLimit: 16, captured: 3, releasable: 1,
+        window: (1...3).map { DeliveryDigest(high: 0, low: $0) },
+        priority: nil, prioritySince: 0, prefetch: 8)
+      return SubscriptionMachine(
+        SubscriptionMachine.Settings(index: index, mode: .journaled, trust: .exclusive, prefetch: 8),
+        redelivery: redelivery, captured: Self.position(3), journaled: Self.position(6), at: 0)
+    }
+    var journal = JournalMachine([machine(0), machine(1)], written: Written())
+    let queue = QueueNature(kind: .classic, hasPriorities: false, countsAcquisitions: false)
+    let channel = Consuming(generation: 1, consumerTag: "c", queue: queue)
+    for index in 0...1 { _ = journal.subscriptions[index].began(channel, place: nil, at: 0) }
+    // It waits for what shows whether it is old.
+    var decision = SubscriptionMachine.Decision()
+    let again = RedeliveryMachine.Delivery(
+      digest: DeliveryDigest(high: 0, low: 2), redelivered: true, marks: DeliveryMarks())
+    #expect(journal.subscriptions[1].delivered(1, again, &decision) == .hold)
+    var inbox = JournalInbox(subscriptions: 2)
+    for index in 0...1 { inbox.subscriptions[index].consuming = channel }
+    inbox.subscriptions[0].handover = Handover(channel: channel, batch: DeliveryBatch())
+    #expect(journal.next(&inbox, at: 0) == .now(.batches([0])))
+    guard let deadline = journal.subscriptions[1].idleDeadline else {
+      Issue.record("nothing is due")
+      return
+    }
+    #expect(journal.next(&inbox, at: deadline) == .now(.subscription(1, .idle)))
+    #expect(journal.next(&inbox, at: deadline - .milliseconds(1)) == .now(.batches([0])))
+  }
 }

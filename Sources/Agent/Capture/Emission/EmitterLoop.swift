@@ -14,7 +14,8 @@ struct EmitterLoop {
   let capture: Monitor<CaptureMachine>
   /// Where the memory of batches goes back to, of each subscription.
   let mailboxes: [ConnectionMailbox]
-  /// Which of the capture's subscriptions a key of the journal is of; one that is not there is the first.
+  /// Which of the capture's subscriptions a key of the journal is of. What is of none of them, since a salvage could not tell whose it is,
+  /// goes where the first one's documents go, and counts for none.
   let indices: [Int64: Int]
   let status: StatusBoard
   let document: DocumentOptions
@@ -131,11 +132,11 @@ struct EmitterLoop {
     func take(_ row: borrowing Row) throws -> Bool {
       // Neighbours nearly always have the same one.
       if current?.record.id != row.consumer {
-        if let current, let newest { numbers[current.index] = newest }
+        if let index = current?.index, let newest { numbers[index] = newest }
         newest = nil
         current = try consumers.known(row.consumer, reader, sink)
       }
-      if newest == nil { trail.began(current!.index, at: row.number) }
+      if newest == nil, let index = current!.index { trail.began(index, at: row.number) }
       newest = row.number
       buffer.append(contentsOf: current!.prefix)
       switch renderer.append(row, consumer: current!.record, to: &buffer) {
@@ -159,7 +160,7 @@ struct EmitterLoop {
       // A salvaged journal may end with what could not be read.
       emitted = try reader.skippingGap(after: start)
     }
-    if let current, let newest { numbers[current.index] = newest }
+    if let index = current?.index, let newest { numbers[index] = newest }
     guard emitted > start else { throw Self.missing(start + 1, through, reader.path) }
   }
 
@@ -182,8 +183,8 @@ struct EmitterLoop {
 private struct Consumers {
   struct Known {
     var record: ConsumerRecord
-    /// Which of the capture's subscriptions it is of.
-    var index: Int
+    /// Which of the capture's subscriptions it is of; nil if it is of none.
+    var index: Int?
     /// What stands before each document.
     var prefix: [UInt8]
   }
@@ -202,9 +203,8 @@ private struct Consumers {
   ) throws(JournalError) -> Known {
     if let known = all[id] { return known }
     let record = try reader.consumer(id)
-    // What another capture has left in the journal goes where the first one's documents go.
-    let index = indices[record.subscription] ?? 0
-    let known = Known(record: record, index: index, prefix: sink.prefix(of: index))
+    let index = indices[record.subscription]
+    let known = Known(record: record, index: index, prefix: sink.prefix(of: index ?? 0))
     if all.count > Self.most { all.removeAll() }
     all[id] = known
     return known

@@ -18,8 +18,8 @@ import Platform
 /// ```
 ///
 /// Invariants
-///   - An acknowledgement is an action of ``written(_:after:_:at:)``, ``bookkept(_:at:)`` or ``recorded(at:)``, which are told after
-///     their transaction: in `journaled` mode of nothing that is not durable, in `committed` mode of nothing that the runtime has not
+///   - An acknowledgement is an action of ``written(_:through:releasable:at:)``, ``bookkept(releasable:at:)`` or ``recorded(at:)``, which
+///     are told after their transaction: in `journaled` mode of nothing that is not durable, in `committed` mode of nothing that the runtime has not
 ///     committed. Only ``acknowledge(at:)`` makes one.
 ///   - It names the channel that its tags are of. Nothing is decided about deliveries of a channel that was given up.
 ///   - A failed capture settles nothing from the moment on that the journal's thread has heard of it: it may be killed any moment, and
@@ -125,8 +125,8 @@ struct SubscriptionMachine: Hashable, Sendable {
   /// The number of the newest captured message, and its position; before the first of this process the journal's newest.
   var captured: Position
   var journaled: Position
-  /// What is durable of what checkpoints have allowed.
-  private(set) var released: Position?
+  /// What is durable of what checkpoints have allowed; before the first, what was committed.
+  private(set) var released: Position
   /// How many steps of settlings checkpoints were asked to carry.
   var steps = 0
   /// The record that is being written says that the broker has the acknowledgement of a settling.
@@ -150,10 +150,13 @@ struct SubscriptionMachine: Hashable, Sendable {
   /// - Parameters:
   ///   - redelivery: As the journal's last commit left it.
   ///   - captured: The number of the newest message in the journal.
+  ///   - committed: The number of the newest message that was committed downstream; nil if that is `captured`.
   ///   - journaled: The newest position of the journal.
   init(
-    _ settings: Settings, redelivery: RedeliveryMachine?, captured: Position, journaled: Position, at now: Instant
+    _ settings: Settings, redelivery: RedeliveryMachine?, captured: Position, committed: Position? = nil,
+    journaled: Position, at now: Instant
   ) {
+    released = committed ?? captured
     self.settings = settings
     self.redelivery = redelivery
     self.captured = captured
@@ -306,7 +309,7 @@ struct SubscriptionMachine: Hashable, Sendable {
   mutating func written(
     _ decision: Decision, through last: Position, releasable: Position?, at now: Instant
   ) -> [Action] {
-    released = releasable
+    released = releasable ?? released
     if !Mutant.acknowledgesBeforeCommit.isOn { note(decision, after: captured) }
     captured = captured + decision.captured.count
     if !decision.captured.isEmpty { journaled = last }
@@ -334,7 +337,7 @@ struct SubscriptionMachine: Hashable, Sendable {
 
   /// What was reported is durable.
   mutating func bookkept(releasable: Position?, at now: Instant) -> [Action] {
-    released = releasable
+    released = releasable ?? released
     return acknowledge(at: now)
   }
 
@@ -371,7 +374,7 @@ struct SubscriptionMachine: Hashable, Sendable {
     } else {
       acknowledgement =
         acknowledgements?.journalCommitted(through: captured)
-        ?? released.flatMap { acknowledgements?.runtimeCommitted(through: $0) }
+        ?? acknowledgements?.runtimeCommitted(through: released)
     }
     guard let acknowledgement else { return [] }
     settling.moved(captured: 0, at: now)
