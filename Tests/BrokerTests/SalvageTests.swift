@@ -17,7 +17,7 @@ struct SalvageTests {
     let bench = try Bench()
     let directory = try temporaryDirectory()
     let path = directory + "/journal.db"
-    try journal(of: 5, at: path)
+    try journal(of: 5, of: bench, at: path)
     try run("/usr/bin/env", ["sqlite3", path, "DELETE FROM message WHERE position = 3"])
     let config = try RunTests.configuration(bench, ["journal": ["path": .string(path)]], in: directory)
     let command = ["run", config, "--output", directory]
@@ -68,7 +68,7 @@ struct SalvageTests {
     let bench = try Bench()
     let directory = try temporaryDirectory()
     let path = directory + "/journal.db"
-    try journal(of: 5, at: path)
+    try journal(of: 5, of: bench, at: path)
     try run("/usr/bin/env", ["sqlite3", path, "UPDATE journal SET last = 4"])
     let config = try RunTests.configuration(bench, ["journal": ["path": .string(path)]], in: directory)
     let agent = try Command(["run", config, "--output", directory])
@@ -84,10 +84,11 @@ struct SalvageTests {
   }
 
   /// A journal with pending messages, as a capture that was killed leaves it.
-  private func journal(of count: Int, at path: String) throws {
+  private func journal(of count: Int, of bench: Bench, at path: String) throws {
     let journal = try Journal.open(JournalSettings(path: path))
     try journal.beginSession(
-      id: "0b0e9d4e-0000-4000-8000-000000000001", queue: "q", virtualHost: "/", startedAt: 1)
+      id: "0b0e9d4e-0000-4000-8000-000000000001", queue: bench.queue, virtualHost: bench.broker.virtualHost,
+      startedAt: 1)
     let consumer = try journal.beginConsumer(tag: "c")
     try journal.write { tx in
       for number in 1...count {

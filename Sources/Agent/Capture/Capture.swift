@@ -31,6 +31,8 @@ final class Capture: Sendable {
     var resumption: Resumption
     /// Nothing is consumed, and nothing emitted: the capture has no binding, or another shard has it.
     var idle = false
+    /// The journal has messages of subscriptions that are not captured.
+    var hasParked = false
     /// Earlier processes may have ended before they got anything through.
     var isInDoubt = false
     /// Whom connections are made as; nil for the configuration's own user.

@@ -182,8 +182,9 @@ extension FlowDriver {
         configuration, stream: idle == nil ? subscription?.stream : nil, journalPath: configuration.journal.path,
         choice: choice, checkpoints: true,
         state: carried.redelivery, streamState: carried.stream, stateKey: idle == nil ? stateKey : nil, log: log)
-      let start =
-        idle == nil ? try resume(setup, carried) : setup.journal.positions.committedThrough
+      let positions = setup.journal.positions
+      let other = min(positions.last, FlowState.position(in: state, of: setup.journal.identifier))
+      let start = idle == nil ? max(try resume(setup, carried), other) : positions.committedThrough
       let plan = try setup.plan(
         start: start, connectionName: "source-amqp \(request.name)", outputName: "flow", idle: idle != nil,
         hasCommitted: !carried.isNew)
@@ -196,7 +197,7 @@ extension FlowDriver {
             FlowBinding(
               stateKey: stateKey,
               stale: carried.stale.filter { $0 != "stream" || setup.resumption.stream == nil })
-          ], journal: setup.journal.identifier, isKept: setup.keepsJournal,
+          ], journal: setup.journal.identifier, isKept: setup.keepsJournal, hasParked: plan.hasParked,
           ledger: ledger, status: capture.status,
           output: .standardOutput { [status = capture.status] in status.progressed(.reader) }))
     } catch let status as ExitCode {

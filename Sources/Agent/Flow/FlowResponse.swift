@@ -51,15 +51,17 @@ enum FlowResponse {
   /// - Parameters:
   ///   - bindings: Of each subscription.
   ///   - isKept: The journal outlives the process, and may hold what the broker no longer has.
+  ///   - hasParked: It does, whatever is emitted.
   static func checkpoint(
-    _ checkpoint: Checkpoint, _ bindings: [FlowBinding], journal: String, isKept: Bool = false
+    _ checkpoint: Checkpoint, _ bindings: [FlowBinding], journal: String, isKept: Bool = false,
+    hasParked: Bool = false
   ) -> [UInt8] {
     var states = JSONObject()
     for part in checkpoint.parts {
       var state: JSONObject = ["journal": .string(journal), "position": .number(checkpoint.through.description)]
       // In a merge patch null removes what a session with other settings left there.
       for member in bindings[part.index].stale { state[member] = .null }
-      if isKept { state["kept"] = .bool(!checkpoint.isLast) }
+      if isKept { state["kept"] = .bool(!checkpoint.isLast || hasParked) }
       if let redelivery = part.redelivery { state["redelivery"] = redelivery.json }
       if let stream = part.stream { state["stream"] = stream.json }
       states[bindings[part.index].stateKey] = .object(state)

@@ -9,6 +9,8 @@ struct FlowSink: DocumentSink {
   let journal: String
   /// The journal outlives the process.
   let isKept: Bool
+  /// It has messages that no capture emits at present.
+  let hasParked: Bool
   /// Shared with the reader of acknowledgements.
   let ledger: Monitor<CheckpointLedger>
   let status: StatusBoard
@@ -21,7 +23,7 @@ struct FlowSink: DocumentSink {
   mutating func write(_ bytes: inout [UInt8], _ checkpoint: Checkpoint) throws(CaptureFailure) -> Committed? {
     bytes.append(
       contentsOf:
-        FlowResponse.checkpoint(checkpoint, bindings, journal: journal, isKept: isKept))
+        FlowResponse.checkpoint(checkpoint, bindings, journal: journal, isKept: isKept, hasParked: hasParked))
     // First the entry, then the line: the acknowledgement may be faster than the return of this call.
     ledger.update {
       $0.written(checkpoint)

@@ -59,6 +59,17 @@ struct FlowState: Equatable, Sendable {
     return ResumeDecision.Mark(journal: journal, position: Position(rawValue: position))
   }
 
+  /// Up to where documents of the journal with this identifier were committed, by any binding: what stood in its line before was emitted,
+  /// whosever it was.
+  static func position(in state: JSONValue, of journal: String) -> Position {
+    let states = state.objectValue?["bindingStateV1"]?.objectValue?.members ?? []
+    let found = states.compactMap { member -> Int64? in
+      guard member.value["journal"]?.stringValue == journal else { return nil }
+      return member.value["position"]?.int64Value
+    }
+    return Position(rawValue: found.filter { (0..<1 << 61).contains($0) }.max() ?? 0)
+  }
+
   /// A journal that outlived the process was in use, and may hold what the broker no longer has. A backfill gives it up.
   var hasKeptJournal: Bool { mine?["kept"] == .bool(true) }
 

@@ -81,7 +81,14 @@ struct CaptureSetup {
   ) throws(JournalError) -> Capture.Plan {
     let isInDoubt = try isInDoubt(hasCommitted: hasCommitted)
     // An idle capture writes nothing, and emits nothing: all waits.
-    if let subscription { notify(try journal.begin([subscription], emittedThrough: start)) }
+    let parked = try subscription.map { (subscription) throws(JournalError) in
+      do throws(JournalError) { return try journal.begin([subscription], emittedThrough: start) } catch {
+        // The next start salvages.
+        if case .corrupt = error.kind, keepsJournal { try Journal.markDamaged(by: error) }
+        throw error
+      }
+    }
+    if let parked { notify(parked) }
     let start = max(start, journal.positions.committedThrough)
     var session: Journal.Session?
     if let subscription {
@@ -90,7 +97,7 @@ struct CaptureSetup {
     return Capture.Plan(
       configuration: configuration, connectionName: connectionName, journal: journal, start: start, mode: choice.mode,
       outputName: outputName, sessionID: sessionID, session: session, policy: policy, resumption: resumption,
-      idle: idle,
+      idle: idle, hasParked: parked?.streams.isEmpty == false,
       isInDoubt: isInDoubt)
   }
 

@@ -71,8 +71,8 @@ struct StartCheck {
     let queue = configuration.queue.name
     guard before.name != queue || before.virtualHost != configuration.virtualHost else { return nil }
     return """
-      the journal was written for queue "\(before.name)" of virtual host "\(before.virtualHost)": the documents of "\(queue)" follow upon \
-      its. Give each queue an --output of its own
+      the journal was written for queue "\(before.name)" of virtual host "\(before.virtualHost)": what it has of that and was not committed \
+      is parked until the queue is captured into it again. Give each queue an --output of its own
       """
   }
 

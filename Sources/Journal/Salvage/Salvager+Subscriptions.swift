@@ -42,28 +42,82 @@ extension Salvager {
 
   /// Copies what is parked; what cannot be read of it is lost, since the broker may have its acknowledgement.
   mutating func copyParked(to target: Database) throws(JournalError) {
-    if try !copyTable("parked", Schema.parkedColumns, 12, to: target) {
-      let damaged = reading { () throws(JournalError) in
-        try source.with("SELECT position FROM parked WHERE NOT (\(Schema.fitsDigest("parked")))", "read what is parked")
-        {
-          (row) throws(JournalError) in
-          var found: [Int64] = []
-          while try row.step() { found.append(row.integer(0)) }
-          return found
-        }
-      }
-      // Of pages that cannot be read no one knows how many messages they had.
-      for position in damaged ?? [1] {
-        let place = Position(rawValue: position)
-        report.lost.append(
-          SalvageReport.Missing(first: place, last: place, sessionID: "", firstSequence: Int(clamping: position)))
-      }
+    for range in try copyParkedRows(to: target) {
+      report.lost.append(
+        SalvageReport.Missing(
+          first: Position(rawValue: range.lowerBound), last: Position(rawValue: range.upperBound), sessionID: "",
+          firstSequence: Int(clamping: range.lowerBound)))
     }
     var named: [Int64] = []
     try target.with("SELECT DISTINCT consumer FROM parked", "read what is parked") { (row) throws(JournalError) in
       while try row.step() { named.append(row.integer(0)) }
     }
     for consumer in named { try needConsumer(consumer, target) }
+    // Several subscriptions may have the same numbers, and one session stands in for all.
+    let unknown = standIns.map(String.init).joined(separator: ", ")
+    try target.execute("UPDATE parked SET number = position WHERE consumer IN (\(unknown))", "salvage what is parked")
     try target.execute("UPDATE parked SET digest = row_digest(\(Schema.parkedColumns))", "salvage what is parked")
+  }
+
+  /// - Returns: Positions of rows that are not what was written; and of unreadable pages all that they may have had: what is parked has
+  ///   left a gap.
+  private mutating func copyParkedRows(to target: Database) throws(JournalError) -> [ClosedRange<Int64>] {
+    let marks = (1...12).map { "?\($0)" }.joined(separator: ", ")
+    let query = "SELECT \(Schema.parkedColumns), \(Schema.fitsDigest("parked")) FROM parked WHERE position"
+    var missing: [ClosedRange<Int64>] = []
+    try target.with(
+      "INSERT OR IGNORE INTO parked (\(Schema.parkedColumns)) VALUES (\(marks))", "salvage what is parked"
+    ) {
+      (insert) throws(JournalError) in
+      var from: Int64? = 1
+      while let start = from {
+        from = nil
+        var position = start - 1
+        do throws(JournalError) {
+          let scan = try source.prepare("\(query) >= ?1 AND position <= ?2 ORDER BY position", "read what is parked")
+          let probe = try source.prepare(
+            "SELECT 1 FROM parked WHERE position = ?1 AND length(body) >= 0", "read what is parked")
+          do throws(JournalError) {
+            try scan.bind(1, start)
+            try scan.bind(2, counters.last)
+            while try scan.step() {
+              position = scan.integer(0)
+              guard scan.integer(12) != 0 else {
+                missing.append(position...position)
+                continue
+              }
+              for column: Int32 in 0..<12 { try insert.bind(column + 1, column: column, of: scan) }
+              do throws(JournalError) { try insert.run() } catch { throw Self.target(error) }
+            }
+            scan.reset()
+          } catch {
+            try Self.rethrowTarget(error)
+            // Somewhere after `position` a page is not readable: look for the next message that is.
+            var candidate = position + 1
+            while candidate <= counters.last && takesProbe() {
+              let isThere = reading { () throws(JournalError) in
+                try probe.bind(1, candidate)
+                defer { probe.reset() }
+                return try probe.step()
+              }
+              if isThere == true { break }
+              candidate += 1
+            }
+            missing.append(position + 1...max(position + 1, candidate - 1))
+            if candidate <= counters.last { from = candidate }
+          }
+        } catch {
+          try Self.rethrowTarget(error)
+          missing.append(1...max(1, counters.last))
+        }
+      }
+    }
+    var gaps: [ClosedRange<Int64>] = []
+    try target.with("SELECT first, last FROM gap WHERE first <= last", "read the gaps") { (row) throws(JournalError) in
+      while try row.step() { gaps.append(row.integer(0)...row.integer(1)) }
+    }
+    return missing.flatMap { range in
+      gaps.filter { $0.overlaps(range) }.map { $0.clamped(to: range) }
+    }
   }
 }

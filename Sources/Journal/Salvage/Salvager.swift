@@ -28,7 +28,7 @@ struct Salvager {
   var hasNumbers = false
   /// Consumers that messages may name, and the session of those whose own cannot be read.
   private(set) var consumers: Set<Int64> = []
-  private var standIns: Set<Int64> = []
+  private(set) var standIns: Set<Int64> = []
   private(set) var standIn: Int64?
 
   /// Opens the damaged database; its files are not written to.
@@ -69,7 +69,8 @@ struct Salvager {
     // SQLite gives no number after the largest there is.
     _ = try copyTable(
       "session", "\(sessions), subscription", 7, of: "\(sessions), \(version < 6 ? "0" : "subscription")",
-      where: "number < \(Self.most)" + (version < 6 ? "" : " AND subscription \(isKey)"), to: target)
+      where: "number < \(Self.most)"
+        + (version < 6 ? "" : " AND (subscription \(isKey) OR subscription = \(SubscriptionRecord.noKey))"), to: target)
     _ = try copyTable("consumer", "id, session, tag", 3, where: "id < \(Self.most)", to: target)
     _ = try copyTable(
       "output", "name, file, length, started_at, inode", 5,
@@ -134,7 +135,7 @@ struct Salvager {
   /// Copies the rows of a table that can be read; false if not all could.
   ///
   /// - Parameter found: What stands for the columns in a file of an older version.
-  func copyTable(
+  private func copyTable(
     _ table: StaticString, _ columns: String, _ count: Int32, of found: String? = nil,
     where condition: String = "true", to target: Database
   ) throws(JournalError) -> Bool {
@@ -199,6 +200,7 @@ struct Salvager {
     let isPosition = "position BETWEEN 1 AND \(Self.most - 1)"
     let first = ask("SELECT min(position) FROM message WHERE \(isPosition)")
     let newest = ask("SELECT max(position) FROM message WHERE \(isPosition)")
+    let parked = version < 6 ? 0 : ask("SELECT max(position) FROM parked WHERE \(isPosition)")
     // It may be another journal's, whose positions would make committed ones of these.
     if let mark, first == 0 || first - 1 <= mark.committed && (mark.committed...mark.last).contains(newest) {
       identifier = mark.identifier
@@ -212,10 +214,11 @@ struct Salvager {
       """
       SELECT max(coalesce((SELECT max(last) FROM digest WHERE last <= \(SubscriptionRecord.first.digestKeys.upperBound)), 0),
         coalesce((SELECT max(base) FROM session WHERE base < \(Self.most)), 0),
+        coalesce((SELECT max(last) FROM gap WHERE last < \(Self.most)), 0),
         coalesce((SELECT max(releasable) FROM redelivery WHERE releasable < \(Self.most)), 0),
         coalesce((SELECT min(sum(captured), \(Self.most - 1)) FROM subscription WHERE captured BETWEEN 0 AND \(Self.most / 20000)), 0))
       """, "look for positions")
-    counters.last = max(newest, others)
+    counters.last = max(newest, others, parked)
     counters.committed = first > 0 ? first - 1 : newest > 0 ? 0 : counters.last
     counters.emitted = counters.committed
   }
@@ -292,6 +295,12 @@ struct Salvager {
     if expected <= limit { note(expected...limit) }
     if expected - 1 > counters.last { counters.last = expected - 1 }
     return missing
+  }
+
+  /// Whether one more position may be looked up by itself.
+  mutating func takesProbe() -> Bool {
+    probes += 1
+    return probes < Self.maxProbes
   }
 
   /// True if a message can be read by its key.
@@ -397,14 +406,14 @@ struct Salvager {
   // MARK: Whose error
 
   /// Errors of the new journal are the caller's, those of the damaged one are what it is about.
-  private static func target(_ error: JournalError) -> JournalError {
+  static func target(_ error: JournalError) -> JournalError {
     var marked = JournalError(
       kind: error.kind, operation: "write the salvaged journal: \(error.operation)", object: error.object)
     marked.isOfSalvaged = true
     return marked
   }
 
-  private static func rethrowTarget(_ error: JournalError) throws(JournalError) {
+  static func rethrowTarget(_ error: JournalError) throws(JournalError) {
     if error.isOfSalvaged || error.isRetryable { throw error }
   }
 

@@ -47,6 +47,25 @@ struct FlowResponseTests {
         + #""mergePatch":true}}}"# + "\n")
   }
 
+  @Test func `what any binding has committed of a journal is committed`() throws {
+    let state = try JSONValue.parse(
+      Array(
+        #"{"bindingStateV1":{"a.v1":{"journal":"j","position":5},"b.v1":{"journal":"j","position":7},"c.v1":null,"#
+          .utf8) + Array(#""d.v1":{"journal":"k","position":9},"e.v1":{"journal":"j","position":-1}}}"#.utf8))
+    #expect(FlowState.position(in: state, of: "j") == Position(rawValue: 7))
+    #expect(FlowState.position(in: state, of: "none") == .origin)
+    #expect(FlowState.position(in: nil, of: "j") == .origin)
+  }
+
+  @Test func `a journal with parked messages is in use, whatever is emitted`() {
+    let last = Checkpoint(through: .origin, parts: [.init(index: 0, releasable: .origin)], isLast: true)
+    for hasParked in [false, true] {
+      let line = FlowResponse.checkpoint(
+        last, [FlowBinding(stateKey: "k")], journal: "j", isKept: true, hasParked: hasParked)
+      #expect(Self.text(line).contains(#""kept":\#(hasParked)"#))
+    }
+  }
+
   @Test func `a checkpoint's state is read back`() throws {
     let position = Position(rawValue: 42)
     let line = FlowResponse.checkpoint(

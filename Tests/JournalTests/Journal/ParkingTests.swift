@@ -168,6 +168,77 @@ import Testing
     try journal.close()
   }
 
+  /// Its messages are no one's then, and keep keys of their own, however often a salvage comes.
+  @Test func `parked messages whose consumers are lost do not get one another's sequences`() throws {
+    var journal = try scratch.open()
+    var (_, consumers) = try start(["a", "b", "c"], in: journal)
+    for body in ["1", "2"] { for consumer in consumers.prefix(2) { try journal.append([message(body)], consumer) } }
+    try journal.close()
+    journal = try scratch.open()
+    _ = try start(["c"], in: journal)
+    try journal.close()
+    _ = try scratch.shell("UPDATE consumer SET tag = tag || 'x' WHERE id <= 2")
+    #expect(try Journal.salvage(JournalSettings(path: scratch.journal), acceptLoss: true).setAside != nil)
+    let first = try scratch.shell("SELECT group_concat(session_id || sequence) FROM pending")
+    #expect(Set(first.split(separator: ",")).count == 4, "\(first)")
+    _ = try scratch.shell("UPDATE output SET length = 1; UPDATE subscription SET queue = 'x' WHERE key = 2")
+    _ = try Journal.salvage(JournalSettings(path: scratch.journal), acceptLoss: true)
+    #expect(try scratch.shell("SELECT group_concat(session_id || sequence) FROM pending") == first)
+    journal = try scratch.open()
+    (_, consumers) = try start(["c"], in: journal)
+    #expect(try bodies(after: journal.positions.committedThrough).count == 4)
+    try journal.close()
+  }
+
+  @Test func `a page of parked messages that cannot be read costs its messages and no others`() throws {
+    var journal = try scratch.open()
+    var (_, consumers) = try start(["a", "b"], in: journal)
+    let body = String(repeating: "x", count: 3000)
+    for number in 1...60 { try journal.append([message("\(number)\(body)")], consumers[0]) }
+    try journal.close()
+    journal = try scratch.open()
+    _ = try start(["b"], in: journal)
+    try journal.close()
+    let page = try #require(
+      Int(
+        try scratch.shell(
+          "SELECT pageno FROM dbstat WHERE name = 'parked' AND pagetype = 'leaf' ORDER BY path LIMIT 1 OFFSET 3")))
+    var bytes = try scratch.bytes(scratch.journal)
+    let size = Int(try scratch.shell("PRAGMA page_size"))!
+    bytes.replaceSubrange((page - 1) * size..<page * size, with: Data(count: size))
+    try bytes.write(to: URL(fileURLWithPath: scratch.journal))
+    let report = try Journal.salvage(JournalSettings(path: scratch.journal), acceptLoss: true)
+    let lost = report.lost.reduce(0) { $0 + $1.count }
+    #expect((1...10).contains(lost), "\(report)")
+    journal = try scratch.open()
+    (_, consumers) = try start(["a", "b"], in: journal)
+    #expect(try bodies(after: journal.positions.committedThrough).count == 60 - lost)
+    #expect(try JournalReader(path: scratch.journal).verify() == [])
+    try journal.close()
+  }
+
+  @Test func `a salvage without counters gives no position that was parked or left`() throws {
+    var journal = try scratch.open()
+    for names in [["a"], ["b"], ["a"], ["b"]] {
+      let (_, consumers) = try start(names, in: journal)
+      try journal.append([message(names[0])], consumers[0])
+      try journal.close()
+      journal = try scratch.open()
+    }
+    try journal.close()
+    let last = try scratch.shell("SELECT last FROM journal")
+    _ = try scratch.shell("UPDATE journal SET epoch = epoch + 5")
+    try FileManager.default.removeItem(atPath: scratch.journal + ".lock")
+    _ = try Journal.salvage(JournalSettings(path: scratch.journal), acceptLoss: true)
+    journal = try scratch.open()
+    #expect(journal.positions.last.rawValue >= Int64(last)!)
+    let (parked, _) = try start(["a", "b"], in: journal)
+    #expect(parked.streams.isEmpty)
+    #expect(try bodies(after: journal.positions.committedThrough).count == 4)
+    #expect(try JournalReader(path: scratch.journal).verify() == [])
+    try journal.close()
+  }
+
   /// Starts with any of four subscriptions, commits as far as they come, crashes.
   @Test(arguments: 0..<30 as Range<UInt64>) func `each message comes once, in the order of its subscription`(
     seed: UInt64
