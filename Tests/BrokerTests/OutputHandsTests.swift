@@ -5,23 +5,6 @@ import Testing
 
 /// What people and programs do to the files of `source-amqp run`, and to its journal.
 @Suite(.serialized) struct OutputHandsTests {
-  private func lines(_ path: String) -> [String] {
-    String(decoding: FileManager.default.contents(atPath: path) ?? Data(), as: UTF8.self).split(separator: "\n").map(
-      String.init)
-  }
-
-  /// Waits until the file has `count` lines.
-  private func wait(for count: Int, in path: String, _ agent: Command) throws {
-    let clock = ContinuousClock()
-    let deadline = clock.now + generousLimit
-    while lines(path).count < count {
-      guard clock.now < deadline, agent.written.ended < 2 else {
-        throw SupportError("\(path) has \(lines(path).count) lines: \(agent.written.log.suffix(5))")
-      }
-      _ = try run("/bin/true", [])
-    }
-  }
-
   private func ids(_ lines: [String]) throws -> [String] {
     try lines.map { try JSON(parsing: $0)[path: "properties", "message_id"]?.string ?? "" }
   }

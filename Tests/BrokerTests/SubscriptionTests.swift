@@ -94,7 +94,7 @@ import Testing
           ],
           output)
         try broker.waitForDepth(queue, atMost: 8)
-        try agent.wait("the documents") { _ in documents(output, "s\(number)").count >= count }
+        try wait(for: count, in: "\(output)/s\(number)-000001.jsonl", agent)
         if round == 1 { try agent.child.kill() }
         if round == 2 {
           try broker.waitForDepth(queue, ready: 0, unacknowledged: 0)
@@ -125,7 +125,7 @@ import Testing
         ], output)
       try agent.wait("the consumer") { $0.log.contains { $0.contains("consuming from queue") } }
       try publisher.publish("\(number)", routingKey: queue, count: 2)
-      try agent.wait("the documents") { _ in documents(output, stream).count == 2 + 3 * number }
+      try wait(for: 2 + 3 * number, in: "\(output)/\(stream)-000001.jsonl", agent)
       agent.child.signal(SIGTERM)
       #expect(try agent.end().exit == .exited(0))
       if number == 0 { try publisher.publish("meanwhile", routingKey: queue, count: 3) }

@@ -60,3 +60,21 @@ extension FlowRuntime {
     }
   }
 }
+
+/// The lines of a file; none if there is no such file.
+func lines(_ path: String) -> [String] {
+  String(decoding: FileManager.default.contents(atPath: path) ?? Data(), as: UTF8.self).split(separator: "\n").map(
+    String.init)
+}
+
+/// Waits until the file has `count` lines.
+func wait(for count: Int, in path: String, _ agent: Command) throws {
+  let clock = ContinuousClock()
+  let deadline = clock.now + generousLimit
+  while lines(path).count < count {
+    guard clock.now < deadline, agent.written.ended < 2 else {
+      throw SupportError("\(path) has \(lines(path).count) lines: \(agent.written.log.suffix(5))")
+    }
+    _ = try run("/bin/true", [])
+  }
+}
