@@ -64,53 +64,30 @@ extension Salvager {
   private mutating func copyParkedRows(to target: Database) throws(JournalError) -> [ClosedRange<Int64>] {
     let marks = (1...12).map { "?\($0)" }.joined(separator: ", ")
     let query = "SELECT \(Schema.parkedColumns), \(Schema.fitsDigest("parked")) FROM parked WHERE position"
+    let limit = counters.last
     var missing: [ClosedRange<Int64>] = []
-    try target.with(
-      "INSERT OR IGNORE INTO parked (\(Schema.parkedColumns)) VALUES (\(marks))", "salvage what is parked"
-    ) {
-      (insert) throws(JournalError) in
-      var from: Int64? = 1
-      while let start = from {
-        from = nil
-        var position = start - 1
-        do throws(JournalError) {
-          let scan = try source.prepare("\(query) >= ?1 AND position <= ?2 ORDER BY position", "read what is parked")
-          let probe = try source.prepare(
-            "SELECT 1 FROM parked WHERE position = ?1 AND length(body) >= 0", "read what is parked")
-          do throws(JournalError) {
-            try scan.bind(1, start)
-            try scan.bind(2, counters.last)
-            while try scan.step() {
-              position = scan.integer(0)
-              guard scan.integer(12) != 0 else {
-                missing.append(position...position)
-                continue
-              }
-              for column: Int32 in 0..<12 { try insert.bind(column + 1, column: column, of: scan) }
-              do throws(JournalError) { try insert.run() } catch { throw Self.target(error) }
-            }
-            scan.reset()
-          } catch {
-            try Self.rethrowTarget(error)
-            // Somewhere after `position` a page is not readable: look for the next message that is.
-            var candidate = position + 1
-            while candidate <= counters.last && takesProbe() {
-              let isThere = reading { () throws(JournalError) in
-                try probe.bind(1, candidate)
-                defer { probe.reset() }
-                return try probe.step()
-              }
-              if isThere == true { break }
-              candidate += 1
-            }
-            missing.append(position + 1...max(position + 1, candidate - 1))
-            if candidate <= counters.last { from = candidate }
+    do throws(JournalError) {
+      try target.with(
+        "INSERT OR IGNORE INTO parked (\(Schema.parkedColumns)) VALUES (\(marks))", "salvage what is parked"
+      ) { (insert) throws(JournalError) in
+        let skipped = try readRows(query, from: 1, through: limit, isWhole: { _ in true }) {
+          (_, row) throws(JournalError) in
+          let position = row.integer(0)
+          guard position <= limit else { return false }
+          guard row.integer(12) != 0 else {
+            missing.append(position...position)
+            return true
           }
-        } catch {
-          try Self.rethrowTarget(error)
-          missing.append(1...max(1, counters.last))
+          for column: Int32 in 0..<12 { try insert.bind(column + 1, column: column, of: row) }
+          do throws(JournalError) { try insert.run() } catch { throw Self.target(error) }
+          return true
         }
+        missing += skipped
       }
+    } catch {
+      // Not even the table can be read.
+      try Self.rethrowTarget(error)
+      missing = [1...max(1, limit)]
     }
     var gaps: [ClosedRange<Int64>] = []
     try target.with("SELECT first, last FROM gap WHERE first <= last", "read the gaps") { (row) throws(JournalError) in

@@ -258,38 +258,18 @@ struct Salvager {
       """, "salvage a message"
     ) {
       (insert) throws(JournalError) in
-      let scan = try source.prepare("\(query) >= ?1 ORDER BY position", "read messages")
-      let probe = try source.prepare("\(query) = ?1", "read a message")
-      var from: Int64? = next
-      while let start = from {
-        from = nil
-        var position = start - 1
-        do throws(JournalError) {
-          try scan.bind(1, start)
-          while try scan.step() {
-            let found = scan.integer(0)
-            // Beyond the counter only what follows on directly is believed: it may be the counter that is wrong.
-            guard found > position, found <= limit || found == expected else { break }
-            position = found
-            guard Self.isWhole(scan) else { continue }
-            try keep(scan, insert, target)
-            if found > expected { note(expected...found - 1) }
-            expected = found + 1
-            batch += 1
-            if batch % Self.batchRows == 0 { try turn(target) }
-          }
-          scan.reset()
-        } catch {
-          try Self.rethrowTarget(error)
-          // Somewhere after `position` a page is not readable: look for the next message that is.
-          var candidate = position + 1
-          while candidate <= limit && probes < Self.maxProbes {
-            probes += 1
-            if canRead(probe, candidate) { break }
-            candidate += 1
-          }
-          if candidate <= limit && probes < Self.maxProbes { from = candidate }
-        }
+      _ = try readRows(query, from: next, through: limit, isWhole: Self.isWhole) {
+        (salvager, row) throws(JournalError) in
+        let found = row.integer(0)
+        // Beyond the counter only what follows on directly is believed: it may be the counter that is wrong.
+        guard found <= limit || found == expected else { return false }
+        guard Self.isWhole(row) else { return true }
+        try salvager.keep(row, insert, target)
+        if found > expected { note(expected...found - 1) }
+        expected = found + 1
+        batch += 1
+        if batch % Self.batchRows == 0 { try salvager.turn(target) }
+        return true
       }
     }
     if expected <= limit { note(expected...limit) }
@@ -297,18 +277,57 @@ struct Salvager {
     return missing
   }
 
-  /// Whether one more position may be looked up by itself.
-  mutating func takesProbe() -> Bool {
-    probes += 1
-    return probes < Self.maxProbes
+  /// Steps through rows in the order of their key, and past pages that cannot be read.
+  ///
+  /// - Parameters:
+  ///   - query: Its first column is the key, and it ends with the key's name.
+  ///   - limit: How far rows are looked up by themselves after such a page, up to one that is whole.
+  ///   - body: Gets each row; returns whether to go on.
+  /// - Returns: The keys that may have stood on those pages.
+  mutating func readRows(
+    _ query: String, from first: Int64, through limit: Int64, isWhole: (Statement) -> Bool,
+    _ body: (inout Salvager, Statement) throws(JournalError) -> Bool
+  ) throws(JournalError) -> [ClosedRange<Int64>] {
+    let scan = try source.prepare("\(query) >= ?1 ORDER BY 1", "read messages")
+    let probe = try source.prepare("\(query) = ?1", "read a message")
+    var skipped: [ClosedRange<Int64>] = []
+    var from: Int64? = first
+    while let start = from {
+      from = nil
+      var position = start - 1
+      do throws(JournalError) {
+        try scan.bind(1, start)
+        while try scan.step() {
+          let found = scan.integer(0)
+          guard found > position else { break }
+          position = found
+          guard try body(&self, scan) else { break }
+        }
+        scan.reset()
+      } catch {
+        try Self.rethrowTarget(error)
+        // Somewhere after `position` a page is not readable: look for the next row that is.
+        var candidate = position + 1
+        while candidate <= limit && probes < Self.maxProbes {
+          probes += 1
+          if canRead(probe, candidate, isWhole) { break }
+          candidate += 1
+        }
+        let goesOn = candidate <= limit && probes < Self.maxProbes
+        let last = goesOn ? candidate - 1 : limit
+        if position < last { skipped.append(position + 1...last) }
+        if goesOn { from = candidate }
+      }
+    }
+    return skipped
   }
 
-  /// True if a message can be read by its key.
-  private func canRead(_ probe: Statement, _ position: Int64) -> Bool {
+  /// True if a row can be read by its key.
+  private func canRead(_ probe: Statement, _ position: Int64, _ isWhole: (Statement) -> Bool) -> Bool {
     reading { () throws(JournalError) in
       try probe.bind(1, position)
       defer { probe.reset() }
-      return try probe.step() && Self.isWhole(probe)
+      return try probe.step() && isWhole(probe)
     } ?? false
   }
 
