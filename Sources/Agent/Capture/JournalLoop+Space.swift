@@ -34,8 +34,11 @@ extension JournalLoop {
     do throws(JournalError) {
       try status.waiting(for: .journal) { () throws(JournalError) in _ = try journal.maintain(idle: idle) }
     } catch {
-      guard error.isRetryable else { throw error }
-      log.debug("tidying up later: \(error)")
+      var shortage = ShortageMachine()
+      switch shortage.failed(error.writeFailure) {
+      case .end: throw error
+      case .pause: log.debug("tidying up later: \(error)")
+      }
     }
   }
 
@@ -48,20 +51,21 @@ extension JournalLoop {
 
   /// Runs `body` again while the disk is full or an outside connection holds the journal: nothing was changed.
   func retrying<Result>(_ body: () throws -> Result) throws -> Result {
-    var paused = false
+    var shortage = ShortageMachine()
     while true {
       do {
         let result = try status.waiting(for: .journal) { try body() }
-        if paused { status.resumed(.writing) }
+        if shortage.succeeded() { status.resumed(.writing) }
         return result
-      } catch let error as JournalError where error.isRetryable {
-        if !paused {
-          status.paused(.writing, reason: "\(error)")
+      } catch let error as JournalError {
+        switch shortage.failed(error.writeFailure) {
+        case .end: throw error
+        case .pause(let isNews, let tidiesUp):
+          if isNews { status.paused(.writing, reason: "\(error)") }
+          guard capture.waitForRoom(as: CaptureMachine.journal) else { throw error }
+          // What this throws, the next attempt throws too.
+          if tidiesUp { try maintain(idle: true) }
         }
-        paused = true
-        guard capture.waitForRoom(as: CaptureMachine.journal) else { throw error }
-        // An emptied WAL is room to write in. What this throws, the next attempt throws too.
-        if error.isFull, error.kind != .full(.readOnly) { try maintain(idle: true) }
       }
     }
   }

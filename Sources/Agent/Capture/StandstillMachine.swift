@@ -108,6 +108,8 @@ struct StandstillMachine {
   /// How many messages waited at the last look of one that stands by.
   private var waiting: UInt32?
   private var toldBound: Instant?
+  /// At the last turn the broker might deliver.
+  private var hadRoom = true
   /// What a user was told, and is still so.
   private(set) var finding: Finding?
 
@@ -123,6 +125,7 @@ struct StandstillMachine {
     self.kind = kind
     strange = 0
     isActive = false
+    hadRoom = true
     waiting = nil
     if case .standsBy = finding { finding = nil }
     state = .watching(since: now)
@@ -149,7 +152,8 @@ struct StandstillMachine {
     }
     switch state {
     case .watching(let since):
-      guard hasRoom else {
+      defer { hadRoom = hasRoom }
+      guard hasRoom, hadRoom else {
         state = .watching(since: now)
         return .none
       }
@@ -164,6 +168,15 @@ struct StandstillMachine {
       guard !isReported, now - since >= Self.patience else { return .none }
       state = .binding(since: since, isReported: true)
       return report(.noAnswer)
+    }
+  }
+
+  /// When the loop is to turn, even if nothing comes; nil for never.
+  var deadline: Instant? {
+    switch state {
+    case .watching(let since): hadRoom ? since + interval : nil
+    case .asking(let since, isReported: false), .binding(let since, isReported: false): since + Self.patience
+    case .asking, .binding: nil
     }
   }
 
@@ -196,6 +209,14 @@ struct StandstillMachine {
         return unknownConsumer(at: now)
       }
     }
+  }
+
+  /// There is no channel on which the queue could be bound again. That it answers is known; that it is bound is not.
+  mutating func cannotBind(at now: Instant) -> Action {
+    guard case .binding = state else { return .none }
+    state = .watching(since: now)
+    if case .unbound = finding { return .none }
+    return recover()
   }
 
   private mutating func unknownConsumer(at now: Instant) -> Action {

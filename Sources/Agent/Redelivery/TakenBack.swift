@@ -36,6 +36,9 @@ struct TakenBack: Equatable, Sendable {
   /// Something is delivered.
   mutating func cameAgain() { attempts = 0 }
 
+  /// When the channel that began then is to be looked at, even if nothing comes; nil for never.
+  func deadline(since began: Instant) -> Instant? { attempts > 0 ? began + Self.patience : nil }
+
   /// Whether the channel that began then is to be given up, since nothing of what was taken back has come.
   mutating func isMissing(since began: Instant, at now: Instant) -> Bool {
     guard attempts > 0, now - began >= Self.patience else { return false }

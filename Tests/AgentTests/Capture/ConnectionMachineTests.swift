@@ -101,11 +101,11 @@ struct ConnectionMachineTests {
     #expect(!machine.reads && machine.rest(isEmpty: false) == .none)
     // The journal still has the batch before.
     #expect(machine.received(commands, isEmpty: false, takesBatch: false, offset: nil, at: 1) == [])
-    #expect(machine.rest(isEmpty: false) == .wait(reading: false))
+    #expect(machine.rest(isEmpty: false) == .wait(reading: false, until: .distantFuture))
     #expect(machine.received(commands, isEmpty: false, takesBatch: true, offset: nil, at: 2) == [.handOver])
     #expect(machine.rest(isEmpty: true) == .none)
     #expect(machine.received(commands, isEmpty: true, takesBatch: true, offset: nil, at: 2) == [.intakeEnded])
-    #expect(machine.rest(isEmpty: true) == .wait(reading: false))
+    #expect(machine.rest(isEmpty: true) == .wait(reading: false, until: .distantFuture))
     // Acknowledgements still go out.
     var last = Self.acknowledged(20)
     (last.stop, last.settled) = (true, true)
@@ -131,7 +131,7 @@ struct ConnectionMachineTests {
     var reading = Self.reading(100, upTo: 100)
     (reading.isFull, reading.takesBatch) = (true, false)
     #expect(machine.read(reading, at: 0) == [])
-    #expect(machine.rest(isEmpty: false) == .wait(reading: false))
+    #expect(machine.rest(isEmpty: false) == .wait(reading: false, until: .distantFuture))
     (reading.fresh, reading.takesBatch) = (0, true)
     #expect(machine.read(reading, at: 0) == [.handOver])
   }
@@ -165,14 +165,40 @@ struct ConnectionMachineTests {
   @Test func `a turn waits as what came says`() {
     var machine = Self.consuming()
     _ = machine.read(Self.reading(0, upTo: 0), at: 0)
-    #expect(machine.rest(isEmpty: true) == .wait(reading: true))
+    #expect(machine.rest(isEmpty: true) == .wait(reading: true, until: 60), "then the queue is asked why nothing comes")
     _ = machine.read(Self.reading(Gathering.busyDeliveries, upTo: 8), at: 0)
     #expect(machine.rest(isEmpty: false) == .moment)
     var full = Self.reading(20, upTo: 28)
     full.isFull = true
     #expect(machine.read(full, at: 0) == [.handOver])
-    #expect(machine.rest(isEmpty: false) == .wait(reading: false), "the journal has the batch before")
+    #expect(
+      machine.rest(isEmpty: false) == .wait(reading: false, until: .distantFuture), "the journal has the batch before")
     #expect(machine.rest(isEmpty: true) == .none)
+  }
+
+  @Test func `what is due on a channel to which nothing comes ends its wait, once`() {
+    var machine = Self.consuming()
+    func turn(at now: Instant) -> (orders: [Order], rest: Machine.Rest) {
+      let orders =
+        machine.received(ConnectionCommands(), isEmpty: true, takesBatch: true, offset: nil, at: now)
+        + machine.read(Self.reading(0, upTo: 0), at: now)
+      return (orders, machine.rest(isEmpty: true))
+    }
+    #expect(turn(at: 10).rest == .wait(reading: true, until: 60), "silence")
+    let asked = turn(at: 60)
+    #expect(asked.orders == [.askAside] && asked.rest == .wait(reading: true, until: 75), "no answer")
+    let told = turn(at: 75)
+    #expect(!told.orders.isEmpty && told.rest == .wait(reading: true, until: .distantFuture))
+  }
+
+  @Test func `a channel that had no room is silent only from the moment at which it has some`() {
+    var machine = Self.consuming(Self.settings(prefetch: 1))
+    _ = machine.read(Self.reading(1, upTo: 1), at: 0)
+    _ = machine.read(Self.reading(0, upTo: 0, waiting: 0), at: 1)
+    _ = machine.received(Self.acknowledged(1), isEmpty: true, takesBatch: true, offset: nil, at: 200)
+    #expect(machine.read(Self.reading(0, upTo: 0, waiting: 0), at: 200) == [])
+    #expect(machine.read(Self.reading(0, upTo: 0, waiting: 0), at: 259) == [])
+    #expect(machine.read(Self.reading(0, upTo: 0, waiting: 0), at: 260) == [.askAside])
   }
 
   @Test func `the journal's word to begin anew ends the channel that it is of`() {
@@ -291,8 +317,10 @@ struct ConnectionMachineTests {
   @Test func `a stop while it waits is the end, and a new login is tried at once`() {
     var machine = Machine(Self.settings())
     _ = machine.ended(.failed(Self.refused), nil, at: 0, jitter: 0)
-    #expect(machine.rested(isStopping: false) == .connect)
-    #expect(machine.rested(isStopping: true) == .stop)
+    #expect(machine.waits(isStopping: false, hasLogin: false, isOver: false) == nil)
+    #expect(machine.waits(isStopping: false, hasLogin: true, isOver: false) == .connect)
+    #expect(machine.waits(isStopping: false, hasLogin: false, isOver: true) == .connect)
+    #expect(machine.waits(isStopping: true, hasLogin: true, isOver: true) == .stop)
     #expect(machine.ended(.failed(Self.refused), nil, at: 0, jitter: 0).1 == .stop)
   }
 
@@ -319,7 +347,7 @@ struct ConnectionMachineTests {
       return
     }
     #expect(told.kind == .undeliverable && told.description.contains("at offset 5"))
-    #expect(machine.offsets.blocked == 5)
+    #expect(machine.undeliverableOffsets.blocked == 5)
   }
 
   // MARK: - Before a channel of a stream
@@ -330,8 +358,8 @@ struct ConnectionMachineTests {
     settings.skipsUndeliverable = skips
     var machine = Machine(settings)
     for _ in 0..<3 {
-      machine.offsets.channelBegins(behind: 4)
-      machine.offsets.failed(newest: 4, next: 5, configured: 1)
+      machine.undeliverableOffsets.channelBegins(behind: 4)
+      machine.undeliverableOffsets.failed(newest: 4, next: 5, configured: 1)
     }
     return machine
   }
@@ -360,7 +388,7 @@ struct ConnectionMachineTests {
   @Test func `what is gone past is counted once, also if it is gone past again`() {
     for fresh in [1, nil] as [Int64?] {
       var machine = Self.blocked(skips: true)
-      if fresh == nil { machine.passed = 5 }
+      if fresh == nil { machine.newestPassed = 5 }
       let (told, _) = machine.begins(Self.captured, nodes: 1, at: 0)
       guard case .searches? = told.first, case .status(.reconnecting)? = told.last else {
         Issue.record("\(told)")
@@ -382,19 +410,19 @@ struct ConnectionMachineTests {
 
   @Test func `another stream is forgotten, whatever shows that it is one`() {
     var machine = Self.blocked(skips: true)
-    machine.passed = 3
+    machine.newestPassed = 3
     _ = machine.begins(Self.captured, nodes: 1, at: 0)
     for found in [.fails, Self.message(6), .fails] { _ = machine.looked(found, at: 0, jitter: 0) }
     var (actions, step) = machine.looked(Self.message(2), at: 0, jitter: 0)
     #expect(actions == [.forgetStream(.otherMessage), .status(Machine.anotherStream)] && step == .open)
-    #expect(machine.passed == nil && !machine.offsets.isBlocked)
-    machine.passed = 3
+    #expect(machine.newestPassed == nil && !machine.undeliverableOffsets.isBlocked)
+    machine.newestPassed = 3
     let last = StreamEnd.Message(offset: 2, digest: DeliveryDigest(high: 2, low: 0))
     let known = [DeliveryDigest(high: 3, low: 0), DeliveryDigest(high: 4, low: 0), DeliveryDigest(high: 5, low: 0)]
     let newest = StreamResumption.Newest(offset: 4, known: known)
     (actions, step) = machine.sawEnd(.message(last), newest, at: 0, jitter: 0)
     #expect(actions == [.forgetStream(.endsAt(2)), .status(Machine.anotherStream)] && step == .connect)
-    #expect(machine.passed == nil)
+    #expect(machine.newestPassed == nil)
   }
 
   @Test func `only an end that the broker cannot send stands in the way`() {

@@ -25,7 +25,9 @@ struct StandstillTests {
     #expect(machine.turned(.new, hasRoom: true, at: 59.5) == .none)
     #expect(machine.turned(.nothing, hasRoom: true, at: 119) == .none)
     #expect(machine.turned(.old, hasRoom: true, at: 119.2) == .none)
-    #expect(machine.turned(.nothing, hasRoom: false, at: 179.3) == .none)
+    #expect(machine.turned(.nothing, hasRoom: false, at: 179.2) == .none)
+    // An acknowledgement made room: only now could something come.
+    #expect(machine.turned(.nothing, hasRoom: true, at: 179.3) == .none)
     #expect(machine.turned(.nothing, hasRoom: true, at: 239.2) == .none)
     #expect(machine.turned(.nothing, hasRoom: true, at: 239.3) == .ask)
     #expect(machine.turned(.nothing, hasRoom: true, at: 240) == .none)
@@ -63,6 +65,24 @@ struct StandstillTests {
     #expect(machine.turned(.new, hasRoom: true, at: now) == .recovered)
     #expect(machine.finding == nil)
     #expect(machine.turned(.nothing, hasRoom: true, at: now + 60) == .ask)
+  }
+
+  @Test func `without a channel for it nothing says that the queue is bound`() {
+    var machine = StandstillMachine(binds: true)
+    machine.channelBegan(.quorum, messages: 0, offset: nil, at: 0)
+    func ask(at now: Instant) {
+      #expect(machine.turned(.nothing, hasRoom: true, at: now) == .ask)
+      #expect(machine.answered(Self.answer(0), offset: nil, at: now) == .bind)
+    }
+    ask(at: 60)
+    #expect(machine.cannotBind(at: 60) == .none)
+    ask(at: 120)
+    let missing = StandstillMachine.Finding.unbound("404 NOT_FOUND")
+    #expect(machine.answered(.refused(code: 404, text: "NOT_FOUND"), offset: nil, at: 120) == .report(missing))
+    ask(at: 130)
+    #expect(machine.cannotBind(at: 130) == .none)
+    #expect(machine.finding == missing)
+    #expect(machine.cannotBind(at: 131) == .none, "it was not being bound")
   }
 
   @Test func `a queue that is fine is bound again, and an exchange that is missing is told until it is there`() {

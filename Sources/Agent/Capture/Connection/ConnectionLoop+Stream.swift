@@ -40,7 +40,8 @@ extension ConnectionLoop {
       offset: offset, digest: DigestMaker().digest(delivery, of: batch, properties: properties))
   }
 
-  /// What comes first on a channel that reads the stream from somewhere; empty if nothing comes for so long.
+  /// What comes first on a channel that reads the stream from somewhere; empty if nothing comes for so long. A large message takes its
+  /// time: as long as more of it comes.
   private func read(
     from start: Argument, _ arguments: ArgumentTable, prefetch: UInt16, within time: Duration,
     on open: Open
@@ -53,13 +54,16 @@ extension ConnectionLoop {
       Consumption(queue: topology.configuration.queue.name, noAck: false, exclusive: false, arguments: arguments),
       tag: "source-amqp-\(randomUUID())")
     var deadline = Instant.now + time
+    var missing: UInt64?
     while channel.batch.isEmpty, Instant.now < deadline, !mailbox.isStopping {
-      if channel.isArriving { deadline = Instant.now + time }
       _ = try connection.receive(deliveries: Gathering.mostDeliveries, bytes: Gathering.largestBytes)
       try channel.check()
+      if channel.missingBytes != missing {
+        missing = channel.missingBytes
+        deadline = Instant.now + time
+      }
       if channel.batch.isEmpty {
-        try connection.wait(
-          until: min(deadline, Instant.now + .seconds(1)), wakeup: mailbox.wakeup, reading: true)
+        try connection.wait(until: deadline, wakeup: mailbox.wakeup, reading: true)
       }
     }
     // What has not come by then tells nothing.

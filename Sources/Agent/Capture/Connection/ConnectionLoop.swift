@@ -13,8 +13,6 @@ import Platform
 struct ConnectionLoop {
   /// Microseconds for the broker to fill the socket after a read that gave many deliveries.
   private static let momentMicroseconds: UInt32 = 1000
-  /// How long a queue may take to be consumed before that is told.
-  private static let queuePatience = Duration.seconds(5)
 
   /// Which of the capture's subscriptions it consumes.
   let index: Int
@@ -39,9 +37,7 @@ struct ConnectionLoop {
       switch step {
       case .stop: return nil
       case .giveUp(let failure): return failure
-      case .wait(let time):
-        rest(time)
-        step = machine.rested(isStopping: mailbox.isStopping)
+      case .wait(let time): step = wait(time, &machine)
       case .connect:
         step = perform(machine.begins(topology.stream?.captured, nodes: topology.nodes.count, at: Instant.now))
       case .open:
@@ -81,10 +77,14 @@ struct ConnectionLoop {
     return decided.1
   }
 
-  /// Sleeps, unless told to stop. A new login is worth trying at once.
-  private func rest(_ time: Duration) {
+  /// Waits between two attempts.
+  private func wait(_ time: Duration, _ machine: inout ConnectionMachine) -> ConnectionMachine.Step {
     let deadline = Instant.now + time
-    while Instant.now < deadline, !mailbox.isStopping, mailbox.takeLogin() == nil {
+    while true {
+      let hasLogin = mailbox.takeLogin() != nil
+      let step = machine.waits(
+        isStopping: mailbox.isStopping, hasLogin: hasLogin, isOver: Instant.now >= deadline)
+      if let step { return step }
       mailbox.wakeup.wait(until: deadline)
     }
   }
@@ -95,7 +95,7 @@ struct ConnectionLoop {
     capture.report { $0.asksForReturning(of: index) }
     while !mailbox.isStopping {
       if let (count, position) = mailbox.takeReturning() { return (count, position) }
-      mailbox.wakeup.wait(until: Instant.now + .seconds(1))
+      mailbox.wakeup.wait(until: .distantFuture)
     }
     return nil
   }
@@ -124,8 +124,9 @@ struct ConnectionLoop {
       topology.doubtfulPrefetch = plan.doubtfulPrefetch
       let (connected, name) = (Monitor<Instant?>(nil), topology.configuration.queue.name)
       topology.isAbandoned = { [mailbox, status] in
-        if let began = connected.read({ $0 }), Instant.now - began > Self.queuePatience {
-          status.changed(to: .awaitingQueue(name))
+        let began = connected.read { $0 }
+        if let state = ConnectionMachine.statusOfOpening(name, since: began, at: Instant.now) {
+          status.changed(to: state)
         }
         return mailbox.isStopping
       }
@@ -189,8 +190,8 @@ struct ConnectionLoop {
       switch machine.rest(isEmpty: channel.batch.isEmpty) {
       case .none: break
       case .moment: usleep(Self.momentMicroseconds)
-      case .wait(let reading):
-        try connection.wait(until: Instant.now + .seconds(1), wakeup: mailbox.wakeup, reading: reading)
+      case .wait(let reading, let deadline):
+        try connection.wait(until: deadline, wakeup: mailbox.wakeup, reading: reading)
       }
     }
   }

@@ -83,9 +83,9 @@ extension ConnectionMachine {
     case none
     /// A short moment, in which the broker fills the socket, so that reads are large.
     case moment
-    /// Until something comes, or the journal's thread wants something, but for a second at the most; the socket is left unread if the
-    /// journal's thread still has the batch before.
-    case wait(reading: Bool)
+    /// Until something comes, or the journal's thread wants something, or it is so late; the socket is left unread if the journal's thread
+    /// still has the batch before.
+    case wait(reading: Bool, until: Instant)
   }
 
   /// A channel that consumes.
@@ -112,13 +112,14 @@ extension ConnectionMachine {
     var isArriving = false
     /// The newest captured offset of a stream at the turn before.
     var offset: Int64?
-    /// What the last turn has brought.
-    var last = Reading()
+    /// What the last turn has brought, and when it began.
+    var newestReading = Reading()
+    var turnBegan: Instant
 
     init(_ consuming: Consuming, prefetch: Int, offset: Int64?, at now: Instant) {
       self.consuming = consuming
       self.offset = offset
-      began = now
+      (began, turnBegan) = (now, now)
       commands = ChannelMachine(generation: consuming.generation)
       gathering = Gathering(prefetch: prefetch)
       narrow = NarrowChannel(isNarrow: consuming.narrowPrefetch != nil)
@@ -139,6 +140,9 @@ extension ConnectionMachine {
     private var newest: UInt64 = 0
 
     init(at now: Instant) { asked = now }
+
+    /// When the queue may be asked again.
+    var deadline: Instant { asked + Self.interval }
 
     /// - Parameters:
     ///   - tag: The newest delivery's; without a new one, and with room for one, the queue is at rest, and what was found is still so.
@@ -173,6 +177,7 @@ extension ConnectionMachine {
   ) -> [Order] {
     guard var channel else { return [] }
     defer { self.channel = channel }
+    channel.turnBegan = now
     var orders: [Order] = []
     let before = channel.commands.acknowledged
     for order in channel.commands.obey(commands) { orders.append(.command(order)) }
@@ -181,15 +186,16 @@ extension ConnectionMachine {
     channel.narrow.received(commands, generation, acknowledged: acknowledged)
     switch channel.phase {
     case .consuming:
-      if settings.waitsForRuntime, width == .configured,
-        let finding = window.turned(
-          unacknowledged: channel.unacknowledged, prefetch: limit, acknowledged: Int(acknowledged - before), at: now)
+      if settings.waitsForRuntime, channelWidth == .configured,
+        let finding = windowHint.turned(
+          unacknowledged: channel.unacknowledged, prefetch: prefetchCount, acknowledged: Int(acknowledged - before),
+          at: now)
       {
-        orders.append(.notify(.windowBounds(finding, limit: limit)))
+        orders.append(.notify(.windowBounds(finding, limit: prefetchCount)))
       }
-      if kind != .stream, settings.asksForDepth,
+      if queueKind != .stream, settings.asksForDepth,
         channel.backlog.isDue(
-          at: now, newest: channel.newestTag, isFull: limit > 0 && !channel.hasRoom(limit: limit))
+          at: now, newest: channel.newestTag, isFull: prefetchCount > 0 && !channel.hasRoom(limit: prefetchCount))
       {
         orders.append(.askDepth)
       }
@@ -200,7 +206,9 @@ extension ConnectionMachine {
         channel.phase = .stopping
         return settings.keepsConsumer || channel.narrow.isCancelled ? orders : orders + [.cancel]
       }
-      if offsets.width != nil, offsets.widens(at: offset) { return orders + [.end(.startOver(.widens))] }
+      if undeliverableOffsets.width != nil, undeliverableOffsets.widens(at: offset) {
+        return orders + [.end(.startOver(.widens))]
+      }
       if let reason = channel.commands.startsOver(commands) { return orders + [.end(.startOver(reason))] }
     case .stopping, .handingOver, .awaitingSettled:
       orders += stopping(commands, isEmpty: isEmpty, takesBatch: takesBatch, &channel)
@@ -230,14 +238,14 @@ extension ConnectionMachine {
   mutating func read(_ reading: Reading, at now: Instant) -> [Order] {
     guard var channel else { return [] }
     defer { self.channel = channel }
-    channel.last = reading
+    channel.newestReading = reading
     var orders: [Order] = []
     if reading.isArriving != channel.isArriving {
       channel.isArriving = reading.isArriving
       orders.append(.arriving(reading.isArriving))
     }
     let isSilent = channel.newestTag == 0 && reading.fresh == 0 && !channel.isArriving
-    if kind == .stream, isSilent, reading.isUnconfirmed, now - channel.began >= StreamEnd.patience {
+    if queueKind == .stream, isSilent, reading.isUnconfirmed, now - channel.began >= StreamEnd.patience {
       return orders + [.end(.looksAtEnd)]
     }
     if !isSilent { takenBack.cameAgain() }
@@ -275,15 +283,29 @@ extension ConnectionMachine {
     guard let channel else { return .none }
     switch channel.phase {
     case .stopping: return .none
-    case .handingOver: return isEmpty ? .none : .wait(reading: false)
-    case .awaitingSettled: return .wait(reading: false)
+    case .handingOver: return isEmpty ? .none : .wait(reading: false, until: .distantFuture)
+    case .awaitingSettled: return .wait(reading: false, until: .distantFuture)
     case .consuming:
       if isEmpty { self.channel?.gathering.handedOver() }
       // The journal still has the batch before: only its end, an acknowledgement or a heartbeat can do anything.
-      if channel.last.isFull { return isEmpty ? .none : .wait(reading: false) }
+      if channel.newestReading.isFull { return isEmpty ? .none : .wait(reading: false, until: .distantFuture) }
       // After a read that gave many deliveries, more are about to come.
-      return channel.last.fresh >= Gathering.busyDeliveries ? .moment : .wait(reading: true)
+      return channel.newestReading.fresh >= Gathering.busyDeliveries
+        ? .moment : .wait(reading: true, until: deadline(channel))
     }
+  }
+
+  /// When something is due on a channel that consumes, even if nothing comes. What was due when the turn began has been looked at.
+  private func deadline(_ channel: Channel) -> Instant {
+    var deadlines: [Instant?] = [standstill.deadline, takenBack.deadline(since: channel.began)]
+    if queueKind == .stream {
+      if channel.newestTag == 0, channel.newestReading.isUnconfirmed {
+        deadlines.append(channel.began + StreamEnd.patience)
+      }
+    } else if settings.asksForDepth {
+      deadlines.append(channel.backlog.deadline)
+    }
+    return deadlines.compactMap(\.self).filter { $0 > channel.turnBegan }.min() ?? .distantFuture
   }
 
   // MARK: - A consumer that gets nothing
@@ -292,7 +314,7 @@ extension ConnectionMachine {
     // The socket is left unread while the journal has no room: that nothing comes, no answer either, says nothing of the broker.
     if reading.isFull, reading.fresh == 0 { return [] }
     var arrival = StandstillMachine.Arrival.nothing
-    if kind == .stream {
+    if queueKind == .stream {
       // A new consumer of a stream gets again what stands in the same chunk as its first message.
       arrival = reading.offset != channel.offset ? .new : reading.fresh > 0 ? .old : .nothing
       channel.offset = reading.offset
@@ -300,7 +322,7 @@ extension ConnectionMachine {
       arrival = reading.hasNew ? .new : .old
     }
     var orders = watched(
-      standstill.turned(arrival, hasRoom: settings.noAck || channel.hasRoom(limit: limit), at: now))
+      standstill.turned(arrival, hasRoom: settings.noAck || channel.hasRoom(limit: prefetchCount), at: now))
     if case .end? = orders.last { return orders }
     if let answer = reading.answerAside {
       orders += watched(standstill.answered(answer, offset: channel.offset, at: now))
@@ -310,7 +332,7 @@ extension ConnectionMachine {
 
   /// There is no channel aside on which the queue could be bound again.
   mutating func cannotBindAside(at now: Instant) -> [Order] {
-    watched(standstill.answered(.bound, offset: channel?.offset, at: now)).filter { $0 == .status(.consuming) }
+    watched(standstill.cannotBind(at: now))
   }
 
   private func watched(_ action: StandstillMachine.Action) -> [Order] {

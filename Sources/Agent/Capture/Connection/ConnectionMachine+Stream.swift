@@ -18,22 +18,27 @@ extension ConnectionMachine {
   /// Takes the failure of a stream's channel into account, and says more of one that an offset is to blame for.
   mutating func narrow(after failure: CaptureFailure, _ progress: StreamProgress) -> (CaptureFailure, [Action]) {
     guard failure.kind == .internalError, hasConsumed else {
-      offsets.forget()
+      undeliverableOffsets.forget()
       return (failure, [.forgetPassed])
     }
     guard progress.isDecided else { return (failure, []) }
     // If the newest captured message itself does not come, nothing shows that the stream is the one that was captured.
-    offsets.failed(
+    undeliverableOffsets.failed(
       newest: progress.newest, next: progress.isUnconfirmed ? nil : progress.next, configured: settings.prefetch)
-    guard offsets.isBlocked else { return (failure, [.narrows(failure, prefetch: offsets.width ?? settings.prefetch)]) }
-    return (.undeliverable(offsets.blocked, ofStream: settings.queue, captured: progress.offset, "\(failure)"), [])
+    guard undeliverableOffsets.isBlocked else {
+      return (failure, [.narrows(failure, prefetch: undeliverableOffsets.width ?? settings.prefetch)])
+    }
+    return (
+      .undeliverable(undeliverableOffsets.blocked, ofStream: settings.queue, captured: progress.offset, "\(failure)"),
+      []
+    )
   }
 
   /// - Returns: How many of them were not gone past before; nil for none.
   private mutating func fresh(in range: ClosedRange<Int64>) -> Int64? {
-    let from = max(range.lowerBound, passed.map { $0 < .max ? $0 + 1 : $0 } ?? 0)
+    let from = max(range.lowerBound, newestPassed.map { $0 < .max ? $0 + 1 : $0 } ?? 0)
     guard from <= range.upperBound else { return nil }
-    passed = range.upperBound
+    newestPassed = range.upperBound
     return range.upperBound - from + 1
   }
 
@@ -57,8 +62,8 @@ extension ConnectionMachine {
   }
 
   mutating func forgetStream() {
-    offsets.forgetAll()
-    passed = nil
+    undeliverableOffsets.forgetAll()
+    newestPassed = nil
   }
 
   /// What a look at a stream's end has brought.
@@ -84,7 +89,7 @@ extension ConnectionMachine {
     case .notSent(let failure), .notConnected(let failure):
       return ([], failure.kind == .abandoned ? .stop : .connect)
     case .message(let last):
-      guard let newest, end.isAnother(last, captured: newest.offset, known: newest.known) else {
+      guard let newest, streamEnd.isAnother(last, captured: newest.offset, known: newest.known) else {
         return ([], .connect)
       }
       return (isAnother(.endsAt(last?.offset ?? 0)), .connect)
@@ -102,11 +107,11 @@ extension ConnectionMachine {
   ///   - captured: The newest captured message of a stream; nil before the first.
   ///   - nodes: How many nodes the settings name.
   mutating func begins(_ captured: OffsetSearch.Captured?, nodes: Int, at now: Instant) -> ([Action], Step) {
-    guard let first = offsets.blocked else { return ([], .open) }
+    guard let first = undeliverableOffsets.blocked else { return ([], .open) }
     let search = OffsetSearch(
       first: first, skips: settings.skipsUndeliverable, captured: captured, nodes: nodes)
     self.search = search
-    searchTold = now
+    searchToldAt = now
     var actions: [Action] = []
     if search.skips {
       let failure = blocked(search)
@@ -114,14 +119,14 @@ extension ConnectionMachine {
         .searches(failure), .status(.reconnecting(cause: failure.cause, reason: failure.description)),
       ]
     }
-    let (more, step) = follow(search.begin(offsets), search, at: now, jitter: 0)
+    let (more, step) = follow(search.begin(undeliverableOffsets), search, at: now, jitter: 0)
     return (actions + more, step)
   }
 
   /// What was looked at has brought this.
   mutating func looked(_ found: OffsetSearch.Found, at now: Instant, jitter: Double) -> ([Action], Step) {
     guard var search else { return ([], .connect) }
-    let step = search.looked(found, &offsets)
+    let step = search.looked(found, &undeliverableOffsets)
     self.search = search
     return follow(step, search, at: now, jitter: jitter)
   }
@@ -131,9 +136,9 @@ extension ConnectionMachine {
   ) -> ([Action], Step) {
     switch step {
     case .look(let look):
-      guard search.skips, now - searchTold > Self.searchInterval else { return ([], .look(look)) }
-      searchTold = now
-      return ([.stillSearches(first: search.first, now: offsets.probed ?? search.first)], .look(look))
+      guard search.skips, now - searchToldAt > Self.searchInterval else { return ([], .look(look)) }
+      searchToldAt = now
+      return ([.stillSearches(first: search.first, now: undeliverableOffsets.probed ?? search.first)], .look(look))
     case .begin: return ([], .open)
     case .report: return stuck(blocked(search), at: now, jitter: jitter)
     case .pass(let range): return ([.pass(range, fresh: fresh(in: range))], .open)

@@ -119,27 +119,27 @@ struct ConnectionMachine {
   var standstill: StandstillMachine
   var takenBack = TakenBack()
   /// How many deliveries the channels are allowed.
-  var prefetch = PrefetchGuard()
+  var prefetchGuard = PrefetchGuard()
   /// The same for the first channel, if its queue turns out to be a quorum queue.
-  var first: PrefetchGuard?
+  var firstPrefetchGuard: PrefetchGuard?
   /// How wide the present channel is.
-  var width = PrefetchGuard.Width.configured
-  var kind = QueueNature.Kind.unknown
+  var channelWidth = PrefetchGuard.Width.configured
+  var queueKind = QueueNature.Kind.unknown
   /// It is narrow only since earlier processes may have failed: any message that gets through ends that.
   var isDoubtful = false
   /// What a stream's broker cannot send.
-  var offsets = UndeliverableOffsets()
-  var pacing = UndeliverablePacing()
+  var undeliverableOffsets = UndeliverableOffsets()
+  var undeliverablePacing = UndeliverablePacing()
   /// The largest offset of a stream that was gone past, and counted.
-  var passed: Int64?
+  var newestPassed: Int64?
   /// What is looked at before the next channel, and when that was last told.
   var search: OffsetSearch?
-  var searchTold = Instant.distantPast
+  var searchToldAt = Instant.distantPast
   /// What was seen at a stream's end.
-  var end = StreamEnd()
+  var streamEnd = StreamEnd()
   /// What was told of the present outage, and of a window that is too small.
   var outage = OutageLog()
-  var window = WindowHint()
+  var windowHint = WindowHint()
   var reconnect: ReconnectMachine
   /// The newest channel, or the newest that was tried.
   private(set) var generation = 0
@@ -151,23 +151,23 @@ struct ConnectionMachine {
   private var isAllAcknowledged = false
   private var usesSecondChannel = true
   /// The type of queue that was told about.
-  var told: QueueNature.Kind?
+  var toldGuarantee: QueueNature.Kind?
   /// The journal's newest position when the present channel began.
-  private var position = Position.origin
+  private var newestJournaled = Position.origin
 
   init(_ settings: Settings) {
     self.settings = settings
     standstill = StandstillMachine(binds: settings.binds, isSingleActive: settings.isSingleActive)
     reconnect = ReconnectMachine(delay: settings.delay, limit: settings.attempts)
     if settings.beginsNarrow, settings.canNarrow {
-      var guarded = prefetch
+      var guarded = prefetchGuard
       guarded.beginNarrow()
-      first = guarded
+      firstPrefetchGuard = guarded
     }
   }
 
   /// The present channel's prefetch count; 0 is no limit.
-  var limit: Int { width.count(settings.prefetch) }
+  var prefetchCount: Int { channelWidth.count(settings.prefetch) }
 
   // MARK: - Before a channel
 
@@ -177,7 +177,7 @@ struct ConnectionMachine {
   /// Whether the next channel depends on how many messages may come again, which the journal's thread knows once it has decided about all
   /// that was handed over.
   var asksWhatReturns: Bool {
-    offsets.width == nil && !settings.noAck && (prefetch.isNarrow || first != nil)
+    undeliverableOffsets.width == nil && !settings.noAck && (prefetchGuard.isNarrow || firstPrefetchGuard != nil)
   }
 
   /// A connection is to be made.
@@ -188,35 +188,35 @@ struct ConnectionMachine {
   mutating func prepare(returning: (count: Int, position: Position)?, newest: Int64?) -> Attempt {
     generation += 1
     var attempt = Attempt(generation: generation, usesSecondChannel: usesSecondChannel)
-    width = .configured
+    channelWidth = .configured
     hasConsumed = false
     hasAcknowledged = false
     isAllAcknowledged = false
-    window.began()
-    offsets.channelBegins(behind: newest)
-    if let few = offsets.width {
-      width = .few(few)
+    windowHint.began()
+    undeliverableOffsets.channelBegins(behind: newest)
+    if let few = undeliverableOffsets.width {
+      channelWidth = .few(few)
       attempt.prefetch = few
       return attempt
     }
     guard let (count, position) = returning else { return attempt }
-    self.position = position
-    if var first {
+    newestJournaled = position
+    if var first = firstPrefetchGuard {
       // More than one that comes back would lose its order by another kill.
       guard count == 0 else {
-        self.first = nil
+        firstPrefetchGuard = nil
         return attempt
       }
-      width = first.next(returning: count)
-      self.first = first
-      attempt.doubtfulPrefetch = limit
+      channelWidth = first.next(returning: count)
+      firstPrefetchGuard = first
+      attempt.doubtfulPrefetch = prefetchCount
     } else if isDoubtful, count > 0 {
       // A message got through, and what ended its channel was no error of the broker's own. If its acknowledgement was lost it comes
       // again, and on a narrow channel it would not be recognised.
-      prefetch.succeeded()
+      prefetchGuard.succeeded()
     } else {
-      width = prefetch.next(returning: count)
-      attempt.prefetch = limit
+      channelWidth = prefetchGuard.next(returning: count)
+      attempt.prefetch = prefetchCount
     }
     return attempt
   }
@@ -230,25 +230,25 @@ struct ConnectionMachine {
     consumerTag: String, _ nature: QueueNature, _ queue: QueueStatus?, offset: Int64?, at now: Instant
   ) -> (Consuming, [Order]) {
     reconnect.consuming()
-    pacing = UndeliverablePacing()
-    kind = nature.kind
+    undeliverablePacing = UndeliverablePacing()
+    queueKind = nature.kind
     isDoubtful = false
-    if let first = first.take() {
-      if kind == .quorum, Topology.isBacklogOfOurs(queue) {
-        prefetch = first
+    if let first = firstPrefetchGuard.take() {
+      if queueKind == .quorum, Topology.isBacklogOfOurs(queue) {
+        prefetchGuard = first
         isDoubtful = true
       } else {
-        width = .configured
+        channelWidth = .configured
       }
     }
     hasConsumed = true
     let consuming = Consuming(
       generation: generation, consumerTag: consumerTag, queue: nature,
-      narrowPrefetch: width == .configured || kind == .stream ? nil : limit, isDoubtful: isDoubtful)
-    channel = Channel(consuming, prefetch: settings.noAck ? 0 : limit, offset: offset, at: now)
+      narrowPrefetch: channelWidth == .configured || queueKind == .stream ? nil : prefetchCount, isDoubtful: isDoubtful)
+    channel = Channel(consuming, prefetch: settings.noAck ? 0 : prefetchCount, offset: offset, at: now)
     var orders: [Order] = []
-    if nature.kind != told, nature.kind != .stream {
-      told = nature.kind
+    if nature.kind != toldGuarantee, nature.kind != .stream {
+      toldGuarantee = nature.kind
       orders.append(.notify(.guarantee(nature)))
     }
     let recovered = outage.recovered(at: now)
@@ -269,7 +269,7 @@ struct ConnectionMachine {
   ///
   /// - Parameter isPassing: The channel began after what was gone past in a stream.
   func asksWhatReturns(after end: End, isPassing: Bool) -> Bool {
-    guard case .failed(let failure) = end, kind == .stream else { return false }
+    guard case .failed(let failure) = end, queueKind == .stream else { return false }
     return isPassing || failure.kind == .internalError && hasConsumed
   }
 
@@ -292,7 +292,7 @@ struct ConnectionMachine {
     switch end {
     case .stopped: return ([], .stop)
     case .settled(let saidGoodbye):
-      if channel?.narrow.hasSucceeded == true { prefetch.succeeded() } else { prefetch.cleared() }
+      if channel?.narrow.hasSucceeded == true { prefetchGuard.succeeded() } else { prefetchGuard.cleared() }
       return (saidGoodbye ? [.settled(generation)] : [], .connect)
     case .startOver(.widens): return ([], .connect)
     // The journal's thread has seen that, and told it.
@@ -309,13 +309,13 @@ struct ConnectionMachine {
       return ([.silent, .status(state)], .wait(takenBack.pause(at: now)))
     case .looksAtEnd: return ([], .lookAtEnd)
     case .standsStill(let finding):
-      offsets.forget()
+      undeliverableOffsets.forget()
       return ([.forgetPassed] + (finding == .undelivered ? [] : [.status(reconnecting(finding))]), .connect)
     case .failed(let failure) where failure.kind == .abandoned: return ([], .stop)
     case .failed(let failure):
       if failure.kind == .channelLimit, hasConsumed { usesSecondChannel = false }
       let (told, actions): (CaptureFailure, [Action])
-      if kind == .stream, let progress {
+      if queueKind == .stream, let progress {
         (told, actions) = narrow(after: failure, progress)
       } else {
         (told, actions) = narrow(after: failure)
@@ -328,14 +328,32 @@ struct ConnectionMachine {
   /// Something stands in the way of consuming, or shows at a stream's end.
   mutating func stuck(_ failure: CaptureFailure, at now: Instant, jitter: Double) -> ([Action], Step) {
     if failure.kind == .abandoned { return ([], .stop) }
-    return tried(failure, pacing.next(failure) ?? reconnect.failed(failure, jitter: jitter), at: now)
+    return tried(failure, undeliverablePacing.next(failure) ?? reconnect.failed(failure, jitter: jitter), at: now)
   }
 
-  /// A wait is over.
-  mutating func rested(isStopping: Bool) -> Step {
-    guard isStopping else { return .connect }
-    reconnect.stopRequested()
-    return .stop
+  /// It is waited between two attempts.
+  ///
+  /// - Parameters:
+  ///   - hasLogin: There is a new login, which is worth trying at once.
+  ///   - isOver: It was waited long enough.
+  /// - Returns: What follows; nil if it is waited on.
+  mutating func waits(isStopping: Bool, hasLogin: Bool, isOver: Bool) -> Step? {
+    if isStopping {
+      reconnect.stopRequested()
+      return .stop
+    }
+    return hasLogin || isOver ? .connect : nil
+  }
+
+  /// How long a queue may take to be consumed before that is told.
+  private static let queuePatience = Duration.seconds(5)
+
+  /// What is told while a queue is opened that takes long; nil for nothing.
+  ///
+  /// - Parameter began: When the connection was there; nil if it is not yet.
+  static func statusOfOpening(_ queue: String, since began: Instant?, at now: Instant) -> StatusBoard.State? {
+    guard let began, now - began > queuePatience else { return nil }
+    return .awaitingQueue(queue)
   }
 
   private mutating func tried(
@@ -360,8 +378,8 @@ struct ConnectionMachine {
   /// If only one message is tried, the queue's delivery limit is come to soon; and what a stream cannot send is found at once.
   private func hasten(_ action: ReconnectMachine.Action) -> ReconnectMachine.Action {
     guard case .wait(let pause) = action else { return action }
-    if offsets.goesOnAtOnce(skips: settings.skipsUndeliverable) { return .connect }
-    guard (1...Self.quickSteps).contains(prefetch.steps) else { return action }
+    if undeliverableOffsets.goesOnAtOnce(skips: settings.skipsUndeliverable) { return .connect }
+    guard (1...Self.quickSteps).contains(prefetchGuard.steps) else { return action }
     return .wait(min(pause, .seconds(1)))
   }
 
@@ -371,14 +389,15 @@ struct ConnectionMachine {
     let isInternalError = failure.kind == .internalError
     if isInternalError { isDoubtful = false }
     var actions: [Action] = []
-    if isInternalError, width == .stepping, isAllAcknowledged {
+    if isInternalError, channelWidth == .stepping, isAllAcknowledged {
       // It has tried the next message because there was room, so it has handled what made it.
       actions.append(.settled(generation))
     }
-    prefetch.failed(isInternalError: isInternalError, hasAcknowledged: hasAcknowledged)
-    guard isInternalError, prefetch.steps > 0 else { return (failure, actions) }
+    prefetchGuard.failed(isInternalError: isInternalError, hasAcknowledged: hasAcknowledged)
+    guard isInternalError, prefetchGuard.steps > 0 else { return (failure, actions) }
     let told = CaptureFailure.undeliverable(
-      frontOf: settings.queue, kind, after: hasAcknowledged ? nil : position, attempts: prefetch.steps, failure)
+      frontOf: settings.queue, queueKind, after: hasAcknowledged ? nil : newestJournaled, attempts: prefetchGuard.steps,
+      failure)
     return (told, actions)
   }
 

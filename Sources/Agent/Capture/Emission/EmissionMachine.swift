@@ -22,8 +22,67 @@ struct EmissionMachine: Hashable, Sendable {
   /// Bytes of documents between two checkpoints; the last document may go beyond.
   static let checkpointBytes = 4 << 20
 
-  /// How many documents come before the next checkpoint at the most.
-  static func documents(from start: Position, through last: Position) -> Int { min(checkpointDocuments, last - start) }
+  /// The rows between two checkpoints, as they are read.
+  struct Chunk: Equatable {
+    /// What follows if there are no more rows.
+    enum End: Equatable {
+      /// A checkpoint covers what was read.
+      case covers
+      /// There was none: the journal says whether it lacks them since they could not be salvaged.
+      case looksForGap
+    }
+
+    /// Rows after this one are read, and none after ``through``.
+    let start: Position
+    let through: Position
+    /// The newest that was read, or is known to be missing.
+    private(set) var emitted: Position
+    /// The number of the newest row that was read, of each subscription that has some.
+    private(set) var numbers: [Int: Position] = [:]
+    private var index: Int?
+    private var newest: Position?
+
+    init(after start: Position, through last: Position) {
+      (self.start, emitted, through) = (start, start, last)
+    }
+
+    /// How many rows come before the next checkpoint at the most.
+    var limit: Int { min(checkpointDocuments, through - start) }
+
+    /// A row's document was made.
+    ///
+    /// - Parameter index: Which subscription the row is of; nil for none that is captured.
+    /// - Returns: The subscription, if the row before was of another one.
+    mutating func took(_ position: Position, _ number: Position, of index: Int?) -> Int? {
+      emitted = position
+      // Neighbours nearly always are of the same one.
+      if index == self.index {
+        defer { newest = number }
+        return newest == nil ? index : nil
+      }
+      keep()
+      (self.index, newest) = (index, number)
+      return index
+    }
+
+    private mutating func keep() {
+      if let index, let newest { numbers[index] = newest }
+    }
+
+    /// There are no more, or enough.
+    mutating func ended() -> End {
+      keep()
+      return emitted > start ? .covers : .looksForGap
+    }
+
+    /// What the journal lacks is gone past.
+    ///
+    /// - Returns: False if it lacks nothing there that it knows of: it is damaged.
+    mutating func skips(through last: Position) -> Bool {
+      emitted = max(emitted, last)
+      return emitted > start
+    }
+  }
 
   /// A checkpoint follows before another document.
   static func isFull(bytes: Int) -> Bool { bytes >= checkpointBytes }

@@ -46,20 +46,17 @@ struct EmitterLoop {
         memory = batch
       }
       while machine.emitted < through {
-        let from = machine.emitted
-        var emitted = from
-        var numbers: [Int: Position] = [:]
+        var chunk = EmissionMachine.Chunk(after: machine.emitted, through: through)
         do {
-          try read(
-            memory, after: &emitted, through: through, &renderer, &consumers, &trail, &numbers, sink, into: &buffer)
+          try read(memory, &chunk, &renderer, &consumers, &trail, sink, into: &buffer)
         } catch let failure as CaptureFailure {
           throw failure
         } catch {
           throw CaptureFailure.journal(error)
         }
-        try write(&buffer, through: emitted, numbers, nil, &trail, into: &sink)
-        machine.wrote(through: emitted)
-        status.count { $0.emitted += emitted - from }
+        try write(&buffer, through: chunk.emitted, chunk.numbers, nil, &trail, into: &sink)
+        machine.wrote(through: chunk.emitted)
+        status.count { $0.emitted += chunk.emitted - chunk.start }
       }
       if let batch = memory.take() { mailboxes[batch.index].reuse(batch.batch) }
     }
@@ -102,15 +99,19 @@ struct EmitterLoop {
   private func retrying<Result>(
     _ wait: Stall, _ body: () throws(CaptureFailure) -> Result
   ) throws(CaptureFailure) -> Result {
+    var shortage = ShortageMachine()
     while true {
       do throws(CaptureFailure) {
         let result = try status.waiting(for: wait, body)
         status.resumed(.output)
         return result
       } catch {
-        guard error.kind == .shortage else { throw error }
-        status.paused(.output, reason: error.description)
-        guard capture.waitForRoom(as: CaptureMachine.emitter) else { throw error }
+        switch shortage.failed(error.writeFailure) {
+        case .end: throw error
+        case .pause:
+          status.paused(.output, reason: error.description)
+          guard capture.waitForRoom(as: CaptureMachine.emitter) else { throw error }
+        }
       }
     }
   }
@@ -118,26 +119,18 @@ struct EmitterLoop {
   /// Documents of the next rows, up to a checkpoint's bounds: of `memory`, else of the journal, of which no snapshot is
   /// held after it returns.
   private func read(
-    _ memory: JournaledBatch?, after emitted: inout Position, through: Position, _ renderer: inout DocumentRenderer,
-    _ consumers: inout Consumers, _ trail: inout CheckpointTrail, _ numbers: inout [Int: Position],
-    _ sink: some DocumentSink, into buffer: inout [UInt8]
+    _ memory: JournaledBatch?, _ chunk: inout EmissionMachine.Chunk, _ renderer: inout DocumentRenderer,
+    _ consumers: inout Consumers, _ trail: inout CheckpointTrail, _ sink: some DocumentSink, into buffer: inout [UInt8]
   ) throws {
-    let start = emitted
     var current = memory.map {
       Consumers.Known(record: $0.consumer, index: $0.index, prefix: sink.prefix(of: $0.index))
     }
     let suffix = sink.suffix
-    var newest: Position?
-    let limit = EmissionMachine.documents(from: start, through: through)
     func take(_ row: borrowing Row) throws -> Bool {
       // Neighbours nearly always have the same one.
       if current?.record.id != row.consumer {
-        if let index = current?.index, let newest { numbers[index] = newest }
-        newest = nil
         current = try consumers.known(row.consumer, reader, sink)
       }
-      if newest == nil, let index = current!.index { trail.began(index, at: row.number) }
-      newest = row.number
       buffer.append(contentsOf: current!.prefix)
       switch renderer.append(row, consumer: current!.record, to: &buffer) {
       case .appended, .truncated: break
@@ -151,17 +144,21 @@ struct EmitterLoop {
             + "document.max_bytes. Raise it, or set document.oversize to truncate", needsUser: true)
       }
       buffer.append(contentsOf: suffix)
-      emitted = row.position
+      if let began = chunk.took(row.position, row.number, of: current!.index) { trail.began(began, at: row.number) }
       return !EmissionMachine.isFull(bytes: buffer.count)
     }
     if let memory {
-      _ = try memory.read(after: start, limit: limit, take)
-    } else if try reader.read(after: start, limit: limit, take) == 0 {
-      // A salvaged journal may end with what could not be read.
-      emitted = try reader.skippingGap(after: start)
+      _ = try memory.read(after: chunk.start, limit: chunk.limit, take)
+    } else {
+      _ = try reader.read(after: chunk.start, limit: chunk.limit, take)
     }
-    if let index = current?.index, let newest { numbers[index] = newest }
-    guard emitted > start else { throw Self.missing(start + 1, through, reader.path) }
+    switch chunk.ended() {
+    case .covers: return
+    case .looksForGap: break
+    }
+    guard chunk.skips(through: try reader.skippingGap(after: chunk.start)) else {
+      throw Self.missing(chunk.start + 1, chunk.through, reader.path)
+    }
   }
 
   /// The error of rows that are not there, though no gap says so.
