@@ -4,8 +4,8 @@ import Platform
 enum Response {
   case spec(JSON)
   case opened(JSON)
-  /// The document.
-  case captured(JSON)
+  /// The document, and which binding's it is.
+  case captured(JSON, binding: Int)
   /// The checkpoint's `state`, where it has one.
   case checkpoint(JSON?)
 
@@ -40,8 +40,8 @@ enum Response {
       }
       // Flow writes /_meta/uuid itself.
       if let meta = members["_meta"], meta.object == nil { throw SupportError("_meta is no object: \(text)") }
-      guard (body["binding"] ?? 0).int == 0 else { throw SupportError("no such binding: \(text)") }
-      self = .captured(document)
+      guard let binding = (body["binding"] ?? 0).int else { throw SupportError("no such binding: \(text)") }
+      self = .captured(document, binding: binding)
     case "checkpoint":
       try check(body, ["state"])
       if let state = body["state"] {

@@ -29,6 +29,8 @@ extension FlowRuntime {
     var log: [LogLine] = []
     /// Grows with every start; events of an older session are ignored.
     var session = 0
+    /// Of the bindings, in their order.
+    var streams: [String] = []
     var specified: JSON?
     var opened: JSON?
     /// The session's output ended, or the session was killed.
@@ -116,10 +118,14 @@ extension FlowRuntime.State {
     case .opened(let value):
       if opened != nil { violations.append("opened twice") }
       opened = value
-    case .captured(let document):
+    case .captured(let document, let binding):
+      guard streams.indices.contains(binding) else {
+        violations.append("there is no binding \(binding)")
+        return
+      }
       if opened == nil { violations.append("captured before opened") }
       documentsRead += 1
-      sequence.append(.init(line: line, json: document, session: session))
+      sequence.append(.init(line: line, json: document, session: session, stream: streams[binding]))
     case .checkpoint(let value):
       if opened == nil { violations.append("checkpoint before opened") }
       checkpoints += 1

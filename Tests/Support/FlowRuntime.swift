@@ -36,6 +36,8 @@ public final class FlowRuntime: Sendable {
     public let json: JSON
     /// The session of this runtime (1, 2, …) that read it; not the document's `session_id`.
     public let session: Int
+    /// The stream of the binding that it is of.
+    public let stream: String
 
     public var messageID: String? { json[path: "properties", "message_id"]?.string }
     public var redelivered: Bool? { json[path: "delivery", "redelivered"]?.bool }
@@ -60,6 +62,8 @@ public final class FlowRuntime: Sendable {
     public var keys: ClosedRange<UInt32> = 0...UInt32.max
     /// The version in the binding's state key; a backfill counts it up.
     public var stateVersion = 0
+    /// What the capture has as bindings instead of its one (``FlowRuntime/binding(stream:resource:stateVersion:)``).
+    public var bindings: [JSON]?
 
     public init() {}
   }
@@ -178,8 +182,10 @@ public final class FlowRuntime: Sendable {
     try child.write(line: #"{"spec":{"connectorType":"LOCAL","config":{}}}"#)
     try wait("the Spec response") { $0.specified != nil }
     let opening = opening
-    let bindings: JSON =
-      stream.map { [Self.binding(stream: $0, resource: resource, stateVersion: opening.stateVersion)] } ?? []
+    let bindings =
+      opening.bindings
+      ?? stream.map { [Self.binding(stream: $0, resource: resource, stateVersion: opening.stateVersion)] } ?? []
+    state.update { $0.streams = bindings.map { $0["resourceConfig"]?["stream"]?.string ?? "" } }
     var range: JSON = ["keyEnd": .number("\(opening.keys.upperBound)"), "rClockEnd": .number("4294967295")]
     // protobuf's JSON leaves out what is 0.
     if opening.keys.lowerBound > 0 {
@@ -189,7 +195,7 @@ public final class FlowRuntime: Sendable {
       "open": [
         "capture": [
           "name": .string(name), "connectorType": .string(opening.connectorType), "config": configuration,
-          "bindings": bindings, "intervalSeconds": 300,
+          "bindings": .array(bindings), "intervalSeconds": 300,
         ],
         "version": "0123456789abcdef", "range": range,
         "state": committedState,

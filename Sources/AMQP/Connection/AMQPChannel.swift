@@ -73,9 +73,6 @@ public final class AMQPChannel {
   /// A delivery has begun to arrive, and is not whole yet.
   public var isArriving: Bool { assembler.isInside }
 
-  /// How many bytes its body still lacks; nil if none arrives, or its size has not come.
-  public var missingBytes: UInt64? { assembler.missing }
-
   /// Opens the channel, or opens it again after `.channelClosed`; nothing happens if it is open. What was delivered before and not taken
   /// yet is forgotten, since it comes again, under tags that begin at 1.
   public func reopen() throws(AMQPError) { try open(deadline: nil) }

@@ -11,6 +11,8 @@ public final class Connection: ChannelLink {
     case drained
     /// The batches are at their limit; more may be waiting.
     case full
+    /// There may be more, and what was read last was not looked at yet: to be called again at once, after what else there is to do.
+    case more
   }
 
   /// The node that this connection is to.
@@ -19,6 +21,8 @@ public final class Connection: ChannelLink {
   public internal(set) var server = ServerIdentity()
   /// The heartbeat interval in force, in seconds; 0 is off.
   public internal(set) var heartbeatSeconds: UInt16 = 0
+  /// Bytes that have come, frames and all.
+  public private(set) var receivedBytes: UInt64 = 0
   /// The largest frame in bytes, as agreed on.
   public internal(set) var frameMax: UInt32 = 0
 
@@ -118,8 +122,8 @@ extension Connection {
 
 extension Connection {
   /// Reads what the socket has into the channels' batches, without waiting, until it is empty or they have `deliveries` or
-  /// `bytes` in them together (the last delivery may go beyond). A broker that sends without end and nothing of use is left after a
-  /// while, as if the socket were empty, so that the caller does what else there is to do.
+  /// `bytes` in them together (the last delivery may go beyond). A broker that sends without end is left after a while, so that the
+  /// caller does what else there is to do.
   ///
   /// A channel that the broker closes says so itself (``AMQPChannel/check()``); the others are not concerned.
   public func receive(deliveries: Int, bytes: Int) throws(AMQPError) -> Received {
@@ -142,7 +146,7 @@ extension Connection {
       if !isBelow(limit.deliveries, limit.bytes) { return .full }
       if try !read() { return .drained }
     }
-    return .drained
+    return .more
   }
 
   private func isBelow(_ deliveries: Int, _ bytes: Int) -> Bool {
@@ -174,8 +178,10 @@ extension Connection {
   ///
   /// - Throws: `.heartbeatsMissed` if the broker is silent for two intervals.
   public func wait(until deadline: Instant, wakeup: Wakeup, reading: Bool) throws(AMQPError) {
-    try beat(reading: reading)
+    // What it has read is to be looked at before anything is waited for.
+    let hasRead = try beat(reading: reading)
     try flush()
+    if hasRead { return }
     let now = Instant.now
     let until = min(deadline, heartbeat.nextDeadline(listening: reading, blocked: written < output.count) ?? deadline)
     if until > now {
@@ -196,7 +202,11 @@ extension Connection {
     try flush()
   }
 
-  private func beat(reading: Bool) throws(AMQPError) {
+  /// Sends a heartbeat if one is due.
+  ///
+  /// - Returns: Whether something was read, since the peer seemed to be silent.
+  @discardableResult
+  private func beat(reading: Bool) throws(AMQPError) -> Bool {
     let now = Instant.now
     if reading && !listening { heartbeat.resumedListening(at: now) }
     listening = reading
@@ -208,7 +218,9 @@ extension Connection {
       if try !read() {
         throw AMQPError(.heartbeatsMissed(intervalSeconds: heartbeatSeconds), during: "waiting for the broker")
       }
+      return true
     }
+    return false
   }
 }
 
@@ -226,7 +238,8 @@ extension Connection {
     switch progress {
     case .wouldBlock: return false
     case .endOfStream: throw AMQPError(.endOfStream(hint: ""), during: "reading from the broker")
-    case .bytes:
+    case .bytes(let count):
+      receivedBytes &+= UInt64(count)
       received = SystemClock.wallMicroseconds()
       heartbeat.heard(at: Instant.now)
       return true

@@ -61,14 +61,6 @@ struct DeliveryAssembler {
     }
   }
 
-  /// How many bytes the body of the delivery that arrives still lacks; nil if none arrives, or its size has not come.
-  var missing: UInt64? {
-    switch state {
-    case .idle, .header: nil
-    case .body(_, let missing), .cutBody(_, let missing, _): missing
-    }
-  }
-
   /// `basic.consume` goes out.
   mutating func consumerAsked(tag: String) { consumer = .asked(tag: Array(tag.utf8)) }
 

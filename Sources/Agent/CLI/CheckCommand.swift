@@ -51,7 +51,7 @@ struct CheckCommand: ParsableCommand {
     do throws(ConfigurationError) {
       file = try ConfigurationFile.read(path: config, capture: capture)
     } catch {
-      show(error.lines.map { .wrong($0) }, nil)
+      show(error.lines.map { .wrong($0) }, [])
       throw Process.configurationStatus
     }
     if print { return Swift.print(SettingsTable.effective(file), terminator: "") }
@@ -63,44 +63,46 @@ struct CheckCommand: ParsableCommand {
           "${env:…} and ${file:…} (\(file.hidden.sorted().joined(separator: ", "))) are replaced by `run` and `check` only: Flow refuses "
             + "them, and needs the values themselves"))
     }
-    var nature: QueueNature?
+    var natures: [String: QueueNature] = [:]
     if !offline {
       for finding in BrokerCheck(file.settings, name: "check").run() {
         lines.append(
           finding.problem.map { .wrong("\(finding.name): \($0)") } ?? .ok("\(finding.name): \(finding.note)"))
         if let warning = finding.warning { lines.append(.note(warning)) }
-        nature = finding.nature ?? nature
+        if let nature = finding.nature { natures[finding.stream ?? ""] = nature }
       }
     }
-    let subscription: Subscription
-    do throws(ConfigurationError) { subscription = try file.settings.only } catch {
-      show(lines + error.lines.map { .wrong($0) }, nil)
-      throw ExitCode.failure
-    }
-    let start = StartCheck(
-      configuration: subscription.configuration, stream: subscription.stream, output: output ?? ".")
+    let start = StartCheck(settings: file.settings, output: output ?? ".")
     let isReached = !lines.contains { $0.verdict == .wrong }
     if output != nil { lines += start.run() }
     if let listen { lines.append(start.port(listen)) }
-    let guarantee = promise(file, subscription.configuration, start, nature, isReached: isReached, &lines)
-    show(lines, guarantee)
+    let promises = promise(file, start, natures, isReached: isReached, &lines)
+    show(lines, promises)
     if lines.contains(where: { $0.verdict == .wrong }) { throw ExitCode.failure }
+  }
+
+  /// What is promised of one subscription.
+  private struct Promise {
+    var stream: String
+    var guarantee: Guarantee
   }
 
   /// When the broker gets its acknowledgements, and what follows from that and from the queue.
   ///
   /// - Parameter isReached: The broker and the queue are as they should be, or were not asked.
-  /// - Returns: Nil if nothing can be said.
+  ///   - natures: By streams; without a name if there is one.
+  /// - Returns: What is promised of each subscription, in order; none if nothing can be said.
   private func promise(
-    _ file: ConfigurationFile, _ configuration: EndpointConfiguration, _ start: StartCheck, _ nature: QueueNature?,
-    isReached: Bool, _ lines: inout [CheckLine]
-  ) -> Guarantee? {
+    _ file: ConfigurationFile, _ start: StartCheck, _ natures: [String: QueueNature], isReached: Bool,
+    _ lines: inout [CheckLine]
+  ) -> [Promise] {
+    let (endpoint, subscriptions) = (file.settings.endpoint, file.settings.subscriptions)
     // Unless it is asked for `run`, a catalog is Flow's.
-    let path = file.capture != nil && output == nil ? configuration.journal.path : start.journalPath
+    let path = file.capture != nil && output == nil ? endpoint.journal.path : start.journalPath
     let choice = AcknowledgementChoice(
-      configuration.journal, path: path, isContainer: file.isContainer && output == nil,
+      endpoint.journal, path: path, isContainer: file.isContainer && output == nil,
       disk: AcknowledgementChoice.disk(ofJournal: path))
-    if !configuration.consumer.noAck {
+    if !subscriptions.contains(where: { $0.configuration.consumer.noAck }) {
       lines.append(
         .ok("acknowledgement mode \(choice.mode.rawValue): \(choice.mode.explanation), because \(choice.reason)"))
     }
@@ -110,16 +112,21 @@ struct CheckCommand: ParsableCommand {
       path == nil || choice.mayLoseJournal ? (file.capture != nil && output == nil ? true : nil) : false
     guard isReached else {
       lines.append(.note("what will be guaranteed is not known: see what is wrong above"))
-      return nil
+      return []
     }
-    let guarantee = Guarantee(
-      configuration, DeduplicationPolicy(configuration, isCarried: isCarried), on: nature, isKept: isCarried != nil)
-    lines.append(guarantee.level.isOnce ? .ok(guarantee.description) : .note(guarantee.description))
-    return guarantee
+    return subscriptions.map { (subscription) in
+      let (configuration, isAlone) = (subscription.configuration, subscriptions.count == 1)
+      let guarantee = Guarantee(
+        configuration, DeduplicationPolicy(configuration, isCarried: isCarried),
+        on: natures[isAlone ? "" : subscription.stream], isKept: isCarried != nil)
+      let text = (isAlone ? "" : "stream \"\(subscription.stream)\": ") + guarantee.description
+      lines.append(guarantee.level.isOnce ? .ok(text) : .note(text))
+      return Promise(stream: subscription.stream, guarantee: guarantee)
+    }
   }
 
   /// Shows the report. File and broker may have written some of it.
-  private func show(_ lines: [CheckLine], _ guarantee: Guarantee?) {
+  private func show(_ lines: [CheckLine], _ promises: [Promise]) {
     guard json else {
       for line in lines {
         let verdict = line.verdict.rawValue
@@ -131,7 +138,12 @@ struct CheckCommand: ParsableCommand {
     }
     var report = JSONObject()
     report["ok"] = .bool(!lines.contains { $0.verdict == .wrong })
-    report["guarantee"] = guarantee.map { .string($0.level.rawValue) } ?? .null
+    report["guarantee"] = promises.count == 1 ? .string(promises[0].guarantee.level.rawValue) : .null
+    if promises.count > 1 {
+      report["guarantees"] = .object(
+        JSONObject(
+          members: promises.map { .init(key: $0.stream, value: .string($0.guarantee.level.rawValue)) }))
+    }
     report["checks"] = .array(
       lines.map { line in
         .object(

@@ -8,12 +8,12 @@ import Platform
 struct RunCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "run",
-    abstract: "Captures a queue into JSONL files, without Flow.",
+    abstract: "Captures queues into JSONL files, without Flow.",
     discussion: """
       CONFIG is an endpoint configuration in YAML or JSON, or a Flow catalog file with one capture. In it, ${env:NAME} \
       and ${file:PATH} stand for secrets.
 
-      Documents go to DIR/STREAM-000001.jsonl, DIR/STREAM-000002.jsonl …, one a line, exactly once: after any crash \
+      Documents go to DIR/STREAM-000001.jsonl, DIR/STREAM-000002.jsonl …, a series for each queue, one a line, exactly once: after any crash \
       the files hold every journaled message once, in order, with no torn line. A file that is followed by another one \
       is complete and never changes again. What was written is never taken back: where files hold what the journal does \
       not know (it was restored from an old copy), the start is refused, unless --continue-output says to go on in a new \
@@ -81,15 +81,15 @@ struct RunCommand: ParsableCommand {
   func run() throws {
     let log = Process.log
     let running = Monitor<Capture?>(nil)
-    let nextFile = NextFileRequest()
-    let hangup: @Sendable () -> Void = { nextFile.request() }
+    let nextFile = Monitor<[NextFileRequest]>([])
+    let hangup: @Sendable () -> Void = { for request in nextFile.read({ $0 }) { request.request() } }
     Process.onStopSignal(hangup: hangup) {
       guard let capture = running.read({ $0 }) else { Process.end(0) }
       capture.requestStop()
     }
-    let (file, subscription) = try Self.load(config, capture: capture, log: log)
+    let file = try Self.load(config, capture: capture, log: log)
     let capture: Capture
-    do { capture = try start(file, subscription, nextFile: nextFile, log: log) } catch let status as ExitCode {
+    do { capture = try start(file, nextFile: nextFile, log: log) } catch let status as ExitCode {
       throw status
     } catch {
       throw Process.failed("\(error)", log: log)
@@ -103,33 +103,38 @@ struct RunCommand: ParsableCommand {
 
   /// Opens journal and output, and starts everything.
   private func start(
-    _ file: ConfigurationFile, _ subscription: Subscription, nextFile: NextFileRequest, log: Logger
+    _ file: ConfigurationFile, nextFile: Monitor<[NextFileRequest]>, log: Logger
   ) throws -> Capture {
-    let configuration = subscription.configuration
+    let (endpoint, subscriptions) = (file.settings.endpoint, file.settings.subscriptions)
     if output != "-" { try Self.makeDirectory(output) }
-    let path = configuration.journal.path ?? (output == "-" ? nil : "\(output)/journal.db")
+    let path = endpoint.journal.path ?? (output == "-" ? nil : "\(output)/journal.db")
     let choice = AcknowledgementChoice(
-      configuration.journal, path: path, isContainer: false, disk: AcknowledgementChoice.disk(ofJournal: path))
+      endpoint.journal, path: path, isContainer: false, disk: AcknowledgementChoice.disk(ofJournal: path))
     for warning in choice.warnings { log.warning("\(warning)") }
     if let problem = choice.problem { throw Process.failed(problem, log: log, status: Process.configurationStatus) }
-    let setup = try CaptureSetup(
-      configuration, stream: subscription.stream, journalPath: path, choice: choice, checkpoints: false, state: nil,
-      streamState: nil, log: log)
+    var series: [(series: OutputSeries, lock: FileLock?)] = []
+    let setup = try CaptureSetup(endpoint, journalPath: path, choice: choice, checkpoints: false, log: log) {
+      (journal) in
+      if subscriptions.count == 1, let before = try journal.newestQueue(),
+        let other = StartCheck.otherQueue(before, than: subscriptions[0].configuration)
+      {
+        log.warning("\(other)")
+      }
+      let stems = try OutputSeries.stems(subscriptions.map(\.stream)) { (name) throws(JournalError) in
+        try journal.output(name) != nil
+      }
+      // Before anything is written, the sessions included.
+      for stem in stems {
+        let own = OutputSeries(directory: output, stem: stem)
+        series.append((own, output == "-" ? nil : try own.lock()))
+      }
+      return zip(subscriptions, stems).map { CaptureSetup.Wanted(subscription: $0, outputName: $1) }
+    }
     let journal = setup.journal
-    let stem = try OutputSeries.stem(subscription.stream) { (name) throws(JournalError) in
-      try journal.output(name) != nil
-    }
-    if let before = try journal.newestQueue(), let other = StartCheck.otherQueue(before, than: configuration) {
-      log.warning("\(other)")
-    }
-    // Before anything is written, the session included.
-    let lock = output == "-" ? nil : try OutputSeries(directory: output, stem: stem).lock()
-    var plan = try setup.plan(
-      start: setup.journal.positions.committedThrough, connectionName: "source-amqp run", outputName: stem,
-      idle: false)
+    var plan = try setup.plan(start: journal.positions.committedThrough, connectionName: "source-amqp run")
     plan.logins = file.logins
     let capture = Capture(plan, log: log)
-    let source = try OperationsSource(capture, journal: setup.journal.path)
+    let source = try OperationsSource(capture, journal: journal.path)
     if let listen {
       let address = try StatusServer.start(listen, names: allowHost, source: source)
       log.info("metrics and health are served", metadata: ["url": .string("http://\(address)/metrics")])
@@ -139,32 +144,49 @@ struct RunCommand: ParsableCommand {
       let output = OutputDescriptor.standardOutput { [status = capture.status] in status.progressed(.reader) }
       try capture.start(into: StandardOutputSink(output: LineOutput(output)))
     } else {
-      let record = try setup.journal.output(stem)
-      let pending = PendingDocuments(
-        try JournalReader(path: setup.journal.path), after: setup.journal.positions.committedThrough)
-      let sink = try FileSink(
-        OutputSeries(directory: output, stem: stem), lock: lock, journal: journal.identifier,
-        rotation: FileRotation(
-          maxBytes: rotateSize?.bytes ?? Self.defaultFileBytes, maxAge: rotateAge?.duration), record: record,
-        pending: { () throws(CaptureFailure) in try pending.next() }, continues: continueOutput, nextFile: nextFile,
-        warn: { log.warning("\($0)") })
-      // Before the first byte: what a crash leaves in a file that the journal does not know would never be cut back.
-      if sink.record != record {
-        try setup.journal.write { tx in try tx.setOutput(stem, sink.record) }
+      var sinks: [FileSink] = []
+      let keys = plan.subscriptions.map { $0.session.subscription.key }
+      for (index, own) in series.enumerated() {
+        // What a salvage could not tell whose it is goes with the first.
+        let sink = try open(own.series, own.lock, journal, nextFile, log) { (consumer) in
+          consumer.subscription == keys[index] || index == 0 && !keys.contains(consumer.subscription)
+        }
+        sinks.append(sink)
       }
-      try capture.start(into: sink)
+      try capture.start(into: FileSinks(sinks))
     }
     Progress.start(log: log, redraws: true, source: source)
     return capture
   }
 
-  private static func load(
-    _ path: String, capture: String?, log: Logger
-  ) throws -> (ConfigurationFile, Subscription) {
-    do throws(ConfigurationError) {
-      let file = try ConfigurationFile.read(path: path, capture: capture)
-      return (file, try file.settings.only)
-    } catch {
+  /// Opens the newest file of a series, and records what it is.
+  private func open(
+    _ series: OutputSeries, _ lock: FileLock?, _ journal: Journal, _ nextFile: Monitor<[NextFileRequest]>,
+    _ log: Logger,
+    of isOurs: @escaping (ConsumerRecord) -> Bool
+  ) throws -> FileSink {
+    let record = try journal.output(series.stem)
+    // A series that was never written has nothing to explain.
+    let reader = try JournalReader(path: journal.path)
+    defer { try? reader.close() }
+    let pending = PendingDocuments(reader, after: journal.positions.committedThrough, of: isOurs)
+    let request = NextFileRequest()
+    let sink = try FileSink(
+      series, lock: lock, journal: journal.identifier,
+      rotation: FileRotation(
+        maxBytes: rotateSize?.bytes ?? Self.defaultFileBytes, maxAge: rotateAge?.duration), record: record,
+      pending: { () throws(CaptureFailure) in try pending.next() }, continues: continueOutput, nextFile: request,
+      warn: { log.warning("\($0)") })
+    // Before the first byte: what a crash leaves in a file that the journal does not know would never be cut back.
+    if sink.record != record {
+      try journal.write { tx in try tx.setOutput(series.stem, sink.record) }
+    }
+    nextFile.update { $0.append(request) }
+    return sink
+  }
+
+  private static func load(_ path: String, capture: String?, log: Logger) throws -> ConfigurationFile {
+    do throws(ConfigurationError) { return try ConfigurationFile.read(path: path, capture: capture) } catch {
       throw Process.failed(error, log: log, status: Process.configurationStatus)
     }
   }

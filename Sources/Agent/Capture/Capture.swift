@@ -4,39 +4,46 @@ import Platform
 
 /// A running capture: broker → journal → documents.
 ///
-/// Four threads, each the only owner of what it touches: the connection, the journal's writer, the emitter with a
+/// A few threads, each the only owner of what it touches: a connection for each subscription, the journal's writer, the emitter with a
 /// reading connection of its own, and the one that reports what is committed (the reader of stdin, or the sink itself). They
-/// tell one another what matters by one value, ``CaptureMachine``, and the connection, which waits for its socket too, by
-/// `ConnectionMailbox`. This type wires them, waits for the end, and brings it about as ``Lifecycle`` says.
+/// tell one another what matters by one value, ``CaptureMachine``, and the connections, which wait for their sockets too, by a
+/// `ConnectionMailbox` each. This type wires them, waits for the end, and brings it about as ``Lifecycle`` says.
 ///
 /// A `kill -9` at any moment is as good an end as any: what was not acknowledged comes again, what was journaled is
 /// emitted by the next process.
 final class Capture: Sendable {
   /// What a capture works with.
   struct Plan: Sendable {
-    var configuration: EndpointConfiguration
-    /// What the broker's management shows as the connection's name.
+    /// Broker, journal and documents: what is the same for all.
+    var endpoint: EndpointConfiguration
+    /// None if nothing is consumed, and nothing emitted: the capture has no binding, or other shards have all of them.
+    var subscriptions: [Subscription]
+    /// What the broker's management shows as the connections' name.
     var connectionName: String
     var journal: Journal
     /// Emit what lies after this position.
     var start: Position
     var mode: AcknowledgementMode
-    /// Name of the output in the journal, for the length of its file.
-    var outputName = "output"
+    /// The journal has messages of subscriptions that are not captured.
+    var hasParked = false
+    /// Whom connections are made as; nil for the configuration's own user.
+    var logins: Logins?
+  }
+
+  /// One queue, as it is captured.
+  struct Subscription: Sendable {
+    var stream: String
+    var configuration: EndpointConfiguration
+    /// What is captured into, and its identifier.
+    var session: Journal.Session
     var sessionID: String
-    /// What is captured into it; nil if nothing is.
-    var session: Journal.Session?
     var policy: DeduplicationPolicy
     /// By what it goes on after a channel, or a process, has ended.
     var resumption: Resumption
-    /// Nothing is consumed, and nothing emitted: the capture has no binding, or another shard has it.
-    var idle = false
-    /// The journal has messages of subscriptions that are not captured.
-    var hasParked = false
     /// Earlier processes may have ended before they got anything through.
     var isInDoubt = false
-    /// Whom connections are made as; nil for the configuration's own user.
-    var logins: Logins?
+    /// Name of its output in the journal, for the length of its file.
+    var outputName = "output"
   }
 
   private let plan: Plan
@@ -49,65 +56,85 @@ final class Capture: Sendable {
   init(_ plan: Plan, log: Logger) {
     self.plan = plan
     self.log = log
-    status = StatusBoard(log: log)
+    let subscriptions = plan.subscriptions
+    status = StatusBoard(
+      log: log,
+      subscriptions: subscriptions.map { .init(stream: $0.stream, queue: $0.configuration.queue.name) })
     // What the journal of an idle capture holds waits for the binding to come back: there is nowhere to send it.
+    let isIdle = subscriptions.isEmpty
     let lifecycle = Lifecycle(
-      awaitsCommit: plan.mode == .committed && !plan.idle, committed: plan.start,
-      brokerKeeps: !plan.configuration.consumer.noAck, ended: plan.idle ? [.connection, .emitter] : [])
+      awaitsCommit: plan.mode == .committed && !isIdle, committed: plan.start,
+      brokerKeeps: !subscriptions.contains { $0.configuration.consumer.noAck },
+      ended: isIdle ? [.connection, .emitter] : [])
     // What the runtime has committed before this process is committed for the journal too.
-    mailboxes = [ConnectionMailbox()]
+    mailboxes = subscriptions.map { _ in ConnectionMailbox() }
     machine = Monitor(
       CaptureMachine(
         lifecycle, subscriptions: mailboxes.count, journaled: plan.journal.positions.last, start: plan.start))
   }
 
+  /// Says of whom it tells, if there are several.
+  private func log(of subscription: Subscription) -> Logger {
+    var log = log
+    if plan.subscriptions.count > 1 { log[metadataKey: "stream"] = .string(subscription.stream) }
+    return log
+  }
+
   /// Starts the threads.
   func start(into sink: some DocumentSink & Sendable) throws(JournalError) {
-    let document = DocumentOptions(plan.configuration.document)
+    let document = DocumentOptions(plan.endpoint.document)
     let writer = JournalLoop(
       journal: plan.journal, capture: machine,
-      subscriptions: [
-        JournalLoop.Subscription(
-          session: plan.session, mailbox: mailboxes[0],
-          acknowledgementMode: plan.configuration.consumer.noAck ? nil : plan.mode, resumption: plan.resumption,
-          prefetch: plan.resumption.keeper?.prefetch ?? plan.configuration.consumer.prefetchCount)
-      ], status: status, log: log, maxBytes: Int64(plan.configuration.journal.maxBytes), outputName: plan.outputName,
-      document: document)
-    let connection = ConnectionLoop(
-      index: 0,
-      topology: Topology(
-        configuration: plan.configuration, connectionName: plan.connectionName, sessionID: plan.sessionID,
-        prefetch: plan.resumption.keeper?.prefetch, stream: plan.resumption.stream, logins: plan.logins),
-      mailbox: mailboxes[0], capture: machine, status: status, log: log, policy: plan.policy,
-      settings: ConnectionMachine.Settings(plan), random: { Double.random(in: 0...1) })
+      subscriptions: zip(plan.subscriptions, mailboxes).map { (subscription, mailbox) in
+        let consumer = subscription.configuration.consumer
+        return JournalLoop.Subscription(
+          session: subscription.session, mailbox: mailbox,
+          acknowledgementMode: consumer.noAck ? nil : plan.mode, resumption: subscription.resumption,
+          prefetch: subscription.resumption.keeper?.prefetch ?? consumer.prefetchCount,
+          outputName: subscription.outputName, log: log(of: subscription))
+      }, status: status, log: log, maxBytes: Int64(plan.endpoint.journal.maxBytes), document: document)
     OSThread.start("journal") { [self] in
       ended(.journal) { () throws(CaptureFailure) in try writer.run() }
     }
-    if plan.idle {
-      machine.report { $0.intakeEnded() }
-    } else {
-      let reader = try JournalReader(path: plan.journal.path)
-      let emitter = EmitterLoop(
-        reader: reader, capture: machine, mailboxes: mailboxes,
-        indices: plan.session.map { [$0.subscription.key: 0] } ?? [:], status: status, document: document,
-        start: plan.start,
-        trail: CheckpointTrail([(plan.resumption, captured: plan.session?.base ?? plan.journal.positions.last)]))
-      OSThread.start("emitter") { [self] in
-        ended(.emitter) { () throws(CaptureFailure) in
-          defer { try? reader.close() }
-          try emitter.run(into: sink)
-          machine.report { $0.emissionEnded() }
-        }
-      }
-      if let logins = plan.logins, logins.mayChange {
-        OSThread.start("secrets") { [self] in watch(logins) }
-      }
-      OSThread.start("amqp", stackBytes: 16 << 20) { [self] in
-        ended(.connection) { () throws(CaptureFailure) in
-          if let failure = connection.run() { throw failure }
-        }
+    if plan.subscriptions.isEmpty { return }
+    let reader = try JournalReader(path: plan.journal.path)
+    let emitter = EmitterLoop(
+      reader: reader, capture: machine, mailboxes: mailboxes,
+      indices: Dictionary(
+        uniqueKeysWithValues: plan.subscriptions.enumerated().map { ($1.session.subscription.key, $0) }),
+      status: status, document: document, start: plan.start,
+      trail: CheckpointTrail(plan.subscriptions.map { ($0.resumption, captured: $0.session.base) }))
+    OSThread.start("emitter") { [self] in
+      ended(.emitter) { () throws(CaptureFailure) in
+        defer { try? reader.close() }
+        try emitter.run(into: sink)
+        machine.report { $0.emissionEnded() }
       }
     }
+    if let logins = plan.logins, logins.mayChange {
+      OSThread.start("secrets") { [self] in watch(logins) }
+    }
+    for (index, subscription) in plan.subscriptions.enumerated() {
+      let connection = connection(of: subscription, index)
+      OSThread.start("amqp", stackBytes: 16 << 20) { [self] in
+        let failure = connection.run()
+        machine.report { $0.disconnected(index, failure) }
+      }
+    }
+  }
+
+  private func connection(of subscription: Subscription, _ index: Int) -> ConnectionLoop {
+    ConnectionLoop(
+      index: index,
+      topology: Topology(
+        configuration: subscription.configuration, connectionName: plan.connectionName,
+        sessionID: subscription.sessionID, prefetch: subscription.resumption.keeper?.prefetch,
+        stream: subscription.resumption.stream, logins: plan.logins),
+      mailbox: mailboxes[index], capture: machine, status: status, log: log(of: subscription),
+      policy: subscription.policy,
+      settings: ConnectionMachine.Settings(
+        subscription, plan.mode, isAlone: plan.subscriptions.count == 1),
+      random: { Double.random(in: 0...1) })
   }
 
   /// Looks for a new login each second, until the end.
@@ -163,7 +190,7 @@ final class Capture: Sendable {
         log.warning("stopping although there is no room; nothing is lost, and the next start goes on: \(shortage)")
       // The journal's thread has heard of it by now: it settles when the connection ends, or not.
       case .stop:
-        status.changed(to: .stopping)
+        status.stops()
         post { $0.stop = true }
       case .closeReaders(let isUncommitted):
         if isUncommitted {
@@ -195,19 +222,19 @@ final class Capture: Sendable {
 }
 
 extension ConnectionMachine.Settings {
-  init(_ plan: Capture.Plan) {
-    let configuration = plan.configuration
+  init(_ subscription: Capture.Subscription, _ mode: AcknowledgementMode, isAlone: Bool) {
+    let (configuration, keeper) = (subscription.configuration, subscription.resumption.keeper)
     let queue = configuration.queue
     self.init(
-      queue: queue.name, prefetch: plan.resumption.keeper?.prefetch ?? configuration.consumer.prefetchCount,
-      noAck: configuration.consumer.noAck, keepsConsumer: (plan.resumption.keeper?.anchor ?? 0) > 0,
+      queue: queue.name, prefetch: keeper?.prefetch ?? configuration.consumer.prefetchCount,
+      noAck: configuration.consumer.noAck, keepsConsumer: (keeper?.anchor ?? 0) > 0,
       canNarrow: !queue.exclusive && !queue.autoDelete,
       // What waits for an acknowledgement of a slow runtime may expire.
-      beginsNarrow: plan.isInDoubt && queue.arguments["x-message-ttl"] == nil,
-      waitsForRuntime: plan.mode == .committed, asksForDepth: queue.declaration != .none,
+      beginsNarrow: subscription.isInDoubt && queue.arguments["x-message-ttl"] == nil,
+      waitsForRuntime: mode == .committed, asksForDepth: queue.declaration != .none,
       skipsUndeliverable: configuration.consumer.undeliverable == .skip,
       delay: configuration.reconnectDelay, attempts: configuration.maxReconnectAttempts,
       binds: queue.declaration == .active && !configuration.bindings.isEmpty,
-      isSingleActive: queue.arguments["x-single-active-consumer"] == .bool(true))
+      isSingleActive: queue.arguments["x-single-active-consumer"] == .bool(true), isAlone: isAlone)
   }
 }

@@ -31,6 +31,8 @@ struct CaptureMachine: Sendable {
   private(set) var lifecycle: Lifecycle
   var inbox: JournalInbox
   var progress: JournalProgress
+  /// The subscriptions whose connection's thread has ended.
+  private var disconnected: Set<Int> = []
   /// The subscriptions of which no row will follow, and of which all are acknowledged.
   private var ended: Set<Int> = []
   private var settled: Set<Int> = []
@@ -91,9 +93,21 @@ struct CaptureMachine: Sendable {
   }
 
   /// No further batch will come.
-  mutating func intakeEnded() -> Listeners {
-    inbox.intakeEnded = true
+  mutating func intakeEnded(of index: Int) -> Listeners {
+    inbox.subscriptions[index].intakeEnded = true
     return Self.journal
+  }
+
+  /// The thread of a connection has ended. When all have, the connection's part in the end is over.
+  mutating func disconnected(_ index: Int, _ cause: CaptureFailure?) -> Listeners {
+    inbox.subscriptions[index].intakeEnded = true
+    disconnected.insert(index)
+    if disconnected.count >= inbox.subscriptions.count {
+      lifecycle.ended(.connection, cause)
+    } else if let cause {
+      lifecycle.failed(cause)
+    }
+    return .all
   }
 
   // MARK: - The journal
@@ -101,14 +115,14 @@ struct CaptureMachine: Sendable {
   /// Rows up to `last` may be read.
   ///
   /// - Parameters:
-  ///   - indices: The subscriptions of which there are new ones: what was to be carried of them is void.
+  ///   - counts: How many there are new of each subscription: if there are any, what was to be carried of it is void.
   ///   - batches: The newest of them, in memory, as far as they can be kept, in order.
   /// - Returns: Those whose memory no one needs any more.
   mutating func journaled(
-    through last: Position, of indices: [Int], _ batches: [JournaledBatch] = []
+    through last: Position, _ counts: [(index: Int, count: Int)], _ batches: [JournaledBatch] = []
   ) -> [JournaledBatch] {
     progress.journaled = last
-    for index in indices { progress.settlements[index] = nil }
+    for (index, count) in counts where count > 0 { progress.settlements[index] = nil }
     return batches.compactMap { progress.tail.offer($0) }
   }
 
@@ -136,17 +150,19 @@ struct CaptureMachine: Sendable {
   ///
   /// - Parameters:
   ///   - checkpoint: What is committed by that already; nil if someone else says so later.
-  ///   - output: The output file as it is then; nil if there is none.
-  mutating func emitted(through position: Position, _ checkpoint: Checkpoint?, _ output: OutputRecord?) -> Listeners {
+  ///   - outputs: The output files that have changed, as they are then, of each subscription.
+  mutating func emitted(
+    through position: Position, _ checkpoint: Checkpoint?, _ outputs: [Int: OutputRecord] = [:]
+  ) -> Listeners {
     inbox.emitted = max(inbox.emitted, position)
+    inbox.outputs.merge(outputs) { $1 }
     guard let checkpoint else { return Self.journal }
-    inbox.output = output
     return committed(checkpoint)
   }
 
-  /// The output file was completed, or another one begun.
-  mutating func rotated(_ output: OutputRecord) -> Listeners {
-    inbox.output = output
+  /// Output files were completed, or others begun.
+  mutating func rotated(_ outputs: [Int: OutputRecord]) -> Listeners {
+    inbox.outputs.merge(outputs) { $1 }
     return Self.journal
   }
 
@@ -188,7 +204,7 @@ struct CaptureMachine: Sendable {
   /// A thread has ended.
   mutating func ended(_ part: Lifecycle.Part, _ cause: CaptureFailure?) -> Listeners {
     switch part {
-    case .connection: inbox.intakeEnded = true
+    case .connection: for index in inbox.subscriptions.indices { inbox.subscriptions[index].intakeEnded = true }
     // No thread waits for its last word any longer.
     case .journal: progress.ended = true
     case .emitter: break

@@ -23,6 +23,8 @@ struct SubscriptionInbox: Sendable {
   var answer: SettlingAnswer?
   /// The connection asks what may come again, once all that it has handed over is decided about.
   var asksForReturning = false
+  /// No further batch will come.
+  var intakeEnded = false
   /// The newest channel of which the broker has shown that it has all acknowledgements.
   var settledGeneration: Int?
 }
@@ -34,14 +36,12 @@ struct JournalInbox: Sendable {
   var emitted = Position.origin
   /// The runtime, or the output file, has committed documents up to here.
   var committed = Position.origin
-  /// The output file as it is when `committed` is durable; nil if there is no file.
-  var output: OutputRecord?
+  /// The output files as they are when `committed` is durable, of each subscription that has one.
+  var outputs: [Int: OutputRecord] = [:]
   /// The capture is to end: a thread that waits for better times stops waiting.
   var stopping = false
   /// The capture ends by a failure, and may be killed any moment: the anchor stays, as in a crash.
   var failed = false
-  /// No further batch will come.
-  var intakeEnded = false
   /// The runtime will commit nothing any more.
   var acknowledgementsEnded = false
   /// Nothing at all will come; finish and close.
@@ -96,6 +96,8 @@ struct StartOver: Hashable, Sendable {
     case silent
     /// The stream is not the one that was captured before: it is read from its beginning.
     case anotherStream
+    /// The delivery with this tag is not to be captured (`document.oversize: fail`), nor what follows it; the other subscriptions go on.
+    case refused(CaptureFailure, tag: UInt64)
   }
 
   var generation: Int

@@ -110,8 +110,8 @@ struct Intake {
 
     /// How many messages are to be appended.
     var count: Int { items.count }
-    /// Messages of earlier batches are among them.
-    var hasHeld: Bool { !held.items.isEmpty }
+    /// They are messages of the batch, and of no earlier one: the emitter can have them from its memory.
+    var isWholeBatch: Bool { !items.isEmpty && held.items.isEmpty }
 
     /// Captures messages of earlier batches, with their bytes.
     fileprivate mutating func capture(_ messages: Held) {
@@ -145,8 +145,11 @@ struct Intake {
   private let options: DocumentOptions
   private let digests = DigestMaker()
   private var held = Held()
+  private let isAlone: Bool
 
-  init(document options: DocumentOptions) {
+  /// - Parameter isAlone: The capture has no other subscription, and ends by a message that must not be captured.
+  init(document options: DocumentOptions, isAlone: Bool = true) {
+    self.isAlone = isAlone
     self.options = options
     documentRenderer = DocumentRenderer(options: options)
   }
@@ -154,7 +157,7 @@ struct Intake {
   /// A new consumer on a new channel: what waits of the old one will come again.
   mutating func channelBegan() { held = Held() }
 
-  /// Does what the machine decides about the deliveries, in order. Stops before a message that must end the capture.
+  /// Does what the machine decides about the deliveries, in order. Stops before a message that must end the capture, or the channel.
   mutating func prepare(
     _ batch: DeliveryBatch, consumer: ConsumerRecord, _ machine: inout SubscriptionMachine
   ) -> Plan {
@@ -181,8 +184,14 @@ struct Intake {
       var item = render(delivery, properties, of: batch, into: &plan.rendered)
       if let size = oversize(item, batch, plan.rendered, consumer) {
         guard options.oversize == .reject else {
-          plan.failure = tooLarge(item, batch, size)
-          break
+          let failure = tooLarge(item, batch, size)
+          if isAlone {
+            plan.failure = failure
+          } else {
+            held = Held()
+            machine.refused(item.tag, for: failure, &plan.decision)
+          }
+          return plan
         }
         machine.refused(delivery.tag, &plan.decision)
         if machine.place != nil { plan.oversizeOffsets.append(marks.streamOffset ?? 0) }

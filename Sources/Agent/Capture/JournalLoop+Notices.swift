@@ -3,18 +3,19 @@ import Logging
 
 /// What the journal thread tells people of what came.
 extension JournalLoop {
-  func notify(_ notice: SubscriptionMachine.Notice, of stream: StreamResumption?) {
+  func notify(_ notice: SubscriptionMachine.Notice, of index: Int) {
     switch notice {
-    case .alike: warnOfAlike()
-    case .gap(let gap): report(gap: gap, of: stream)
-    case .jump(let jump): report(jump: jump, of: stream)
-    case .nearLimit(let returns, let limit): warn(returns: returns, limit: limit)
-    case .anotherStream: notifyOfAnother(stream)
+    case .alike: warnOfAlike(index)
+    case .gap(let gap): report(gap: gap, of: index)
+    case .jump(let jump): report(jump: jump, of: index)
+    case .nearLimit(let returns, let limit): warn(returns: returns, limit: limit, of: index)
+    case .anotherStream: notifyOfAnother(index)
     }
   }
 
-  private func notifyOfAnother(_ stream: StreamResumption?) {
-    log.warning(
+  private func notifyOfAnother(_ index: Int) {
+    let stream = subscriptions[index].stream
+    subscriptions[index].log.warning(
       """
       stream "\(stream?.queue.queue ?? "")" is not the one that was captured before: another message stands at offset \
       \(stream?.offset ?? 0), so it was deleted and made anew; it is read from consumer.stream_offset on
@@ -22,9 +23,9 @@ extension JournalLoop {
   }
 
   /// Tells what a stream no longer had when the capture came to it.
-  private func report(gap: ClosedRange<Int64>, of stream: StreamResumption?) {
-    let count = gap.upperBound - gap.lowerBound + 1
-    log.warning(
+  private func report(gap: ClosedRange<Int64>, of index: Int) {
+    let (count, stream) = (gap.upperBound - gap.lowerBound + 1, subscriptions[index].stream)
+    subscriptions[index].log.warning(
       """
       stream "\(stream?.queue.queue ?? "")" has a gap: offsets \(gap.lowerBound) to \(gap.upperBound) (\(count)) were dropped \
       by its retention before they were captured; it goes on after them
@@ -33,12 +34,13 @@ extension JournalLoop {
         "first_offset": .stringConvertible(gap.lowerBound), "last_offset": .stringConvertible(gap.upperBound),
         "count": .stringConvertible(count),
       ])
-    status.count { $0.streamGap += Int(count) }
+    status.count(of: index) { $0.streamGap += Int(count) }
   }
 
   /// Tells that a stream has offsets without a message, the first time on a channel; all are counted.
-  private func report(jump: ClosedRange<Int64>, of stream: StreamResumption?) {
-    log.warning(
+  private func report(jump: ClosedRange<Int64>, of index: Int) {
+    let stream = subscriptions[index].stream
+    subscriptions[index].log.warning(
       """
       stream "\(stream?.queue.queue ?? "")" goes on at offset \(jump.upperBound + 1), and offsets \(jump.lowerBound) to \
       \(jump.upperBound) (\(jump.count)) are of no message that the broker sends over AMQP 0-9-1: what clients of the stream protocol have \
@@ -51,9 +53,10 @@ extension JournalLoop {
   }
 
   /// Tells what `document.oversize: reject` did not capture.
-  func reportRefused(_ plan: Intake.Plan, of stream: StreamResumption?) {
+  func reportRefused(_ plan: Intake.Plan, of index: Int) {
     let rejected = plan.decision.rejected.count
-    status.count { $0.rejected += rejected + plan.oversizeOffsets.count }
+    let (log, stream) = (subscriptions[index].log, subscriptions[index].stream)
+    status.count(of: index) { $0.rejected += rejected + plan.oversizeOffsets.count }
     if rejected > 0 {
       log.warning(
         """
@@ -74,8 +77,8 @@ extension JournalLoop {
   }
 
   /// Tells that what comes again may not be recognised, since the messages are too much alike.
-  private func warnOfAlike() {
-    log.warning(
+  private func warnOfAlike(_ index: Int) {
+    subscriptions[index].log.warning(
       """
       the last captured messages cannot be told apart (they are alike, or the same ones were captured before in the same order), \
       so if the broker delivers them again they are captured again, marked redelivered, rather than taken for old. Publishers that give \
@@ -83,28 +86,18 @@ extension JournalLoop {
       """)
   }
 
-  /// Why intake is paused, as far as it was told.
-  struct PauseCause: Equatable {
-    var isReader: Bool
-    var holders: [SnapshotHolder]
-  }
-
-  /// Tells why intake is paused; again only when that is another cause, or another program, than before.
-  ///
-  /// - Returns: What was told last.
-  func notify(_ reason: SpaceGate.Reason, after told: PauseCause?) -> PauseCause {
-    let cause = PauseCause(
-      isReader: reason.isReader, holders: reason.isReader ? journal.snapshotHolders() : [])
-    if let told, told.isReader == cause.isReader, told.holders.allSatisfy(cause.holders.contains) { return told }
-    let text = reason.text(holders: cause.holders)
+  /// Tells why intake is paused, as far as that is news.
+  func notify(_ reason: SpaceGate.Reason, _ report: inout PauseReport) {
+    let holders = reason.isReader ? journal.snapshotHolders() : []
+    guard report.found(isReader: reason.isReader, holders) else { return }
+    let text = reason.text(holders: holders)
     log.warning("intake is paused: \(text)")
     status.paused(.intake, reason: text)
-    return cause
   }
 
   /// Tells that the queue will soon take captured messages for failures.
-  private func warn(returns: Int64, limit: Int64) {
-    log.warning(
+  private func warn(returns: Int64, limit: Int64, of index: Int) {
+    subscriptions[index].log.warning(
       """
       messages came back that the queue has taken back \(returns) times already; above its delivery limit (\(limit)) it drops or \
       dead-letters them, although they are captured. Each connection that ends before they are acknowledged counts: let the \

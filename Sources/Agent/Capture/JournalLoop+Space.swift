@@ -4,22 +4,19 @@ import Platform
 
 /// How the journal thread waits for room.
 extension JournalLoop {
-  /// Between attempts while the disk is full.
-  private static let fullDelay = Duration.seconds(1)
-
   /// Holds a batch back while there is no space for it: nothing is acknowledged, and the broker stops at the prefetch
   /// count. What the runtime commits meanwhile is pruned and makes room. A capture that is to stop takes the one batch
   /// that it has in hand.
   func waitForSpace(_ writer: inout Writer) throws {
     guard let reason = writer.space.check(try space(writer)) else { return }
-    var told = notify(reason, after: nil)
+    var report = PauseReport()
+    notify(reason, &report)
     while let reason = writer.space.check(try space(writer)) {
-      told = notify(reason, after: told)
-      let machine = writer.machine
-      let found = capture.wait(as: CaptureMachine.journal, atMost: Self.fullDelay) {
-        machine.meanwhile($0.inbox)
-      }
-      switch found ?? .tidyUp {
+      notify(reason, &report)
+      let (machine, began) = (writer.machine, Instant.now)
+      switch capture.wait(
+        as: CaptureMachine.journal, for: { machine.meanwhile($0.inbox, since: began, at: Instant.now) })
+      {
       case .takeIt: return
       case .bookkeep: try bookkeep(&writer)
       case .tidyUp: try maintain(idle: true)

@@ -23,6 +23,10 @@ struct JournalLoop {
     let resumption: Resumption
     /// How many deliveries the broker lets be unacknowledged; 0 is no bound.
     var prefetch = 0
+    /// Name under which the output file's length is kept.
+    var outputName = "output"
+    /// Says of whom it tells, if there are several.
+    let log: Logger
 
     /// What a stream is read on by; nil if the queue certainly is none.
     var stream: StreamResumption? { resumption.stream }
@@ -35,8 +39,6 @@ struct JournalLoop {
   let log: Logger
   /// Bytes in use at which intake pauses.
   let maxBytes: Int64
-  /// Name under which the output file's length is kept.
-  let outputName: String
   let document: DocumentOptions
 
   /// What the loop carries from one turn to the next.
@@ -104,7 +106,8 @@ struct JournalLoop {
     return Writer(
       machine: JournalMachine(machines, written: written),
       lanes: subscriptions.map {
-        Lane(intake: Intake(document: document), resumption: $0.resumption.on(.unknown))
+        Lane(
+          intake: Intake(document: document, isAlone: subscriptions.count == 1), resumption: $0.resumption.on(.unknown))
       }, space: SpaceGate(maxBytes: maxBytes))
   }
 
@@ -179,7 +182,7 @@ struct JournalLoop {
         try perform(writer.machine.subscriptions[index].recorded(at: Instant.now), of: index, &writer)
       case .carry(let settlement): capture.report { $0.carries(settlement) }
       case .captureHeld(let decision):
-        log.warning(
+        subscriptions[index].log.warning(
           "\(decision.captured.count) redelivered messages do not end like the captured ones, and are captured again")
         let plan = writer.lanes[index].intake.prepareHeld(decision)
         try write([Batch(index: index, plan: plan, batch: DeliveryBatch())], &writer)
@@ -190,7 +193,7 @@ struct JournalLoop {
         let newest = writer.machine.subscriptions[index].captured
         mailbox.post { $0.returning = (count, newest) }
       case .ended(let isSettled): capture.report { $0.rowsEnded(of: index, isSettled: isSettled) }
-      case .notify(let notice): notify(notice, of: stream)
+      case .notify(let notice): notify(notice, of: index)
       }
     }
   }
@@ -207,9 +210,8 @@ struct JournalLoop {
     try write(prepared, &writer)
     var failure: CaptureFailure?
     for each in prepared {
-      let stream = subscriptions[each.index].stream
-      if let refused = each.plan.oversizeOffsets.last { stream?.refused(refused) }
-      reportRefused(each.plan, of: stream)
+      if let refused = each.plan.oversizeOffsets.last { subscriptions[each.index].stream?.refused(refused) }
+      reportRefused(each.plan, of: each.index)
       failure = failure ?? each.plan.failure
     }
     if let failure { throw failure }
@@ -221,7 +223,7 @@ struct JournalLoop {
   private func publish(_ batches: [Batch], _ writer: Writer) {
     var journaled: [JournaledBatch] = []
     for each in batches {
-      if each.plan.count > 0, !each.plan.hasHeld, let consumer = writer.lanes[each.index].consumer {
+      if each.plan.isWholeBatch, let consumer = writer.lanes[each.index].consumer {
         let number = writer.machine.subscriptions[each.index].captured
         journaled.append(
           JournaledBatch(
@@ -230,9 +232,9 @@ struct JournalLoop {
         subscriptions[each.index].mailbox.reuse(each.batch)
       }
     }
-    let indices = batches.filter { $0.plan.count > 0 }.map(\.index)
+    let counts = batches.map { (index: $0.index, count: $0.plan.count) }
     let (last, offered) = (journal.positions.last, journaled)
-    let left = capture.update(waking: CaptureMachine.emitter) { $0.journaled(through: last, of: indices, offered) }
+    let left = capture.update(waking: CaptureMachine.emitter) { $0.journaled(through: last, counts, offered) }
     for batch in left { subscriptions[batch.index].mailbox.reuse(batch.batch) }
   }
 
@@ -280,7 +282,9 @@ struct JournalLoop {
       let (plan, decision, stream) = (each.plan, each.plan.decision, subscriptions[each.index].stream)
       let before = writer.machine.subscriptions[each.index].captured
       stream?.captured(plan.streamOffsets, from: before + 1, digests: plan.streamDigests)
-      status.count {
+      // The connection goes by what is captured, whether anything is to be acknowledged or not.
+      if stream != nil, plan.count > 0 { subscriptions[each.index].mailbox.wakeup.signal() }
+      status.count(of: each.index) {
         $0.journaled += plan.count
         $0.redelivered += plan.redelivered
         if stream?.isFiltered == false { $0.streamJumps += Int(decision.jumped) }
@@ -349,12 +353,12 @@ struct JournalLoop {
     let entries = after.catchUp(with: now, bytes: bytes)
     if let emitted = entries.emitted { try tx.setEmitted(through: emitted) }
     if let committed = entries.committed { try tx.setCommitted(through: committed) }
-    if let output = entries.output { try tx.setOutput(outputName, output) }
-    if after.prunes(isBusy: isBusy, prunable: tx.prunable) {
-      try tx.prune(limit: Self.pruneLimit)
-      after.bytesSincePrune = 0
-    }
+    for (index, output) in entries.outputs { try tx.setOutput(subscriptions[index].outputName, output) }
     after.toPrune = tx.prunable
+    if after.prunes(isBusy: isBusy) {
+      try tx.prune(limit: Self.pruneLimit)
+      after.pruned(left: tx.prunable)
+    }
     return after
   }
 }

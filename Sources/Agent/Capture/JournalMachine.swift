@@ -131,7 +131,8 @@ extension JournalMachine {
     var committed = Position.origin
     /// What checkpoints have allowed, of each subscription (``SubscriptionInbox/releasable``); none before anything was reported.
     var releasable: [Position?] = []
-    var output: OutputRecord?
+    /// The output files, of each subscription that has one.
+    var outputs: [Int: OutputRecord] = [:]
 
     /// Committed messages that are left to prune.
     var toPrune = 0
@@ -150,13 +151,13 @@ extension JournalMachine {
     /// What was reported. One look for everything that a transaction does with it, so that nothing counts as written that came in
     /// between.
     init(_ inbox: JournalInbox) {
-      (emitted, committed, output) = (inbox.emitted, inbox.committed, inbox.output)
+      (emitted, committed, outputs) = (inbox.emitted, inbox.committed, inbox.outputs)
       releasable = inbox.subscriptions.map(\.releasable)
     }
 
     /// True if the inbox tells something that is not written yet, or something is left to prune.
     func isBehind(_ inbox: JournalInbox) -> Bool {
-      toPrune > 0 || inbox.emitted > emitted || inbox.committed > committed || inbox.output != output
+      toPrune > 0 || inbox.emitted > emitted || inbox.committed > committed || inbox.outputs != outputs
         || inbox.subscriptions.indices.contains { inbox.subscriptions[$0].releasable != released(of: $0) }
     }
 
@@ -167,7 +168,7 @@ extension JournalMachine {
     struct Entries: Equatable, Sendable {
       var emitted: Position?
       var committed: Position?
-      var output: OutputRecord?
+      var outputs: [Int: OutputRecord] = [:]
     }
 
     /// A transaction catches up with the newest reports.
@@ -179,22 +180,23 @@ extension JournalMachine {
       let emitted = max(reported.emitted, reported.committed)
       if emitted > self.emitted { entries.emitted = emitted }
       if reported.committed > committed { entries.committed = reported.committed }
-      if reported.output != output { entries.output = reported.output }
+      entries.outputs = reported.outputs.filter { outputs[$0.key] != $0.value }
       self.emitted = max(emitted, self.emitted)
       committed = max(reported.committed, committed)
       releasable = reported.releasable
-      output = reported.output ?? output
+      outputs.merge(reported.outputs) { $1 }
       bytesSincePrune += bytes
       return entries
     }
 
+    /// Messages were pruned, and so many are left to prune.
+    mutating func pruned(left: Int) { (toPrune, bytesSincePrune) = (left, 0) }
+
     /// Whether the transaction prunes as well.
     ///
-    /// - Parameters:
-    ///   - isBusy: There is something else to do.
-    ///   - prunable: Committed messages that the journal has.
-    func prunes(isBusy: Bool, prunable: Int) -> Bool {
-      !isBusy || prunable >= Self.pruneWorth.rows || bytesSincePrune >= Self.pruneWorth.bytes
+    /// - Parameter isBusy: There is something else to do.
+    func prunes(isBusy: Bool) -> Bool {
+      !isBusy || toPrune >= Self.pruneWorth.rows || bytesSincePrune >= Self.pruneWorth.bytes
     }
   }
 
@@ -208,9 +210,14 @@ extension JournalMachine {
     case tidyUp
   }
 
-  /// What is to be done for room, by what was reported; nil if nothing was, and after a while the journal tidies up.
-  func meanwhile(_ inbox: JournalInbox) -> Meanwhile? {
-    if inbox.stopping { return .takeIt }
-    return written.isBehind(inbox) ? .bookkeep : nil
+  /// How long nothing may be reported until the journal tidies up for room.
+  static let roomDelay = Duration.seconds(1)
+
+  /// What is to be done for room, by what was reported since then.
+  func meanwhile(_ inbox: JournalInbox, since began: Instant, at now: Instant) -> Next<Meanwhile> {
+    if inbox.stopping { return .now(.takeIt) }
+    if written.isBehind(inbox) { return .now(.bookkeep) }
+    let deadline = began + Self.roomDelay
+    return now >= deadline ? .now(.tidyUp) : .later(deadline)
   }
 }

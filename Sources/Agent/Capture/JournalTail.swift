@@ -25,7 +25,7 @@ struct JournaledBatch: Sendable {
     _ plan: Intake.Plan, of batch: consuming DeliveryBatch, consumer: ConsumerRecord, index: Int = 0, last: Position,
     number: Position? = nil
   ) {
-    precondition(!plan.items.isEmpty && !plan.hasHeld, "a batch in memory is all there is to its rows")
+    precondition(plan.isWholeBatch, "a batch in memory is all there is to its rows")
     first = Position(rawValue: last.rawValue - Int64(plan.items.count) + 1)
     self.number = Position(rawValue: (number ?? last).rawValue - Int64(plan.items.count) + 1)
     self.consumer = consumer

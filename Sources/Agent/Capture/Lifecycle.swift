@@ -105,12 +105,16 @@ struct Lifecycle: Sendable {
 
   /// A thread has ended.
   ///
-  /// - Parameter cause: Why, if it has failed. A want of room does not count if the capture was to stop anyway: what was acknowledged is in
-  ///   the journal, and the broker has the rest.
+  /// - Parameter cause: Why, if it has failed (``failed(_:)``).
   mutating func ended(_ part: Part, _ cause: CaptureFailure?) {
     ended.insert(part)
     if part == .journal { isDrained = true }
-    guard let cause else { return }
+    if let cause { failed(cause) }
+  }
+
+  /// A thread has failed, or one of several of its kind. A want of room does not count if the capture was to stop anyway: what was
+  /// acknowledged is in the journal, and the broker has the rest.
+  mutating func failed(_ cause: CaptureFailure) {
     if cause.kind == .shortage, brokerKeeps, stopRequested, failure == nil { shortage = cause } else { fail(cause) }
   }
 

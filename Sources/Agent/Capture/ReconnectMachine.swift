@@ -2,6 +2,9 @@
 ///
 /// Before the first successful consume, what a user must fix ends the capture at once; after it, everything is tried
 /// again. Every failed attempt counts until a consumer runs.
+///
+/// Beside other subscriptions only what keeps a connection from being made counts, or ends the capture: what is wrong with one queue is no
+/// reason for the others to stop, so that is tried again for as long as it takes.
 struct ReconnectMachine {
   enum Action: Equatable {
     case connect
@@ -37,16 +40,27 @@ struct ReconnectMachine {
   /// Attempts in a row before giving up; nil never gives up.
   let limit: Int?
   private var state = State.down(failed: 0)
-  /// A consumer has run at least once.
+  /// The capture has no other subscription.
+  let isAlone: Bool
+  /// A consumer has run at least once, or beside others a connection was made.
   private(set) var everConsumed = false
+  /// The present attempt has got a connection.
+  private var isConnected = false
 
-  init(delay: Duration, limit: Int?) {
+  init(delay: Duration, limit: Int?, isAlone: Bool = true) {
     self.delay = delay
     self.limit = limit
+    self.isAlone = isAlone
   }
 
   /// The capture begins.
   func started() -> Action { .connect }
+
+  /// A connection was made.
+  mutating func connected() {
+    isConnected = true
+    if !isAlone { everConsumed = true }
+  }
 
   /// The broker confirmed the consumer.
   mutating func consuming() {
@@ -59,17 +73,18 @@ struct ReconnectMachine {
   ///
   /// - Parameter jitter: −1…1, spreads the delay by ±10 %, so that many agents do not come back in step.
   mutating func failed(_ failure: CaptureFailure, jitter: Double) -> Action {
+    defer { isConnected = false }
     let failedBefore: Int
     switch state {
     case .stopped: return .stop
     case .consuming: failedBefore = 0
-    case .down(let failed): failedBefore = failed + 1
+    case .down(let failed): failedBefore = isAlone || !isConnected ? failed + 1 : 0
     }
     if !everConsumed && failure.needsUser {
       state = .stopped
       return .giveUp(.needsUser)
     }
-    if let limit, failedBefore >= limit {
+    if let limit, failedBefore >= limit, isAlone || !isConnected {
       state = .stopped
       return .giveUp(.attemptsExhausted(failedBefore))
     }

@@ -87,3 +87,20 @@ struct SpaceGate: Equatable, Sendable {
     return nil
   }
 }
+
+/// What was told of a pause of intake: again only if it has another cause, or another program holds the journal, than before.
+///
+/// A value without clock and I/O.
+struct PauseReport: Sendable {
+  private var told: (isReader: Bool, holders: [SnapshotHolder])?
+
+  /// - Parameters:
+  ///   - isReader: It lasts since a program holds a snapshot.
+  ///   - holders: Those programs.
+  /// - Returns: Whether that is news.
+  mutating func found(isReader: Bool, _ holders: [SnapshotHolder]) -> Bool {
+    if let told, told.isReader == isReader, told.holders.allSatisfy(holders.contains) { return false }
+    told = (isReader, holders)
+    return true
+  }
+}

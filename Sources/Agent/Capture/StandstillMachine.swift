@@ -137,6 +137,8 @@ struct StandstillMachine {
   ///
   /// - Parameter hasRoom: The broker may deliver: less is unacknowledged than the prefetch count.
   mutating func turned(_ arrival: Arrival, hasRoom: Bool, at now: Instant) -> Action {
+    let hadRoom = hadRoom
+    self.hadRoom = hasRoom
     switch arrival {
     case .nothing: break
     case .old:
@@ -152,7 +154,6 @@ struct StandstillMachine {
     }
     switch state {
     case .watching(let since):
-      defer { hadRoom = hasRoom }
       guard hasRoom, hadRoom else {
         state = .watching(since: now)
         return .none

@@ -18,22 +18,6 @@ struct CaptureConfiguration: Sendable, Equatable {
   /// In the order given; streams differ, and so do queues, unless they are streams of RabbitMQ.
   let subscriptions: [Subscription]
 
-  /// The only subscription; throws if there are several, or none.
-  var only: Subscription {
-    get throws(ConfigurationError) {
-      guard subscriptions.count == 1 else {
-        throw ConfigurationError([
-          ConfigurationProblem(
-            path: "",
-            message:
-              "there are \(subscriptions.count) queues to capture, and this version captures one in a process: use a capture for "
-              + "each of them")
-        ])
-      }
-      return subscriptions[0]
-    }
-  }
-
   /// A resource as it is written.
   struct Resource: Sendable, Equatable {
     /// Where it stands, for problems: `resources[0]`.

@@ -2,7 +2,7 @@ import Glibc
 import Journal
 
 /// Why there is no consumer: an error of the connection, or an end that the broker announced.
-struct CaptureFailure: Error, Equatable, CustomStringConvertible {
+struct CaptureFailure: Error, Hashable, CustomStringConvertible {
   /// A short name for logs and metrics, for example `connection_lost`.
   var cause: String
   /// What happened and what to do, in a sentence. What has the shape of credentials is hidden in it.
@@ -13,7 +13,7 @@ struct CaptureFailure: Error, Equatable, CustomStringConvertible {
   var kind = Kind.other
 
   /// What the capture treats in a way of its own. Names of causes are for people and metrics; nothing hangs on them.
-  enum Kind: Equatable, Sendable {
+  enum Kind: Hashable, Sendable {
     case other
     /// The capture itself has asked for it.
     case abandoned

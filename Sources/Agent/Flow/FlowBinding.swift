@@ -7,7 +7,6 @@ struct FlowBinding: Equatable, Sendable {
   /// What stands before its documents.
   var prefix: [UInt8]
 
-  /// - Parameter number: Its place among those of the request.
   init(_ number: Int = 0, stateKey: String, stale: [String] = []) {
     self.stateKey = stateKey
     self.stale = stale

@@ -81,9 +81,8 @@ extension FlowDriver {
 
   private func validate(_ request: FlowRequest.Validation) throws {
     let settings = try parse(request.config, request.bindings.map(\.resource))
-    let configuration = try only(settings)?.configuration ?? settings.endpoint
     status("Validating the capture's configuration")
-    let choice = try choose(configuration, isContainer: request.isContainer)
+    let choice = try choose(settings.endpoint, isContainer: request.isContainer)
     for binding in request.bindings {
       guard let key = binding.key, key != DocumentSchema.key else { continue }
       log.warning(
@@ -94,11 +93,15 @@ extension FlowDriver {
     }
     let findings = BrokerCheck(settings, name: "validate").run()
     try require(findings)
-    let isCarried = configuration.journal.path == nil || choice.mayLoseJournal
-    let guarantee = Guarantee(
-      configuration, DeduplicationPolicy(configuration, isCarried: isCarried),
-      on: findings.lazy.compactMap(\.nature).first)
-    if !settings.subscriptions.isEmpty { log.info("\(guarantee.description)") }
+    let isCarried = settings.endpoint.journal.path == nil || choice.mayLoseJournal
+    for subscription in settings.subscriptions {
+      let (configuration, isAlone) = (subscription.configuration, settings.subscriptions.count == 1)
+      let nature = findings.first { $0.nature != nil && (isAlone || $0.stream == subscription.stream) }?.nature
+      let guarantee = Guarantee(
+        configuration, DeduplicationPolicy(configuration, isCarried: isCarried), on: nature)
+      log.info(
+        "\(guarantee.description)", metadata: isAlone ? [:] : ["stream": .string(subscription.stream)])
+    }
     try write(FlowResponse.validated(streams: settings.subscriptions.map(\.stream)))
   }
 
@@ -115,28 +118,35 @@ extension FlowDriver {
     return choice
   }
 
-  /// The one subscription, or none.
-  private func only(_ settings: CaptureConfiguration) throws -> Subscription? {
-    if settings.subscriptions.isEmpty { return nil }
-    do throws(ConfigurationError) { return try settings.only } catch {
-      throw Process.failed(error, log: log, status: Process.configurationStatus)
-    }
-  }
-
   private func apply(_ capture: FlowRequest.Capture) throws {
     let settings = try parse(capture.config, capture.bindings.map(\.resource))
     status("Applying the capture's configuration")
-    guard let subscription = try only(settings) else { return try write(FlowResponse.applied("")) }
-    let topology = Topology(subscription.configuration, name: capture.name)
-    do throws(CaptureFailure) {
-      let connection = try topology.connect()
-      let channel = try topology.openChannel(on: connection)
-      do throws(AMQPError) { try topology.apply(on: channel) } catch { throw topology.explained(error) }
-      try? connection.close()
-    } catch {
-      throw Process.failed(error, log: log)
+    let isAlone = settings.subscriptions.count == 1
+    var (done, problems) = ([String](), [String]())
+    if !settings.subscriptions.isEmpty {
+      do throws(CaptureFailure) {
+        let endpoint = Topology(settings.endpoint, name: capture.name)
+        let connection = try endpoint.connect()
+        let channel = try endpoint.openChannel(on: connection)
+        for subscription in settings.subscriptions {
+          let topology = Topology(subscription.configuration, name: capture.name)
+          do throws(AMQPError) {
+            try channel.reopen()
+            try topology.apply(on: channel)
+            done.append(topology.actionDescription)
+          } catch {
+            let failure = topology.explained(error)
+            guard case .channelClosed = error.kind else { throw failure }
+            problems.append(isAlone ? "\(failure)" : "stream \"\(subscription.stream)\": \(failure)")
+          }
+        }
+        try? connection.close()
+      } catch {
+        problems.append("\(error)")
+      }
     }
-    try write(FlowResponse.applied(topology.actionDescription))
+    if !problems.isEmpty { throw Process.failed(problems.joined(separator: "; "), log: log) }
+    try write(FlowResponse.applied(done.filter { !$0.isEmpty }.joined(separator: " ")))
   }
 
   private func require(_ findings: [BrokerCheck.Finding]) throws {
@@ -159,108 +169,128 @@ extension FlowDriver {
     _ running: Monitor<Capture?>
   ) throws {
     let settings = try parse(request.config, request.bindings.map(\.resource))
-    let subscription = try only(settings)
-    let configuration = subscription?.configuration ?? settings.endpoint
-    let choice = try choose(configuration, isContainer: request.isContainer)
-    let idle = try idleReason(subscription?.stream, range, configuration)
+    let choice = try choose(settings.endpoint, isContainer: request.isContainer)
+    let (own, idle) = try share(settings, range)
     status("Starting the capture")
     let ledger = Monitor(CheckpointLedger())
     let capture: Capture
     let source: OperationsSource
     do {
-      let stateKey = request.bindings.first?.stateKey ?? ""
-      let carried = FlowState(state, stateKey: stateKey)
-      if let former = carried.former {
-        let consequence =
-          StreamResumption.isStream(configuration)
-          ? "the stream is read again from consumer.stream_offset on"
-          : "a stream would be read again; what was taken from another queue is no longer in it, so only what comes is "
-            + "captured, and redeliveries are recognised as before"
-        log.info("backfill: the state key changed from \(former) to \(stateKey); \(consequence)")
-      }
+      // What another shard captures has a state of its own, which is not ours to go by.
+      let states = own.map { FlowState(state, stateKey: request.bindings[$0].stateKey) }
       let setup = try CaptureSetup(
-        configuration, stream: idle == nil ? subscription?.stream : nil, journalPath: configuration.journal.path,
-        choice: choice, checkpoints: true,
-        state: carried.redelivery, streamState: carried.stream, stateKey: idle == nil ? stateKey : nil, log: log)
+        settings.endpoint, journalPath: settings.endpoint.journal.path, choice: choice, checkpoints: true, log: log
+      ) { _ in
+        zip(own, states).map { (place, state) in
+          CaptureSetup.Wanted(
+            subscription: settings.subscriptions[place], redelivery: state.redelivery, stream: state.stream,
+            stateKey: state.stateKey, hasCommitted: !state.isNew, outputName: "flow")
+        }
+      }
+      for (place, carried) in zip(own, states) { notify(backfill: carried, settings.subscriptions[place]) }
       let positions = setup.journal.positions
       let other = min(positions.last, FlowState.position(in: state, of: setup.journal.identifier))
-      let start = idle == nil ? max(try resume(setup, carried), other) : positions.committedThrough
-      let plan = try setup.plan(
-        start: start, connectionName: "source-amqp \(request.name)", outputName: "flow", idle: idle != nil,
-        hasCommitted: !carried.isNew)
+      let start = own.isEmpty ? positions.committedThrough : max(try resume(setup, states), other)
+      let plan = try setup.plan(start: start, connectionName: "source-amqp \(request.name)")
+      let bindings = zip(zip(own, states), setup.resumptions).map { (bound, resumption) in
+        FlowBinding(
+          bound.0, stateKey: bound.1.stateKey,
+          stale: bound.1.stale.filter { $0 != "stream" || resumption.stream == nil })
+      }
       capture = Capture(plan, log: log)
       source = try OperationsSource(capture, journal: setup.journal.path)
       try write(FlowResponse.opened)
       try capture.start(
         into: FlowSink(
-          bindings: [
-            FlowBinding(
-              stateKey: stateKey,
-              stale: carried.stale.filter { $0 != "stream" || setup.resumption.stream == nil })
-          ], journal: setup.journal.identifier, isKept: setup.keepsJournal, hasParked: plan.hasParked,
-          ledger: ledger, status: capture.status,
+          bindings: bindings, journal: setup.journal.identifier, isKept: setup.keepsJournal,
+          hasParked: plan.hasParked, ledger: ledger, status: capture.status,
           output: .standardOutput { [status = capture.status] in status.progressed(.reader) }))
     } catch let status as ExitCode {
       throw status
     } catch {
       throw Process.failed("\(error)", log: log)
     }
-    if let idle { status(idle) } else { Progress.start(log: log, redraws: false, source: source) }
+    if let idle { status(idle) }
+    if !own.isEmpty { Progress.start(log: log, redraws: false, source: source) }
     running.update { $0 = capture }
     readAcknowledgements(input, ledger, capture)
     if let failure = capture.wait() { throw Process.failed(failure, log: log) }
     log.info("stopped", metadata: Progress.totals(capture.status.counters))
   }
 
-  /// Why nothing is to be consumed here; nil if something is.
-  private func idleReason(
-    _ stream: String?, _ range: KeyRange, _ configuration: EndpointConfiguration
-  ) throws -> String? {
-    guard let stream else { return "The capture has no binding, so nothing is consumed" }
-    guard !range.isWhole else { return nil }
+  private func notify(backfill state: FlowState, _ subscription: Subscription) {
+    guard let former = state.former else { return }
+    let consequence =
+      StreamResumption.isStream(subscription.configuration)
+      ? "the stream is read again from consumer.stream_offset on"
+      : "a stream would be read again; what was taken from another queue is no longer in it, so only what comes is "
+        + "captured, and redeliveries are recognised as before"
+    log.info("backfill: the state key changed from \(former) to \(state.stateKey); \(consequence)")
+  }
+
+  /// The subscriptions that are captured here, by their places, and what is said of those that are not.
+  private func share(_ settings: CaptureConfiguration, _ range: KeyRange) throws -> (own: [Int], idle: String?) {
+    let subscriptions = settings.subscriptions
+    guard !subscriptions.isEmpty else { return ([], "The capture has no binding, so nothing is consumed") }
+    guard !range.isWhole else { return (Array(subscriptions.indices), nil) }
     let unfit =
-      configuration.consumer.deduplicate == .assert
+      subscriptions.contains { $0.configuration.consumer.deduplicate == .assert }
       ? "consumer.deduplicate asserts that this is the queue's only consumer"
-      : configuration.journal.path.map { "journal.path is one file (\($0)), and several shards would need one each" }
+      : settings.endpoint.journal.path.map {
+        "journal.path is one file (\($0)), and several shards would need one each"
+      }
     if let unfit {
       throw Process.failed(
         "the task is split into shards, but \(unfit): scale it back to a single shard, or change that setting",
         log: log,
         status: Process.configurationStatus)
     }
-    return range.holds(stream: stream)
-      ? nil : "Another shard of this task captures \"\(stream)\", so nothing is consumed here"
+    let own = subscriptions.indices.filter { range.holds(stream: subscriptions[$0].stream) }
+    if own.count == subscriptions.count { return (own, nil) }
+    let others = subscriptions.indices.filter { !own.contains($0) }.map { "\"\(subscriptions[$0].stream)\"" }
+    let idle =
+      own.isEmpty
+      ? "Another shard of this task captures \(others.joined(separator: ", ")), so nothing is consumed here"
+      : "Other shards of this task capture \(others.count) of the \(subscriptions.count) queues"
+    return (own, idle)
   }
 
-  private func resume(_ setup: CaptureSetup, _ state: FlowState) throws -> Position {
-    let mark: ResumeDecision.Mark?
-    do throws(FlowProtocolError) { mark = try state.mark() } catch { throw Process.failed(error, log: log) }
-    if state.hasKeptJournal, setup.configuration.journal.path == nil, state.stream == nil {
-      throw Process.failed(
-        """
-        journal.path was taken away while its journal was in use: it may hold messages that the broker no longer has, and without it \
-        what the broker sends again is captured again. Start once more with journal.path, and stop the capture in order; then it \
-        can be taken away. If the journal is lost, or is to be given up, backfill the binding
-        """, log: log, status: Process.configurationStatus)
+  /// From which position on it is emitted.
+  ///
+  /// - Parameter states: Of all that is captured; the journal's line is one, and the newest that any of them has committed counts.
+  private func resume(_ setup: CaptureSetup, _ states: [FlowState]) throws -> Position {
+    var marks: [ResumeDecision.Mark] = []
+    let path = setup.endpoint.journal.path
+    let identifier = setup.journal.identifier
+    for state in states {
+      let mark: ResumeDecision.Mark?
+      do throws(FlowProtocolError) { mark = try state.mark() } catch { throw Process.failed(error, log: log) }
+      if state.hasKeptJournal, path == nil, state.stream == nil {
+        throw Process.failed(
+          """
+          journal.path was taken away while its journal was in use: it may hold messages that the broker no longer has, and without it \
+          what the broker sends again is captured again. Start once more with journal.path, and stop the capture in order; then it \
+          can be taken away. If the journal is lost, or is to be given up, backfill the binding
+          """, log: log, status: Process.configurationStatus)
+      }
+      if state.hasKeptJournal, let path, let mark, mark.journal != identifier, state.stream == nil {
+        throw Process.failed(
+          """
+          the journal at \(path) (journal.path) is not the one that was in use (\(mark.journal), captured up to position \(mark.position)), \
+          which may hold messages that the broker no longer has. Put its file back, with its -wal; or, if it is lost or is to be given up, \
+          backfill the binding
+          """, log: log, status: Process.configurationStatus)
+      }
+      if let mark { marks.append(mark) }
     }
-    if state.hasKeptJournal, let path = setup.configuration.journal.path, let mark,
-      mark.journal != setup.journal.identifier, state.stream == nil
-    {
-      throw Process.failed(
-        """
-        the journal at \(path) (journal.path) is not the one that was in use (\(mark.journal), captured up to position \(mark.position)), \
-        which may hold messages that the broker no longer has. Put its file back, with its -wal; or, if it is lost or is to be given up, \
-        backfill the binding
-        """, log: log, status: Process.configurationStatus)
-    }
+    let newest = marks.filter { $0.journal == identifier }.max { $0.position < $1.position } ?? marks.first
     let positions = setup.journal.positions
     // A temporary journal is new at every start: that the state belongs to another one says nothing. Nor does it if a
     // container's disk came with it.
     let isExpected =
-      setup.configuration.journal.path == nil
-      || setup.choice.mayLoseJournal && positions.last == .origin && mark?.journal != setup.journal.identifier
+      path == nil || setup.choice.mayLoseJournal && positions.last == .origin && newest?.journal != identifier
     let decision = ResumeDecision.decide(
-      state: isExpected ? nil : mark, journal: setup.journal.identifier, last: positions.last,
+      state: isExpected ? nil : newest, journal: identifier, last: positions.last,
       committed: positions.committedThrough)
     switch decision {
     case .refuse(let reason): throw Process.failed(reason, log: log)

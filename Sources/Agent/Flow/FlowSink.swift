@@ -20,8 +20,8 @@ struct FlowSink: DocumentSink {
 
   func prefix(of index: Int) -> [UInt8] { bindings[index].prefix }
 
-  mutating func write(_ bytes: inout [UInt8], _ checkpoint: Checkpoint) throws(CaptureFailure) -> Committed? {
-    bytes.append(
+  mutating func write(_ documents: inout Documents, _ checkpoint: Checkpoint) throws(CaptureFailure) -> Committed? {
+    documents.bytes.append(
       contentsOf:
         FlowResponse.checkpoint(checkpoint, bindings, journal: journal, isKept: isKept, hasParked: hasParked))
     // First the entry, then the line: the acknowledgement may be faster than the return of this call.
@@ -29,7 +29,7 @@ struct FlowSink: DocumentSink {
       $0.written(checkpoint)
       status.began(.runtime)
     }
-    try output.write(bytes)
+    try output.write(documents.bytes)
     return nil
   }
 }

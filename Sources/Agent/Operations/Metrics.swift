@@ -7,8 +7,10 @@ struct OperationsSnapshot: Sendable {
   var counters: StatusBoard.Counters
   /// Nil if the journal was not looked into, or could not be read.
   var journal: JournalStatus?
-  /// Messages in the queue that no one has, when it was last asked (once a minute); nil if that is not known, or of a stream.
+  /// Messages in the queues that no one has, when they were last asked (once a minute); nil if of none that is known, and without streams.
   var backlog: Int?
+  /// By their indices.
+  var subscriptions: [StatusBoard.Subscription] = []
   /// Microseconds since 1970.
   var now: Int64
 
@@ -25,6 +27,15 @@ struct OperationsSnapshot: Sendable {
     case .standby(let reason): (true, "standing by: \(reason)")
     case .starting, .connecting, .awaitingQueue, .reconnecting, .paused, .stalled, .stopping: (false, state.message)
     }
+  }
+
+  /// What each of several subscriptions does, a line each; empty for one.
+  var details: String {
+    guard subscriptions.count > 1 else { return "" }
+    return subscriptions.map { one in
+      let state = one.state == .consuming ? "consuming" : one.state.message
+      return "\(PrintableText.escaped("\"\(one.stream)\", queue \"\(one.queue)\": \(state)"))\n"
+    }.joined()
   }
 
   /// Whether the capture has begun its work: it has consumed, and is not asked to end.
@@ -55,8 +66,11 @@ struct OperationsSource: Sendable {
   func withJournal() -> OperationsSnapshot { snapshot(journal.update { reader in try? reader?.status() }) }
 
   private func snapshot(_ journal: JournalStatus?) -> OperationsSnapshot {
-    OperationsSnapshot(
-      state: status.state, counters: status.counters, journal: journal, backlog: status.backlog,
+    let subscriptions = status.subscriptions
+    let backlogs = subscriptions.compactMap(\.backlog)
+    return OperationsSnapshot(
+      state: status.state, counters: status.counters, journal: journal,
+      backlog: backlogs.isEmpty ? nil : backlogs.reduce(0, +), subscriptions: subscriptions,
       now: SystemClock.wallMicroseconds())
   }
 }
@@ -105,8 +119,24 @@ extension OperationsSnapshot {
       "state", "gauge", "What the capture is doing: 1 for the state that it is in.",
       StatusBoard.State.names.map { (#"{state="\#($0)"}"#, $0 == state.name ? "1" : "0") })
     if let backlog {
-      gauge("queue_ready_messages", "Messages ready in the queue, when it was last asked.", "\(backlog)")
+      gauge("queue_ready_messages", "Messages ready in the queues, when they were last asked.", "\(backlog)")
     }
+    func each(_ name: String, _ type: String, _ help: String, _ value: (StatusBoard.Subscription) -> Int?) {
+      let samples = subscriptions.compactMap { one in value(one).map { (Self.labels(one), "\($0)") } }
+      if !samples.isEmpty { family("subscription_\(name)", type, help, samples) }
+    }
+    each("consuming", "gauge", "1 if the queue is consumed.") { $0.state == .consuming ? 1 : 0 }
+    each("received_messages_total", "counter", "Messages that the broker delivered from the queue.") {
+      $0.counters.received
+    }
+    each("journaled_messages_total", "counter", "Messages of the queue written to the journal.") {
+      $0.counters.journaled
+    }
+    each("acknowledged_messages_total", "counter", "Messages acknowledged to the queue.") { $0.counters.acknowledged }
+    each("reconnects_total", "counter", "How often consuming the queue was lost or could not begin.") {
+      $0.counters.reconnects.values.reduce(0, +)
+    }
+    each("ready_messages", "gauge", "Messages ready in the queue, when it was last asked.", \.backlog)
     gauge("healthy", "1 if messages flow, as /healthz says.", health.isHealthy ? "1" : "0")
     histogram("commit_duration_seconds", "Time that a journal commit with messages took.", counters.commits, &text)
     if let journal {
@@ -116,6 +146,23 @@ extension OperationsSnapshot {
       gauge("journal_used_bytes", "Bytes of the journal's file in use.", "\(journal.usedBytes)")
     }
     return text
+  }
+
+  /// https://prometheus.io/docs/instrumenting/exposition_formats/#comments-help-text-and-type-information
+  private static func labels(_ one: StatusBoard.Subscription) -> String {
+    func quoted(_ value: String) -> String {
+      var text = ""
+      for character in value.unicodeScalars {
+        switch character {
+        case "\\": text += "\\\\"
+        case "\"": text += "\\\""
+        case "\n": text += "\\n"
+        default: text.unicodeScalars.append(character)
+        }
+      }
+      return "\"\(text)\""
+    }
+    return "{stream=\(quoted(one.stream)),queue=\(quoted(one.queue))}"
   }
 
   private func histogram(_ name: String, _ help: String, _ histogram: Histogram, _ text: inout String) {

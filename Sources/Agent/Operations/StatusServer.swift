@@ -104,14 +104,17 @@ private final class SourcePages: StatusPages, @unchecked Sendable {
   func ask(_ page: StatusRequest.Page, _ client: ObjectIdentifier, reply: @escaping (StatusAnswer) -> Void) {
     switch page {
     case .health:
-      let health = source.now().health
-      reply(StatusAnswer(status: health.isHealthy ? .ok : .serviceUnavailable, text: health.reason + "\n"))
+      let now = source.now()
+      let health = now.health
+      reply(
+        StatusAnswer(
+          status: health.isHealthy ? .ok : .serviceUnavailable, text: health.reason + "\n" + now.details))
     case .readiness:
       let now = source.now()
       reply(
         now.isReady
-          ? StatusAnswer(status: .ok, text: "ready\n")
-          : StatusAnswer(status: .serviceUnavailable, text: "not ready: \(now.state.message)\n"))
+          ? StatusAnswer(status: .ok, text: "ready\n" + now.details)
+          : StatusAnswer(status: .serviceUnavailable, text: "not ready: \(now.state.message)\n" + now.details))
     case .metrics:
       asking[client] = reply
       read()

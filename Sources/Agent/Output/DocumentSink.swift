@@ -15,31 +15,31 @@ protocol DocumentSink {
   /// What the sink waits for while it writes.
   var wait: Stall { get }
 
-  /// Writes the documents in `bytes`, and that `checkpoint` covers them, so that they count as emitted.
+  /// Writes documents, and that `checkpoint` covers them, so that they count as emitted.
   ///
-  /// - Parameter bytes: Whole documents (or none, if only the checkpoint has news) with prefix and suffix; the sink may append to it.
+  /// - Parameter documents: Whole ones (or none, if only the checkpoint has news) with prefix and suffix; the sink may append to it.
   /// - Returns: What is committed by that: nil if someone else says so later.
-  /// - Throws: A failure of kind `shortage` if the same write may succeed later; nothing of it is written then.
-  mutating func write(_ bytes: inout [UInt8], _ checkpoint: Checkpoint) throws(CaptureFailure) -> Committed?
+  /// - Throws: A failure of kind `shortage` if the same write may succeed later: it is tried again before anything else is written.
+  mutating func write(_ documents: inout Documents, _ checkpoint: Checkpoint) throws(CaptureFailure) -> Committed?
 
   /// How long it takes until the sink wants ``rest()``, if no document comes before; nil if it never does.
   var timeUntilRest: Duration? { get }
 
   /// What is due although no document has come.
   ///
-  /// - Returns: The output file as it then is, if it has changed.
-  mutating func rest() throws(CaptureFailure) -> OutputRecord?
+  /// - Returns: The output files that have changed, as they then are, of each subscription.
+  mutating func rest() throws(CaptureFailure) -> [Int: OutputRecord]
 }
 
 extension DocumentSink {
   var tellsLast: Bool { false }
   var timeUntilRest: Duration? { nil }
-  mutating func rest() throws(CaptureFailure) -> OutputRecord? { nil }
+  mutating func rest() throws(CaptureFailure) -> [Int: OutputRecord] { [:] }
 }
 
 /// Documents that are safe downstream.
 struct Committed: Equatable, Sendable {
   var through: Position
-  /// The output file as it then is.
-  var output: OutputRecord?
+  /// The output files that have changed, as they then are, of each subscription.
+  var outputs: [Int: OutputRecord] = [:]
 }

@@ -16,10 +16,7 @@ import Platform
 /// while no one looked is somewhere else, not gone back in time. The journal knows it by its inode; if it is not in the directory any
 /// more, the series' lock file tells that this is the directory, and that it is not an older copy: it knows the journal and the newest file.
 /// Unchecked Sendable: made by the thread that starts the capture, and used by the emitter's from then on.
-final class FileSink: DocumentSink, @unchecked Sendable {
-  func prefix(of index: Int) -> [UInt8] { [] }
-  let suffix: [UInt8] = [0x0A]
-  let wait = Stall.output
+final class FileSink: @unchecked Sendable {
   private let series: OutputSeries
   private let rotation: FileRotation
   private let now: @Sendable () -> Int64
@@ -217,9 +214,12 @@ final class FileSink: DocumentSink, @unchecked Sendable {
     OutputChange.Facts.of(descriptor.descriptor).map { Int64(bitPattern: $0.inode) }
   }
 
-  func write(_ bytes: inout [UInt8], _ checkpoint: Checkpoint) throws(CaptureFailure) -> Committed? {
-    // A checkpoint may have no documents.
-    if bytes.isEmpty { return Committed(through: checkpoint.through, output: record) }
+  /// Writes lines, and syncs them.
+  ///
+  /// - Returns: The file as it then is.
+  /// - Throws: A failure of kind `shortage` if the same write may succeed later; nothing of it is written then.
+  @discardableResult
+  func write(_ bytes: [UInt8]) throws(CaptureFailure) -> OutputRecord {
     try look()
     let time = now()
     if rotation.isDue(record.length, startedAt: record.startedAt, now: time, adding: bytes.count) { try begin() }
@@ -247,7 +247,7 @@ final class FileSink: DocumentSink, @unchecked Sendable {
           record.length = OutputChange.Facts.of(descriptor.descriptor)?.size ?? record.length
           isShared = true
         }
-        return Committed(through: checkpoint.through, output: record)
+        return record
       }
       try begin(after: change)
       leadsWithLine = attempt > Self.attempts / 3
@@ -255,7 +255,7 @@ final class FileSink: DocumentSink, @unchecked Sendable {
     }
     if record.length == 0 { record.startedAt = time }
     record.length += Int64(rest.count)
-    return Committed(through: checkpoint.through, output: record)
+    return record
   }
 
   /// Writes and syncs; tells what someone did to the file by then.
@@ -344,13 +344,17 @@ final class FileSink: DocumentSink, @unchecked Sendable {
       && fsync(descriptor.descriptor) == 0
   }
 
-  var timeUntilRest: Duration? {
+  /// How long it takes until ``rest()`` is due, if nothing is written before.
+  var timeUntilRest: Duration {
     let left = rotation.timeLeft(record.length, startedAt: record.startedAt, now: now()).map { max($0, .zero) }
     return min(left ?? Self.lookInterval, Self.lookInterval)
   }
 
   /// Completes a file that has come of age although nothing follows, so that a program that takes complete files gets it, and
   /// leaves one that was taken away.
+  ///
+  /// - Returns: The file as it then is, if it has changed.
+  @discardableResult
   func rest() throws(CaptureFailure) -> OutputRecord? {
     if try look() { return record }
     guard rotation.isDue(record.length, startedAt: record.startedAt, now: now(), adding: 0) else { return nil }
@@ -405,46 +409,5 @@ final class FileSink: DocumentSink, @unchecked Sendable {
       isShared = true
     }
     half = 0
-  }
-
-  private static func isFile(_ path: String) -> Bool {
-    var status = stat()
-    return unsafe lstat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
-  }
-
-  private static func byte(_ path: String, _ offset: Int64) throws(CaptureFailure) -> UInt8 {
-    let file = unsafe Glibc.open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW)
-    guard file >= 0 else { throw failure("opening \(path)", errno) }
-    defer { close(file) }
-    var byte: UInt8 = 0
-    guard unsafe pread(file, &byte, 1, Int(offset)) == 1 else { throw failure("reading \(path)", errno) }
-    return byte
-  }
-
-  private static func remove(_ path: String) throws(CaptureFailure) {
-    if unsafe unlink(path) != 0, errno != ENOENT {
-      throw failure("removing \(path), which the journal does not know yet,", errno)
-    }
-  }
-
-  /// - Parameter isNew: There must be no such file.
-  private static func open(_ path: String, isNew: Bool) throws(CaptureFailure) -> OutputDescriptor {
-    // Appending: after a cut by someone else no hole comes before what is written.
-    let flags = O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | (isNew ? O_EXCL : 0)
-    let file = unsafe Glibc.open(path, flags, 0o640)
-    guard file >= 0 else { throw failure("opening \(path)", errno) }
-    return OutputDescriptor(descriptor: file, name: path, isFile: true)
-  }
-
-  /// Makes the names of new files durable. https://man7.org/linux/man-pages/man2/fsync.2.html
-  private static func sync(directory: String) throws(CaptureFailure) {
-    let descriptor = unsafe Glibc.open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-    guard descriptor >= 0 else { throw failure("opening directory \(directory)", errno) }
-    defer { close(descriptor) }
-    guard fsync(descriptor) == 0 else { throw failure("syncing directory \(directory)", errno) }
-  }
-
-  private static func failure(_ operation: String, _ code: Int32) -> CaptureFailure {
-    CaptureFailure.output("\(operation): \(errnoText(code))", code)
   }
 }

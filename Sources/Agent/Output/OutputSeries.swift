@@ -108,6 +108,21 @@ extension OutputSeries {
     return try isKnown(plain) ? plain : stem(stream)
   }
 
+  /// The same of several streams; no two have one stem.
+  static func stems(
+    _ streams: [String], isKnown: (String) throws(JournalError) -> Bool
+  ) throws(JournalError) -> [String] {
+    var stems: [String] = []
+    for stream in streams {
+      let known = try stem(stream, isKnown: isKnown)
+      let isTaken = stems.contains { $0.utf8.elementsEqual(known.utf8) }
+      // Version 0.1.0's name is that of the stream that is called so, if there is one.
+      let isOthers = streams.contains { $0.utf8.elementsEqual(known.utf8) } && !known.utf8.elementsEqual(stream.utf8)
+      stems.append(isTaken || isOthers ? stem(stream) : known)
+    }
+    return stems
+  }
+
   /// Version 0.1.0's stem, under which `a/b` and `a_b` are one. A journal that knows it goes on with it.
   static func plainStem(_ stream: String) -> String {
     let name = String(stream.map { $0 == "/" || $0 == "\0" ? "_" : $0 })

@@ -6,19 +6,23 @@ struct DocumentKey: Equatable, Sendable {
   var sequence: Int64
 }
 
-/// The documents of a journal that are not committed yet, in order. Belongs to one thread.
+/// The documents of a journal that are not committed yet, in order, of one subscription or of all. Belongs to one thread.
 final class PendingDocuments {
   private static let chunk = 1000
 
   private let reader: JournalReader
+  private let isOurs: (ConsumerRecord) -> Bool
   private var position: Position
   private var keys: [DocumentKey] = []
   private var taken = 0
   private var consumers: [Int64: ConsumerRecord] = [:]
 
-  /// - Parameter after: Up to here everything is committed.
-  init(_ reader: JournalReader, after: Position) {
+  /// - Parameters:
+  ///   - after: Up to here everything is committed.
+  ///   - isOurs: Whether the messages of a consumer count.
+  init(_ reader: JournalReader, after: Position, of isOurs: @escaping (ConsumerRecord) -> Bool = { _ in true }) {
     self.reader = reader
+    self.isOurs = isOurs
     position = after
   }
 
@@ -47,6 +51,7 @@ final class PendingDocuments {
     for row in rows {
       let consumer = try consumers[row.consumer] ?? reader.consumer(row.consumer)
       consumers[row.consumer] = consumer
+      guard isOurs(consumer) else { continue }
       keys.append(
         DocumentKey(sessionID: consumer.sessionID, sequence: row.number.rawValue - consumer.sessionBase.rawValue))
     }

@@ -5,8 +5,8 @@ struct StandardOutputSink: DocumentSink {
   func prefix(of index: Int) -> [UInt8] { [] }
   let suffix: [UInt8] = [0x0A]
 
-  mutating func write(_ bytes: inout [UInt8], _ checkpoint: Checkpoint) throws(CaptureFailure) -> Committed? {
-    try output.write(bytes)
-    return Committed(through: checkpoint.through, output: nil)
+  mutating func write(_ documents: inout Documents, _ checkpoint: Checkpoint) throws(CaptureFailure) -> Committed? {
+    try output.write(documents.bytes)
+    return Committed(through: checkpoint.through)
   }
 }

@@ -31,6 +31,14 @@ struct OffsetSearch: Equatable, Sendable {
     case fails
   }
 
+  /// What a look has found whose channel or connection has failed.
+  ///
+  /// - Throws: The failure, if it says nothing of the offset.
+  static func found(_ failure: CaptureFailure) throws(CaptureFailure) -> Found {
+    guard failure.kind == .internalError else { throw failure }
+    return .fails
+  }
+
   /// The newest message that was captured.
   struct Captured: Equatable, Sendable {
     var offset: Int64

@@ -5,56 +5,80 @@ import Platform
 
 /// Opens what a capture needs and decides where it begins; the part that both drivers share.
 struct CaptureSetup {
-  let configuration: EndpointConfiguration
+  /// A subscription that is to be captured, with what the driver knows of it.
+  struct Wanted {
+    var subscription: Subscription
+    /// What recognises redeliveries in the committed checkpoint, if anything does, and where to go on in a stream.
+    var redelivery: RedeliveryState?
+    var stream: StreamResumption.State?
+    /// Changes if the user asks for a backfill; nil if that can't be.
+    var stateKey: String?
+    /// The runtime has committed a checkpoint of it before.
+    var hasCommitted = false
+    /// Name of its output in the journal, for the length of its file.
+    var outputName = "output"
+
+    var configuration: EndpointConfiguration { subscription.configuration }
+  }
+
+  /// The same with what it goes on by.
+  private struct Prepared {
+    var wanted: Wanted
+    var record: SubscriptionRecord
+    /// Of its documents. Each has one of its own: they may go to one collection, which tells them apart by it.
+    var sessionID: String
+    var policy: DeduplicationPolicy
+    var resumption: Resumption
+  }
+
+  /// Broker, journal and documents: what is the same for all.
+  let endpoint: EndpointConfiguration
   let choice: AcknowledgementChoice
   let journal: Journal
-  /// Nil if nothing is captured.
-  let subscription: SubscriptionRecord?
-  let sessionID: String
-  let policy: DeduplicationPolicy
-  let resumption: Resumption
+  private let prepared: [Prepared]
   /// The journal outlives the process, and acknowledgements rest on it.
-  var keepsJournal: Bool { configuration.journal.path != nil && !choice.mayLoseJournal }
+  var keepsJournal: Bool { endpoint.journal.path != nil && !choice.mayLoseJournal }
   let log: Logger
+
+  /// By what the subscriptions go on, in their order.
+  var resumptions: [Resumption] { prepared.map(\.resumption) }
 
   /// Opens the journal, or makes a temporary one, and logs the mode in force and why.
   ///
   /// - Parameters:
-  ///   - stream: Where documents go; nil if nothing is captured.
+  ///   - wanted: Gives what is captured for an open journal; none if nothing is.
   ///   - path: The journal's file; nil for a private temporary one.
   ///   - choice: When acknowledgements go out.
   ///   - checkpoints: Someone keeps checkpoints with their state over our end.
-  ///   - state: What recognises redeliveries in the committed checkpoint, if anything does, and `streamState` where to
-  ///     go on in a stream.
-  ///   - stateKey: Changes if the user asks for a backfill; nil if that can't be.
   init(
-    _ configuration: EndpointConfiguration, stream: String?, journalPath path: String?,
-    choice: AcknowledgementChoice, checkpoints: Bool, state: RedeliveryState?, streamState: StreamResumption.State?,
-    stateKey: String? = nil, log: Logger
+    _ endpoint: EndpointConfiguration, journalPath path: String?, choice: AcknowledgementChoice, checkpoints: Bool,
+    log: Logger, _ wanted: (Journal) throws -> [Wanted]
   ) throws {
-    self.configuration = configuration
-    self.choice = choice
-    self.log = log
-    for warning in configuration.warnings { log.warning("\(warning)") }
+    (self.endpoint, self.choice, self.log) = (endpoint, choice, log)
     // A journal that no one can find again may lose its unsynced end: what an acknowledgement rests on may not.
     let settings =
       path.map { JournalSettings(path: $0) }
       ?? .temporary(under: Self.temporaryDirectory, durability: choice.mode == .journaled ? .full : .relaxed)
     journal = try Journal.openSalvaging(settings, log: log)
-    sessionID = randomUUID()
-    if let stream {
-      subscription = try journal.subscriptions([
-        Journal.Wanted(stream, queue: configuration.queue.name, virtualHost: configuration.virtualHost)
-      ])[0]
-    } else {
-      subscription = nil
-    }
+    let all = try wanted(journal)
+    Self.warn(all.isEmpty ? [endpoint] : all.map(\.configuration), log: log)
+    let records = try journal.subscriptions(
+      all.map {
+        Journal.Wanted(
+          $0.subscription.stream, queue: $0.configuration.queue.name, virtualHost: $0.configuration.virtualHost)
+      })
     let isCarried = checkpoints && (path == nil || choice.mayLoseJournal)
-    policy = DeduplicationPolicy(configuration, isCarried: isCarried ? true : path != nil ? false : nil)
-    resumption = try Resumption(
-      policy, configuration, journal: journal, subscription, isTemporary: path == nil, checkpoints: checkpoints,
-      isCarried: isCarried,
-      state: state, streamState: streamState, stateKey: stateKey)
+    var prepared: [Prepared] = []
+    for (wanted, record) in zip(all, records) {
+      let policy = DeduplicationPolicy(wanted.configuration, isCarried: isCarried ? true : path != nil ? false : nil)
+      let resumption = try Resumption(
+        policy, wanted.configuration, journal: journal, record, isTemporary: path == nil, checkpoints: checkpoints,
+        isCarried: isCarried, state: wanted.redelivery, streamState: wanted.stream, stateKey: wanted.stateKey)
+      prepared.append(
+        Prepared(
+          wanted: wanted, record: record, sessionID: randomUUID(), policy: policy, resumption: resumption))
+    }
+    self.prepared = prepared
     log.info(
       "acknowledgement mode \(choice.mode.rawValue): \(choice.mode.explanation), because \(choice.reason)",
       metadata: [
@@ -63,26 +87,38 @@ struct CaptureSetup {
         "last_position": .stringConvertible(journal.positions.last.rawValue),
         "committed_position": .stringConvertible(journal.positions.committedThrough.rawValue),
       ])
-    if case .stream(let stream) = resumption {
-      let start = stream.offset.map { "goes on after offset \($0)" } ?? "is captured from consumer.stream_offset on"
-      log.info("the stream \(start)")
-    } else if !policy.isOn || !policy.needsClassicQueue {
-      // Else the broker has yet to tell the queue's type.
-      let isKept = path != nil || checkpoints
-      log.info("\(Guarantee(configuration, policy, on: nil, isKept: isKept).description)")
+    for one in prepared { notify(one, isKept: path != nil || checkpoints) }
+  }
+
+  /// What is warned of, each once.
+  private static func warn(_ configurations: [EndpointConfiguration], log: Logger) {
+    var told: Set<String> = []
+    for warning in configurations.flatMap(\.warnings) where told.insert("\(warning)").inserted {
+      log.warning("\(warning)")
     }
   }
 
-  /// Begins the session and makes the capture's plan.
-  ///
-  /// - Parameter hasCommitted: The runtime has committed a checkpoint of this capture before.
-  func plan(
-    start: Position, connectionName: String, outputName: String, idle: Bool, hasCommitted: Bool = false
-  ) throws(JournalError) -> Capture.Plan {
-    let isInDoubt = try isInDoubt(hasCommitted: hasCommitted)
+  /// Tells by what a subscription goes on, as far as the settings say.
+  private func notify(_ one: Prepared, isKept: Bool) {
+    var log = log
+    if prepared.count > 1 { log[metadataKey: "stream"] = .string(one.wanted.subscription.stream) }
+    if case .stream(let stream) = one.resumption {
+      let start = stream.offset.map { "goes on after offset \($0)" } ?? "is captured from consumer.stream_offset on"
+      log.info("the stream \(start)")
+    } else if !one.policy.isOn || !one.policy.needsClassicQueue {
+      // Else the broker has yet to tell the queue's type.
+      log.info("\(Guarantee(one.wanted.configuration, one.policy, on: nil, isKept: isKept).description)")
+    }
+  }
+
+  /// Begins the sessions and makes the capture's plan.
+  func plan(start: Position, connectionName: String) throws(JournalError) -> Capture.Plan {
+    var areInDoubt: [Bool] = []
+    for one in prepared { areInDoubt.append(try isInDoubt(one)) }
     // An idle capture writes nothing, and emits nothing: all waits.
-    let parked = try subscription.map { (subscription) throws(JournalError) in
-      do throws(JournalError) { return try journal.begin([subscription], emittedThrough: start) } catch {
+    var parked: Journal.Parked?
+    if !prepared.isEmpty {
+      do throws(JournalError) { parked = try journal.begin(prepared.map(\.record), emittedThrough: start) } catch {
         // The next start salvages.
         if case .corrupt = error.kind, keepsJournal { try Journal.markDamaged(by: error) }
         throw error
@@ -90,15 +126,19 @@ struct CaptureSetup {
     }
     if let parked { notify(parked) }
     let start = max(start, journal.positions.committedThrough)
-    var session: Journal.Session?
-    if let subscription {
-      session = try journal.beginSession(of: subscription, id: sessionID, startedAt: SystemClock.wallMicroseconds())
+    var subscriptions: [Capture.Subscription] = []
+    for (one, isInDoubt) in zip(prepared, areInDoubt) {
+      let session = try journal.beginSession(
+        of: one.record, id: one.sessionID, startedAt: SystemClock.wallMicroseconds())
+      subscriptions.append(
+        Capture.Subscription(
+          stream: one.wanted.subscription.stream, configuration: one.wanted.configuration, session: session,
+          sessionID: one.sessionID, policy: one.policy, resumption: one.resumption, isInDoubt: isInDoubt,
+          outputName: one.wanted.outputName))
     }
     return Capture.Plan(
-      configuration: configuration, connectionName: connectionName, journal: journal, start: start, mode: choice.mode,
-      outputName: outputName, sessionID: sessionID, session: session, policy: policy, resumption: resumption,
-      idle: idle, hasParked: parked?.streams.isEmpty == false,
-      isInDoubt: isInDoubt)
+      endpoint: endpoint, subscriptions: subscriptions, connectionName: connectionName, journal: journal, start: start,
+      mode: choice.mode, hasParked: parked?.streams.isEmpty == false)
   }
 
   /// Tells what waits, or waits no longer, since a subscription is captured or is not.
@@ -118,13 +158,13 @@ struct CaptureSetup {
 
   /// Whether earlier processes may have ended, again and again, before anything was acknowledged (``PrefetchGuard``): nothing was
   /// captured before, or nothing since the last start.
-  private func isInDoubt(hasCommitted: Bool) throws(JournalError) -> Bool {
-    guard keepsJournal, let subscription else { return !hasCommitted }
-    let captured = try journal.captured(of: subscription)
+  private func isInDoubt(_ one: Prepared) throws(JournalError) -> Bool {
+    guard keepsJournal else { return !one.wanted.hasCommitted }
+    let captured = try journal.captured(of: one.record)
     let reached =
       choice.mode == .journaled
-      ? captured : try journal.newest(of: subscription, through: journal.positions.committedThrough)
-    guard let base = try journal.newestSessionBase(of: subscription) else { return reached == .origin }
+      ? captured : try journal.newest(of: one.record, through: journal.positions.committedThrough)
+    guard let base = try journal.newestSessionBase(of: one.record) else { return reached == .origin }
     return reached <= base
   }
 

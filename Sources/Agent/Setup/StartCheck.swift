@@ -5,13 +5,12 @@ import Platform
 /// Whether `run` would start here: directory, journal, output files and the address to listen on. Nothing is made or changed, save that
 /// a port is taken and given back.
 struct StartCheck {
-  let configuration: EndpointConfiguration
-  let stream: String
+  let settings: CaptureConfiguration
   /// The directory of `run --output`; `-` is stdout.
   let output: String
 
   /// The journal that `run` would use; nil for a private temporary one.
-  var journalPath: String? { configuration.journal.path ?? (output == "-" ? nil : "\(output)/journal.db") }
+  var journalPath: String? { settings.endpoint.journal.path ?? (output == "-" ? nil : "\(output)/journal.db") }
 
   func run() -> [CheckLine] {
     var lines: [CheckLine] = []
@@ -27,13 +26,17 @@ struct StartCheck {
       lines += journal(path, &reader)
       if lines.last?.verdict == .wrong { return lines }
     }
-    if output != "-",
-      let holder = FileLock.holder(
+    if output == "-" { return lines }
+    for subscription in settings.subscriptions {
+      let stream = subscription.stream
+      if let holder = FileLock.holder(
         path: OutputSeries(directory: output, stem: OutputSeries.stem(stream)).lockPath)
-    {
-      lines.append(.wrong("output files of \"\(stream)\": are written by \(holder)"))
+      {
+        lines.append(.wrong("output files of \"\(stream)\": are written by \(holder)"))
+      }
+      lines += files(subscription, reader)
     }
-    return lines + (output == "-" ? [] : files(reader))
+    return lines
   }
 
   private func directory(_ path: String, _ name: String) -> CheckLine {
@@ -60,8 +63,8 @@ struct StartCheck {
   /// - Parameter reader: Is opened if there is a journal that can be read.
   private func journal(_ path: String, _ reader: inout JournalReader?) -> [CheckLine] {
     let state = state(ofJournal: path, &reader)
-    guard state.verdict != .wrong, let before = try? reader?.newestQueue(),
-      let other = Self.otherQueue(before, than: configuration)
+    guard state.verdict != .wrong, settings.subscriptions.count == 1, let before = try? reader?.newestQueue(),
+      let other = Self.otherQueue(before, than: settings.subscriptions[0].configuration)
     else { return [state] }
     return [state, .note(other)]
   }
@@ -85,7 +88,7 @@ struct StartCheck {
     let place = path.lastIndex(of: "/").map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
     if unsafe access(place, F_OK) == 0 {
       do throws(JournalError) { try Journal.refuseRescued(at: path) } catch { return .wrong("\(error)") }
-    } else if configuration.journal.path != nil {
+    } else if settings.endpoint.journal.path != nil {
       return .wrong("\(subject): its directory \(place) does not exist")
     }
     guard unsafe access(path, F_OK) == 0 else {
@@ -114,7 +117,8 @@ struct StartCheck {
   }
 
   /// The newest file, against what the journal knows of it: what a start would refuse.
-  private func files(_ reader: JournalReader?) -> [CheckLine] {
+  private func files(_ subscription: Subscription, _ reader: JournalReader?) -> [CheckLine] {
+    let (stream, queue) = (subscription.stream, subscription.configuration.queue.name)
     guard unsafe access(output, F_OK) == 0 else { return [] }
     do {
       guard let reader else {
@@ -126,9 +130,13 @@ struct StartCheck {
               + "back, or see --continue-output of `run`")
         ]
       }
-      let stem = try OutputSeries.stem(stream) { (name) throws(JournalError) in try reader.output(name) != nil }
+      let streams = settings.subscriptions.map(\.stream)
+      let stems = try OutputSeries.stems(streams) { (name) throws(JournalError) in try reader.output(name) != nil }
+      let stem = zip(streams, stems).first { $0.0.isSameName(as: stream) }?.1 ?? OutputSeries.stem(stream)
       let series = OutputSeries(directory: output, stem: stem)
-      let pending = PendingDocuments(reader, after: try reader.status().positions.committedThrough)
+      let pending = PendingDocuments(reader, after: try reader.status().positions.committedThrough) { (consumer) in
+        streams.count == 1 || consumer.queue.isSameName(as: queue)
+      }
       let record = try reader.output(stem)
       let isKnown = record.map {
         FileSink.isKnown(FileLock.series(path: series.lockPath), reader.identifier, $0)

@@ -7,6 +7,9 @@ import Platform
 /// of one that comes back again and again each at most once a minute. The connection's state and what is paused are kept
 /// apart, so that neither hides the other: a capture that lost its connection while its disk was full does not look as
 /// if it consumed once the disk has room again.
+///
+/// Of several subscriptions each has a state and counters of its own. The capture's is the one that is furthest from consuming, and says of
+/// whom it is: a capture consumes if all of them do.
 /// https://github.com/estuary/flow/blob/master/crates/models/src/status/connector.rs
 final class StatusBoard: Sendable {
   /// What the capture is doing now.
@@ -43,13 +46,35 @@ final class StatusBoard: Sendable {
     }
 
     /// What is wrong, by a name, since its words may change each time; nil if nothing is.
-    fileprivate var outage: String? {
+    var outage: String? {
       switch self {
       case .awaitingQueue: "awaiting_queue"
       case .reconnecting(let cause, _): cause
       case .paused(let part, _): "paused_\(part)"
       case .stalled(let stall): "stalled_\(stall)"
       case .starting, .connecting, .consuming, .standby, .stopping: nil
+      }
+    }
+
+    /// How far it is from consuming: of several subscriptions the one that is furthest shows.
+    fileprivate var rank: Int {
+      switch self {
+      case .stopping: 6
+      case .reconnecting: 5
+      case .awaitingQueue: 4
+      case .connecting: 3
+      case .starting: 2
+      case .standby, .paused, .stalled: 1
+      case .consuming: 0
+      }
+    }
+
+    /// The same with a reason that says of whom it is.
+    fileprivate func of(_ who: String) -> State {
+      switch self {
+      case .reconnecting(let cause, let reason): .reconnecting(cause: cause, reason: "\(who): \(reason)")
+      case .standby(let reason): .standby(reason: "\(who): \(reason)")
+      case .starting, .connecting, .awaitingQueue, .consuming, .paused, .stalled, .stopping: self
       }
     }
 
@@ -109,12 +134,44 @@ final class StatusBoard: Sendable {
     var reconnects: [String: Int] = [:]
     /// Seconds that a journal transaction with messages took, from its begin to its end on stable storage.
     var commits = Histogram(bounds: [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10])
+
+    /// Adds those of another subscription; commits are those of all anyway.
+    fileprivate mutating func add(_ other: Counters) {
+      received += other.received
+      journaled += other.journaled
+      acknowledged += other.acknowledged
+      emitted += other.emitted
+      committed += other.committed
+      redelivered += other.redelivered
+      recognised += other.recognised
+      rejected += other.rejected
+      streamGap += other.streamGap
+      streamJumps += other.streamJumps
+      undeliverable += other.undeliverable
+      consumersStarted += other.consumersStarted
+      reconnects.merge(other.reconnects) { $0 + $1 }
+    }
+  }
+
+  /// What is shown of one subscription.
+  struct Subscription: Equatable, Sendable {
+    /// Its name, and that of its queue.
+    var stream: String
+    var queue: String
+    /// What its connection does.
+    var state = State.starting
+    /// Messages in the queue that no one has, when it was last asked; nil if that is not known.
+    var backlog: Int?
+    var counters = Counters()
+    /// Grows with each change of a state: the newest of those that are equally bad shows.
+    fileprivate var change = 0
+
+    init(stream: String, queue: String) { (self.stream, self.queue) = (stream, queue) }
   }
 
   private struct Board {
-    var connection = State.starting
-    /// Messages in the queue that no one has, when it was last asked; nil if that is not known.
-    var backlog: Int?
+    var subscriptions: [Subscription]
+    var changes = 0
     /// When which status of an outage was logged, and after which of them messages flowed.
     var told: [String: Instant] = [:]
     var over: Set<String> = []
@@ -129,10 +186,41 @@ final class StatusBoard: Sendable {
     var waits = StallWatch()
     /// The state when a change of it was last looked for: time alone changes it too.
     var known = State.starting
-    var counters = Counters()
+    /// Of all subscriptions together.
+    var shared = Counters()
+
+    init(_ subscriptions: [Subscription]) { self.subscriptions = subscriptions }
+
+    var counters: Counters {
+      var sum = shared
+      for subscription in subscriptions { sum.add(subscription.counters) }
+      return sum
+    }
+
+    /// The subscription that is furthest from consuming.
+    private var worst: Subscription? {
+      subscriptions.max { ($0.state.rank, $0.change) < ($1.state.rank, $1.change) }
+    }
+
+    /// The state of the connections.
+    private var connection: State {
+      guard let worst else { return .starting }
+      guard subscriptions.count > 1 else { return worst.state }
+      let alike = subscriptions.count { $0.state.rank == worst.state.rank }
+      return worst.state.of("\"\(worst.stream)\" (\(alike) of \(subscriptions.count) queues)")
+    }
+
+    /// What is wrong, by a name that stays the same as long as it is the same.
+    func outage(_ state: State) -> String? {
+      guard let outage = state.outage, subscriptions.count > 1, let worst, worst.state.outage == outage else {
+        return state.outage
+      }
+      return "\(outage) \(worst.stream)"
+    }
 
     /// What a user should hear first.
     func state(at now: Instant) -> State {
+      let connection = connection
       switch connection {
       case .consuming, .standby: break
       case .starting, .connecting, .awaitingQueue, .reconnecting, .paused, .stalled, .stopping: return connection
@@ -145,12 +233,18 @@ final class StatusBoard: Sendable {
     }
   }
 
-  private let board = Locked(Board())
+  private let board: Locked<Board>
   private let log: Logger
   private let clock: @Sendable () -> Instant
 
-  /// - Parameter clock: Tells the time.
-  init(log: Logger, clock: @escaping @Sendable () -> Instant = { Instant.now }) {
+  /// - Parameters:
+  ///   - subscriptions: By their indices.
+  ///   - clock: Tells the time.
+  init(
+    log: Logger, subscriptions: [Subscription] = [Subscription(stream: "", queue: "")],
+    clock: @escaping @Sendable () -> Instant = { Instant.now }
+  ) {
+    board = Locked(Board(subscriptions))
     self.log = log
     self.clock = clock
   }
@@ -161,21 +255,32 @@ final class StatusBoard: Sendable {
   }
   var counters: Counters { board.withLock { $0.counters } }
 
-  /// How many messages were in the queue, ready, when it was last asked; nil if that is not known.
-  var backlog: Int? { board.withLock { $0.backlog } }
+  /// What is shown of each subscription.
+  var subscriptions: [Subscription] { board.withLock { $0.subscriptions } }
 
-  /// The queue was asked how many messages are ready in it; nil if that number says nothing.
-  func found(inQueue messages: Int?) { board.withLock { $0.backlog = messages } }
+  /// A queue was asked how many messages are ready in it; nil if that number says nothing.
+  func found(inQueue messages: Int?, of index: Int = 0) {
+    board.withLock { $0.subscriptions[index].backlog = messages }
+  }
 
-  /// What the connection does now; not for ``State/paused(_:reason:)``.
-  func changed(to state: State) {
+  /// What the connection of a subscription does now; not for ``State/paused(_:reason:)``.
+  func changed(to state: State, of index: Int = 0) {
     change { board in
+      board.changes += 1
       switch state {
-      case .consuming: board.counters.consumersStarted += 1
-      case .reconnecting(let cause, _): board.counters.reconnects[cause, default: 0] += 1
+      case .consuming: board.subscriptions[index].counters.consumersStarted += 1
+      case .reconnecting(let cause, _): board.subscriptions[index].counters.reconnects[cause, default: 0] += 1
       case .starting, .connecting, .awaitingQueue, .standby, .paused, .stalled, .stopping: break
       }
-      board.connection = state
+      if board.subscriptions[index].state != state { board.subscriptions[index].change = board.changes }
+      board.subscriptions[index].state = state
+    }
+  }
+
+  /// The capture stops.
+  func stops() {
+    change { board in
+      for index in board.subscriptions.indices { board.subscriptions[index].state = .stopping }
     }
   }
 
@@ -237,7 +342,7 @@ final class StatusBoard: Sendable {
       if state == board.known, !board.isUntold { return nil }
       board.known = state
       board.isUntold = false
-      if let key = state.outage {
+      if let key = board.outage(state) {
         if let told = board.told[key], !board.over.contains(key) || now - told < OutageLog.stable {
           board.isUntold = board.over.contains(key)
           return nil
@@ -262,7 +367,13 @@ final class StatusBoard: Sendable {
     log.log(level: level, "\(changed.message)", metadata: ["eventType": "connectorStatus"])
   }
 
-  func count(_ change: (inout Counters) -> Void) { board.withLock { change(&$0.counters) } }
+  /// Counts what is of no subscription, or of all.
+  func count(_ change: (inout Counters) -> Void) { board.withLock { change(&$0.shared) } }
+
+  /// Counts what is of one subscription.
+  func count(of index: Int, _ change: (inout Counters) -> Void) {
+    board.withLock { change(&$0.subscriptions[index].counters) }
+  }
 }
 
 /// How many values fell under which bound. https://prometheus.io/docs/concepts/metric_types/#histogram

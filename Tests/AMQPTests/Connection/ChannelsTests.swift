@@ -87,6 +87,20 @@ struct ChannelsTests {
     Wire.delivery(.init(tag: tag, body: body), frameBody: frameBody, consumer: "tag\(channel)", channel: channel)
   }
 
+  /// One who then waited for the socket would wait with a whole message in hand.
+  @Test func `a read that was broken off says that there is more`() throws {
+    let (stream, connection, channels) = try Self.consuming(1)
+    stream.most = 8
+    let body = [UInt8](repeating: 1, count: 400)
+    stream.play(Self.delivery(1, on: 1, body: body, frameBody: 4096).flatMap(\.self))
+    var results: [Connection.Received] = []
+    while results.last != .drained {
+      results.append(try connection.receive(deliveries: 10, bytes: 1 << 20))
+    }
+    #expect(results == [.more, .drained])
+    #expect(channels[0].batch.messages == [.init(tag: 1, body: body)])
+  }
+
   @Test(arguments: 0..<60 as Range<UInt64>)
   func `frames of channels interleave, and each gets its own deliveries whole`(seed: UInt64) throws {
     var random = Seeded(seed)

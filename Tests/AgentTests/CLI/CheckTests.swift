@@ -83,7 +83,11 @@ struct CheckTests {
   // MARK: Whether `run` would start
 
   private static func lines(_ output: String, _ text: String = #"{"queue":{"name":"q"}}"#) throws -> [CheckLine] {
-    StartCheck(configuration: try ConfigSupport.parse(text), stream: "q", output: output).run()
+    StartCheck(settings: try settings(text), output: output).run()
+  }
+
+  private static func settings(_ text: String) throws -> CaptureConfiguration {
+    try CaptureConfiguration.parse(try JSONValue.parse(Array(text.utf8)), resources: .own)
   }
 
   private static func wrong(_ lines: [CheckLine]) -> [String] { lines.filter { $0.verdict == .wrong }.map(\.text) }
@@ -134,7 +138,7 @@ struct CheckTests {
   }
 
   @Test func `an address that is taken, or of another machine, is found`() throws {
-    let check = StartCheck(configuration: try ConfigSupport.parse(#"{"queue":{"name":"q"}}"#), stream: "q", output: "-")
+    let check = StartCheck(settings: try Self.settings(#"{"queue":{"name":"q"}}"#), output: "-")
     func verdict(_ text: String) throws -> CheckLine { check.port(try #require(ListenAddress(argument: text))) }
     let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
     defer { close(descriptor) }

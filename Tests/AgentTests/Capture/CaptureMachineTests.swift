@@ -21,7 +21,7 @@ struct CaptureMachineTests {
     #expect(capture.requestStop() == CaptureMachine.end)
     #expect(capture.next(at: 0) == .now(.stop(failed: false)))
     _ = capture.rowsEnded(of: 0, isSettled: false)
-    _ = capture.journaled(through: Self.position(5), of: [0])
+    _ = capture.journaled(through: Self.position(5), [(0, 1)])
     _ = capture.emissionEnded()
     _ = capture.ended(.emitter, nil)
     guard case .later = capture.next(at: 0) else {
@@ -37,7 +37,7 @@ struct CaptureMachineTests {
     var capture = CaptureMachine(Lifecycle(awaitsCommit: true))
     _ = capture.requestStop()
     _ = capture.next(at: 0)
-    _ = capture.journaled(through: Self.position(5), of: [0])
+    _ = capture.journaled(through: Self.position(5), [(0, 1)])
     _ = capture.rowsEnded(of: 0, isSettled: false)
     _ = capture.committed(Self.checkpoint(5, releasable: 5))
     _ = capture.emissionEnded()
@@ -95,14 +95,14 @@ struct CaptureMachineTests {
       Settlement(
         position: Self.position(5), captured: Self.position(5), step: step, isCarried: isCarried, number: number)
     }
-    _ = capture.journaled(through: Self.position(5), of: [0])
+    _ = capture.journaled(through: Self.position(5), [(0, 1)])
     #expect(capture.carries(settlement(.settling, 1)) == CaptureMachine.emitter)
     let isTold = isCarried || tellsLast
     #expect(Self.work(&emission, &capture) == ["rows to 5"] + (isTold ? ["settling"] : []))
     #expect(Self.work(&emission, &capture) == [], "once")
     _ = capture.carries(settlement(.settled, 2))
     #expect(Self.work(&emission, &capture) == (isTold ? ["settled, last"] : []))
-    _ = capture.journaled(through: Self.position(6), of: [0])
+    _ = capture.journaled(through: Self.position(6), [(0, 1)])
     _ = capture.rowsEnded(of: 0, isSettled: true)
     #expect(Self.work(&emission, &capture) == ["rows to 6"] + (tellsLast ? ["none, last"] : []) + ["end"])
   }

@@ -201,6 +201,61 @@ struct ConnectionMachineTests {
     #expect(machine.read(Self.reading(0, upTo: 0, waiting: 0), at: 260) == [.askAside])
   }
 
+  @Test func `what could not be read yet is read before anything is waited for`() {
+    var machine = Self.consuming()
+    var reading = Self.reading(0, upTo: 0)
+    reading.hasMore = true
+    _ = machine.read(reading, at: 0)
+    #expect(machine.rest(isEmpty: true) == .none)
+  }
+
+  @Test func `a message that is not captured ends its channel once those before it are acknowledged`() {
+    var settings = Self.settings()
+    settings.keepsConsumer = false
+    settings.isAlone = false
+    let failure = CaptureFailure(cause: "oversize", description: "too large", needsUser: true)
+    var machine = Self.consuming(settings)
+    _ = machine.read(Self.reading(5, upTo: 5), at: 0)
+    var commands = ConnectionCommands()
+    commands.startOver = StartOver(generation: 1, reason: .refused(failure, tag: 4))
+    func received(_ commands: ConnectionCommands, at now: Instant) -> [Order] {
+      Self.said(machine.received(commands, isEmpty: true, takesBatch: true, offset: nil, at: now))
+    }
+    #expect(received(commands, at: 1) == [])
+    _ = machine.read(Self.reading(0, upTo: 0, waiting: 0), at: 1)
+    #expect(machine.rest(isEmpty: true) == .wait(reading: true, until: 31))
+    let end = Machine.End.startOver(.refused(failure, tag: 4))
+    #expect(received(Self.acknowledged(3), at: 2) == [.command(.acknowledge(tag: 3, messages: 3)), .end(end)])
+    #expect(machine.ended(end, nil, at: 2, jitter: 0).1 == .wait(5))
+    // One after the other brings nothing else: each costs the queue a delivery.
+    for (generation, pause) in [(2, 10), (3, 20), (4, 40), (5, 60), (6, 60)] {
+      Self.begin(&machine)
+      commands.startOver = StartOver(generation: generation, reason: .refused(failure, tag: 1))
+      let now = Instant(sinceBoot: .seconds(100 * generation))
+      #expect(received(commands, at: now).last == .end(.startOver(.refused(failure, tag: 1))))
+      #expect(
+        machine.ended(.startOver(.refused(failure, tag: 1)), nil, at: now, jitter: 0).1 == .wait(.seconds(pause)))
+    }
+  }
+
+  @Test
+  func `what is wrong with a queue beside others is tried again for ever, and what keeps from a connection is not`() {
+    var settings = Self.settings()
+    (settings.isAlone, settings.attempts) = (false, 2)
+    let missing = CaptureFailure(cause: "channel_closed_404", description: "404", needsUser: true)
+    var machine = Machine(settings)
+    for _ in 0..<5 {
+      machine.connected()
+      #expect(machine.ended(.failed(missing), nil, at: 0, jitter: 0).1 == .wait(5))
+    }
+    // A login that is refused after one that was not is tried again, too, but counts.
+    let login = CaptureFailure(cause: "not_connected", description: "refused", needsUser: true)
+    #expect(machine.ended(.failed(login), nil, at: 0, jitter: 0).1 == .wait(5))
+    #expect(machine.ended(.failed(login), nil, at: 0, jitter: 0).1 == .giveUp(.exhausted(2, last: login)))
+    var first = Machine(settings)
+    #expect(first.ended(.failed(login), nil, at: 0, jitter: 0).1 == .giveUp(login))
+  }
+
   @Test func `the journal's word to begin anew ends the channel that it is of`() {
     var machine = Self.consuming()
     var commands = ConnectionCommands()

@@ -87,6 +87,10 @@ extension JournalInbox {
     get { subscriptions[0].consuming }
     set { subscriptions[0].consuming = newValue }
   }
+  var intakeEnded: Bool {
+    get { subscriptions[0].intakeEnded }
+    set { subscriptions[0].intakeEnded = newValue }
+  }
 }
 
 extension JournalLoop {
@@ -98,7 +102,9 @@ extension JournalLoop {
     self.init(
       journal: journal, capture: capture,
       subscriptions: [
-        Subscription(mailbox: mailbox, acknowledgementMode: acknowledgementMode, resumption: resumption)
-      ], status: status, log: log, maxBytes: maxBytes, outputName: outputName, document: document)
+        Subscription(
+          mailbox: mailbox, acknowledgementMode: acknowledgementMode, resumption: resumption, outputName: outputName,
+          log: log)
+      ], status: status, log: log, maxBytes: maxBytes, document: document)
   }
 }

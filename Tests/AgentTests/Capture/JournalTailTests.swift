@@ -90,8 +90,8 @@ struct JournalTailTests {
     func prefix(of index: Int) -> [UInt8] { [] }
     var suffix: [UInt8] { [0x0A] }
 
-    mutating func write(_ bytes: inout [UInt8], _ checkpoint: Checkpoint) throws(CaptureFailure) -> Committed? {
-      let taken = bytes
+    mutating func write(_ documents: inout Documents, _ checkpoint: Checkpoint) throws(CaptureFailure) -> Committed? {
+      let taken = documents.bytes
       _ = state.wait { state -> Bool? in
         guard state.permits > 0 else { return nil }
         state.permits -= 1
@@ -101,7 +101,7 @@ struct JournalTailTests {
         state.text += taken
         state.writes += 1
       }
-      return Committed(through: checkpoint.through, output: nil)
+      return Committed(through: checkpoint.through)
     }
   }
 
@@ -173,7 +173,7 @@ struct JournalTailTests {
         }
       }
       sink.state.update { $0.permits = 1_000_000 }
-      capture.report { $0.intakeEnded() }
+      capture.report { $0.intakeEnded(of: 0) }
       #expect(capture.wait(atMost: 60) { $0.inbox.emitted.rawValue == last ? true : nil } == true)
       capture.update { $0.inbox.closing = true }
       #expect(ended.wait(atMost: 60) { $0 == 2 ? true : nil } == true)

@@ -22,13 +22,13 @@ struct SeveralSubscriptionsTests {
     var suffix: [UInt8] { [0x0A] }
     func prefix(of index: Int) -> [UInt8] { Array("\(index) ".utf8) }
 
-    mutating func write(_ bytes: inout [UInt8], _ checkpoint: Checkpoint) throws(CaptureFailure) -> Committed? {
-      let taken = bytes
+    mutating func write(_ documents: inout Documents, _ checkpoint: Checkpoint) throws(CaptureFailure) -> Committed? {
+      let taken = documents.bytes
       state.update { state in
         state.text += taken
         state.checkpoints.append(checkpoint)
       }
-      return Committed(through: checkpoint.through, output: nil)
+      return Committed(through: checkpoint.through)
     }
   }
 
@@ -66,14 +66,16 @@ struct SeveralSubscriptionsTests {
       let sessions = try records.map {
         try journal.beginSession(of: $0, id: "s\($0.key)-\(journal.positions.last)", startedAt: 0)
       }
-      let (status, sink) = (StatusBoard(log: quietLog), sink)
+      let (status, sink) = (
+        StatusBoard(log: quietLog, subscriptions: names.map { .init(stream: $0, queue: $0) }), sink
+      )
       let loop = JournalLoop(
         journal: journal, capture: capture,
         subscriptions: names.indices.map {
           JournalLoop.Subscription(
             session: sessions[$0], mailbox: mailboxes[$0], acknowledgementMode: mode, resumption: resumptions[$0],
-            prefetch: 20)
-        }, status: status, log: quietLog, maxBytes: .max, outputName: "o", document: DocumentOptions())
+            prefetch: 20, log: quietLog)
+        }, status: status, log: quietLog, maxBytes: .max, document: DocumentOptions())
       let emitter = EmitterLoop(
         reader: try JournalReader(path: journal.path), capture: capture, mailboxes: mailboxes,
         indices: Dictionary(uniqueKeysWithValues: records.enumerated().map { ($1.key, $0) }), status: status,
@@ -127,7 +129,7 @@ struct SeveralSubscriptionsTests {
     }
 
     func end() {
-      capture.report { $0.intakeEnded() }
+      for index in names.indices { capture.report { $0.intakeEnded(of: index) } }
       #expect(capture.wait(as: CaptureMachine.end, atMost: 60) { $0.progress.ended ? true : nil } == true)
       capture.update { $0.inbox.closing = true }
       #expect(ended.wait(atMost: 60) { $0 == 2 ? true : nil } == true)

@@ -15,7 +15,7 @@ struct WrittenTests {
   @Test func `what was committed was emitted, even if the emitter's own word is late`() {
     var written = Written(emitted: Self.position(2), committed: Self.position(1))
     let entries = written.catchUp(with: Written(emitted: Self.position(3), committed: Self.position(5)), bytes: 10)
-    #expect(entries == Written.Entries(emitted: Self.position(5), committed: Self.position(5), output: nil))
+    #expect(entries == Written.Entries(emitted: Self.position(5), committed: Self.position(5)))
     #expect(written.emitted == Self.position(5) && written.committed == Self.position(5))
     #expect(written.bytesSincePrune == 10)
   }
@@ -29,23 +29,31 @@ struct WrittenTests {
   @Test func `an output file is written once, and stays until there is another`() {
     var (written, reported) = (Written(), Written())
     let file = OutputRecord(file: 1, length: 4, startedAt: 0)
-    reported.output = file
-    #expect(written.catchUp(with: reported, bytes: 0).output == file)
-    #expect(written.catchUp(with: reported, bytes: 0).output == nil)
-    #expect(written.catchUp(with: Written(), bytes: 0).output == nil)
-    #expect(written.output == file)
+    reported.outputs = [1: file]
+    #expect(written.catchUp(with: reported, bytes: 0).outputs == [1: file])
+    #expect(written.catchUp(with: reported, bytes: 0).outputs.isEmpty)
+    #expect(written.catchUp(with: Written(), bytes: 0).outputs.isEmpty)
+    // Of another subscription.
+    reported.outputs[0] = file
+    #expect(written.catchUp(with: reported, bytes: 0).outputs == [0: file])
+    #expect(written.outputs == [0: file, 1: file])
   }
 
   @Test func `pruning waits until it is worth it, or nothing else is to be done`() {
     var written = Written()
     let worth = Written.pruneWorth
-    #expect(written.prunes(isBusy: false, prunable: 0))
-    #expect(!written.prunes(isBusy: true, prunable: worth.rows - 1))
-    #expect(written.prunes(isBusy: true, prunable: worth.rows))
+    #expect(written.prunes(isBusy: false))
+    written.toPrune = worth.rows - 1
+    #expect(!written.prunes(isBusy: true))
+    written.toPrune = worth.rows
+    #expect(written.prunes(isBusy: true))
+    written.pruned(left: 1)
     _ = written.catchUp(with: Written(), bytes: worth.bytes - 1)
-    #expect(!written.prunes(isBusy: true, prunable: 1))
+    #expect(!written.prunes(isBusy: true))
     _ = written.catchUp(with: Written(), bytes: 1)
-    #expect(written.prunes(isBusy: true, prunable: 1))
+    #expect(written.prunes(isBusy: true))
+    written.pruned(left: 1)
+    #expect(!written.prunes(isBusy: true))
   }
 
   @Test
@@ -54,11 +62,13 @@ struct WrittenTests {
   {
     let machine = JournalMachine([SubscriptionMachine.recognising(nil)], written: Written())
     var inbox = JournalInbox()
-    #expect(machine.meanwhile(inbox) == nil)
+    func meanwhile(at now: Instant) -> Next<JournalMachine.Meanwhile> { machine.meanwhile(inbox, since: 5, at: now) }
+    #expect(meanwhile(at: 5) == .later(6))
+    #expect(meanwhile(at: 6) == .now(.tidyUp))
     inbox.committed = Self.position(1)
-    #expect(machine.meanwhile(inbox) == .bookkeep)
+    #expect(meanwhile(at: 5) == .now(.bookkeep))
     inbox.stopping = true
-    #expect(machine.meanwhile(inbox) == .takeIt)
+    #expect(meanwhile(at: 5) == .now(.takeIt))
   }
 
   @Test func `a stream that is another one is told of, forgotten, and read on another channel`() {

@@ -212,7 +212,7 @@ struct ModelAgent {
   }
 
   /// The connection has handed over what it has. What has arrived, and was not handed over, comes again.
-  mutating func drain() { _ = capture.intakeEnded() }
+  mutating func drain() { _ = capture.intakeEnded(of: 0) }
 
   /// Work that may be part of a capture's end.
   private mutating func checked(_ work: (inout ModelAgent) -> Void) {
@@ -278,7 +278,7 @@ struct ModelAgent {
       record.captured += rows.count
       record.window += appended.map { setup.payloads[$0] }
       let last = Position(rawValue: Int64(record.captured))
-      _ = capture.journaled(through: last, of: rows.isEmpty ? [] : [0])
+      _ = capture.journaled(through: last, [(0, rows.count)])
       _ = journal.bookkept(written, at: 0, but: [0])
       perform(machine.written(decision, through: last, releasable: written.released(of: 0), at: 0))
     case .record:

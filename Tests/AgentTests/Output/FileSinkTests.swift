@@ -47,13 +47,11 @@ struct EmitOutputTests {
     }
   }
 
-  private static func write(_ text: String, through position: Int64, to sink: FileSink) throws -> Committed? {
-    var bytes = Array(text.utf8)
-    var committed = try sink.write(
-      &bytes, Checkpoint(through: Position(rawValue: position), releasable: Position(rawValue: position)))
-    // The file's inode is what the file system gave it.
-    committed?.output?.inode = nil
-    return committed
+  /// - Returns: The file as it then is, but for its inode, which the file system gave it.
+  private static func write(_ text: String, through position: Int64, to sink: FileSink) throws -> OutputRecord? {
+    var record = try sink.write(Array(text.utf8))
+    record.inode = nil
+    return record
   }
 
   fileprivate static func document(_ sequence: Int64) -> String {
@@ -65,9 +63,9 @@ struct EmitOutputTests {
     let sink = try scratch.sink(nil)
     #expect(
       try Self.write("{}\n", through: 1, to: sink)
-        == Committed(through: Position(rawValue: 1), output: OutputRecord(file: 1, length: 3, startedAt: 7)))
+        == OutputRecord(file: 1, length: 3, startedAt: 7))
     #expect(
-      try Self.write("[1]\n[2]\n", through: 3, to: sink)?.output == OutputRecord(file: 1, length: 11, startedAt: 7))
+      try Self.write("[1]\n[2]\n", through: 3, to: sink) == OutputRecord(file: 1, length: 11, startedAt: 7))
     #expect(scratch.content == "{}\n[1]\n[2]\n")
     var status = stat()
     #expect(unsafe stat(scratch.file, &status) == 0)
@@ -79,7 +77,7 @@ struct EmitOutputTests {
     try scratch.put("{}\n\(Self.document(4)){\"torn")
     let sink = try scratch.sink(OutputRecord(file: 1, length: 3, startedAt: 5), pending: 4...5)
     #expect(scratch.content == "{}\n")
-    #expect(try Self.write("[]\n", through: 2, to: sink)?.output == OutputRecord(file: 1, length: 6, startedAt: 5))
+    #expect(try Self.write("[]\n", through: 2, to: sink) == OutputRecord(file: 1, length: 6, startedAt: 5))
     #expect(scratch.content == "{}\n[]\n")
   }
 
@@ -124,12 +122,12 @@ struct EmitOutputTests {
     let scratch = try Scratch()
     let sink = try scratch.sink(nil, rotation: FileRotation(maxBytes: 8))
     #expect(
-      try Self.write("[1]\n[2]\n", through: 2, to: sink)?.output == OutputRecord(file: 1, length: 8, startedAt: 7))
-    #expect(try Self.write("", through: 2, to: sink)?.output == OutputRecord(file: 1, length: 8, startedAt: 7))
-    #expect(try Self.write("[3]\n", through: 3, to: sink)?.output == OutputRecord(file: 2, length: 4, startedAt: 7))
+      try Self.write("[1]\n[2]\n", through: 2, to: sink) == OutputRecord(file: 1, length: 8, startedAt: 7))
+    #expect(try Self.write("", through: 2, to: sink) == OutputRecord(file: 1, length: 8, startedAt: 7))
+    #expect(try Self.write("[3]\n", through: 3, to: sink) == OutputRecord(file: 2, length: 4, startedAt: 7))
     // One batch may be larger than the bound; it is not split, and has a file of its own.
     #expect(
-      try Self.write("[4]\n[5]\n[6]\n", through: 6, to: sink)?.output
+      try Self.write("[4]\n[5]\n[6]\n", through: 6, to: sink)
         == OutputRecord(file: 3, length: 12, startedAt: 7))
     #expect([1, 2, 3, 4].map(scratch.content) == ["[1]\n[2]\n", "[3]\n", "[4]\n[5]\n[6]\n", nil])
   }
@@ -142,11 +140,11 @@ struct EmitOutputTests {
     #expect(try sink.rest() == nil)
     time.update { $0 = 60_000_000 }
     #expect(
-      try Self.write("[1]\n", through: 1, to: sink)?.output == OutputRecord(file: 1, length: 4, startedAt: 60_000_000))
+      try Self.write("[1]\n", through: 1, to: sink) == OutputRecord(file: 1, length: 4, startedAt: 60_000_000))
     time.update { $0 = 69_000_000 }
     #expect(sink.timeUntilRest == 1)
     #expect(try sink.rest() == nil)
-    #expect(try Self.write("[2]\n", through: 2, to: sink)?.output?.file == 1)
+    #expect(try Self.write("[2]\n", through: 2, to: sink)?.file == 1)
     time.update { $0 = 70_000_000 }
     #expect(sink.timeUntilRest == 0)
     let begun = try sink.rest()
@@ -158,7 +156,7 @@ struct EmitOutputTests {
     let later = try scratch.sink(
       OutputRecord(file: 1, length: 4, startedAt: 60_000_000), rotation: FileRotation(maxAge: 10),
       clock: { 75_000_000 })
-    #expect(try Self.write("[3]\n", through: 2, to: later)?.output?.file == 2)
+    #expect(try Self.write("[3]\n", through: 2, to: later)?.file == 2)
     #expect([1, 2].map(scratch.content) == ["[1]\n", "[3]\n"])
   }
 
@@ -178,12 +176,12 @@ struct EmitOutputTests {
   func `a next file that the journal does not know yet is written anew`(left: String) throws {
     let scratch = try Scratch()
     let first = try scratch.sink(nil, rotation: FileRotation(maxBytes: 4))
-    let known = try #require(try Self.write("[1]\n", through: 1, to: first)?.output)
+    let known = try #require(try Self.write("[1]\n", through: 1, to: first))
     try Data(left.utf8).write(to: URL(fileURLWithPath: scratch.path + "/orders-000002.jsonl"))
     // The crash came before the journal knew of it.
     let second = try scratch.sink(known, rotation: FileRotation(maxBytes: 100), pending: 3...4)
     #expect([1, 2].map(scratch.content) == ["[1]\n", nil])
-    #expect(try Self.write("[2]\n", through: 2, to: second)?.output == OutputRecord(file: 1, length: 8, startedAt: 7))
+    #expect(try Self.write("[2]\n", through: 2, to: second) == OutputRecord(file: 1, length: 8, startedAt: 7))
     #expect([1, 2].map(scratch.content) == ["[1]\n[2]\n", nil])
   }
 
@@ -213,7 +211,7 @@ struct EmitOutputTests {
     // Asked to, it goes on in a file of its own.
     let warnings = Monitor<[String]>([])
     let sink = try scratch.sink(record, pending: pending, continues: true, warnings: warnings)
-    #expect(try Self.write("[]\n", through: 9, to: sink)?.output == OutputRecord(file: 2, length: 3, startedAt: 7))
+    #expect(try Self.write("[]\n", through: 9, to: sink) == OutputRecord(file: 2, length: 3, startedAt: 7))
     #expect(scratch.content == "{}\n" + surplus)
     #expect(warnings.read { $0 }.count == 1)
   }
@@ -262,7 +260,7 @@ struct EmitOutputTests {
     _ = try Self.write("[1]\n", through: 1, to: sink)
     try scratch.put("mine\n", number: 2)
     try scratch.put("mine\n", number: 5)
-    #expect(try Self.write("[2]\n", through: 2, to: sink)?.output?.file == 6)
+    #expect(try Self.write("[2]\n", through: 2, to: sink)?.file == 6)
     #expect([2, 5, 6].map(scratch.content) == ["mine\n", "mine\n", "[2]\n"])
   }
 
@@ -283,7 +281,7 @@ struct EmitOutputTests {
       try file.seekToEnd()
       try file.write(contentsOf: Data("note\n".utf8))
     }
-    #expect(try Self.write("[2]\n", through: 2, to: sink)?.output == OutputRecord(file: 2, length: 4, startedAt: 7))
+    #expect(try Self.write("[2]\n", through: 2, to: sink) == OutputRecord(file: 2, length: 4, startedAt: 7))
     #expect(scratch.content(2) == "[2]\n")
     let first = ["replace": "new\n", "cut": "", "lengthen": "[1]\nnote\n"]
     #expect(scratch.content(1) == first[hand])
@@ -328,10 +326,10 @@ struct EmitOutputTests {
       })
     _ = try Self.write("[1]\n", through: 1, to: sink)
     hand.update { $0 = true }
-    #expect(try Self.write("[2]\n", through: 2, to: sink)?.output == OutputRecord(file: 2, length: 4, startedAt: 7))
+    #expect(try Self.write("[2]\n", through: 2, to: sink) == OutputRecord(file: 2, length: 4, startedAt: 7))
     #expect(scratch.content(1) == "[1]\nnote")
     #expect(scratch.content(2) == "[2]\n")
-    #expect(try Self.write("[3]\n", through: 3, to: sink)?.output?.length == 8)
+    #expect(try Self.write("[3]\n", through: 3, to: sink)?.length == 8)
     #expect(warnings.read { $0.count } == 1)
   }
 
@@ -363,7 +361,7 @@ struct EmitOutputTests {
     }
     let lock = try scratch.lock()
     let second = try scratch.sink(known, pending: 2...2, lock: lock, warnings: warnings)
-    #expect(try Self.write(Self.document(2), through: 2, to: second)?.output?.file == 2)
+    #expect(try Self.write(Self.document(2), through: 2, to: second)?.file == 2)
     #expect(scratch.content(2) == Self.document(2))
     let word = hand.hasPrefix("renames") ? "was moved to \(elsewhere)" : "was taken away"
     #expect(warnings.read { $0 }.count == 1 && warnings.read { $0[0] }.contains(word), "\(warnings.read { $0 })")
@@ -438,10 +436,10 @@ struct EmitOutputTests {
     let nextFile = NextFileRequest()
     let sink = try scratch.sink(nil, nextFile: nextFile)
     nextFile.request()
-    #expect(try Self.write("[1]\n", through: 1, to: sink)?.output?.file == 1)
+    #expect(try Self.write("[1]\n", through: 1, to: sink)?.file == 1)
     nextFile.request()
-    #expect(try Self.write("[2]\n", through: 2, to: sink)?.output?.file == 2)
-    #expect(try Self.write("[3]\n", through: 3, to: sink)?.output?.file == 2)
+    #expect(try Self.write("[2]\n", through: 2, to: sink)?.file == 2)
+    #expect(try Self.write("[3]\n", through: 3, to: sink)?.file == 2)
     nextFile.request()
     #expect(try sink.rest()?.file == 3)
     #expect(try sink.rest() == nil)

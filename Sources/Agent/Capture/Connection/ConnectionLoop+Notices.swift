@@ -152,6 +152,6 @@ extension ConnectionLoop {
         "other_consumers": .stringConvertible(consumer.queue?.consumers ?? 0),
         "heartbeat_seconds": .stringConvertible(connection.heartbeatSeconds),
       ].merging(consuming.narrowPrefetch.map { ["prefetch_count": .stringConvertible($0)] } ?? [:]) { $1 })
-    status.found(inQueue: consuming.queue.kind == .stream ? nil : consumer.queue.map { Int($0.messages) })
+    status.found(inQueue: consuming.queue.kind == .stream ? nil : consumer.queue.map { Int($0.messages) }, of: index)
   }
 }

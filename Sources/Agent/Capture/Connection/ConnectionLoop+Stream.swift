@@ -53,16 +53,13 @@ extension ConnectionLoop {
     try channel.consume(
       Consumption(queue: topology.configuration.queue.name, noAck: false, exclusive: false, arguments: arguments),
       tag: "source-amqp-\(randomUUID())")
-    var deadline = Instant.now + time
-    var missing: UInt64?
-    while channel.batch.isEmpty, Instant.now < deadline, !mailbox.isStopping {
-      _ = try connection.receive(deliveries: Gathering.mostDeliveries, bytes: Gathering.largestBytes)
+    var patience = LookPatience(time, received: connection.receivedBytes, at: Instant.now)
+    while channel.batch.isEmpty, !mailbox.isStopping {
+      let received = try connection.receive(deliveries: Gathering.mostDeliveries, bytes: Gathering.largestBytes)
       try channel.check()
-      if channel.missingBytes != missing {
-        missing = channel.missingBytes
-        deadline = Instant.now + time
-      }
-      if channel.batch.isEmpty {
+      let (arriving, bytes) = (channel.isArriving, connection.receivedBytes)
+      guard let deadline = patience.looked(isArriving: arriving, received: bytes, at: Instant.now) else { break }
+      if channel.batch.isEmpty, received != .more {
         try connection.wait(until: deadline, wakeup: mailbox.wakeup, reading: true)
       }
     }
@@ -91,8 +88,7 @@ extension ConnectionLoop {
       }
     switch found {
     case .success(let message): return message.map { .message($0) } ?? .nothing
-    case .failure(let failure) where failure.kind == .internalError: return .fails
-    case .failure(let failure): throw failure
+    case .failure(let failure): return try OffsetSearch.found(failure)
     }
   }
 

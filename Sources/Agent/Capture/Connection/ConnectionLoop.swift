@@ -60,12 +60,12 @@ struct ConnectionLoop {
   private func perform(_ decided: ([ConnectionMachine.Action], ConnectionMachine.Step)) -> ConnectionMachine.Step {
     for action in decided.0 {
       switch action {
-      case .status(let state): status.changed(to: state)
+      case .status(let state): status.changed(to: state, of: index)
       case .settled(let generation): capture.report { $0.settled(generation, of: index) }
       case .forgetPassed: topology.stream?.pass(through: nil)
       case .pass(let range, let fresh):
         topology.stream?.pass(through: range.upperBound)
-        status.count { $0.undeliverable += Int(fresh ?? 0) }
+        status.count(of: index) { $0.undeliverable += Int(fresh ?? 0) }
         notify(action)
       case .forgetStream:
         notify(action)
@@ -115,7 +115,7 @@ struct ConnectionLoop {
   /// One connection from open to end.
   private func attempt(_ machine: inout ConnectionMachine) -> ConnectionMachine.End {
     do throws(CaptureFailure) {
-      if let state = machine.statusOfAttempt { status.changed(to: state) }
+      if let state = machine.statusOfAttempt { status.changed(to: state, of: index) }
       let returning = machine.asksWhatReturns ? returning() : nil
       let plan = machine.prepare(returning: returning, newest: topology.stream?.newest)
       var topology = topology
@@ -123,14 +123,15 @@ struct ConnectionLoop {
       topology.prefetch = plan.prefetch ?? topology.prefetch
       topology.doubtfulPrefetch = plan.doubtfulPrefetch
       let (connected, name) = (Monitor<Instant?>(nil), topology.configuration.queue.name)
-      topology.isAbandoned = { [mailbox, status] in
+      topology.isAbandoned = { [mailbox, status, index] in
         let began = connected.read { $0 }
         if let state = ConnectionMachine.statusOfOpening(name, since: began, at: Instant.now) {
-          status.changed(to: state)
+          status.changed(to: state, of: index)
         }
         return mailbox.isStopping
       }
       let connection = try topology.connect()
+      machine.connected()
       notify(of: connection)
       let tag = topology.consumerTag(plan.generation)
       let channel = try topology.openChannel(on: connection)
@@ -141,7 +142,7 @@ struct ConnectionLoop {
       topology.stream?.channelBegan()
       capture.report { $0.consumes(consuming, of: index) }
       defer {
-        status.found(inQueue: nil)
+        status.found(inQueue: nil, of: index)
         capture.report { $0.consumes(nil, of: index) }
       }
       do throws(AMQPError) {
@@ -174,7 +175,6 @@ struct ConnectionLoop {
     while true {
       var commands = mailbox.take()
       if let returned = commands.spare.take() { consumer.spare = returned }
-      if let answer = channel.takeDepth() { status.found(inQueue: Int(answer.messages)) }
       if machine.cancelsFirst(commands) {
         try channel.cancel(tag: consumer.consuming.consumerTag)
         machine.cancelled()
@@ -202,11 +202,12 @@ struct ConnectionLoop {
     let before = channel.batch.deliveries.count
     let received = try connection.receive(deliveries: Gathering.mostDeliveries, bytes: Gathering.largestBytes)
     try channel.check()
+    if let answer = channel.takeDepth() { status.found(inQueue: Int(answer.messages), of: index) }
     let batch = channel.batch
     let fresh = batch.deliveries.count - before
-    if fresh > 0 { status.count { $0.received += fresh } }
+    if fresh > 0 { status.count(of: index) { $0.received += fresh } }
     return ConnectionMachine.Reading(
-      isFull: received == .full, fresh: fresh,
+      isFull: received == .full, hasMore: received == .more, fresh: fresh,
       hasNew: fresh > 0 && batch.deliveries.suffix(fresh).contains { !$0.redelivered },
       waiting: batch.deliveries.count, bytes: batch.byteCount, takesBatch: takesBatch,
       newestTag: batch.deliveries.last?.tag,
@@ -229,7 +230,7 @@ struct ConnectionLoop {
       case .command(.reject(let tag)): try channel.reject(tag)
       case .command(.acknowledge(let tag, let messages)):
         try channel.acknowledge(tag, multiple: true)
-        status.count { $0.acknowledged += messages }
+        status.count(of: index) { $0.acknowledged += messages }
         log.debug("acknowledged \(messages) messages")
       case .command(.ask): try channel.askBehind(for: queue)
       case .login(let login):
@@ -245,8 +246,8 @@ struct ConnectionLoop {
       case .handOver: handOver(&consumer)
       case .arriving(let isArriving): capture.report { $0.arriving(isArriving, of: index) }
       case .answer(let answer): capture.report { $0.answered(answer, of: index) }
-      case .intakeEnded: capture.report { $0.intakeEnded() }
-      case .status(let state): status.changed(to: state)
+      case .intakeEnded: capture.report { $0.intakeEnded(of: index) }
+      case .status(let state): status.changed(to: state, of: index)
       case .notify(let notice): notify(notice, consumer)
       case .end(.failed(let failure)): return .failed(failure)
       case .end(.stopped):

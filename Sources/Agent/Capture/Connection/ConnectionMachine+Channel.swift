@@ -58,6 +58,8 @@ extension ConnectionMachine {
   struct Reading: Equatable, Sendable {
     /// The batch is at its limit.
     var isFull = false
+    /// There is more to read.
+    var hasMore = false
     /// How many deliveries came.
     var fresh = 0
     /// One of them was never delivered before.
@@ -112,6 +114,8 @@ extension ConnectionMachine {
     var isArriving = false
     /// The newest captured offset of a stream at the turn before.
     var offset: Int64?
+    /// It ends once all before a delivery that is not captured is acknowledged, or at a time.
+    var refusal: Refusal?
     /// What the last turn has brought, and when it began.
     var newestReading = Reading()
     var turnBegan: Instant
@@ -152,6 +156,19 @@ extension ConnectionMachine {
       (asked, newest) = (now, tag)
       return true
     }
+  }
+
+  /// A delivery that is not captured, and by which its channel ends.
+  ///
+  /// What was captured before it is acknowledged first, which may take a commit of the runtime: else it would come again with each attempt,
+  /// and be captured again if redeliveries are not recognised.
+  struct Refusal: Equatable, Sendable {
+    /// How long acknowledgements are waited for.
+    static let patience = Duration.seconds(30)
+
+    var failure: CaptureFailure
+    var tag: UInt64
+    var deadline: Instant
   }
 
   // MARK: - A turn
@@ -209,7 +226,19 @@ extension ConnectionMachine {
       if undeliverableOffsets.width != nil, undeliverableOffsets.widens(at: offset) {
         return orders + [.end(.startOver(.widens))]
       }
-      if let reason = channel.commands.startsOver(commands) { return orders + [.end(.startOver(reason))] }
+      switch channel.commands.startsOver(commands) {
+      case nil: break
+      case .refused(let failure, let tag):
+        channel.refusal = Refusal(failure: failure, tag: tag, deadline: now + Refusal.patience)
+      case let reason?: return orders + [.end(.startOver(reason))]
+      }
+      if let refusal = channel.refusal {
+        // What comes again is recognised if an anchor is kept.
+        let isDone = settings.keepsConsumer || channel.commands.acknowledged + 1 >= refusal.tag
+        if isDone || now >= refusal.deadline {
+          return orders + [.end(.startOver(.refused(refusal.failure, tag: refusal.tag)))]
+        }
+      }
     case .stopping, .handingOver, .awaitingSettled:
       orders += stopping(commands, isEmpty: isEmpty, takesBatch: takesBatch, &channel)
     }
@@ -289,6 +318,7 @@ extension ConnectionMachine {
       if isEmpty { self.channel?.gathering.handedOver() }
       // The journal still has the batch before: only its end, an acknowledgement or a heartbeat can do anything.
       if channel.newestReading.isFull { return isEmpty ? .none : .wait(reading: false, until: .distantFuture) }
+      if channel.newestReading.hasMore { return .none }
       // After a read that gave many deliveries, more are about to come.
       return channel.newestReading.fresh >= Gathering.busyDeliveries
         ? .moment : .wait(reading: true, until: deadline(channel))
@@ -297,7 +327,9 @@ extension ConnectionMachine {
 
   /// When something is due on a channel that consumes, even if nothing comes. What was due when the turn began has been looked at.
   private func deadline(_ channel: Channel) -> Instant {
-    var deadlines: [Instant?] = [standstill.deadline, takenBack.deadline(since: channel.began)]
+    var deadlines: [Instant?] = [
+      standstill.deadline, takenBack.deadline(since: channel.began), channel.refusal?.deadline,
+    ]
     if queueKind == .stream {
       if channel.newestTag == 0, channel.newestReading.isUnconfirmed {
         deadlines.append(channel.began + StreamEnd.patience)

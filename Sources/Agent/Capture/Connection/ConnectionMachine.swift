@@ -50,6 +50,8 @@ struct ConnectionMachine {
     var attempts: Int?
     var binds = false
     var isSingleActive = false
+    /// The capture has no other subscription, so what a user must fix at its start ends it.
+    var isAlone = true
   }
 
   /// What the thread does next.
@@ -150,6 +152,9 @@ struct ConnectionMachine {
   private var hasAcknowledged = false
   private var isAllAcknowledged = false
   private var usesSecondChannel = true
+  /// How many channels in a row brought nothing but what is not captured: each costs the queue a delivery, which it may count.
+  private var refusals = 0
+  private static let longestRefusals = 16
   /// The type of queue that was told about.
   var toldGuarantee: QueueNature.Kind?
   /// The journal's newest position when the present channel began.
@@ -158,7 +163,7 @@ struct ConnectionMachine {
   init(_ settings: Settings) {
     self.settings = settings
     standstill = StandstillMachine(binds: settings.binds, isSingleActive: settings.isSingleActive)
-    reconnect = ReconnectMachine(delay: settings.delay, limit: settings.attempts)
+    reconnect = ReconnectMachine(delay: settings.delay, limit: settings.attempts, isAlone: settings.isAlone)
     if settings.beginsNarrow, settings.canNarrow {
       var guarded = prefetchGuard
       guarded.beginNarrow()
@@ -220,6 +225,9 @@ struct ConnectionMachine {
     }
     return attempt
   }
+
+  /// The connection is there; what fails now is about the queue.
+  mutating func connected() { reconnect.connected() }
 
   /// The broker has confirmed a consumer.
   ///
@@ -307,6 +315,10 @@ struct ConnectionMachine {
       let state = StatusBoard.State.reconnecting(
         cause: "taken_back", reason: "nothing of what the queue took back comes again")
       return ([.silent, .status(state)], .wait(takenBack.pause(at: now)))
+    case .startOver(.refused(let failure, _)):
+      refusals = hasAcknowledged ? 0 : min(refusals + 1, Self.longestRefusals)
+      let pause = min(settings.delay * (1 << refusals), max(settings.delay, ReconnectMachine.longestLoginDelay))
+      return tried(failure, .wait(pause), at: now)
     case .looksAtEnd: return ([], .lookAtEnd)
     case .standsStill(let finding):
       undeliverableOffsets.forget()

@@ -30,7 +30,7 @@ struct EmitterLoop {
     var renderer = DocumentRenderer(options: document)
     var consumers = Consumers(indices)
     var machine = EmissionMachine(start: start, tellsLast: sink.tellsLast)
-    var buffer: [UInt8] = []
+    var documents = Documents()
     var trail = trail
     while true {
       let through: Position
@@ -38,7 +38,7 @@ struct EmitterLoop {
       switch try next(&machine, &sink) {
       case .end: return
       case .checkpoint(let settlement, let isLast):
-        try write(&buffer, through: machine.emitted, [:], settlement, isLast: isLast, &trail, into: &sink)
+        try write(&documents, through: machine.emitted, [:], settlement, isLast: isLast, &trail, into: &sink)
         continue
       case .rows(.journal(let last)): through = last
       case .rows(.memory(let batch)):
@@ -48,13 +48,13 @@ struct EmitterLoop {
       while machine.emitted < through {
         var chunk = EmissionMachine.Chunk(after: machine.emitted, through: through)
         do {
-          try read(memory, &chunk, &renderer, &consumers, &trail, sink, into: &buffer)
+          try read(memory, &chunk, &renderer, &consumers, &trail, sink, into: &documents)
         } catch let failure as CaptureFailure {
           throw failure
         } catch {
           throw CaptureFailure.journal(error)
         }
-        try write(&buffer, through: chunk.emitted, chunk.numbers, nil, &trail, into: &sink)
+        try write(&documents, through: chunk.emitted, chunk.numbers, nil, &trail, into: &sink)
         machine.wrote(through: chunk.emitted)
         status.count { $0.emitted += chunk.emitted - chunk.start }
       }
@@ -62,9 +62,9 @@ struct EmitterLoop {
     }
   }
 
-  /// Writes the documents of the buffer with their checkpoint, reports, and empties the buffer.
+  /// Writes the documents with their checkpoint, reports, and forgets them.
   private func write(
-    _ buffer: inout [UInt8], through position: Position, _ numbers: [Int: Position], _ settlement: Settlement?,
+    _ documents: inout Documents, through position: Position, _ numbers: [Int: Position], _ settlement: Settlement?,
     isLast: Bool = false, _ trail: inout CheckpointTrail, into sink: inout some DocumentSink
   ) throws(CaptureFailure) {
     let checkpoint: Checkpoint
@@ -74,10 +74,10 @@ struct EmitterLoop {
     } catch {
       throw CaptureFailure.journal(error)
     }
-    let committed = try retrying(sink.wait) { () throws(CaptureFailure) in try sink.write(&buffer, checkpoint) }
+    let committed = try retrying(sink.wait) { () throws(CaptureFailure) in try sink.write(&documents, checkpoint) }
     let covered = committed.map { Checkpoint(through: $0.through, parts: checkpoint.numbers.parts) }
-    capture.report { $0.emitted(through: position, covered, committed?.output) }
-    buffer.removeAll(keepingCapacity: buffer.capacity <= 4 * EmissionMachine.checkpointBytes)
+    capture.report { $0.emitted(through: position, covered, committed?.outputs ?? [:]) }
+    documents.removeAll(keeping: 4 * EmissionMachine.checkpointBytes)
   }
 
   /// What to do next; what the sink does while there is nothing is done meanwhile.
@@ -89,9 +89,8 @@ struct EmitterLoop {
         machine.next(&$0)
       }
       if let found { return found }
-      if let output = try retrying(sink.wait, { () throws(CaptureFailure) in try sink.rest() }) {
-        capture.report { $0.rotated(output) }
-      }
+      let outputs = try retrying(sink.wait) { () throws(CaptureFailure) in try sink.rest() }
+      if !outputs.isEmpty { capture.report { $0.rotated(outputs) } }
     }
   }
 
@@ -120,19 +119,22 @@ struct EmitterLoop {
   /// held after it returns.
   private func read(
     _ memory: JournaledBatch?, _ chunk: inout EmissionMachine.Chunk, _ renderer: inout DocumentRenderer,
-    _ consumers: inout Consumers, _ trail: inout CheckpointTrail, _ sink: some DocumentSink, into buffer: inout [UInt8]
+    _ consumers: inout Consumers, _ trail: inout CheckpointTrail, _ sink: some DocumentSink,
+    into documents: inout Documents
   ) throws {
     var current = memory.map {
       Consumers.Known(record: $0.consumer, index: $0.index, prefix: sink.prefix(of: $0.index))
     }
     let suffix = sink.suffix
+    if let current { documents.belong(to: current.index ?? 0) }
     func take(_ row: borrowing Row) throws -> Bool {
       // Neighbours nearly always have the same one.
       if current?.record.id != row.consumer {
         current = try consumers.known(row.consumer, reader, sink)
+        documents.belong(to: current!.index ?? 0)
       }
-      buffer.append(contentsOf: current!.prefix)
-      switch renderer.append(row, consumer: current!.record, to: &buffer) {
+      documents.bytes.append(contentsOf: current!.prefix)
+      switch renderer.append(row, consumer: current!.record, to: &documents.bytes) {
       case .appended, .truncated: break
       case .damaged: throw Self.damage(row, reader.path)
       case .tooLarge(let bytes):
@@ -143,9 +145,9 @@ struct EmitterLoop {
             "the journaled message at position \(row.position) makes a document of \(bytes) bytes, more than "
             + "document.max_bytes. Raise it, or set document.oversize to truncate", needsUser: true)
       }
-      buffer.append(contentsOf: suffix)
+      documents.bytes.append(contentsOf: suffix)
       if let began = chunk.took(row.position, row.number, of: current!.index) { trail.began(began, at: row.number) }
-      return !EmissionMachine.isFull(bytes: buffer.count)
+      return !EmissionMachine.isFull(bytes: documents.bytes.count)
     }
     if let memory {
       _ = try memory.read(after: chunk.start, limit: chunk.limit, take)

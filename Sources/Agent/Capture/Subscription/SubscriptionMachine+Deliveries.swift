@@ -162,6 +162,12 @@ extension SubscriptionMachine {
     }
   }
 
+  /// A delivery that ends its channel, since it is too large: neither it nor what follows is captured.
+  mutating func refused(_ tag: UInt64, for failure: CaptureFailure, _ decision: inout Decision) {
+    held = []
+    decision.startsOver = .refused(failure, tag: tag)
+  }
+
   /// The deliveries that wait, since no other came after them; nil if none do.
   mutating func silent() -> Decision? {
     guard redelivery?.silent() == true else { return nil }

@@ -188,7 +188,7 @@ struct SubscriptionMachine: Hashable, Sendable {
       inbox.subscriptions[index].asksForReturning = false
       return .returning
     }
-    return inbox.intakeEnded && !hasEnded ? .intakeEnded : nil
+    return inbox.subscriptions[index].intakeEnded && !hasEnded ? .intakeEnded : nil
   }
 
   /// What is reported now decides from here on.
