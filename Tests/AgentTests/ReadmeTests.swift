@@ -37,7 +37,10 @@ import Testing
     let status = try reader.status()
     try reader.close()
     try journal.close()
-    let snapshot = OperationsSnapshot(state: .consuming, counters: counters, journal: status, backlog: 1, now: 0)
+    var subscription = StatusBoard.Subscription(stream: "orders", queue: "orders")
+    subscription.backlog = 1
+    let snapshot = OperationsSnapshot(
+      state: .consuming, counters: counters, journal: status, backlog: 1, subscriptions: [subscription], now: 0)
     let served = snapshot.prometheusText
     let names = Set(served.matches(of: /(?m)^(source_amqp_\w+)/).map { String($0.output.1) })
     var found: Set<String> = []

@@ -30,15 +30,19 @@ import Testing
           try pythonInterpreter(), [repository + "/scripts/lib/catalog.py", "check", try connectorBinary(), file]))
       let example = try #require(checked["config"])
       stream = try #require(checked["stream"]?.string)
+      let resources = try #require(checked["resources"]?.array)
       var place: JSON = ["host": .string(broker.host), "port": JSON(broker.port), "virtual_host": .string(host)]
       if example["password"] != nil {
         place = place.merged(with: ["username": .string(broker.user), "password": .string(broker.password)])
       }
       config = example.merged(with: place).merged(with: options)
-      runtime = try FlowRuntime(config: config, stream: stream)
+      runtime = try FlowRuntime(config: config)
+      runtime.opening.bindings = resources.map {
+        FlowRuntime.binding(stream: $0["stream"]?.string ?? "", resource: $0)
+      }
       // As in Flow, where Apply comes before the first Open.
-      #expect(try ask("validate", config).exit == .exited(0))
-      #expect(try ask("apply", config).exit == .exited(0))
+      #expect(try ask("validate", config, resources: resources).exit == .exited(0))
+      #expect(try ask("apply", config, resources: resources).exit == .exited(0))
     }
 
     /// Ends the capture, checks the committed documents against the published schemas, and takes everything away.
@@ -111,6 +115,18 @@ import Testing
     #expect(try example.recognisesRedeliveries())
     let queues = try example.broker.rows("queues", containing: "orders", ["name", "type"])
     #expect(queues.first?["type"]?.string?.contains("quorum") == true, "\(queues)")
+    try example.finish()
+  }
+
+  @Test func `several captures three queues, each as its resource says`() throws {
+    let example = try Example("several.yaml") { try $1.declare("shop.payments") }
+    try example.runtime.start()
+    try example.runtime.waitForLog("all three") { $0.message == "Capture started" }
+    try example.publisher.publish("1", exchange: "amq.topic", routingKey: "orders.new", count: 3)
+    try example.publisher.publish("2", routingKey: "shop.payments", count: 2)
+    try example.runtime.waitUntil(committedCount: 8)
+    let streams = Dictionary(grouping: example.runtime.committed, by: \.stream).mapValues(\.count)
+    #expect(streams == ["orders": 3, "payments": 2, "audit": 3])
     try example.finish()
   }
 

@@ -162,10 +162,11 @@ import Testing
     switch word {
     case "init": #expect(text.hasSuffix("> template.yaml"))
     case "check" where text.hasSuffix("--json"):
-      #expect(try JSON(parsing: output.lines.joined())["guarantee"] == "once and in order")
+      let guarantees = try #require(try JSON(parsing: output.lines.joined())["guarantees"]?.object)
+      #expect(guarantees.count == 3 && guarantees.values.allSatisfy { $0 == "once and in order" })
     case "check" where text.hasSuffix("--print"): #expect(output.lines.contains("password: \"********\""))
     case "check":
-      #expect(output.lines.count == (text.contains("--listen") ? 10 : 8), "\(output.lines)")
+      #expect(output.lines.count == (text.contains("--listen") ? 18 : 14), "\(output.lines)")
       #expect(output.lines.allSatisfy { $0.hasPrefix("ok     ") }, "\(output.lines)")
     case "status" where text.hasSuffix("--json"):
       #expect(try JSON(parsing: output.lines.joined())["last_position"] == JSON(published))

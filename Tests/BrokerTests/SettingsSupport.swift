@@ -37,15 +37,14 @@ extension UnaryResult {
 }
 
 /// Sends one request about a capture with `config`.
-func ask(_ request: String, _ config: JSON) throws -> UnaryResult {
-  let binding = FlowRuntime.binding(stream: "orders")
+func ask(_ request: String, _ config: JSON, resources: [JSON] = [["stream": "orders"]]) throws -> UnaryResult {
   switch request {
   case "validate":
     return try unary([
       [
         "validate": [
           "name": "acmeCo/source-amqp", "connectorType": "LOCAL", "config": config,
-          "bindings": [["resourceConfig": ["stream": "orders"]]],
+          "bindings": .array(resources.map { ["resourceConfig": $0] }),
         ]
       ]
     ])
@@ -54,7 +53,8 @@ func ask(_ request: String, _ config: JSON) throws -> UnaryResult {
       [
         "apply": [
           "capture": [
-            "name": "acmeCo/source-amqp", "connectorType": "LOCAL", "config": config, "bindings": [binding],
+            "name": "acmeCo/source-amqp", "connectorType": "LOCAL", "config": config,
+            "bindings": .array(resources.map { FlowRuntime.binding(stream: $0["stream"]?.string ?? "", resource: $0) }),
           ], "version": "1", "lastVersion": "",
         ]
       ]

@@ -2,8 +2,8 @@
 
   catalog.py load FILE                 prints the YAML file as JSON
   catalog.py check BINARY FILE         checks a Flow catalog file, or an endpoint configuration, against the schemas of
-                                       `BINARY spec`, and prints {"config", "stream", "collection"}; the last two are
-                                       null for an endpoint configuration
+                                       `BINARY spec`, and prints {"config", "stream", "resources"}: the first binding's
+                                       stream, null for an endpoint configuration, and all resources
   catalog.py documents BINARY FILE     checks documents, one a line on stdin, against the connector's schema and the
                                        collection's in the catalog FILE; prints how many there were
 
@@ -33,13 +33,12 @@ def one(mapping, what):
 
 
 def parts(catalog):
-    """Configuration, resource and collection of a catalog with one capture; none of the last two in a configuration."""
+    """Configuration, and each binding's resource and collection, of a catalog with one capture; no binding in a configuration."""
     if "captures" not in catalog:
-        return catalog, None, None
+        return catalog, []
     capture = one(catalog["captures"], "captures")
-    binding = one(capture["bindings"], "bindings")
-    collection = catalog["collections"][binding["target"]]
-    return one(capture["endpoint"], "endpoint")["config"], binding["resource"], collection
+    bindings = [(binding["resource"], catalog["collections"][binding["target"]]) for binding in capture["bindings"]]
+    return one(capture["endpoint"], "endpoint")["config"], bindings
 
 
 def main():
@@ -50,11 +49,11 @@ def main():
         print(json.dumps(catalog))
         return 0
     spec = json.loads(subprocess.run([arguments[0], "spec"], check=True, capture_output=True).stdout)
-    config, resource, collection = parts(catalog)
+    config, bindings = parts(catalog)
     found = []
     if operation == "check":
         found += problems(config, spec["configSchema"], "config")
-        if resource is not None:
+        for resource, collection in bindings:
             found += problems(resource, spec["resourceConfigSchema"], "resource")
             jsonschema.validators.validator_for(collection["writeSchema"]).check_schema(collection["writeSchema"])
             # What Flow puts there beside what it infers. https://docs.estuary.dev/concepts/schemas/#write-and-read-schemas
@@ -62,13 +61,14 @@ def main():
                 found.append("the readSchema does not refer to what is inferred")
             if collection["key"] != ["/session_id", "/sequence"]:
                 found.append(f"collection: key {collection['key']}")
-        print(json.dumps({"config": config, "stream": resource and resource["stream"], "collection": collection}))
+        resources = [resource for resource, _ in bindings]
+        print(json.dumps({"config": config, "stream": resources[0]["stream"] if resources else None, "resources": resources}))
     elif operation == "documents":
         count = 0
         for count, line in enumerate(sys.stdin, 1):
             document = json.loads(line)
             found += problems(document, spec["documentSchema"], f"document {count}")
-            found += problems(document, collection["writeSchema"], f"document {count} in its collection")
+            found += problems(document, bindings[0][1]["writeSchema"], f"document {count} in its collection")
         print(count)
     else:
         raise SystemExit(f"no operation {operation!r}")

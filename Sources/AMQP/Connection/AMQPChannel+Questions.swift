@@ -34,15 +34,15 @@ extension AMQPChannel {
   /// needs no permission. An error closes the channel.
   ///
   /// - Parameter isForDepth: Only to know how many messages wait; ``takeDepth()`` has the answer.
-  public func askBehind(for queue: String, isForDepth: Bool = false) throws(AMQPError) {
+  public func askInOrder(for queue: String, isForDepth: Bool = false) throws(AMQPError) {
     try send(.queueDeclare(QueueDeclaration(name: queue), passive: true))
     try connection.flush()
-    questions.append(isForDepth ? .depth : .behind)
+    questions.append(isForDepth ? .depth : .ordered)
   }
 
   /// The answer to a question for the depth, once.
   public func takeDepth() -> QueueStatus? { depth.take() }
 
-  /// The answer to the newest question of ``askBehind(for:)``, once.
-  public func takeAnswerBehind() -> QueueStatus? { answerBehind.take() }
+  /// The answer to the newest question of ``askInOrder(for:)``, once.
+  public func takeOrderedAnswer() -> QueueStatus? { orderedAnswer.take() }
 }

@@ -57,9 +57,9 @@ public final class AMQPChannel {
   var probe = QueueProbe()
   /// Questions for the queue that have no answer yet, in order: by whom they were asked.
   var questions: [Question] = []
-  enum Question { case behind, aside, depth }
-  /// The answer to the newest question of ``askBehind(for:)``.
-  var answerBehind: QueueStatus?
+  enum Question { case ordered, aside, depth }
+  /// The answer to the newest question of ``askInOrder(for:)``.
+  var orderedAnswer: QueueStatus?
   var depth: QueueStatus?
 
   init(_ number: UInt16, of connection: any ChannelLink) {
@@ -82,7 +82,7 @@ public final class AMQPChannel {
     assembler = DeliveryAssembler(limit: connection.settings.bodyLimit)
     batch = DeliveryBatch()
     (consumerTag, closure, isNews) = (nil, nil, false)
-    (answerBehind, depth) = (nil, nil)
+    (orderedAnswer, depth) = (nil, nil)
     _ = probe.takeAnswer()
     events.removeAll()
     questions.removeAll()
@@ -206,7 +206,7 @@ public final class AMQPChannel {
       switch questions.removeFirst() {
       case .aside: probe.answered(status)
       // The answer to an older question came before what the newest one waits for.
-      case .behind: if !questions.contains(.behind) { answerBehind = status }
+      case .ordered: if !questions.contains(.ordered) { orderedAnswer = status }
       case .depth: depth = status
       }
     default: return method

@@ -207,7 +207,7 @@ final class Capture: Sendable {
       case .closeJournal: break
       case .disconnect(let isUnclosed):
         if isUnclosed { log.warning("the journal could not be closed in time; the next start recovers it") }
-        post { $0.settled = true }
+        post { $0.mayClose = true }
       case .end: return machine.read { $0.lifecycle.failure }
       }
     }

@@ -32,15 +32,16 @@ struct CaptureMachine: Sendable {
   var inbox: JournalInbox
   var progress: JournalProgress
   /// The subscriptions whose connection's thread has ended.
-  private var disconnected: Set<Int> = []
-  /// The subscriptions of which no row will follow, and of which all are acknowledged.
-  private var ended: Set<Int> = []
-  private var settled: Set<Int> = []
+  private var endedConnections: Set<Int> = []
+  /// The subscriptions of which no row will follow.
+  private var endedRows: Set<Int> = []
+  /// Those of them of which all are acknowledged.
+  private var acknowledgedRows: Set<Int> = []
 
   /// - Parameters:
   ///   - subscriptions: How many there are. Each is named by its index.
   ///   - journaled: The journal's newest position.
-  ///   - start: Documents up to here were committed before: also for the journal, if it has not heard of it.
+  ///   - start: Documents up to here are committed, even if the journal has not recorded it.
   init(
     _ lifecycle: Lifecycle, subscriptions count: Int = 1, journaled: Position = .origin, start: Position = .origin
   ) {
@@ -101,8 +102,8 @@ struct CaptureMachine: Sendable {
   /// The thread of a connection has ended. When all have, the connection's part in the end is over.
   mutating func disconnected(_ index: Int, _ cause: CaptureFailure?) -> Listeners {
     inbox.subscriptions[index].intakeEnded = true
-    disconnected.insert(index)
-    if disconnected.count >= inbox.subscriptions.count {
+    endedConnections.insert(index)
+    if endedConnections.count >= inbox.subscriptions.count {
       lifecycle.ended(.connection, cause)
     } else if let cause {
       lifecycle.failed(cause)
@@ -136,10 +137,10 @@ struct CaptureMachine: Sendable {
   ///
   /// - Parameter isSettled: All rows' messages were acknowledged, as far as acknowledgements rest on the journal.
   mutating func rowsEnded(of index: Int, isSettled: Bool) -> Listeners {
-    ended.insert(index)
-    if isSettled { settled.insert(index) }
-    guard ended.count >= inbox.subscriptions.count else { return [] }
-    (progress.isSettled, progress.ended) = (settled.count == ended.count, true)
+    endedRows.insert(index)
+    if isSettled { acknowledgedRows.insert(index) }
+    guard endedRows.count >= inbox.subscriptions.count else { return [] }
+    (progress.isSettled, progress.ended) = (acknowledgedRows.count == endedRows.count, true)
     lifecycle.drained()
     return [Self.emitter, Self.end]
   }
@@ -205,7 +206,7 @@ struct CaptureMachine: Sendable {
   mutating func ended(_ part: Lifecycle.Part, _ cause: CaptureFailure?) -> Listeners {
     switch part {
     case .connection: for index in inbox.subscriptions.indices { inbox.subscriptions[index].intakeEnded = true }
-    // No thread waits for its last word any longer.
+    // The emitter stops waiting for rows.
     case .journal: progress.ended = true
     case .emitter: break
     }

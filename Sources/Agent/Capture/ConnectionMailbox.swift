@@ -35,13 +35,13 @@ final class ConnectionMailbox: Sendable {
   /// Takes the answer to ``SubscriptionInbox/asksForReturning``, if it is there, and leaves all else.
   func takeReturning() -> (Int, Position)? { commands.withLock { $0.returning.take() } }
 
-  /// Takes what there is to do; `stop` and `settled` stay set.
+  /// Takes what there is to do; `stop` and `mayClose` stay set.
   func take() -> ConnectionCommands {
     commands.withLock { commands in
       let taken = commands
       commands = ConnectionCommands()
       commands.stop = taken.stop
-      commands.settled = taken.settled
+      commands.mayClose = taken.mayClose
       return taken
     }
   }

@@ -125,5 +125,5 @@ struct ConnectionCommands: Sendable {
   /// Stop consuming, hand over what has arrived, end.
   var stop = false
   /// Everything that may be acknowledged was; the connection can be closed.
-  var settled = false
+  var mayClose = false
 }

@@ -70,7 +70,7 @@ struct JournalLoop {
   /// Runs until it is told to close; throws what ends the capture.
   func run() throws(CaptureFailure) {
     // The connection waits for the last acknowledgements no longer.
-    defer { for subscription in subscriptions { subscription.mailbox.post { $0.settled = true } } }
+    defer { for subscription in subscriptions { subscription.mailbox.post { $0.mayClose = true } } }
     do {
       var writer = try begin()
       while try turn(&writer) {}

@@ -13,12 +13,13 @@
 ///
 /// A quorum queue keeps what was taken back apart, in a queue of its own before all else, and puts what is taken back once more
 /// at that queue's end. So as long as anything of it is left, more than one delivery at a time could come back out of order, and what
-/// comes would be captured twice. The first message that was never delivered before shows that nothing is left: then all are let
-/// through again, once it is acknowledged after a cancelled consumer as well. Once a channel was closed with
-/// everything on it acknowledged, those messages are settled: the broker has said goodbye, and nothing that looks like them is taken for them.
+/// comes would be captured twice. The first message that was never delivered before shows that nothing is left. Its consumer is
+/// cancelled, it is acknowledged, the channel is closed, and the next channel is wide. The broker's answer to that close shows that it has
+/// all the acknowledgements, so later look-alikes are not mistaken for these messages.
+/// https://www.rabbitmq.com/docs/quorum-queues#poison-message-handling
 ///
-/// A process that may not be the first to end before it has acknowledged anything begins with one delivery, too, if nothing can
-/// come back: kills in series cost that message alone.
+/// If earlier processes may have ended before they acknowledged anything, the first channel lets one delivery through, too, unless
+/// something can come back: then a series of crashes costs that message alone.
 ///
 /// A value without I/O.
 struct PrefetchGuard: Equatable, Sendable {
@@ -91,9 +92,5 @@ struct PrefetchGuard: Equatable, Sendable {
   mutating func cleared() { uncleared = 0 }
 
   /// A message was captured and acknowledged that was never delivered before: nothing of what was taken back is left.
-  mutating func succeeded() {
-    isNarrow = false
-    uncleared = 0
-    steps = 0
-  }
+  mutating func succeeded() { self = PrefetchGuard() }
 }

@@ -24,16 +24,18 @@ struct ReconnectMachine {
   }
 
   private enum State: Equatable {
-    /// Not connected; `failed` attempts in a row so far. Leaves by `consuming` or `stopRequested`.
+    /// Not connected; `failed` attempts in a row so far. Leaves by `consuming`, `stopRequested`, or
+    /// `failed` when it gives up.
     case down(failed: Int)
-    /// A consumer runs. Leaves by `lost` or `stopRequested`.
+    /// A consumer runs. Leaves by `failed` or `stopRequested`.
     case consuming
     /// Final.
     case stopped
   }
 
-  /// At the most between logins that are refused one after the other; they begin with the delay.
-  static let longestLoginDelay = Duration.seconds(60)
+  /// Refused logins, and channels that only bring what is not captured, are tried after `delay` (1 s at least), doubled for each in a row,
+  /// up to this; a longer `delay` stays as it is. Jitter comes on top.
+  static let longestBackoff = Duration.seconds(60)
 
   /// Between attempts.
   let delay: Duration
@@ -42,8 +44,8 @@ struct ReconnectMachine {
   private var state = State.down(failed: 0)
   /// The capture has no other subscription.
   let isAlone: Bool
-  /// A consumer has run at least once, or beside others a connection was made.
-  private(set) var everConsumed = false
+  /// What a user must fix is tried again, too: a consumer has run, or, beside other subscriptions, a connection was made.
+  private(set) var retriesEverything = false
   /// The present attempt has got a connection.
   private var isConnected = false
 
@@ -53,19 +55,16 @@ struct ReconnectMachine {
     self.isAlone = isAlone
   }
 
-  /// The capture begins.
-  func started() -> Action { .connect }
-
   /// A connection was made.
   mutating func connected() {
     isConnected = true
-    if !isAlone { everConsumed = true }
+    if !isAlone { retriesEverything = true }
   }
 
   /// The broker confirmed the consumer.
   mutating func consuming() {
     if state == .stopped { return }
-    everConsumed = true
+    retriesEverything = true
     state = .consuming
   }
 
@@ -74,25 +73,25 @@ struct ReconnectMachine {
   /// - Parameter jitter: −1…1, spreads the delay by ±10 %, so that many agents do not come back in step.
   mutating func failed(_ failure: CaptureFailure, jitter: Double) -> Action {
     defer { isConnected = false }
-    let failedBefore: Int
+    let failedAttempts: Int
     switch state {
     case .stopped: return .stop
-    case .consuming: failedBefore = 0
-    case .down(let failed): failedBefore = isAlone || !isConnected ? failed + 1 : 0
+    case .consuming: failedAttempts = 0
+    case .down(let failed): failedAttempts = isAlone || !isConnected ? failed + 1 : 0
     }
-    if !everConsumed && failure.needsUser {
+    if !retriesEverything && failure.needsUser {
       state = .stopped
       return .giveUp(.needsUser)
     }
-    if let limit, failedBefore >= limit, isAlone || !isConnected {
+    if let limit, failedAttempts >= limit, isAlone || !isConnected {
       state = .stopped
-      return .giveUp(.attemptsExhausted(failedBefore))
+      return .giveUp(.attemptsExhausted(failedAttempts))
     }
-    state = .down(failed: failedBefore)
+    state = .down(failed: failedAttempts)
     var wait = delay
     if failure.kind == .loginRefused {
       // Each of them costs the broker, or a directory behind it, and may lock the user out.
-      wait = max(delay, min(max(delay, .seconds(1)) * (1 << min(failedBefore, 6)), Self.longestLoginDelay))
+      wait = max(delay, min(max(delay, .seconds(1)) * (1 << min(failedAttempts, 6)), Self.longestBackoff))
     }
     return .wait(wait * (1 + 0.1 * jitter))
   }

@@ -17,7 +17,7 @@ import Journal
 struct ShortageMachine: Equatable, Sendable {
   /// How a write has failed.
   enum Failure: Equatable, Sendable {
-    /// There is no room on the disk: an emptied WAL is room to write in.
+    /// There is no room on the disk; tidying up the journal may make some by emptying the WAL.
     case full
     /// Nothing was changed, and only time helps.
     case passing
@@ -30,8 +30,8 @@ struct ShortageMachine: Equatable, Sendable {
     /// It is tried again after a while.
     ///
     /// - Parameters:
-    ///   - isNews: It was not told yet that nothing is written.
-    ///   - tidiesUp: The journal tidies up before.
+    ///   - isNews: The pause has not been reported yet.
+    ///   - tidiesUp: The journal is tidied up before the next attempt.
     case pause(isNews: Bool, tidiesUp: Bool)
     case end
   }
@@ -62,7 +62,7 @@ extension JournalError {
   /// What kind of failure it is of a write.
   var writeFailure: ShortageMachine.Failure {
     switch kind {
-    // No emptied WAL makes a disk writable.
+    // A read-only disk stays so, however empty the WAL is.
     case .full(.readOnly): .passing
     case .full: .full
     default: isRetryable ? .passing : .lasting

@@ -5,13 +5,13 @@ import Platform
 ///
 /// A stream's consumer whose node lost the stream's leader for a moment gets nothing any more, for ever, and nothing says so:
 /// no cancel, no close, and heartbeats go on. A new consumer goes on at once. So when nothing has come for a minute though
-/// there is room for it, the queue is asked; if its answer does not go with the silence, it is consumed anew, at growing
+/// there is room for it, the queue is asked; if its answer does not fit the silence, it is consumed anew, at growing
 /// intervals while that changes nothing. A queue that does not answer has no leader.
 ///
 /// What an answer says differs by the queue:
 ///   - A classic or quorum queue tells its ready messages. There are some, and we get none: the consumer stands still, or
 ///     another one is preferred (a single active consumer, a higher priority).
-///   - A quorum queue without a leader is answered for by its node, with no message and no consumer. But it has us.
+///   - A quorum queue without a leader is answered for by its node, with no message and no consumer. But we are its consumer.
 ///   - A stream tells how many offsets it has, delivered or not. They grow with the offsets that we get; or else some of
 ///     them were not delivered to us. A node without a leader's numbers says 0, which tells nothing.
 ///
@@ -84,12 +84,12 @@ struct StandstillMachine {
   static let silence = Duration.seconds(60)
   /// How long an answer may take.
   static let patience = Duration.seconds(15)
-  /// After so long a queue without a leader is asked again.
-  static let pause = Duration.seconds(10)
+  /// How soon a queue that did not know our consumer, or could not be bound, is asked again.
+  static let retryDelay = Duration.seconds(10)
   /// After so many attempts that changed nothing the interval grows no more: half an hour.
   private static let growthLimit = 5
   /// How often a queue may say that it does not know us, before it is consumed anew.
-  private static let strangeLimit = 3
+  private static let unknownLimit = 3
   /// Between two times at which it is told that a queue was bound again: nothing shows whether it was needed.
   private static let boundAgainPause = Duration.seconds(3600)
 
@@ -99,10 +99,12 @@ struct StandstillMachine {
   let isSingleActive: Bool
   private var state = State.watching(since: .distantPast)
   private var kind = QueueNature.Kind.unknown
+  /// The stream's numbers at its last answer, or as the channel began; nil before.
   private var known: Count?
-  /// How often the queue was consumed anew since something new came.
+  /// How often the queue was consumed anew since something new came, the attempt that begins now included.
   private(set) var attempts = 0
-  private var strange = 0
+  /// Answers in a row that do not know our consumer.
+  private var unknownAnswers = 0
   /// Something came on this channel.
   private var isActive = false
   /// How many messages waited at the last look of one that stands by.
@@ -123,7 +125,7 @@ struct StandstillMachine {
   /// - Parameter messages: How many the queue said that it has; nil if it was not asked.
   mutating func channelBegan(_ kind: QueueNature.Kind, messages: UInt32?, offset: Int64?, at now: Instant) {
     self.kind = kind
-    strange = 0
+    unknownAnswers = 0
     isActive = false
     hadRoom = true
     waiting = nil
@@ -149,7 +151,7 @@ struct StandstillMachine {
       isActive = true
       state = .watching(since: now)
       attempts = 0
-      strange = 0
+      unknownAnswers = 0
       return recover()
     }
     switch state {
@@ -221,9 +223,9 @@ struct StandstillMachine {
   }
 
   private mutating func unknownConsumer(at now: Instant) -> Action {
-    strange += 1
-    guard strange < Self.strangeLimit else { return consumeAnew(.noConsumer) }
-    state = .watching(since: now - interval + Self.pause)
+    unknownAnswers += 1
+    guard unknownAnswers < Self.unknownLimit else { return consumeAnew(.noConsumer) }
+    state = .watching(since: now - interval + Self.retryDelay)
     return report(.noConsumer)
   }
 
@@ -246,7 +248,7 @@ struct StandstillMachine {
   }
 
   private mutating func unbound(_ text: String, at now: Instant) -> Action {
-    state = .watching(since: now - interval + Self.pause)
+    state = .watching(since: now - interval + Self.retryDelay)
     let isNews = finding != .unbound(text)
     return isNews ? report(.unbound(text)) : .none
   }
@@ -273,7 +275,7 @@ struct StandstillMachine {
 
   private mutating func consumeAnew(_ finding: Finding) -> Action {
     attempts += 1
-    strange = 0
+    unknownAnswers = 0
     // The first time it may well help. A stream's numbers may just be unknown, which is no reason to worry.
     self.finding = attempts > 1 && kind != .stream ? finding : nil
     return .consumeAnew(finding)
@@ -281,7 +283,7 @@ struct StandstillMachine {
 
   private mutating func fine(at now: Instant) -> Action {
     attempts = 0
-    strange = 0
+    unknownAnswers = 0
     guard binds else { return recover() }
     state = .binding(since: now, isReported: false)
     return .bind
@@ -305,13 +307,15 @@ extension StandstillMachine.Finding {
 
   /// What it means, in a sentence.
   ///
-  /// - Parameter attempts: How often the queue was consumed anew, without effect.
+  /// - Parameter attempts: How often the queue was consumed anew since something new came, the attempt that begins now included.
   func text(queue: String, attempts: Int, isSingleActive: Bool) -> String {
     switch self {
-    case .noAnswer, .noConsumer: return "queue \"\(queue)\" does not answer: no leader?"
+    case .noAnswer: return "queue \"\(queue)\" does not answer: no leader?"
+    case .noConsumer:
+      return "queue \"\(queue)\" answers that it has no consumer, though this one was confirmed: no leader?"
     case .undelivered:
       return "stream \"\(queue)\" may have messages that it does not deliver"
-    case .refused(let text): return "the broker does not tell about queue \"\(queue)\": \(text)"
+    case .refused(let text): return "the broker refuses to answer about queue \"\(queue)\": \(text)"
     case .unbound(let text):
       return
         "queue \"\(queue)\" can't be bound again as bindings say, so it may get nothing: \(text). Once the exchange is there again, "

@@ -5,8 +5,9 @@ import Platform
 ///
 /// A value without clock and I/O.
 struct WindowHint: Equatable, Sendable {
-  /// How long messages are looked at, and how much of that time the window must be full.
+  /// How long the window is observed.
   static let span = Duration.seconds(60)
+  /// The share of that time in which it must be full, 0 to 1.
   static let share = 0.5
 
   private var wasFull = false
@@ -16,15 +17,16 @@ struct WindowHint: Equatable, Sendable {
   private var acknowledged = 0
   private var isTold = false
 
-  /// What was seen: of how many messages a second, at the most, the window allows now.
+  /// What was measured.
   struct Finding: Equatable {
+    /// So many came through.
     var messagesPerSecond: Double
-    /// What to set.
+    /// The count to set: at most four times the present one, and never less.
     var prefetch: Int
   }
 
-  /// A channel begins: what passed since the last turn was no time of a window.
-  mutating func began() {
+  /// A channel begins: the time since the last turn belongs to no channel.
+  mutating func channelBegan() {
     wasFull = false
     last = nil
   }
@@ -35,6 +37,7 @@ struct WindowHint: Equatable, Sendable {
   ///   - unacknowledged: Deliveries of the channel without an acknowledgement.
   ///   - prefetch: The channel's; 0 is no limit.
   ///   - acknowledged: How many messages were acknowledged since the last turn.
+  /// - Returns: Once; nil before ``span`` has passed, if the window was not full for long enough, or once it was told.
   mutating func turned(unacknowledged: UInt64, prefetch: Int, acknowledged: Int, at now: Instant) -> Finding? {
     guard !isTold, prefetch > 0 else { return nil }
     let passed = last.map { now - $0 } ?? .zero

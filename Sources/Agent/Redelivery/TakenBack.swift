@@ -40,7 +40,7 @@ struct TakenBack: Equatable, Sendable {
   func deadline(since began: Instant) -> Instant? { attempts > 0 ? began + Self.patience : nil }
 
   /// Whether the channel that began then is to be given up, since nothing of what was taken back has come.
-  mutating func isMissing(since began: Instant, at now: Instant) -> Bool {
+  mutating func giveUpIfMissing(since began: Instant, at now: Instant) -> Bool {
     guard attempts > 0, now - began >= Self.patience else { return false }
     attempts -= 1
     wasMissing = true

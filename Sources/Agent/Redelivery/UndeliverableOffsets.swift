@@ -66,7 +66,7 @@ struct UndeliverableOffsets: Equatable, Sendable {
   private var target: Int64 = 0
 
   /// A channel begins after this offset.
-  mutating func channelBegins(behind newest: Int64?) { self.newest = newest }
+  mutating func channelBegins(after newest: Int64?) { self.newest = newest }
 
   /// The broker has ended a channel by an error of its own.
   ///
@@ -181,7 +181,7 @@ struct UndeliverableOffsets: Equatable, Sendable {
   }
 
   /// Captured up to this offset: whether the next channel may be as wide as the settings say.
-  mutating func widens(at newest: Int64?) -> Bool {
+  mutating func widenIfDue(at newest: Int64?) -> Bool {
     guard width != nil, let newest, newest >= target else { return false }
     self = UndeliverableOffsets()
     return true

@@ -91,7 +91,7 @@ struct ChannelsTests {
   @Test func `a read that was broken off says that there is more`() throws {
     let (stream, connection, channels) = try Self.consuming(1)
     stream.most = 8
-    let body = [UInt8](repeating: 1, count: 400)
+    let body = [UInt8](repeating: 1, count: 500)
     stream.play(Self.delivery(1, on: 1, body: body, frameBody: 4096).flatMap(\.self))
     var results: [Connection.Received] = []
     while results.last != .drained {
@@ -288,7 +288,7 @@ struct ChannelsTests {
     expect { try channels[1].acknowledge(1, multiple: true) }
     expect { try channels[1].reject(1) }
     expect { try channels[1].cancel(tag: "tag2") }
-    expect { try channels[1].askBehind(for: "q") }
+    expect { try channels[1].askInOrder(for: "q") }
     expect { _ = try channels[1].declareQueue(QueueDeclaration(name: "q"), passive: true) }
     try channels[0].acknowledge(1, multiple: true)
     #expect(stream.takeMethods() == [[1, 60, 80]])
@@ -296,7 +296,7 @@ struct ChannelsTests {
 
   @Test func `a channel that is opened again has nothing of before`() throws {
     let (stream, connection, channels) = try Self.consuming(2)
-    try channels[1].askBehind(for: "q2")
+    try channels[1].askInOrder(for: "q2")
     stream.play(
       Self.onChannel(2, 50, 11, Wire.short("q"), Wire.integer(1, 4), Wire.integer(1, 4))
         + Self.delivery(1, on: 2, body: [1]).flatMap(\.self) + Self.delivery(2, on: 2, body: [2]).flatMap(\.self)
@@ -306,7 +306,7 @@ struct ChannelsTests {
     stream.play(Self.opened(2) + Self.consumeOk(2) + Self.delivery(1, on: 2, body: [9]).flatMap(\.self))
     try channels[1].reopen()
     #expect(channels[1].takeEvents().isEmpty)
-    #expect(channels[1].takeAnswerBehind() == nil)
+    #expect(channels[1].takeOrderedAnswer() == nil)
     try channels[1].consume(Consumption(queue: "q2"), tag: "tag2")
     _ = try connection.receive(deliveries: 10, bytes: .max)
     #expect(channels[1].batch.messages == [.init(tag: 1, body: [9])])

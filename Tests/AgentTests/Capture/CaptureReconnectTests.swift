@@ -50,10 +50,6 @@ struct CaptureReconnectTests {
     #expect(machine.failed(Self.lasting, jitter: 0) == .stop)
   }
 
-  @Test func `a start connects at once`() {
-    #expect(ReconnectMachine(delay: 5, limit: 0).started() == .connect)
-  }
-
   @Test(
     arguments: [
       (0, false, []), (1, false, []), (3, false, [5, 5]), (0, true, []), (1, true, [5]), (3, true, [5, 5, 5]),

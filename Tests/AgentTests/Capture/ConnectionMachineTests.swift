@@ -47,8 +47,8 @@ struct ConnectionMachineTests {
   /// One read that gave the deliveries up to `tag`, of which `waiting` were not handed over.
   private static func reading(_ fresh: Int, upTo tag: UInt64, waiting: Int? = nil) -> Machine.Reading {
     Machine.Reading(
-      fresh: fresh, hasNew: fresh > 0, waiting: waiting ?? fresh, bytes: 0, takesBatch: true,
-      newestTag: tag > 0 ? tag : nil)
+      fresh: fresh, hasNew: fresh > 0, waiting: waiting ?? fresh, bytes: 0, newestTag: tag > 0 ? tag : nil,
+      takesBatch: true)
   }
 
   private static func said(_ orders: [Order]) -> [Order] {
@@ -85,10 +85,10 @@ struct ConnectionMachineTests {
   @Test func `an answer counts only if nothing came before it that the journal has not`() {
     var machine = Self.consuming()
     var reading = Self.reading(1, upTo: 1)
-    reading.answerBehind = QueueStatus(name: "orders", messages: 0, consumers: 1)
+    reading.orderedAnswer = QueueStatus(name: "orders", messages: 0, consumers: 1)
     #expect(machine.read(reading, at: 0) == [.handOver])
     reading = Self.reading(0, upTo: 0, waiting: 0)
-    reading.answerBehind = QueueStatus(name: "orders", messages: 0, consumers: 1)
+    reading.orderedAnswer = QueueStatus(name: "orders", messages: 0, consumers: 1)
     #expect(machine.read(reading, at: 0) == [.answer(SettlingAnswer(generation: 1, consumers: 1, messages: 0))])
   }
 
@@ -108,7 +108,7 @@ struct ConnectionMachineTests {
     #expect(machine.rest(isEmpty: true) == .wait(reading: false, until: .distantFuture))
     // Acknowledgements still go out.
     var last = Self.acknowledged(20)
-    (last.stop, last.settled) = (true, true)
+    (last.stop, last.mayClose) = (true, true)
     #expect(
       Self.said(machine.received(last, isEmpty: true, takesBatch: true, offset: nil, at: 3))
         == [.command(.acknowledge(tag: 20, messages: 20)), .end(.stopped)])
@@ -118,7 +118,7 @@ struct ConnectionMachineTests {
     var machine = Self.consuming()
     _ = machine.read(Self.reading(20, upTo: 20), at: 0)
     var commands = ConnectionCommands()
-    (commands.stop, commands.settled) = (true, true)
+    (commands.stop, commands.mayClose) = (true, true)
     _ = machine.received(commands, isEmpty: false, takesBatch: true, offset: nil, at: 1)
     #expect(
       machine.received(commands, isEmpty: false, takesBatch: true, offset: nil, at: 1) == [
@@ -413,7 +413,7 @@ struct ConnectionMachineTests {
     settings.skipsUndeliverable = skips
     var machine = Machine(settings)
     for _ in 0..<3 {
-      machine.undeliverableOffsets.channelBegins(behind: 4)
+      machine.undeliverableOffsets.channelBegins(after: 4)
       machine.undeliverableOffsets.failed(newest: 4, next: 5, configured: 1)
     }
     return machine

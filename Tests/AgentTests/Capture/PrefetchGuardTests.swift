@@ -6,6 +6,16 @@ import Testing
 /// How narrow a channel is after the broker has ended others.
 struct PrefetchGuardTests {
   /// What comes back is acknowledged first, then one message alone is tried, until one that is new gets through.
+  @Test func `an error on a wide channel says nothing of one message`() {
+    var machine = PrefetchGuard()
+    machine.failed(isInternalError: true, hasAcknowledged: false)
+    #expect(machine.next(returning: 0) == .stepping)
+    machine.succeeded()
+    // The channel after it is wide whether it was asked for or not.
+    machine.failed(isInternalError: true, hasAcknowledged: false)
+    #expect(machine.steps == 0 && machine.isNarrow)
+  }
+
   @Test func `a message that the broker cannot send is tried alone`() {
     var narrow = PrefetchGuard()
     #expect(narrow.next(returning: 8) == .configured)

@@ -146,7 +146,7 @@ struct ModelAgent {
   /// The broker's answer came on the channel, after which it had `messages`.
   mutating func answered(messages: Int, hasUnread: Bool) {
     let reading = ConnectionMachine.Reading(
-      waiting: hasUnread ? 1 : 0, answerBehind: QueueStatus(name: "q", messages: UInt32(messages), consumers: 1))
+      waiting: hasUnread ? 1 : 0, orderedAnswer: QueueStatus(name: "q", messages: UInt32(messages), consumers: 1))
     for case .answer(let answer) in connection.read(reading, at: 0) { _ = capture.answered(answer, of: 0) }
   }
 

@@ -25,6 +25,44 @@ struct OperationsTests {
       committedThrough: Position(rawValue: 1_233_333)),
     pendingRows: 1234, pendingBytes: 5 << 20, oldestReceivedAt: 12_500_000, sessions: 2, usedBytes: 3 << 30)
 
+  @Test func `of several queues the one that is furthest from consuming shows, and says whose it is`() {
+    let board = StatusBoard(
+      log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() },
+      subscriptions: ["a", "b", "c"].map { .init(stream: $0, queue: "q-\($0)") })
+    for index in 0..<3 { board.changed(to: .consuming, of: index) }
+    #expect(board.state == .consuming)
+    board.changed(to: .reconnecting(cause: "closed", reason: "gone"), of: 1)
+    #expect(board.state == .reconnecting(cause: "closed", reason: "\"b\" (1 of 3 queues): gone"))
+    // The newest of those that are equally bad.
+    board.changed(to: .reconnecting(cause: "closed", reason: "gone, too"), of: 2)
+    #expect(board.state == .reconnecting(cause: "closed", reason: "\"c\" (2 of 3 queues): gone, too"))
+    board.changed(to: .consuming, of: 2)
+    board.changed(to: .standby(reason: "another one"), of: 2)
+    #expect(board.state == .reconnecting(cause: "closed", reason: "\"b\" (1 of 3 queues): gone"))
+    board.changed(to: .consuming, of: 1)
+    #expect(board.state == .standby(reason: "\"c\" (1 of 3 queues): another one"))
+    board.count(of: 0) { $0.received += 2 }
+    board.count(of: 2) { $0.received += 3 }
+    #expect(board.counters.received == 5 && board.counters.reconnects == ["closed": 2])
+    board.stops()
+    #expect(board.state == .stopping)
+  }
+
+  @Test func `each queue has metrics of its own, whatever it is called, and a line of its own in health`() {
+    let board = StatusBoard(
+      log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() },
+      subscriptions: [.init(stream: "a\"b\\c\nd", queue: "q"), .init(stream: "plain", queue: "p")])
+    board.changed(to: .consuming, of: 1)
+    board.found(inQueue: 7, of: 1)
+    let snapshot = OperationsSnapshot(
+      state: board.state, counters: board.counters, journal: nil, subscriptions: board.subscriptions, now: 0)
+    let text = snapshot.prometheusText
+    #expect(text.contains(#"source_amqp_subscription_consuming{stream="a\"b\\c\nd",queue="q"} 0"#))
+    #expect(text.contains(#"source_amqp_subscription_ready_messages{stream="plain",queue="p"} 7"#))
+    #expect(snapshot.details.split(separator: "\n").count == 2, "\(snapshot.details)")
+    #expect(snapshot.details.hasSuffix("\"plain\", queue \"p\": consuming\n"))
+  }
+
   @Test func `neither a lost connection nor a pause hides the other`() {
     let board = StatusBoard(log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
     board.changed(to: .consuming)
@@ -259,7 +297,7 @@ struct OperationsTests {
     // An hour's outage that begins with a full window is no time of a window.
     var hint = WindowHint()
     #expect(hint.turned(unacknowledged: 100, prefetch: 100, acknowledged: 100, at: 0) == nil)
-    hint.began()
+    hint.channelBegan()
     #expect(hint.turned(unacknowledged: 1, prefetch: 100, acknowledged: 100, at: 3600) == nil)
   }
 

@@ -9,7 +9,7 @@ struct OffsetSearchTests {
   private static func blocked() -> UndeliverableOffsets {
     var offsets = UndeliverableOffsets()
     for _ in 0..<3 {
-      offsets.channelBegins(behind: 4)
+      offsets.channelBegins(after: 4)
       offsets.failed(newest: 4, next: 5, configured: 1)
     }
     return offsets

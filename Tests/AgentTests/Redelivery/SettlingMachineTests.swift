@@ -148,21 +148,23 @@ struct TakenBackTests {
 
   @Test func `a channel to which nothing comes again is given up, three times`() {
     var machine = TakenBack()
-    let nothing = machine.isMissing(since: 0, at: 100)
+    let nothing = machine.giveUpIfMissing(since: 0, at: 100)
     #expect(!nothing, "nothing was taken back")
     var now = Instant(100)
     _ = machine.pause(at: now)
     for _ in 0..<3 {
-      let found = [machine.isMissing(since: now, at: now + 4.9), machine.isMissing(since: now, at: now + 5)]
+      let found = [
+        machine.giveUpIfMissing(since: now, at: now + 4.9), machine.giveUpIfMissing(since: now, at: now + 5),
+      ]
       #expect(found == [false, true])
       now += 5
       _ = machine.pause(at: now)
     }
-    let fourth = machine.isMissing(since: now, at: now + 100)
+    let fourth = machine.giveUpIfMissing(since: now, at: now + 100)
     #expect(!fourth)
     // Taken back once more.
     _ = machine.pause(at: now + 1)
-    let again = machine.isMissing(since: now + 1, at: now + 6)
+    let again = machine.giveUpIfMissing(since: now + 1, at: now + 6)
     #expect(again)
   }
 
@@ -170,7 +172,7 @@ struct TakenBackTests {
     var machine = TakenBack()
     _ = machine.pause(at: 0)
     machine.cameAgain()
-    let found = machine.isMissing(since: 0, at: 100)
+    let found = machine.giveUpIfMissing(since: 0, at: 100)
     #expect(!found)
   }
 }

@@ -88,7 +88,7 @@ import Testing
         case .anotherStream, .report: continue sessions
         }
       }
-      offsets.channelBegins(behind: captured.last)
+      offsets.channelBegins(after: captured.last)
       // A session begins at the newest captured message, or after what was gone past.
       let start = isPassed ? next() : captured.last ?? 0
       var channel = stream.channel(from: start, width: offsets.width ?? prefetch)
@@ -96,7 +96,7 @@ import Testing
       for offset in channel.sent where offset >= next() {
         captured.append(offset)
         isPassed = false
-        if offsets.widens(at: offset) { continue sessions }
+        if offsets.widenIfDue(at: offset) { continue sessions }
       }
       guard channel.fails else { return (captured, passed) }
       offsets.failed(newest: captured.last, next: next(), configured: prefetch)
@@ -138,7 +138,7 @@ import Testing
     var offsets = UndeliverableOffsets()
     var widths: [Int?] = []
     repeat {
-      offsets.channelBegins(behind: 7)
+      offsets.channelBegins(after: 7)
       offsets.failed(newest: 7, next: 8, configured: 100)
       widths.append(offsets.width)
     } while offsets.goesOnAtOnce(skips: false)
@@ -149,7 +149,7 @@ import Testing
   @Test func `an offset that cannot be named is not looked for`() {
     var offsets = UndeliverableOffsets()
     for _ in 0..<4 {
-      offsets.channelBegins(behind: nil)
+      offsets.channelBegins(after: nil)
       offsets.failed(newest: nil, next: nil, configured: 2)
     }
     #expect(offsets.isBlocked && offsets.probed == nil && !offsets.goesOnAtOnce(skips: true) && offsets.width == 1)
@@ -163,7 +163,7 @@ import Testing
     var offsets = UndeliverableOffsets()
     for round in 0..<4 {
       for _ in 0..<(round == 0 ? 4 : 1) {
-        offsets.channelBegins(behind: 7)
+        offsets.channelBegins(after: 7)
         offsets.failed(newest: 7, next: 8, configured: 100)
       }
       #expect(offsets.probed == 8 && offsets.goesOnAtOnce(skips: true) == (round < 2))
@@ -172,14 +172,14 @@ import Testing
     // Something new was captured.
     offsets.failed(newest: 8, next: 9, configured: 100)
     #expect(offsets.goesOnAtOnce(skips: true))
-    #expect(offsets.widens(at: 8) && offsets.width == nil)
+    #expect(offsets.widenIfDue(at: 8) && offsets.width == nil)
   }
 
   @Test func `what was gone past is not tried anew on another connection, and what is missing is not gone past`() {
     var offsets = UndeliverableOffsets()
     func block() {
       for _ in 0..<4 {
-        offsets.channelBegins(behind: 7)
+        offsets.channelBegins(after: 7)
         offsets.failed(newest: 7, next: 8, configured: 100)
       }
     }
@@ -208,7 +208,7 @@ import Testing
   @Test func `offsets may be as large as numbers get`() {
     var offsets = UndeliverableOffsets()
     for _ in 0..<3 {
-      offsets.channelBegins(behind: .max - 1)
+      offsets.channelBegins(after: .max - 1)
       offsets.failed(newest: .max - 1, next: .max, configured: 1)
     }
     #expect(offsets.looked(.fails) == .probe && offsets.probed == .max)

@@ -5,7 +5,7 @@ import Platform
 /// What the connection thread tells: how consuming was lost and came back, what a broker is like, what limits the throughput, and how
 /// many messages wait in the queue.
 extension ConnectionLoop {
-  private var queue: String { "queue \"\(topology.configuration.queue.name)\"" }
+  private var queueText: String { "queue \"\(topology.configuration.queue.name)\"" }
 
   /// Tells a failure, as far as it is news (``OutageLog``).
   func notify(_ failure: CaptureFailure, _ report: OutageLog.Report, pause: Duration) {
@@ -17,7 +17,7 @@ extension ConnectionLoop {
       let still =
         losses == 0
         ? "still not consuming, for \(Quantity.age(time)), after \(attempts) attempts"
-        : "a consumer was lost \(losses) times in \(Quantity.age(time)), each within a minute"
+        : "a consumer was lost \(losses) time\(losses == 1 ? "" : "s") in \(Quantity.age(time)), each within a minute"
       log.warning("\(still): \(failure)", metadata: ["cause": .string(failure.cause)])
     case .nothing:
       log.debug("not consuming: \(failure); \(next)", metadata: ["cause": .string(failure.cause)])
@@ -51,7 +51,8 @@ extension ConnectionLoop {
       let stands =
         switch evidence {
         case .endsAt(let last): "ends at offset \(last), before \(topology.stream?.offset ?? 0), which was captured"
-        case .otherMessage: "has another message at offset \(topology.stream?.offset ?? 0), which was captured"
+        case .otherMessage:
+          "has another message at offset \(topology.stream?.offset ?? 0) than the one that was captured there"
         }
       log.warning(
         "stream \"\(topology.configuration.queue.name)\" \(stands), so it was deleted and made anew; it is read from consumer.stream_offset on"
@@ -97,7 +98,7 @@ extension ConnectionLoop {
   func notify(_ notice: ConnectionMachine.Notice, _ consumer: Consumer) {
     switch notice {
     case .guarantee(let nature):
-      // Else the settings have told it.
+      // Otherwise it was logged at the start (``CaptureSetup``).
       guard policy.isOn, policy.needsClassicQueue else { return }
       log.log(
         level: policy.shortfall(on: nature) == nil ? .info : .warning,
@@ -106,8 +107,8 @@ extension ConnectionLoop {
     case .windowBounds(let finding, let limit):
       log.warning(
         """
-        consumer.prefetch_count bounds the throughput: \(limit) messages are on their way at most, each until the runtime has \
-        committed it, so \(Int(finding.messagesPerSecond)) messages/s came through in the last minute. \
+        consumer.prefetch_count bounds the throughput: at most \(limit) messages can be unacknowledged, each until the runtime has \
+        committed it, and \(Int(finding.messagesPerSecond)) messages/s came through in the last minute. \
         \(finding.prefetch > limit ? "Set consumer.prefetch_count: \(finding.prefetch), or give" : "Give") the journal a disk that \
         outlives the process (journal.path)
         """)
@@ -121,7 +122,7 @@ extension ConnectionLoop {
     case .boundAgain:
       log.info(
         """
-        nothing came for a minute, so \(queue) was bound again as bindings say, in case an exchange was deleted and made again
+        nothing came for a minute, so \(queueText) was bound again as bindings say, in case an exchange was deleted and made again
         """)
     case .blocked(let reason): log.warning("the broker blocks publishers on this connection: \(reason)")
     case .unblocked: log.info("the broker no longer blocks publishers")
@@ -133,10 +134,11 @@ extension ConnectionLoop {
     let configuration = topology.configuration
     let (connection, consuming) = (consumer.connection, consumer.consuming)
     if configuration.queue.declaration == .active {
-      log.debug("declared \(queue)")
+      log.debug("declared \(queueText)")
       for binding in configuration.bindings {
         log.debug(
-          "bound \(queue) to exchange \"\(binding.exchange)\"", metadata: ["routing_key": .string(binding.routingKey)])
+          "bound \(queueText) to exchange \"\(binding.exchange)\"",
+          metadata: ["routing_key": .string(binding.routingKey)])
       }
     }
     let after = outage.map { outage in
@@ -144,7 +146,7 @@ extension ConnectionLoop {
     }
     log.log(
       level: isRepeated ? .debug : .info,
-      "consuming from \(queue)\(after ?? "")",
+      "consuming from \(queueText)\(after ?? "")",
       metadata: [
         "broker": .string("\(connection.server.product) \(connection.server.version)"),
         "consumer_tag": .string(consuming.consumerTag),

@@ -10,7 +10,7 @@ extension ConnectionLoop {
   /// What stands at the stream's end, read on a connection of its own.
   func foundAtEnd() -> ConnectionMachine.EndFound {
     do throws(CaptureFailure) {
-      switch try connected(node: nil, { (open) throws(AMQPError) in try last(on: open) }) {
+      switch try onOwnConnection(node: nil, { (open) throws(AMQPError) in try last(on: open) }) {
       case .success(let last): return .message(last)
       case .failure(let failure): return .notSent(failure)
       }
@@ -63,7 +63,7 @@ extension ConnectionLoop {
         try connection.wait(until: deadline, wakeup: mailbox.wakeup, reading: true)
       }
     }
-    // What has not come by then tells nothing.
+    // A read that a stop has cut short says nothing of the stream.
     if mailbox.isStopping { throw AMQPError(.abandoned, during: "reading a stream") }
     return channel.takeBatch(refilling: DeliveryBatch())
   }
@@ -80,7 +80,7 @@ extension ConnectionLoop {
       case .last: (.string("last"), nil)
       }
     let found: Result<StreamEnd.Message?, CaptureFailure> =
-      try connected(node: node) { (open) throws(AMQPError) in
+      try onOwnConnection(node: node) { (open) throws(AMQPError) in
         // As a capture consumes, or it would be told of other messages.
         let arguments = try Topology.table(topology.configuration.consumer.arguments)
         let batch = try read(from: start, arguments, prefetch: 1, within: StreamEnd.patience, on: open)
@@ -97,8 +97,9 @@ extension ConnectionLoop {
   /// Runs `body` on a connection of its own.
   ///
   /// - Returns: What it returned, or how the connection failed meanwhile.
-  /// - Throws: If there is no connection.
-  private func connected<Found>(
+  /// - Parameter node: Which of the settings' nodes is tried first, from 0; nil for any.
+  /// - Throws: If the connection or its channel cannot be opened.
+  private func onOwnConnection<Found>(
     node: Int?, _ body: (Open) throws(AMQPError) -> Found
   ) throws(CaptureFailure) -> Result<Found, CaptureFailure> {
     var topology = topology

@@ -68,6 +68,7 @@ struct ConnectionLoop {
         status.count(of: index) { $0.undeliverable += Int(fresh ?? 0) }
         notify(action)
       case .forgetStream:
+        // Told first: the text names the captured offset.
         notify(action)
         topology.stream?.forget()
       case .failed(let failure, let report, let pause): notify(failure, report, pause: pause)
@@ -89,8 +90,8 @@ struct ConnectionLoop {
     }
   }
 
-  /// How many messages may come again, and the journal's newest position, once the journal thread has decided about all that was handed
-  /// over: it may wait for space. Nil if the capture is to stop.
+  /// How many messages may come again, and the position of the subscription's newest, once the journal thread has decided about all that
+  /// was handed over: it may wait for space. Nil if the capture is to stop.
   private func returning() -> (count: Int, position: Position)? {
     capture.report { $0.asksForReturning(of: index) }
     while !mailbox.isStopping {
@@ -122,9 +123,9 @@ struct ConnectionLoop {
       topology.usesSecondChannel = plan.usesSecondChannel
       topology.prefetch = plan.prefetch ?? topology.prefetch
       topology.doubtfulPrefetch = plan.doubtfulPrefetch
-      let (connected, name) = (Monitor<Instant?>(nil), topology.configuration.queue.name)
+      let (opened, name) = (Monitor<Instant?>(nil), topology.configuration.queue.name)
       topology.isAbandoned = { [mailbox, status, index] in
-        let began = connected.read { $0 }
+        let began = opened.read { $0 }
         if let state = ConnectionMachine.statusOfOpening(name, since: began, at: Instant.now) {
           status.changed(to: state, of: index)
         }
@@ -135,7 +136,7 @@ struct ConnectionLoop {
       notify(of: connection)
       let tag = topology.consumerTag(plan.generation)
       let channel = try topology.openChannel(on: connection)
-      connected.update { $0 = Instant.now }
+      opened.update { $0 = Instant.now }
       let (queue, nature) = try topology.consume(on: channel, tag: tag)
       let (consuming, orders) = machine.began(
         consumerTag: tag, nature, queue, offset: topology.stream?.offset, at: Instant.now)
@@ -209,10 +210,10 @@ struct ConnectionLoop {
     return ConnectionMachine.Reading(
       isFull: received == .full, hasMore: received == .more, fresh: fresh,
       hasNew: fresh > 0 && batch.deliveries.suffix(fresh).contains { !$0.redelivered },
-      waiting: batch.deliveries.count, bytes: batch.byteCount, takesBatch: takesBatch,
-      newestTag: batch.deliveries.last?.tag,
+      waiting: batch.deliveries.count, bytes: batch.byteCount,
+      newestTag: batch.deliveries.last?.tag, takesBatch: takesBatch,
       isArriving: channel.isArriving, offset: topology.stream?.offset,
-      isUnconfirmed: topology.stream?.isUnconfirmed ?? false, answerBehind: channel.takeAnswerBehind(),
+      isUnconfirmed: topology.stream?.isUnconfirmed ?? false, orderedAnswer: channel.takeOrderedAnswer(),
       answerAside: channel.takeAnswer(), events: connection.takeEvents() + channel.takeEvents())
   }
 
@@ -232,15 +233,16 @@ struct ConnectionLoop {
         try channel.acknowledge(tag, multiple: true)
         status.count(of: index) { $0.acknowledged += messages }
         log.debug("acknowledged \(messages) messages")
-      case .command(.ask): try channel.askBehind(for: queue)
+      case .command(.ask): try channel.askInOrder(for: queue)
       case .login(let login):
         if try connection.updateSecret(login.password.value) {
           log.info("the password has changed, and was handed to the broker")
         }
-      case .askDepth: try channel.askBehind(for: queue, isForDepth: true)
+      case .askDepth: try channel.askInOrder(for: queue, isForDepth: true)
       case .askAside: try channel.ask(for: queue)
       case .bindAside:
         if try !channel.bindAside(queue: queue, try topology.bindings()) {
+          // Never an end: it answers nothing, or that all is well again.
           _ = try perform(machine.cannotBindAside(at: Instant.now), &consumer, &machine)
         }
       case .handOver: handOver(&consumer)

@@ -64,18 +64,20 @@ extension ConnectionMachine {
     var fresh = 0
     /// One of them was never delivered before.
     var hasNew = false
-    /// How many deliveries, and bytes of them, were not handed over yet, and the newest one's tag.
+    /// Deliveries not handed over yet.
     var waiting = 0
+    /// Their size in bytes.
     var bytes = 0
+    /// The tag of the newest of them; nil if there are none.
+    var newestTag: UInt64?
     /// The journal's thread has no batch waiting.
     var takesBatch = false
-    var newestTag: UInt64?
     var isArriving = false
     /// The newest captured offset of a stream, and whether that message has yet to come.
     var offset: Int64?
     var isUnconfirmed = false
     /// Answers to ``ChannelMachine/Order/ask``, and to ``Order/askAside`` and ``Order/bindAside``.
-    var answerBehind: QueueStatus?
+    var orderedAnswer: QueueStatus?
     var answerAside: QueueAnswer?
     var events: [ConnectionEvent] = []
   }
@@ -99,7 +101,7 @@ extension ConnectionMachine {
       /// What has arrived is handed over.
       case handingOver
       /// What may be acknowledged is waited for.
-      case awaitingSettled
+      case awaitingPermissionToClose
     }
 
     let consuming: Consuming
@@ -151,7 +153,7 @@ extension ConnectionMachine {
     /// - Parameters:
     ///   - tag: The newest delivery's; without a new one, and with room for one, the queue is at rest, and what was found is still so.
     ///   - isFull: No more can be delivered.
-    mutating func isDue(at now: Instant, newest tag: UInt64, isFull: Bool) -> Bool {
+    mutating func takeDue(at now: Instant, newest tag: UInt64, isFull: Bool) -> Bool {
       guard now - asked >= Self.interval, tag != newest || isFull else { return false }
       (asked, newest) = (now, tag)
       return true
@@ -211,7 +213,7 @@ extension ConnectionMachine {
         orders.append(.notify(.windowBounds(finding, limit: prefetchCount)))
       }
       if queueKind != .stream, settings.asksForDepth,
-        channel.backlog.isDue(
+        channel.backlog.takeDue(
           at: now, newest: channel.newestTag, isFull: prefetchCount > 0 && !channel.hasRoom(limit: prefetchCount))
       {
         orders.append(.askDepth)
@@ -223,7 +225,7 @@ extension ConnectionMachine {
         channel.phase = .stopping
         return settings.keepsConsumer || channel.narrow.isCancelled ? orders : orders + [.cancel]
       }
-      if undeliverableOffsets.width != nil, undeliverableOffsets.widens(at: offset) {
+      if undeliverableOffsets.widenIfDue(at: offset) {
         return orders + [.end(.startOver(.widens))]
       }
       switch channel.commands.startsOver(commands) {
@@ -239,7 +241,7 @@ extension ConnectionMachine {
           return orders + [.end(.startOver(.refused(refusal.failure, tag: refusal.tag)))]
         }
       }
-    case .stopping, .handingOver, .awaitingSettled:
+    case .stopping, .handingOver, .awaitingPermissionToClose:
       orders += stopping(commands, isEmpty: isEmpty, takesBatch: takesBatch, &channel)
     }
     return orders
@@ -253,11 +255,11 @@ extension ConnectionMachine {
     if channel.phase == .stopping { channel.phase = .handingOver }
     if channel.phase == .handingOver {
       // A journal that has failed takes no more; what it did not take comes again.
-      guard isEmpty || commands.settled else { return takesBatch ? [.handOver] : [] }
-      channel.phase = .awaitingSettled
+      guard isEmpty || commands.mayClose else { return takesBatch ? [.handOver] : [] }
+      channel.phase = .awaitingPermissionToClose
       orders.append(.intakeEnded)
     }
-    return commands.settled ? orders + [.end(.stopped)] : orders
+    return commands.mayClose ? orders + [.end(.stopped)] : orders
   }
 
   /// Whether the socket is read in this turn.
@@ -278,8 +280,8 @@ extension ConnectionMachine {
       return orders + [.end(.looksAtEnd)]
     }
     if !isSilent { takenBack.cameAgain() }
-    if takenBack.isMissing(since: channel.began, at: now) { return orders + [.end(.startOver(.silent))] }
-    if let answer = reading.answerBehind,
+    if takenBack.giveUpIfMissing(since: channel.began, at: now) { return orders + [.end(.startOver(.silent))] }
+    if let answer = reading.orderedAnswer,
       let settling = channel.commands.answered(
         consumers: answer.consumers, messages: answer.messages, hasUnread: reading.waiting > 0)
     {
@@ -297,10 +299,9 @@ extension ConnectionMachine {
       case .unblocked: orders.append(.notify(.unblocked))
       }
     }
-    let newest = reading.newestTag ?? channel.commands.acknowledged
     let isEnough = channel.gathering.read(
       fresh: reading.fresh, waiting: reading.waiting, bytes: reading.bytes,
-      unacknowledged: newest - min(newest, channel.commands.acknowledged), at: now)
+      unacknowledged: channel.unacknowledged, at: now)
     if reading.waiting > 0, reading.takesBatch, reading.isFull || isEnough { orders.append(.handOver) }
     return orders
   }
@@ -313,7 +314,7 @@ extension ConnectionMachine {
     switch channel.phase {
     case .stopping: return .none
     case .handingOver: return isEmpty ? .none : .wait(reading: false, until: .distantFuture)
-    case .awaitingSettled: return .wait(reading: false, until: .distantFuture)
+    case .awaitingPermissionToClose: return .wait(reading: false, until: .distantFuture)
     case .consuming:
       if isEmpty { self.channel?.gathering.handedOver() }
       // The journal still has the batch before: only its end, an acknowledgement or a heartbeat can do anything.
@@ -353,21 +354,22 @@ extension ConnectionMachine {
     } else if reading.fresh > 0 {
       arrival = reading.hasNew ? .new : .old
     }
-    var orders = watched(
-      standstill.turned(arrival, hasRoom: settings.noAck || channel.hasRoom(limit: prefetchCount), at: now))
+    var orders = self.orders(
+      for:
+        standstill.turned(arrival, hasRoom: settings.noAck || channel.hasRoom(limit: prefetchCount), at: now))
     if case .end? = orders.last { return orders }
     if let answer = reading.answerAside {
-      orders += watched(standstill.answered(answer, offset: channel.offset, at: now))
+      orders += self.orders(for: standstill.answered(answer, offset: channel.offset, at: now))
     }
     return orders
   }
 
   /// There is no channel aside on which the queue could be bound again.
   mutating func cannotBindAside(at now: Instant) -> [Order] {
-    watched(standstill.cannotBind(at: now))
+    orders(for: standstill.cannotBind(at: now))
   }
 
-  private func watched(_ action: StandstillMachine.Action) -> [Order] {
+  private func orders(for action: StandstillMachine.Action) -> [Order] {
     switch action {
     case .none: []
     case .ask: [.askAside]

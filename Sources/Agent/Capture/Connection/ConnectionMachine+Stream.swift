@@ -5,9 +5,11 @@ import Platform
 extension ConnectionMachine {
   /// A stream's capture, as it stands when its channel has failed.
   struct StreamProgress: Equatable, Sendable {
-    /// The newest captured offset; the newest that was captured or gone past; the first that is not captured yet. Nil if there is none.
+    /// The newest captured offset; nil if there is none, as of the next two.
     var offset: Int64?
+    /// The newest offset that was captured or gone past.
     var newest: Int64?
+    /// The first offset that is not captured yet.
     var next: Int64?
     /// The newest captured message has not come on the channel.
     var isUnconfirmed: Bool
@@ -16,7 +18,7 @@ extension ConnectionMachine {
   }
 
   /// Takes the failure of a stream's channel into account, and says more of one that an offset is to blame for.
-  mutating func narrow(after failure: CaptureFailure, _ progress: StreamProgress) -> (CaptureFailure, [Action]) {
+  mutating func accounted(for failure: CaptureFailure, _ progress: StreamProgress) -> (CaptureFailure, [Action]) {
     guard failure.kind == .internalError, hasConsumed else {
       undeliverableOffsets.forget()
       return (failure, [.forgetPassed])
@@ -34,8 +36,10 @@ extension ConnectionMachine {
     )
   }
 
-  /// - Returns: How many of them were not gone past before; nil for none.
-  private mutating func fresh(in range: ClosedRange<Int64>) -> Int64? {
+  /// Counts the offsets that were not gone past before, and remembers that they were.
+  ///
+  /// - Returns: Nil for none.
+  private mutating func countFirstPassed(in range: ClosedRange<Int64>) -> Int64? {
     let from = max(range.lowerBound, newestPassed.map { $0 < .max ? $0 + 1 : $0 } ?? 0)
     guard from <= range.upperBound else { return nil }
     newestPassed = range.upperBound
@@ -56,7 +60,7 @@ extension ConnectionMachine {
     cause: "another_stream", reason: "the stream was made anew")
 
   /// The stream is another one, which is read from where the settings say.
-  private mutating func isAnother(_ evidence: Evidence) -> [Action] {
+  private mutating func streamWasReplaced(_ evidence: Evidence) -> [Action] {
     forgetStream()
     return [.forgetStream(evidence), .status(Self.anotherStream)]
   }
@@ -92,7 +96,7 @@ extension ConnectionMachine {
       guard let newest, streamEnd.isAnother(last, captured: newest.offset, known: newest.known) else {
         return ([], .connect)
       }
-      return (isAnother(.endsAt(last?.offset ?? 0)), .connect)
+      return (streamWasReplaced(.endsAt(last?.offset ?? 0)), .connect)
     }
   }
 
@@ -114,7 +118,7 @@ extension ConnectionMachine {
     searchToldAt = now
     var actions: [Action] = []
     if search.skips {
-      let failure = blocked(search)
+      let failure = failure(of: search)
       actions = [
         .searches(failure), .status(.reconnecting(cause: failure.cause, reason: failure.description)),
       ]
@@ -140,13 +144,13 @@ extension ConnectionMachine {
       searchToldAt = now
       return ([.stillSearches(first: search.first, now: undeliverableOffsets.probed ?? search.first)], .look(look))
     case .begin: return ([], .open)
-    case .report: return stuck(blocked(search), at: now, jitter: jitter)
-    case .pass(let range): return ([.pass(range, fresh: fresh(in: range))], .open)
-    case .anotherStream: return (isAnother(.otherMessage), .open)
+    case .report: return stuck(failure(of: search), at: now, jitter: jitter)
+    case .pass(let range): return ([.pass(range, fresh: countFirstPassed(in: range))], .open)
+    case .anotherStream: return (streamWasReplaced(.otherMessage), .open)
     }
   }
 
-  private func blocked(_ search: OffsetSearch) -> CaptureFailure {
+  private func failure(of search: OffsetSearch) -> CaptureFailure {
     .undeliverable(
       search.first, ofStream: settings.queue, captured: search.captured?.offset,
       "it ends the channel by an internal error (541)")

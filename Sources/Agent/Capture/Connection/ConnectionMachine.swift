@@ -6,11 +6,11 @@ import Platform
 /// to the journal, when a channel is given up, and what follows. `ConnectionLoop` does it.
 ///
 /// ```
-///             ┌─ wait ◄──────────────── ended ◄──────────────────────────────┐
-///             ▼                                                              │
-///   start ► connect ► (prepare) ► began ► heard ─ orders ► read ─ orders ► rest ─┐
-///             ▲                             ▲                                    │
-///             └── look at the stream's end  └──────── each turn of a channel ────┘
+///             ┌─ wait ◄──────────────── ended ◄───────────────────────────────────┐
+///             ▼                                                                   │
+///   start ► connect ► (prepare) ► began ► received ─ orders ► read ─ orders ► rest ─┐
+///             ▲                              ▲                                      │
+///             └── look at the stream's end   └───────── each turn of a channel ─────┘
 /// ```
 ///
 /// What each part decides is its own: ``ReconnectMachine`` when to try again, ``PrefetchGuard`` and ``UndeliverableOffsets`` how many
@@ -45,10 +45,13 @@ struct ConnectionMachine {
     var asksForDepth = true
     /// What a stream's broker cannot send is gone past.
     var skipsUndeliverable = false
-    /// Between two attempts, and how many in a row may fail; nil for any number.
+    /// Between two attempts, before jitter.
     var delay = Duration.seconds(1)
+    /// How many may fail in a row; nil for any number.
     var attempts: Int?
+    /// The settings name bindings, made at each connection.
     var binds = false
+    /// The queue is declared with a single active consumer.
     var isSingleActive = false
     /// The capture has no other subscription, so what a user must fix at its start ends it.
     var isAlone = true
@@ -91,6 +94,7 @@ struct ConnectionMachine {
     /// A failure, as far as it is news, and in how long it is tried again.
     case failed(CaptureFailure, OutageLog.Report, Duration)
     case takenBack
+    /// Nothing came again of what the queue took back; another channel is tried.
     case silent
     /// The broker ended a stream's channel by an error of its own, and the next ones tell at which offset.
     case narrows(CaptureFailure, prefetch: Int)
@@ -113,7 +117,7 @@ struct ConnectionMachine {
     /// The prefetch count, and the one for a quorum queue with a backlog that no one else consumes; nil for that of the settings.
     var prefetch: Int?
     var doubtfulPrefetch: Int?
-    /// A user who may have one channel is cut off at a second one.
+    /// Whether a second channel may be opened, for questions. A broker that limits the user to one closes the connection at the second.
     var usesSecondChannel = true
   }
 
@@ -139,8 +143,9 @@ struct ConnectionMachine {
   var searchToldAt = Instant.distantPast
   /// What was seen at a stream's end.
   var streamEnd = StreamEnd()
-  /// What was told of the present outage, and of a window that is too small.
+  /// What was told of the present outage.
   var outage = OutageLog()
+  /// What was seen of a window that is too small.
   var windowHint = WindowHint()
   var reconnect: ReconnectMachine
   /// The newest channel, or the newest that was tried.
@@ -155,9 +160,9 @@ struct ConnectionMachine {
   /// How many channels in a row brought nothing but what is not captured: each costs the queue a delivery, which it may count.
   private var refusals = 0
   private static let longestRefusals = 16
-  /// The type of queue that was told about.
+  /// The queue type that was last told of.
   var toldGuarantee: QueueNature.Kind?
-  /// The journal's newest position when the present channel began.
+  /// The position of this subscription's newest message when that was last asked for (``asksWhatReturns``).
   private var newestJournaled = Position.origin
 
   init(_ settings: Settings) {
@@ -188,7 +193,8 @@ struct ConnectionMachine {
   /// A connection is to be made.
   ///
   /// - Parameters:
-  ///   - returning: How many messages may come again, and the journal's newest position; nil if that was not asked for.
+  ///   - returning: How many messages may come again, and the position of the subscription's newest message; nil if it was not asked for,
+  ///     or the capture is to stop.
   ///   - newest: The newest offset of a stream that was captured, or gone past since it was too large.
   mutating func prepare(returning: (count: Int, position: Position)?, newest: Int64?) -> Attempt {
     generation += 1
@@ -197,8 +203,8 @@ struct ConnectionMachine {
     hasConsumed = false
     hasAcknowledged = false
     isAllAcknowledged = false
-    windowHint.began()
-    undeliverableOffsets.channelBegins(behind: newest)
+    windowHint.channelBegan()
+    undeliverableOffsets.channelBegins(after: newest)
     if let few = undeliverableOffsets.width {
       channelWidth = .few(few)
       attempt.prefetch = few
@@ -313,12 +319,12 @@ struct ConnectionMachine {
       return ([.takenBack, .status(state)], .wait(takenBack.pause(at: now)))
     case .startOver(.silent):
       let state = StatusBoard.State.reconnecting(
-        cause: "taken_back", reason: "nothing of what the queue took back comes again")
+        cause: "taken_back", reason: "the queue took deliveries back and has not sent them again")
       return ([.silent, .status(state)], .wait(takenBack.pause(at: now)))
     case .startOver(.refused(let failure, _)):
       refusals = hasAcknowledged ? 0 : min(refusals + 1, Self.longestRefusals)
-      let pause = min(settings.delay * (1 << refusals), max(settings.delay, ReconnectMachine.longestLoginDelay))
-      return tried(failure, .wait(pause), at: now)
+      let pause = min(settings.delay * (1 << refusals), max(settings.delay, ReconnectMachine.longestBackoff))
+      return retry(after: failure, .wait(pause), at: now)
     case .looksAtEnd: return ([], .lookAtEnd)
     case .standsStill(let finding):
       undeliverableOffsets.forget()
@@ -328,27 +334,28 @@ struct ConnectionMachine {
       if failure.kind == .channelLimit, hasConsumed { usesSecondChannel = false }
       let (told, actions): (CaptureFailure, [Action])
       if queueKind == .stream, let progress {
-        (told, actions) = narrow(after: failure, progress)
+        (told, actions) = accounted(for: failure, progress)
       } else {
-        (told, actions) = narrow(after: failure)
+        (told, actions) = accounted(for: failure)
       }
-      let (more, step) = tried(told, hasten(reconnect.failed(told, jitter: jitter)), at: now)
+      let (more, step) = retry(after: told, hasten(reconnect.failed(told, jitter: jitter)), at: now)
       return (actions + more, step)
     }
   }
 
-  /// Something stands in the way of consuming, or shows at a stream's end.
+  /// Something keeps the queue from being consumed, or the stream's end cannot be read.
   mutating func stuck(_ failure: CaptureFailure, at now: Instant, jitter: Double) -> ([Action], Step) {
     if failure.kind == .abandoned { return ([], .stop) }
-    return tried(failure, undeliverablePacing.next(failure) ?? reconnect.failed(failure, jitter: jitter), at: now)
+    return retry(
+      after: failure, undeliverablePacing.next(failure) ?? reconnect.failed(failure, jitter: jitter), at: now)
   }
 
-  /// It is waited between two attempts.
+  /// The thread waits between two attempts.
   ///
   /// - Parameters:
   ///   - hasLogin: There is a new login, which is worth trying at once.
-  ///   - isOver: It was waited long enough.
-  /// - Returns: What follows; nil if it is waited on.
+  ///   - isOver: The pause has passed.
+  /// - Returns: What follows; nil to go on waiting.
   mutating func waits(isStopping: Bool, hasLogin: Bool, isOver: Bool) -> Step? {
     if isStopping {
       reconnect.stopRequested()
@@ -362,20 +369,20 @@ struct ConnectionMachine {
 
   /// What is told while a queue is opened that takes long; nil for nothing.
   ///
-  /// - Parameter began: When the connection was there; nil if it is not yet.
+  /// - Parameter began: When the channel was open; nil if it is not yet.
   static func statusOfOpening(_ queue: String, since began: Instant?, at now: Instant) -> StatusBoard.State? {
     guard let began, now - began > queuePatience else { return nil }
     return .awaitingQueue(queue)
   }
 
-  private mutating func tried(
-    _ failure: CaptureFailure, _ action: ReconnectMachine.Action, at now: Instant
+  private mutating func retry(
+    after failure: CaptureFailure, _ action: ReconnectMachine.Action, at now: Instant
   ) -> ([Action], Step) {
     switch action {
     case .stop: return ([], .stop)
     case .giveUp(.needsUser): return ([], .giveUp(failure))
     case .giveUp(.attemptsExhausted(let attempts)): return ([], .giveUp(.exhausted(attempts, last: failure)))
-    // A failure that is tried again at once is none that anybody has to hear of.
+    // A failure that is retried at once is not reported.
     case .connect: return ([], .connect)
     case .wait(let pause):
       let report = outage.failed(cause: failure.cause, at: now)
@@ -384,10 +391,12 @@ struct ConnectionMachine {
     }
   }
 
-  /// Attempts on a message that the broker cannot send that follow in a second: as many as RabbitMQ 4 counts by default, and some.
-  private static let quickSteps = 30
+  /// How many failed deliveries RabbitMQ 4 allows by default. https://www.rabbitmq.com/docs/quorum-queues#poison-message-handling
+  private static let deliveryLimit = 20
+  /// Attempts on a message that the broker cannot send that follow in a second.
+  private static let quickSteps = deliveryLimit + 10
 
-  /// If only one message is tried, the queue's delivery limit is come to soon; and what a stream cannot send is found at once.
+  /// With one message at a time the delivery limit is to be reached soon, and what a stream cannot send is to be found at once.
   private func hasten(_ action: ReconnectMachine.Action) -> ReconnectMachine.Action {
     guard case .wait(let pause) = action else { return action }
     if undeliverableOffsets.goesOnAtOnce(skips: settings.skipsUndeliverable) { return .connect }
@@ -395,14 +404,16 @@ struct ConnectionMachine {
     return .wait(min(pause, .seconds(1)))
   }
 
-  /// Takes a failure into account, and says more of one that a message is to blame for.
-  private mutating func narrow(after failure: CaptureFailure) -> (CaptureFailure, [Action]) {
+  /// Takes a failure into account.
+  ///
+  /// - Returns: What is told of it, which says more if a message is to blame, and what follows at once.
+  private mutating func accounted(for failure: CaptureFailure) -> (CaptureFailure, [Action]) {
     guard hasConsumed, settings.canNarrow else { return (failure, []) }
     let isInternalError = failure.kind == .internalError
     if isInternalError { isDoubtful = false }
     var actions: [Action] = []
     if isInternalError, channelWidth == .stepping, isAllAcknowledged {
-      // It has tried the next message because there was room, so it has handled what made it.
+      // The broker tried the next message because there was room, so it has handled the acknowledgement that made the room.
       actions.append(.settled(generation))
     }
     prefetchGuard.failed(isInternalError: isInternalError, hasAcknowledged: hasAcknowledged)
