@@ -14,11 +14,14 @@ once, combines checkpoints, holds commits or loses acknowledgements, as drawn. A
   * in every session_id the sequence runs 1, 2, 3 …, and first captures are in the order of the queue;
   * every document is a message that was published, byte for byte: exchange, routing key, properties, headers, body.
 
-With --shapes messages come in every shape in turn: without properties, without headers, with empty ones, with the broker's
+With --shapes messages (of the first queue) come in every shape in turn: without properties, without headers, with empty ones, with the broker's
 own header names once and twice, with priorities, alike, from no byte to several frames, on RabbitMQ 4 over AMQP 1.0 too.
 (Of those that are alike some may come twice with --rhythms: the only message since a rest may be one of them.)
 With --rhythms messages also come in a trickle, in bursts or not at all, so that the queue rests and is settled, and the runtime's
 commits take up to two seconds; with --aim each kill falls on a step of a settling (rhythm.py).
+
+With --queues one capture has several queues, of all types in turn, each with a load, a rhythm and a prefetch count of its own; each is
+counted by itself, and the printed numbers are those of all.
 
 With --before another program, an older release, makes the starts of the first half of the faults; its journal and its state then go
 on under the one that is tried.
@@ -72,10 +75,11 @@ SILENCE = 7
 class Capture(Runtime):
     """A runtime that keeps only what is counted, and lets the load run so far ahead and no further."""
 
-    def __init__(self, *arguments, load, backlog, expected, **options):
+    def __init__(self, *arguments, queues, **options):
         super().__init__(*arguments, **options)
-        self.load, self.backlog, self.expected = load, backlog, expected
-        self.uncommitted = 0
+        self.queues = queues
+        if len(queues) > 1:
+            self.resources = [queue.resource for queue in queues]
         # Checkpoints without a document, and their commits, with their times: a settling's steps.
         self.moments = []
 
@@ -85,50 +89,108 @@ class Capture(Runtime):
         super().receive(message)
 
     def kept(self, document):
-        self.uncommitted += 1
-        self.load.allow(len(self.committed) + self.uncommitted + self.backlog)
-        return Record(document, self.session, self.expected)
+        queue = self.queues[self.binding]
+        queue.captured += 1
+        queue.allow()
+        return Record(document, self.session, queue.expected, self.binding)
 
     def settle(self):
         steps = sum(not documents for documents, _ in self.pending)
         super().settle()
         if not self.pending:
             self.moments += [("commit", time.monotonic())] * steps
-        self.uncommitted = len(self.sequence) + sum(len(documents) for documents, _ in self.pending)
 
     def forget(self):
+        for documents in [self.sequence] + [documents for documents, _ in self.pending]:
+            for record in documents:
+                self.queues[record.queue].captured -= 1
         super().forget()
-        self.uncommitted = 0
+
+    @property
+    def uncommitted(self):
+        return len(self.sequence) + sum(len(documents) for documents, _ in self.pending)
 
     @property
     def captured(self):
         return len(self.committed) + self.uncommitted
 
 
+class Queue:
+    """One of the queues that are captured, with its load, and what came of it."""
+
+    def __init__(self, options, index):
+        self.options, self.index = options, index
+        release = os.environ["SOURCE_AMQP_TEST_RELEASE"]
+        self.seed, rng = options.seed + index, random.Random(f"{options.seed}/{index}")
+        self.type = options.queue if index == 0 else list(QUEUES)[(list(QUEUES).index(options.queue) + index) % len(QUEUES)]
+        self.name, self.arguments = f"crash-{options.seed}" + f"-{index}" * bool(index), dict(QUEUES[self.type])
+        if self.type == "quorum" and release != "3.10":
+            # RabbitMQ 4 drops what it has delivered 20 times, which kills in series bring about by themselves.
+            self.arguments["x-delivery-limit"] = -1
+        # Shapes come through one exchange, which would give them to all.
+        self.payload = "distinct" if index > 0 else options.payload
+        kind = "mixed" if self.payload == "distinct" else self.payload
+        if self.type == "stream":
+            kind = f"plain-{kind}"
+        if self.payload == "shapes":
+            kind = "shapes" if release == "3.10" else "shapes-4"
+        self.kind = kind
+        self.prefetch = options.prefetch if index == 0 else rng.choice([5, 20, 100])
+        self.backlog = options.backlog if index == 0 else self.prefetch * 2
+        self.expected = Expected(self.seed, kind, self.type, target=self.name)
+        self.load = Load(self.name, kind, self.seed, options.burst if index == 0 else max(1, options.burst // 4))
+        # How many documents of it there are, committed or not.
+        self.captured = 0
+        self.sent, self.uncertain = 0, []
+
+    def declare(self):
+        publisher = Publisher()
+        publisher.declare(self.name, arguments=self.arguments)
+        if self.payload == "shapes":
+            publisher.bind(self.name, messages.SHAPES_EXCHANGE, "#")
+        publisher.close()
+
+    @property
+    def consumer(self):
+        options = self.options
+        consumer = {
+            "prefetch_count": self.prefetch, "deduplicate": options.deduplicate,
+            "deduplicate_by": options.deduplicate_by, "exclusive": self.type == "classic" and not options.shared}
+        if self.type == "stream":
+            consumer["arguments"] = {"x-stream-offset": "first"}
+        return consumer
+
+    @property
+    def resource(self):
+        return {"stream": self.name, "queue": {"name": self.name, "arguments": self.arguments}, "consumer": self.consumer}
+
+    def allow(self):
+        """Lets the load run so far ahead, and no further."""
+        self.load.allow(self.captured + self.backlog)
+
+    def rest(self):
+        """How many messages are in the queue once nobody consumes it."""
+        publisher = Publisher()
+        while (info := publisher.queue_info(self.name))["consumers"]:
+            time.sleep(0.005)
+        publisher.close()
+        return info["messages"]
+
+    def identities(self, count):
+        return messages.identities(self.seed, self.payload, "m", count)
+
 class Crash:
     def __init__(self, options):
         self.options, self.rng = options, random.Random(options.seed)
         environ = os.environ
         self.directory = environ["WORK_DIRECTORY"]
-        self.queue, self.arguments = f"crash-{options.seed}", dict(QUEUES[options.queue])
-        if options.queue == "quorum" and environ["SOURCE_AMQP_TEST_RELEASE"] != "3.10":
-            # RabbitMQ 4 drops what it has delivered 20 times, which kills in series bring about by themselves.
-            self.arguments["x-delivery-limit"] = -1
-        kind = "mixed" if options.payload == "distinct" else options.payload
-        if options.queue == "stream":
-            kind = f"plain-{kind}"
-        if options.payload == "shapes":
-            kind = "shapes" if environ["SOURCE_AMQP_TEST_RELEASE"] == "3.10" else "shapes-4"
-        self.kind = kind
-        expected = Expected(options.seed, kind, options.queue, target=self.queue)
         # Before any thread of this process: it is forked.
-        self.load = Load(self.queue, kind, options.seed, options.burst)
-        self.publisher = Publisher()
-        self.publisher.declare(self.queue, arguments=self.arguments)
-        if options.payload == "shapes":
-            self.publisher.bind(self.queue, messages.SHAPES_EXCHANGE, "#")
-        self.publisher.close()
-        self.load.start()
+        self.queues = [Queue(options, index) for index in range(options.queues)]
+        for queue in self.queues:
+            queue.declare()
+            queue.load.start()
+        # The first one sets the pace.
+        self.load = self.queues[0].load
         host, port = environ["SOURCE_AMQP_TEST_HOST"], int(environ["SOURCE_AMQP_TEST_PORT"])
         self.proxy = self.cluster = None
         if options.cluster:
@@ -136,26 +198,21 @@ class Crash:
         if options.cluster or {"reset", "deaf"} & set(options.kill):
             self.proxy = Proxy(host, *known_ports())
             host, port = "127.0.0.1", self.proxy.port
-        consumer = {
-            "prefetch_count": options.prefetch, "deduplicate": options.deduplicate,
-            "deduplicate_by": options.deduplicate_by,
-            "exclusive": options.queue == "classic" and not options.shared}
-        if options.queue == "stream":
-            consumer["arguments"] = {"x-stream-offset": "first"}
         journal = {"path": f"{self.directory}/journal.db"} if options.mode == "journaled" else {}
         self.scratch = f"{self.directory}/tmp"
         config = {
-            "host": host, "port": port, "queue": {"name": self.queue, "arguments": self.arguments},
-            "reconnect_delay": 0.1, "consumer": consumer, "journal": journal | {"acknowledge": options.mode}}
+            "host": host, "port": port, "reconnect_delay": 0.1, "journal": journal | {"acknowledge": options.mode}}
+        if options.queues == 1:
+            config |= {name: self.queues[0].resource[name] for name in ("queue", "consumer")}
         self.binary = environ["SOURCE_AMQP_BINARY"]
         binary, log = options.before or self.binary, f"{self.directory}/log"
         if options.driver == "run":
             self.runtime = Standalone(
-                binary, config, f"{self.directory}/agent", lambda document: Record(document, self.runtime.session, expected),
-                lambda: self.load.allow(self.runtime.captured + options.backlog), log_path=log)
+                binary, config, f"{self.directory}/agent",
+                lambda document: Record(document, self.runtime.session, self.queues[0].expected),
+                self.standalone_progressed, log_path=log)
         else:
-            self.runtime = Capture(
-                binary, config, load=self.load, backlog=options.backlog, expected=expected, log_path=log)
+            self.runtime = Capture(binary, config, queues=self.queues, log_path=log)
         self.runtime.environment["TMPDIR"] = self.scratch
         self.visitors = None
         if options.visitors:
@@ -170,9 +227,16 @@ class Crash:
         # How often something was outstanding when a fault came: [of how many, was].
         self.outstanding = collections.defaultdict(lambda: [0, 0])
         self.excess = None
-        self.sent, self.uncertain = 0, []
 
     # Steps.
+
+    def standalone_progressed(self):
+        self.queues[0].captured = self.runtime.captured
+        self.queues[0].allow()
+
+    def allow(self):
+        for queue in self.queues:
+            queue.allow()
 
     def start(self, wait_opened=True):
         """A new start; of a journal that does not outlive the process nothing is left."""
@@ -227,10 +291,10 @@ class Crash:
                 found["journaled"] = last - done
             except sqlite3.OperationalError:
                 last = None  # Killed before there was one.
-            if fault == "agent" and self.options.queue == "classic" and last is not None and self.rng.random() < 0.5:
+            if fault == "agent" and self.options.queue == "classic" and len(self.queues) == 1 and last is not None and self.rng.random() < 0.5:
                 with self.load.lock:
                     published = self.load.confirmed.value
-                    ready = self.rest()
+                    ready = self.queues[0].rest()
                 found["unacknowledged"] = ready - (published - last)
         outstanding = found["published"] > 0 or uncommitted > 0
         for what, count in found.items():
@@ -238,14 +302,6 @@ class Crash:
             self.note(what, count > (8 if what == "unacknowledged" else 0))
         self.note("anything", outstanding or found.get("journaled", 0) > 0)
         return ", ".join(f"{count} {what}" for what, count in found.items())
-
-    def rest(self):
-        """How many messages are in the queue once nobody consumes it."""
-        publisher = Publisher()
-        while (info := publisher.queue_info(self.queue))["consumers"]:
-            time.sleep(0.005)
-        publisher.close()
-        return info["messages"]
 
     # Faults.
 
@@ -285,7 +341,7 @@ class Crash:
         self.proxy.deaf.clear()
 
     def leader(self):
-        self.cluster.down([self.cluster.leader(self.queue)], self.rng.uniform(0, 3))
+        self.cluster.down([self.cluster.leader(self.queues[0].name)], self.rng.uniform(0, 3))
 
     def ours(self):
         self.cluster.down([self.cluster.at(self.proxy.current)], self.rng.uniform(0, 3))
@@ -308,7 +364,7 @@ class Crash:
         place = self.visitors.move(self.visitors.path())
         runtime, names = self.runtime, ", ".join(f"journal{suffix}" for suffix in place[2])
         # Something to commit, if it should rest.
-        self.load.allow(runtime.captured + self.options.backlog)
+        self.allow()
         with runtime.changed:
             if not runtime.changed.wait_for(lambda: runtime.ended, PATIENCE):
                 raise RuntimeError(f"the connector goes on although {names} was moved")
@@ -345,7 +401,7 @@ class Crash:
         early = not self.running and fault == "agent" and rng.random() < 0.2
         documents, checkpoints, pause = rng.randint(1, share), rng.choice([1, 2, 5, 1000, 1000]), rng.random()
         if not options.aim:
-            self.load.allow(runtime.captured + options.backlog)
+            self.allow()
         if not self.running:
             self.start(wait_opened=not early)
         moment = ""
@@ -355,6 +411,8 @@ class Crash:
             moment = f"; {self.rhythm.aim(runtime)}"
         elif options.rhythms:
             self.rhythm.draw(runtime)
+            for queue in self.queues[1:]:
+                rhythm.draw(rng, queue.load, max(1, options.burst // 4))
             self.rhythm.wait(runtime)
             moment = f"; {self.rhythm.name}"
         else:
@@ -362,41 +420,51 @@ class Crash:
             if pause < 0.5:
                 time.sleep(pause * 0.06)
         with runtime.changed:
-            confirmed, committed, uncommitted = self.load.confirmed.value, len(runtime.committed), runtime.uncommitted
+            confirmed = sum(queue.load.confirmed.value for queue in self.queues)
+            committed, uncommitted = len(runtime.committed), runtime.uncommitted
         if self.visitors and fault in ("agent", "term", "driver", "moved", "broker"):
             self.visitors.agent(None)
         getattr(self, fault)()
         found = self.look(fault, confirmed, committed, uncommitted)
         print(f"{number:4} {fault:7}{'(start)' if early else '':8}{committed:7} committed; {found}{moment}", flush=True)
 
-    def drain(self, published):
-        """Lets everything published so far be captured, with nothing left in the queue."""
+    def drain(self):
+        """Lets everything published so far be captured, with nothing left in the queues."""
         runtime = self.runtime
-        self.load.pace(0, 0, self.options.burst)
+        for queue in self.queues:
+            queue.load.pace(0, 0, self.options.burst)
         runtime.combine(0)
         runtime.hold()
         if not self.running:
             self.start()
-        if self.options.payload in ("distinct", "shapes"):
-            alike = self.identities(self.load.tried.value).count(messages.ALIKE)
+        wanted = []
+        for queue in self.queues:
+            alike = queue.identities(queue.load.tried.value).count(messages.ALIKE)
+            wanted.append((queue, queue.load.confirmed.value, alike))
 
-            def complete():
-                if runtime.captured < published:
+        def complete():
+            if runtime.captured < sum(published for _, published, _ in wanted):
+                return False
+            found = [collections.Counter() for _ in wanted]
+            for record in runtime.committed:
+                found[record.queue][record.identity] += 1
+            for (queue, published, alike), counts in zip(wanted, found):
+                if queue.payload in ("distinct", "shapes"):
+                    count = len(counts.keys() - {messages.ALIKE}) + min(counts[messages.ALIKE], alike)
+                else:
+                    count = counts.total()
+                if count < published:
                     return False
-                found = collections.Counter(record.identity for record in runtime.committed)
-                return len(found.keys() - {messages.ALIKE}) + min(found[messages.ALIKE], alike) >= published
-        else:
-            def complete():
-                return len(runtime.committed) >= published
+            return True
         runtime.wait(complete, "last message", PATIENCE)
-        if self.options.queue != "stream":
-            publisher, deadline = Publisher(), time.monotonic() + PATIENCE
-            while publisher.queue_info(self.queue)["messages"]:
+        publisher, deadline = Publisher(), time.monotonic() + PATIENCE
+        for queue in self.queues:
+            while queue.type != "stream" and publisher.queue_info(queue.name)["messages"]:
                 if time.monotonic() > deadline:
-                    raise RuntimeError(f"messages stay in the queue; last log line: {runtime.last_log}")
+                    raise RuntimeError(f"messages stay in {queue.name}; last log line: {runtime.last_log}")
                 time.sleep(0.02)
-            publisher.close()
-        if not self.promised():
+        publisher.close()
+        if not all(self.promised(queue) for queue in self.queues):
             # What waits for a verdict is captured after a silence.
             while True:
                 before = runtime.captured
@@ -407,10 +475,9 @@ class Crash:
 
     def check_excess(self):
         """With the queue empty: how much more of a payload was captured than sent can only grow."""
-        published = self.load.confirmed.value
-        self.drain(published)
+        self.drain()
         with self.load.lock:
-            sent = collections.Counter(self.identities(self.load.tried.value))
+            sent = collections.Counter(self.queues[0].identities(self.load.tried.value))
         captured = collections.Counter(record.identity for record in self.runtime.committed)
         excess = {identity: captured[identity] - count for identity, count in sent.items()}
         for identity, count in excess.items():
@@ -419,33 +486,31 @@ class Crash:
                                      f"{self.excess.get(identity, 0):+} to {count:+}")
         self.excess = excess
 
-    def identities(self, count):
-        return messages.identities(self.options.seed, self.options.payload, "m", count)
-
-    def promised(self):
+    def promised(self, queue):
         """Whether each message is captured once."""
         options = self.options
-        if options.queue == "stream":
+        if queue.type == "stream":
             return True
-        if options.deduplicate == "off" or options.payload not in ("distinct", "shapes"):
+        if options.deduplicate == "off" or queue.payload not in ("distinct", "shapes"):
             return False
         if "broker" in options.kill and options.mode != "journaled":
             # A checkpoint carries no more digests than the prefetch count asks for.
             return False
         if options.deduplicate_by == "message_id":
             return True
-        return options.deduplicate == "assert" or options.queue == "quorum" or not options.shared
+        return options.deduplicate == "assert" or queue.type == "quorum" or not options.shared
 
-    def ordered(self):
+    @staticmethod
+    def ordered(queue):
         """Whether the queue gives messages in the order in which they were published: quorum queues of RabbitMQ 4 know two
         priorities."""
-        return self.kind != "shapes-4" or self.options.queue != "quorum"
+        return queue.kind != "shapes-4" or queue.type != "quorum"
 
     def run(self):
         options, runtime = self.options, self.runtime
         # Faults come so often that about --messages are published until the last one, or more.
         share = 2 * options.messages // options.cycles
-        self.load.allow(options.backlog)
+        self.allow()
         try:
             for number in range(1, options.cycles + 1):
                 if number > options.cycles // 2:
@@ -456,13 +521,14 @@ class Crash:
                     # What is published now waits until the queue was empty.
                     with self.load.lock:
                         limit, self.load.limit.value = self.load.limit.value, 0
-                        backlog, runtime.backlog = runtime.backlog, -1 << 40
+                        backlog, self.queues[0].backlog = self.queues[0].backlog, -1 << 40
                     self.check_excess()
-                    runtime.backlog = backlog
+                    self.queues[0].backlog = backlog
                     self.load.allow(limit)
-            self.sent, self.uncertain = self.load.end()
+            for queue in self.queues:
+                queue.sent, queue.uncertain = queue.load.end()
             self.reap()
-            self.drain(self.sent - len(self.uncertain))
+            self.drain()
             if self.visitors:
                 self.visitors.agent(None)
             status = runtime.stop(PATIENCE)
@@ -483,49 +549,58 @@ class Crash:
                 self.failures.append(f"the agent was without its lock {len(self.visitors.without)} times")
 
     def score(self):
-        """Counts, and what failed."""
-        options, records = self.options, self.runtime.committed
-        identities = self.identities(self.sent)
-        doubtful = collections.Counter(identities[number - 1] for number in self.uncertain)
-        if options.payload == "distinct" and options.queue != "stream":
+        """Counts of all queues together, and what failed."""
+        totals, failures = collections.Counter(), []
+        for queue in self.queues:
+            counts, failed = self.score_of(queue)
+            totals.update(counts)
+            failures += [f"{queue.name}: {failure}" if len(self.queues) > 1 else failure for failure in failed]
+        return totals, failures
+
+    def score_of(self, queue):
+        options, records = self.options, [record for record in self.runtime.committed if record.queue == queue.index]
+        identities = queue.identities(queue.sent)
+        doubtful = collections.Counter(identities[number - 1] for number in queue.uncertain)
+        if queue.payload == "distinct" and queue.type != "stream":
             seen = {record.identity for record in records}
             counts, problems = judge(records, set(identities) - (set(doubtful) - seen))
-            if self.promised() and options.deduplicate_by == "position":
+            if self.promised(queue) and options.deduplicate_by == "position":
                 problems += out_of_order(records)
         else:
-            counts, problems = compare(records, identities, doubtful, options.queue == "stream", self.ordered())
+            counts, problems = compare(records, identities, doubtful, queue.type == "stream", self.ordered(queue))
         problems += [f"{record.identity} differs in its {record.damaged}" for record in records if record.damaged][:5]
-        if self.uncertain:
-            counts["not confirmed, and captured or not"] = len(self.uncertain)
+        if queue.uncertain:
+            counts["not confirmed, and captured or not"] = len(queue.uncertain)
         failed = ["lost", "duplicated not marked redelivered", "damaged", "never published", "out of order"]
-        if self.promised():
+        if self.promised(queue):
             failed.append("duplicated")
-        if options.queue != "stream":
-            counts["left in the queue"] = left = self.rest()
+        if queue.type != "stream":
+            counts["left in the queue"] = left = queue.rest()
             # The anchor of a committed capture stays in the queue when it ends: what comes back of it is recognised.
             if options.mode == "journaled" or left > 8:
                 failed.append("left in the queue")
-        if "duplicated" in failed and self.uncertain:
-            counts["of them, behind a message that the broker lost"] = excused = self.excused(set(doubtful))
+        if "duplicated" in failed and queue.uncertain:
+            counts["of them, behind a message that the broker lost"] = excused = self.excused(records, set(doubtful))
             if excused == counts["duplicated"]:
                 failed.remove("duplicated")
-        if "duplicated" in failed and options.rhythms and options.payload == "shapes":
+        if "duplicated" in failed and options.rhythms and queue.payload == "shapes":
             # In a trickle the anchor may be nothing but such a message, which tells nothing: it is captured again, and said.
             captured = sum(record.identity == messages.ALIKE for record in records)
             counts["of them alike"] = alike = max(0, captured - identities.count(messages.ALIKE))
             if alike == counts["duplicated"]:
                 failed.remove("duplicated")
         failures = [f"{counts[name]} {name}" for name in failed if counts.get(name)] + problems[:5]
-        if options.deduplicate == "off" and options.queue != "stream" and not counts["duplicated"]:
+        if options.deduplicate == "off" and queue.type != "stream" and not counts["duplicated"]:
             failures.append("the control shows no duplicate, so this run shows nothing")
         return counts, failures
 
-    def excused(self, doubtful):
+    @staticmethod
+    def excused(records, doubtful):
         """How many repeated ones come from an anchor that the broker has lost: what it had delivered and not confirmed to
         the publisher may be gone with a SIGKILL, and then nothing shows where the old messages end."""
         first, last_lost, excused = {}, -1, 0
-        times = collections.Counter(record.identity for record in self.runtime.committed)
-        for index, record in enumerate(self.runtime.committed):
+        times = collections.Counter(record.identity for record in records)
+        for index, record in enumerate(records):
             if record.identity in first:
                 excused += first[record.identity] < last_lost
             elif record.identity in doubtful and times[record.identity] == 1:
@@ -535,17 +610,22 @@ class Crash:
 
     def missing(self):
         """Which ones are lost, for whoever looks for the cause."""
-        left = collections.Counter(self.identities(self.sent))
-        left.subtract(record.identity for record in self.runtime.committed)
-        return [f"{identity}: lost" for identity, count in left.items() if count > 0]
+        lines = []
+        for queue in self.queues:
+            left = collections.Counter(queue.identities(queue.sent))
+            left.subtract(record.identity for record in self.runtime.committed if record.queue == queue.index)
+            lines += [f"{queue.name} {identity}: lost" for identity, count in left.items() if count > 0]
+        return lines
 
     def duplicates(self):
         """Where the repeated ones came from, for whoever looks for the cause."""
         first, lines = {}, []
         for record in self.runtime.committed:
-            if record.identity in first and record.identity != messages.ALIKE:
-                lines.append(f"{record.identity}: captured in start {first[record.identity]} and {record.run}")
-            first.setdefault(record.identity, record.run)
+            key = record.queue, record.identity
+            if key in first and record.identity != messages.ALIKE:
+                lines.append(f"{self.queues[record.queue].name} {record.identity}: "
+                             f"captured in start {first[key]} and {record.run}")
+            first.setdefault(key, record.run)
         return lines
 
 
@@ -559,6 +639,8 @@ def parse():
     parser.add_argument("--burst", type=int, default=30, help="largest number of messages published at once (30)")
     parser.add_argument("--queue", choices=QUEUES, default="classic",
                         help="classic, consumed exclusively, quorum with a single active consumer, or stream (classic)")
+    parser.add_argument("--queues", type=int, default=1,
+                        help="so many queues in one capture, of all types in turn; --queue is the first one's (1)")
     parser.add_argument("--shared", action="store_true", help="a classic queue is not consumed exclusively")
     parser.add_argument("--mode", choices=["journaled", "committed"], default="journaled",
                         help="journal.acknowledge; committed starts with a new journal after every kill (journaled)")
@@ -602,6 +684,8 @@ def parse():
                      "is never answered, or a stream's node stays \"down or inaccessible\"")
     if options.deduplicate_by == "message_id" and options.payload != "distinct":
         parser.error("message ids are unique only with --payload distinct")
+    if options.queues > 1 and (options.driver == "run" or options.aim or options.payload in messages.POOLS or options.before):
+        parser.error("--queues is for --driver flow, and not for --aim, --before or payloads that are alike")
     if options.aim and options.kill != ["agent"]:
         parser.error("--aim is for --kill agent")
     if options.floor is None:

@@ -18,6 +18,14 @@ GAPS = {
     "steady": (0, 0, 1), "bursts": (0.2, 1.6, 4), "trickle": (0.3, 1.4, 0), "silence": (None, None, 1)}
 
 
+def draw(rng, load, burst):
+    """A new rhythm of a load; returns its name."""
+    name = rng.choice(list(GAPS))
+    shortest, longest, bursts = GAPS[name]
+    load.pace(shortest, longest, max(1, burst * bursts))
+    return name
+
+
 class Rhythm:
     """Draws what one fault and the time before it are like."""
 
@@ -28,9 +36,7 @@ class Rhythm:
 
     def draw(self, runtime):
         """A new rhythm, from now on."""
-        self.name = self.rng.choice(list(GAPS))
-        shortest, longest, bursts = GAPS[self.name]
-        self.load.pace(shortest, longest, max(1, self.burst * bursts))
+        self.name = draw(self.rng, self.load, self.burst)
         runtime.combine(self.rng.choice(self.commits))
 
     def wait(self, runtime):

@@ -51,7 +51,9 @@ class Runtime:
     """One capture. Threads: the caller's, and per session one that reads stdout and one that reads stderr."""
 
     def __init__(self, binary, config, stream="orders", log_level="info", log_path=None):
-        self.binary, self.config, self.stream = binary, config, stream
+        self.binary, self.config = binary, config
+        # The bindings' resources, and which of them the newest document is of.
+        self.resources, self.binding = [{"stream": stream}], 0
         self.environment = dict(os.environ, LOG_LEVEL=log_level, LOG_FORMAT="json")
         self.log_file = open(log_path, "ab") if log_path else None
         self.changed = threading.Condition()
@@ -71,12 +73,13 @@ class Runtime:
             [self.binary], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.environment)
 
     def capture(self):
-        binding = {
-            "resourceConfig": {"stream": self.stream}, "resourcePath": [self.stream], "stateKey": self.stream + ".v0",
+        bindings = [{
+            "resourceConfig": resource, "resourcePath": [resource["stream"]], "stateKey": resource["stream"] + ".v0",
             "collection": {
-                "name": "acmeCo/" + self.stream, "key": ["/session_id", "/sequence"], "uuidPtr": "/_meta/uuid"}}
+                "name": "acmeCo/" + resource["stream"], "key": ["/session_id", "/sequence"], "uuidPtr": "/_meta/uuid"}}
+            for resource in self.resources]
         return {
-            "name": "acmeCo/source-amqp", "connectorType": "LOCAL", "config": self.config, "bindings": [binding],
+            "name": "acmeCo/source-amqp", "connectorType": "LOCAL", "config": self.config, "bindings": bindings,
             "intervalSeconds": 300}
 
     def apply(self):
@@ -168,6 +171,7 @@ class Runtime:
             self.opened = True
         elif kind == "captured":
             self.read += 1
+            self.binding = content.get("binding", 0)
             self.sequence.append(self.kept(content["doc"]))
         elif kind == "checkpoint":
             self.checkpoints += 1

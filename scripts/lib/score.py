@@ -7,10 +7,11 @@ import hashlib
 
 class Record:
     """What the count needs of one document: a fraction of its size, so that long runs fit into memory."""
-    __slots__ = ("session", "sequence", "identity", "redelivered", "offset", "damaged", "run")
+    __slots__ = ("session", "sequence", "identity", "redelivered", "offset", "damaged", "run", "queue")
 
-    def __init__(self, document, run=0, expected=None):
-        """- expected: an Expected, with which the whole message is compared; else its body is, by the header `digest`."""
+    def __init__(self, document, run=0, expected=None, queue=0):
+        """- queue: which of the capture's queues it is of.
+        - expected: an Expected, with which the whole message is compared; else its body is, by the header `digest`."""
         properties = document["properties"]
         self.session, self.sequence = document["session_id"], document["sequence"]
         self.redelivered = document["delivery"]["redelivered"]
@@ -27,7 +28,7 @@ class Record:
             except (KeyError, TypeError, ValueError):
                 self.identity = "?"
         # Which start of the connector it was read from.
-        self.run = run
+        self.run, self.queue = run, queue
 
 
 def judge(committed, published):
