@@ -202,6 +202,13 @@ import Testing
     #expect(try agent.child.waitForExit() == .exited(0))
     try broker.waitForDepth(name("poisoned"), ready: 2, unacknowledged: 0)
     #expect(lines(output, "poisoned").count == 3)
+    // What is in the journal is shown by streams.
+    let journal = output + "/journal.db"
+    let status = try JSON(parsing: try Command(["journal", "status", journal, "--json"]).finish().output.lines[0])
+    #expect(status["streams"]?.array?.compactMap { $0["stream"]?.string } == streams)
+    #expect(try Command(["journal", "export", journal, "--stream", "poisoned"]).finish().exit == .exited(0))
+    let unknown = try Command(["journal", "pending", journal, "--stream", "other"]).finish()
+    #expect(unknown.exit == .exited(1) && unknown.output.log.last?.contains("it has \\\"fine\\\"") == true)
     for stream in streams { try publisher.delete(name(stream)) }
   }
 }

@@ -5,6 +5,7 @@ exchange, routing key, every property, every header and every byte of the body a
 """
 
 import base64
+import codecs
 import datetime
 import decimal
 import gzip
@@ -78,11 +79,18 @@ def same_table(entries, found, without=()):
 
 
 def decoded(body, encoding):
-    """The bytes that body_raw stands for."""
+    """The bytes that body_raw stands for. Among very many random bodies one begins with a byte order mark of UTF-16, and is text."""
     try:
-        return {"gzip": gzip.decompress, "deflate": zlib.decompress}[encoding](body)
+        body = {"gzip": gzip.decompress, "deflate": zlib.decompress}[encoding](body)
     except (KeyError, OSError, EOFError, zlib.error):
-        return body
+        pass
+    if body[:2] in (codecs.BOM_UTF16_BE, codecs.BOM_UTF16_LE):
+        try:
+            text = body.decode("utf-16")
+            return body if "\0" in text else text.encode()
+        except UnicodeDecodeError:
+            pass
+    return body
 
 
 def problem(message, document, queue, later=False):

@@ -41,6 +41,33 @@ struct JournalArguments: ParsableArguments {
   var journal: String
 }
 
+/// Which messages are meant.
+struct StreamFilter: ParsableArguments {
+  @Option(help: ArgumentHelp("Only messages of this stream.", valueName: "name"))
+  var stream: String?
+
+  /// What the journal holds of the stream, or of each.
+  ///
+  /// - Throws: If there is no such stream; the error names those that there are.
+  func streams(of reader: JournalReader) throws -> [StreamStatus] {
+    let all = try reader.streams()
+    guard let stream else { return all }
+    let found = all.filter { $0.stream?.isSameName(as: stream) ?? false }
+    guard !found.isEmpty else {
+      let names = all.compactMap(\.stream).map { "\"\($0)\"" }.joined(separator: ", ")
+      throw Process.failed(
+        "the journal has no stream \"\(stream)\"; it has \(names.isEmpty ? "none with a name" : names)",
+        log: Process.log)
+    }
+    return found
+  }
+
+  /// Whether messages of a consumer are meant.
+  func takes(_ consumer: ConsumerRecord, among streams: [StreamStatus]) -> Bool {
+    stream == nil || streams.contains { $0.key == consumer.subscription }
+  }
+}
+
 extension JournalCommand {
   /// The journal's numbers.
   struct Status: ParsableCommand {
@@ -48,6 +75,8 @@ extension JournalCommand {
       commandName: "status",
       abstract: "Shows how much is pending, since when, and how far the output is.",
       discussion: """
+        Of a journal with several streams it shows what is pending of each, and what is parked since it is not captured.
+
         Example:
           source-amqp journal status captured/journal.db --json | jq .pending_messages
         """)
@@ -60,7 +89,11 @@ extension JournalCommand {
     func run() throws {
       try JournalCommand.reading(arguments.journal) { reader in
         let status = try reader.status()
-        let text = json ? JournalReport.json(status).text + "\n" : JournalReport.table(status, path: reader.path)
+        let streams = try reader.streams()
+        let text =
+          json
+          ? JournalReport.json(status, streams).text + "\n"
+          : JournalReport.table(status, streams, path: reader.path)
         try OutputDescriptor.standardOutput().write(Array(text.utf8))
       }
     }
@@ -74,12 +107,15 @@ extension JournalCommand {
       discussion: """
         Example:
           source-amqp journal pending captured/journal.db --limit 5
+          source-amqp journal pending captured/journal.db --stream orders
         """)
 
     @OptionGroup var arguments: JournalArguments
 
     @Option(help: ArgumentHelp("Most messages to list.", valueName: "count"))
     var limit = 20
+
+    @OptionGroup var filter: StreamFilter
 
     @Flag(help: "A JSON object a line instead of a table.")
     var json = false
@@ -91,24 +127,26 @@ extension JournalCommand {
     func run() throws {
       try JournalCommand.reading(arguments.journal) { reader in
         let status = try reader.status()
+        let streams = try filter.streams(of: reader)
+        let names = Dictionary(uniqueKeysWithValues: streams.map { ($0.key, $0.stream) })
         var rows: [JournalReport.Line] = []
         var consumers: [Int64: ConsumerRecord] = [:]
-        // A row's consumer is looked up once the read is over.
-        _ = try reader.read(after: status.positions.committedThrough, limit: limit) { row in
-          rows.append(JournalReport.Line(row, emitted: status.positions.emittedThrough))
-          return true
+        _ = try reader.read(after: status.positions.committedThrough, limit: limit == 0 ? 0 : .max) { row in
+          let consumer = try consumers[row.consumer] ?? reader.consumer(row.consumer)
+          consumers[row.consumer] = consumer
+          guard filter.takes(consumer, among: streams) else { return true }
+          var line = JournalReport.Line(row, emitted: status.positions.emittedThrough)
+          line.stream = names[consumer.subscription] ?? nil
+          line.sessionID = consumer.sessionID
+          line.sequence = line.number - consumer.sessionBase
+          rows.append(line)
+          return rows.count < limit
         }
-        for index in rows.indices {
-          let id = rows[index].consumer
-          let consumer = try consumers[id] ?? reader.consumer(id)
-          consumers[id] = consumer
-          rows[index].sessionID = consumer.sessionID
-          rows[index].sequence = rows[index].number - consumer.sessionBase
-        }
+        let total = filter.stream == nil ? status.pendingRows : streams.reduce(0) { $0 + $1.pendingRows }
         let text =
           json
           ? rows.map { $0.json.text + "\n" }.joined()
-          : JournalReport.table(rows, of: status.pendingRows)
+          : JournalReport.table(rows, of: total)
         try OutputDescriptor.standardOutput().write(Array(text.utf8))
       }
     }
@@ -127,6 +165,7 @@ extension JournalCommand {
         Examples:
           source-amqp journal export captured/journal.db --pending > pending.jsonl
           source-amqp journal export captured/journal.db --from 1000 --to 1999 | jq .body
+          source-amqp journal export captured/journal.db --stream orders > orders.jsonl
           source-amqp journal export captured/journal.db --session 6f0e1b5e-… > session.jsonl
         """)
 
@@ -141,6 +180,8 @@ extension JournalCommand {
     @Option(help: ArgumentHelp("Last position.", valueName: "position"))
     var to: Int64?
 
+    @OptionGroup var filter: StreamFilter
+
     @Option(help: ArgumentHelp("Only messages of this session_id.", valueName: "uuid"))
     var session: String?
 
@@ -150,6 +191,7 @@ extension JournalCommand {
     func run() throws {
       try JournalCommand.reading(arguments.journal) { reader in
         let positions = try reader.status().positions
+        let streams = filter.stream == nil ? [] : try filter.streams(of: reader)
         var after = max(max(from ?? 1, 1) - 1, pending ? positions.committedThrough.rawValue : 0)
         let last = to ?? .max
         var renderer = DocumentRenderer(
@@ -170,6 +212,7 @@ extension JournalCommand {
             let consumer = try consumers[row.consumer] ?? reader.consumer(row.consumer)
             consumers[row.consumer] = consumer
             if let session, consumer.sessionID != session { return true }
+            guard filter.takes(consumer, among: streams) else { return true }
             if renderer.append(row, consumer: consumer, to: &lines) == .damaged {
               throw EmitterLoop.damage(row, reader.path)
             }

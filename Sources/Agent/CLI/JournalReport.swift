@@ -11,6 +11,8 @@ enum JournalReport {
     var position: Position
     var number: Position
     var consumer: Int64
+    /// Nil if the journal does not know it.
+    var stream: String?
     var sessionID = ""
     var sequence = 0
     var receivedAt: Int64
@@ -38,6 +40,7 @@ enum JournalReport {
     var json: JSONValue {
       var object = JSONObject()
       object["position"] = .number("\(position)")
+      object["stream"] = stream.map { .string($0) } ?? .null
       object["session_id"] = .string(sessionID)
       object["sequence"] = .number("\(sequence)")
       object["received_at"] = .string(JournalReport.time(receivedAt))
@@ -51,7 +54,8 @@ enum JournalReport {
     }
   }
 
-  static func json(_ status: JournalStatus) -> JSONValue {
+  /// - Parameter streams: What it holds of each subscription.
+  static func json(_ status: JournalStatus, _ streams: [StreamStatus]) -> JSONValue {
     var object = JSONObject()
     object["journal_id"] = .string(status.identifier)
     object["schema_version"] = .number("\(status.schemaVersion)")
@@ -64,11 +68,34 @@ enum JournalReport {
     object["oldest_received_at"] = status.oldestReceivedAt.map { .string(time($0)) } ?? .null
     object["sessions"] = .number("\(status.sessions)")
     object["used_bytes"] = .number("\(status.usedBytes)")
+    object["streams"] = .array(
+      streams.map { one in
+        var object = JSONObject()
+        object["stream"] = one.stream.map { .string($0) } ?? .null
+        object["queue"] = .string(one.queue)
+        object["pending_messages"] = .number("\(one.pendingRows)")
+        object["pending_bytes"] = .number("\(one.pendingBytes)")
+        object["oldest_received_at"] = one.oldestReceivedAt.map { .string(time($0)) } ?? .null
+        object["parked_messages"] = .number("\(one.parkedRows)")
+        object["parked_bytes"] = .number("\(one.parkedBytes)")
+        return .object(object)
+      })
     return .object(object)
   }
 
-  static func table(_ status: JournalStatus, path: String) -> String {
+  /// - Parameter streams: What it holds of each subscription, which is shown if there are several, or something is parked.
+  static func table(_ status: JournalStatus, _ streams: [StreamStatus], path: String) -> String {
     let positions = status.positions
+    let rows = streams.map { one in
+      [
+        one.stream ?? "(not known)", one.queue, Quantity.grouped(one.pendingRows), Quantity.size(one.pendingBytes),
+        one.oldestReceivedAt.map(time) ?? "none",
+        one.parkedRows == 0 ? "none" : "\(Quantity.grouped(one.parkedRows)), \(Quantity.size(one.parkedBytes))",
+      ]
+    }
+    let isOne = streams.count <= 1 && streams.allSatisfy { $0.parkedRows == 0 }
+    let details =
+      isOne ? "" : "\n" + columns([["stream", "queue", "pending", "of bodies", "oldest pending", "parked"]] + rows)
     return columns([
       ["journal", path],
       ["id", "\(status.identifier) (schema \(status.schemaVersion), made \(time(status.createdAt)))"],
@@ -79,19 +106,21 @@ enum JournalReport {
       ["committed to", Quantity.grouped(Int(positions.committedThrough.rawValue))],
       ["sessions", "\(status.sessions)"],
       ["in use", Quantity.size(status.usedBytes)],
-    ])
+    ]) + details
   }
 
   /// - Parameter total: How many are pending in all.
   static func table(_ lines: [Line], of total: Int) -> String {
     guard !lines.isEmpty else { return total == 0 ? "nothing is pending\n" : "\(total) pending\n" }
     let header = [
-      "position", "session_id", "sequence", "received_at", "exchange", "routing_key", "redelivered", "state", "size",
+      "position", "stream", "session_id", "sequence", "received_at", "exchange", "routing_key", "redelivered", "state",
+      "size",
       "body",
     ]
     let rows = lines.map { line in
       [
-        "\(line.position)", line.sessionID, "\(line.sequence)", time(line.receivedAt), line.exchange, line.routingKey,
+        "\(line.position)", line.stream ?? "", line.sessionID, "\(line.sequence)", time(line.receivedAt), line.exchange,
+        line.routingKey,
         line.redelivered ? "yes" : "no", line.isEmitted ? "emitted" : "received",
         "\(line.bodySize)",
         line.bodyStart.map { String($0.prefix(Line.shownCharacters)) } ?? "(not text)",

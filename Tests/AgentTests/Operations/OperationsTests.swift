@@ -330,11 +330,25 @@ struct OperationsTests {
     #expect(JournalReport.table([], of: 0) == "nothing is pending\n")
   }
 
+  @Test func `of several streams each has a line, and what is parked is shown`() {
+    let streams = [
+      StreamStatus(key: 0, stream: "orders", queue: "shop.orders", pendingRows: 1200, pendingBytes: 2048),
+      StreamStatus(key: 1, stream: "gone", queue: "old", parkedRows: 3, parkedBytes: 30),
+    ]
+    let table = JournalReport.table(Self.journal, streams, path: "/a/journal.db")
+    #expect(table.contains("\norders  shop.orders  1,200 "), "\(table)")
+    #expect(table.contains("\ngone    old          0 ") && table.contains("  3, 30 "), "\(table)")
+    let json = JournalReport.json(Self.journal, streams).text
+    #expect(json.contains(#""stream":"gone","queue":"old","pending_messages":0"#), "\(json)")
+    // One that is captured alone has all that is said above it.
+    #expect(!JournalReport.table(Self.journal, [streams[0]], path: "/a/journal.db").contains("shop.orders"))
+  }
+
   @Test func `a journal's numbers as a table and as JSON`() {
-    let table = JournalReport.table(Self.journal, path: "/a/journal.db")
+    let table = JournalReport.table(Self.journal, [], path: "/a/journal.db")
     #expect(table.contains("pending         1,234 messages, 5.0 MiB of bodies\n"), "\(table)")
     #expect(table.contains("committed to    1,233,333\n"), "\(table)")
-    let json = JournalReport.json(Self.journal).text
+    let json = JournalReport.json(Self.journal, []).text
     #expect(
       json.contains(#""pending_messages":1234"#) && json.contains(#""oldest_received_at":"1970-01-01T00:00:12.5"#),
       "\(json)")

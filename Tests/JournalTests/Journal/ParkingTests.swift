@@ -57,6 +57,11 @@ import Testing
     (parked, consumers) = try start(["a"], in: journal)
     #expect(parked == Journal.Parked(left: 3, returned: 0, streams: ["b"]))
     #expect(try bodies(after: .origin + 1) == ["a2/2"])
+    let streams = try JournalReader(path: scratch.journal).streams()
+    #expect(streams.map(\.stream) == ["a", "b"] && streams.map(\.queue) == ["a-queue", "b-queue"])
+    #expect(streams.map(\.pendingRows) == [1, 0] && streams.map(\.parkedRows) == [0, 3])
+    #expect(streams.map(\.pendingBytes) == [2, 0] && streams.map(\.parkedBytes) == [0, 6])
+    #expect(streams[0].oldestReceivedAt != nil && streams[1].oldestReceivedAt == nil)
     #expect(journal.positions.committedThrough == .origin + 3 && journal.positions.last == .origin + 5)
     #expect(
       try scratch.shell("SELECT group_concat(state || stream || sequence, ' ') FROM pending")
