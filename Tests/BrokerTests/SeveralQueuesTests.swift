@@ -100,6 +100,55 @@ import Testing
     #expect(Set(keys).count == keys.count)
   }
 
+  @Test func `apply says what it did for each binding, what is wrong with each, and what stays of those that are gone`()
+    throws
+  {
+    let broker = try TestBroker()
+    let publisher = try Publisher(broker)
+    let (one, two, gone) = (TestBroker.uniqueName("one"), TestBroker.uniqueName("two"), TestBroker.uniqueName("gone"))
+    func apply(_ resources: [JSON], inactive: [JSON]) throws -> UnaryResult {
+      try unary([
+        [
+          "apply": [
+            "capture": [
+              "name": "acmeCo/source-amqp", "connectorType": "LOCAL",
+              "config": broker.configuration(queue: "", ["queue": .null]),
+              "bindings": .array(
+                resources.map { FlowRuntime.binding(stream: $0["stream"]?.string ?? "", resource: $0) }),
+              "inactiveBindings": .array(
+                inactive.map { FlowRuntime.binding(stream: $0["stream"]?.string ?? "", resource: $0) }),
+            ], "version": "1", "lastVersion": "",
+          ]
+        ]
+      ])
+    }
+    let resources: [JSON] = [
+      ["stream": "one", "queue": ["name": .string(one)]],
+      ["stream": "two", "queue": ["name": .string(two)], "bindings": [["exchange": "amq.topic", "routing_key": "a"]]],
+    ]
+    // One that is no resource any more, and one whose queue another binding has by now, say nothing.
+    let inactive: [JSON] = [
+      [
+        "stream": "gone", "queue": ["name": .string(gone)],
+        "bindings": [["exchange": "amq.topic", "routing_key": "b"]],
+      ],
+      ["stream": "renamed", "queue": ["name": .string(one)]], ["stream": "odd", "queue": ["nmae": "x"]],
+    ]
+    let applied = try apply(resources, inactive: inactive)
+    #expect(applied.exit == .exited(0))
+    #expect(
+      applied.responses.last?[path: "applied", "actionDescription"]?.string == """
+        Declared queue "\(one)" (durable). Declared queue "\(two)" (durable), bound it to exchange "amq.topic" with routing key "a". \
+        Queue "\(gone)" of stream "gone" is not captured any more, and stays, bound to "amq.topic": what is published to it fills it \
+        until it is unbound or deleted.
+        """)
+    let wrong = try apply(
+      resources.map { $0.merged(with: ["bindings": [["exchange": "is-missing"]]]) }, inactive: [])
+    #expect(wrong.exit == .exited(1))
+    #expect(wrong.cause?.contains("stream \"one\": ") == true && wrong.cause?.contains("stream \"two\": ") == true)
+    for queue in [one, two] { try publisher.delete(queue) }
+  }
+
   private func lines(_ directory: String, _ stream: String) -> [String] {
     BrokerTests.lines("\(directory)/\(stream)-000001.jsonl")
   }

@@ -146,7 +146,28 @@ extension FlowDriver {
       }
     }
     if !problems.isEmpty { throw Process.failed(problems.joined(separator: "; "), log: log) }
+    done += left(capture, settings)
     try write(FlowResponse.applied(done.filter { !$0.isEmpty }.joined(separator: " ")))
+  }
+
+  /// What stays on the broker of bindings that are not captured any more. Nothing of it is unbound or deleted: it may be someone else's.
+  private func left(_ capture: FlowRequest.Capture, _ settings: CaptureConfiguration) -> [String] {
+    capture.inactive.compactMap { resource in
+      // What a binding that is gone says wrongly keeps no one from applying the others.
+      let given = CaptureConfiguration.Resource(path: "inactiveBindings", value: resource)
+      guard let one = try? CaptureConfiguration.parse(capture.config, resources: .given([given])).subscriptions.first
+      else { return nil }
+      let queue = one.configuration.queue.name
+      // Another binding may have it by now; and a queue of its own may go with the connection.
+      guard !settings.subscriptions.contains(where: { $0.configuration.queue.name.isSameName(as: queue) }),
+        !one.configuration.queue.exclusive
+      else { return nil }
+      let exchanges = one.configuration.bindings.map { "\"\($0.exchange)\"" }
+      let bound = exchanges.isEmpty ? "" : ", bound to \(exchanges.joined(separator: ", "))"
+      return
+        "Queue \"\(queue)\" of stream \"\(one.stream)\" is not captured any more, and stays\(bound): what is published to it fills it "
+        + "until it is unbound or deleted."
+    }
   }
 
   private func require(_ findings: [BrokerCheck.Finding]) throws {

@@ -33,6 +33,8 @@ enum FlowRequest: Equatable, Sendable {
     var config: JSONValue
     var bindings: [Binding]
     var isContainer = false
+    /// Resources of bindings that were captured once, and are not any more.
+    var inactive: [JSONValue] = []
   }
 
   struct Binding: Equatable, Sendable {
@@ -99,9 +101,10 @@ enum FlowRequest: Equatable, Sendable {
           // Runtimes of before state keys: the resource path identifies the binding as well.
           stateKey: binding["stateKey"]?.stringValue ?? path.joined(separator: "/")))
     }
+    let inactive = try list(fields["inactiveBindings"], "\(kind).capture.inactiveBindings")
     return Capture(
       name: fields["name"]?.stringValue ?? "", config: fields["config"] ?? .null, bindings: bindings,
-      isContainer: isContainer(fields))
+      isContainer: isContainer(fields), inactive: inactive.map { $0["resourceConfig"] ?? .null })
   }
 
   /// protobuf's JSON writes an enumeration by name, and takes its number as well.
