@@ -194,6 +194,71 @@ import Testing
     for type in ["classic", "quorum"] { try broker.waitForDepth(queues[type], ready: 0, unacknowledged: 0) }
   }
 
+  @Test func `a stream that gets another name after a kill goes on in files of that name, once`() throws {
+    let broker = try TestBroker()
+    let publisher = try Publisher(broker)
+    let queue = TestBroker.uniqueName("renamed")
+    try publisher.declare(queue)
+    let output = try temporaryDirectory()
+    let names = ["one", "two", "one", "three"]
+    for (round, stream) in names.enumerated() {
+      let path = try configuration(
+        broker, ["consumer": ["deduplicate": "assert"]],
+        [["stream": .string(stream), "queue": ["name": .string(queue)]]])
+      let agent = try Command(["run", path, "--output", output])
+      try publisher.publishMany(400, .mixed(seed: round), start: 400 * round + 1, routingKey: queue)
+      let isLast = round == names.count - 1
+      let clock = ContinuousClock()
+      let deadline = clock.now + generousLimit
+      while Set(names).reduce(0, { $0 + lines(output, $1).count }) < (isLast ? 1600 : 400 * round + 200) {
+        guard clock.now < deadline, agent.written.ended < 2 else {
+          throw SupportError("\(stream): \(agent.written.log.suffix(3))")
+        }
+        _ = try run("/bin/true", [])
+      }
+      agent.child.signal(isLast ? SIGTERM : SIGKILL)
+      _ = try agent.child.waitForExit()
+    }
+    let documents = try ["one", "two", "three"].flatMap {
+      try lines(output, $0).map { try JSON(parsing: Array($0.utf8)) }
+    }
+    #expect(
+      documents.compactMap { $0[path: "properties", "message_id"]?.string }.sorted() == ids(1...1600, prefix: "m"))
+    try publisher.delete(queue)
+  }
+
+  /// A delivery of it counts, and of all that is on its way with it.
+  @Test func `a message that is refused is not delivered to its end, and is captured past once it is gone`() throws {
+    let broker = try TestBroker()
+    let publisher = try Publisher(broker)
+    let (queue, other) = (TestBroker.uniqueName("limited"), TestBroker.uniqueName("other"))
+    try publisher.declare(queue, arguments: ["x-queue-type": "quorum", "x-delivery-limit": 3])
+    try publisher.declare(other)
+    let path = try configuration(
+      broker, ["reconnect_delay": .number("0.1"), "document": ["max_bytes": 2_097_152]],
+      [
+        ["stream": "limited", "queue": ["name": .string(queue), "declare": "passive"]],
+        ["stream": "other", "queue": ["name": .string(other)]],
+      ])
+    try publisher.publish("a", routingKey: queue, count: 10)
+    try publisher.publish([UInt8](repeating: 0x78, count: 3_000_000), routingKey: queue)
+    try publisher.publish("b", routingKey: queue, count: 50)
+    let output = try temporaryDirectory()
+    let agent = try Command(["run", path, "--output", output], environment: ["LOG_LEVEL": "debug"])
+    // More looks than the limit has deliveries.
+    try agent.wait("looks at the queue") { output in
+      output.log.count { $0.contains("not consuming") && $0.contains("\"stream\":\"limited\"") } > 5
+    }
+    #expect(lines(output, "limited").count == 10)
+    #expect(try #require(try publisher.queueInfo(queue)).ready == 51)
+    // Someone takes it away.
+    _ = try publisher.take(from: queue, .reject)
+    try wait(for: 60, in: "\(output)/limited-000001.jsonl", agent)
+    agent.child.signal(SIGTERM)
+    #expect(try agent.child.waitForExit() == .exited(0))
+    for queue in [queue, other] { try publisher.delete(queue) }
+  }
+
   /// What is wrong with a queue: it is missing, someone else's, not to be read, or has a message that is too large.
   @Test func `what is wrong with one queue is told with its name, and the others go on`() throws {
     let broker = try TestBroker()

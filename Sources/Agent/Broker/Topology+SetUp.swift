@@ -15,6 +15,15 @@ extension Topology {
     }
   }
 
+  /// How many messages are ready in the queue.
+  func messages(on channel: AMQPChannel) throws(CaptureFailure) -> UInt32 {
+    do throws(AMQPError) {
+      return try channel.declareQueue(QueueDeclaration(name: configuration.queue.name), passive: true).messages
+    } catch {
+      throw explained(error)
+    }
+  }
+
   /// Asks what ``ConsumerSetup`` wants to know, and waits for each answer.
   func setUp(_ goal: ConsumerSetup.Goal, on channel: AMQPChannel) throws(AMQPError) -> (QueueStatus?, QueueNature?) {
     var topology = self

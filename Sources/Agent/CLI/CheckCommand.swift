@@ -63,13 +63,13 @@ struct CheckCommand: ParsableCommand {
           "${env:…} and ${file:…} (\(file.hidden.sorted().joined(separator: ", "))) are replaced by `run` and `check` only: Flow refuses "
             + "them, and needs the values themselves"))
     }
-    var natures: [String: QueueNature] = [:]
+    var natures: [(stream: String?, nature: QueueNature)] = []
     if !offline {
       for finding in BrokerCheck(file.settings, name: "check").run() {
         lines.append(
           finding.problem.map { .wrong("\(finding.name): \($0)") } ?? .ok("\(finding.name): \(finding.note)"))
         if let warning = finding.warning { lines.append(.note(warning)) }
-        if let nature = finding.nature { natures[finding.stream ?? ""] = nature }
+        if let nature = finding.nature { natures.append((finding.stream, nature)) }
       }
     }
     let start = StartCheck(settings: file.settings, output: output ?? ".")
@@ -90,10 +90,11 @@ struct CheckCommand: ParsableCommand {
   /// When the broker gets its acknowledgements, and what follows from that and from the queue.
   ///
   /// - Parameter isReached: The broker and the queue are as they should be, or were not asked.
-  ///   - natures: By streams; without a name if there is one.
+  ///   - natures: With the streams; without a name if there is one.
   /// - Returns: What is promised of each subscription, in order; none if nothing can be said.
   private func promise(
-    _ file: ConfigurationFile, _ start: StartCheck, _ natures: [String: QueueNature], isReached: Bool,
+    _ file: ConfigurationFile, _ start: StartCheck, _ natures: [(stream: String?, nature: QueueNature)],
+    isReached: Bool,
     _ lines: inout [CheckLine]
   ) -> [Promise] {
     let (endpoint, subscriptions) = (file.settings.endpoint, file.settings.subscriptions)
@@ -118,7 +119,8 @@ struct CheckCommand: ParsableCommand {
       let (configuration, isAlone) = (subscription.configuration, subscriptions.count == 1)
       let guarantee = Guarantee(
         configuration, DeduplicationPolicy(configuration, isCarried: isCarried),
-        on: natures[isAlone ? "" : subscription.stream], isKept: isCarried != nil)
+        on: natures.first { $0.stream?.isSameName(as: subscription.stream) ?? isAlone }?.nature,
+        isKept: isCarried != nil)
       let text = (isAlone ? "" : "stream \"\(subscription.stream)\": ") + guarantee.description
       lines.append(guarantee.level.isOnce ? .ok(text) : .note(text))
       return Promise(stream: subscription.stream, guarantee: guarantee)

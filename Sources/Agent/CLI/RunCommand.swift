@@ -120,7 +120,8 @@ struct RunCommand: ParsableCommand {
       {
         log.warning("\(other)")
       }
-      let stems = try OutputSeries.stems(subscriptions.map(\.stream)) { (name) throws(JournalError) in
+      let known = journal.subscriptions.compactMap(\.stream)
+      let stems = try OutputSeries.stems(subscriptions.map(\.stream), others: known) { (name) throws(JournalError) in
         try journal.output(name) != nil
       }
       // Before anything is written, the sessions included.
@@ -131,6 +132,7 @@ struct RunCommand: ParsableCommand {
       return zip(subscriptions, stems).map { CaptureSetup.Wanted(subscription: $0, outputName: $1) }
     }
     let journal = setup.journal
+    if output != "-" { try closeRenamed(setup, series, log) }
     var plan = try setup.plan(start: journal.positions.committedThrough, connectionName: "source-amqp run")
     plan.logins = file.logins
     let capture = Capture(plan, log: log)
@@ -157,6 +159,30 @@ struct RunCommand: ParsableCommand {
     }
     Progress.start(log: log, redraws: true, source: source)
     return capture
+  }
+
+  /// Brings the series of streams that have other names now to their ends: what a crash left there that the journal does not count as
+  /// written is written into the series of the new name.
+  private func closeRenamed(
+    _ setup: CaptureSetup, _ all: [(series: OutputSeries, lock: FileLock?)], _ log: Logger
+  ) throws {
+    let known = setup.journal.subscriptions
+    for record in setup.records {
+      guard let before = known.first(where: { $0.key == record.key })?.stream, let now = record.stream,
+        !now.isSameName(as: before)
+      else { continue }
+      log.info(
+        "stream \"\(before)\" is called \"\(now)\" now: its documents go on in files of that name")
+      for stem in [OutputSeries.stem(before), OutputSeries.plainStem(before)] {
+        guard try setup.journal.output(stem) != nil else { continue }
+        // Another stream may have the name by now.
+        let taken = all.first { $0.series.stem.isSameName(as: stem) }
+        let series = OutputSeries(directory: output, stem: stem)
+        let lock = try taken?.lock ?? series.lock()
+        _ = try open(series, lock, setup.journal, Monitor([]), log) { $0.subscription == record.key }
+        break
+      }
+    }
   }
 
   /// Opens the newest file of a series, and records what it is.

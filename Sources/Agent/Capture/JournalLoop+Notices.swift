@@ -86,6 +86,21 @@ extension JournalLoop {
       """)
   }
 
+  /// Tells whose intake waits alone, since it has more than its share of the journal.
+  func notifyOfWaiting(_ writer: inout Writer) {
+    let waiting = writer.machine.share.waiting
+    guard waiting != writer.waiting else { return }
+    for index in waiting.subtracting(writer.waiting) {
+      let reason =
+        "the queue has more than its share of journal.max_bytes in the journal, and waits until some of that is committed; the others "
+        + "go on. Give the journal more room, or the documents a faster way out"
+      subscriptions[index].log.debug("intake waits: \(reason)")
+      status.waits(index, reason: reason)
+    }
+    for index in writer.waiting.subtracting(waiting) { status.waits(index, reason: nil) }
+    writer.waiting = waiting
+  }
+
   /// Tells why intake is paused, as far as that is news.
   func notify(_ reason: SpaceGate.Reason, _ report: inout PauseReport) {
     let holders = reason.isReader ? journal.snapshotHolders() : []

@@ -46,6 +46,8 @@ struct JournalLoop {
     var machine: JournalMachine
     var lanes: [Lane]
     var space: SpaceGate
+    /// Whose intake waits, as it was told.
+    var waiting: Set<Int> = []
   }
 
   /// The same of one subscription.
@@ -104,7 +106,7 @@ struct JournalLoop {
     let written = JournalMachine.Written(
       emitted: journal.positions.emittedThrough, committed: journal.positions.committedThrough)
     return Writer(
-      machine: JournalMachine(machines, written: written),
+      machine: JournalMachine(machines, written: written, maxBytes: maxBytes),
       lanes: subscriptions.map {
         Lane(
           intake: Intake(document: document, isAlone: subscriptions.count == 1), resumption: $0.resumption.on(.unknown))
@@ -123,6 +125,7 @@ struct JournalLoop {
         .now((work, work.takes.compactMap { capture.inbox.subscriptions[$0].handover.take() }))
       }
     }
+    notifyOfWaiting(&writer)
     // The connection may have been waiting for the slots that these batches left.
     for index in work.takes { subscriptions[index].mailbox.wakeup.signal() }
     switch work {
@@ -278,7 +281,9 @@ struct JournalLoop {
     }
     let others = writer.machine.bookkept(written, at: ended, but: indices)
     for (index, actions) in others { try perform(actions, of: index, &writer) }
+    writer.machine.share.wrote(inUse: journal.boundedBytes, committed: written.committed)
     for each in batches {
+      writer.machine.share.appended(each.plan.count, each.batch.byteCount, of: each.index, through: each.last)
       let (plan, decision, stream) = (each.plan, each.plan.decision, subscriptions[each.index].stream)
       let before = writer.machine.subscriptions[each.index].captured
       stream?.captured(plan.streamOffsets, from: before + 1, digests: plan.streamDigests)
@@ -338,6 +343,7 @@ struct JournalLoop {
       }
     }
     for (index, record) in records { writer.lanes[index].record = record }
+    writer.machine.share.wrote(inUse: journal.boundedBytes, committed: written.committed)
     status.count { $0.committed += written.committed - known.committed }
     for (index, actions) in writer.machine.bookkept(written, at: Instant.now) {
       try perform(actions, of: index, &writer)

@@ -44,12 +44,16 @@ struct JournalMachine: Hashable, Sendable {
   var subscriptions: [SubscriptionMachine]
   /// What of the reports is durable.
   var written: Written
+  /// Whose batches wait since the journal is nearly full.
+  var share: FairShare
   /// Since when bookkeeping waits, and when the files are looked at if nothing is to be done until then.
   private var bookkeepingSince: Instant?
   private var looksAt: Instant?
 
-  init(_ subscriptions: [SubscriptionMachine], written: Written) {
+  /// - Parameter maxBytes: `journal.max_bytes`.
+  init(_ subscriptions: [SubscriptionMachine], written: Written, maxBytes: Int64 = .max) {
     (self.subscriptions, self.written) = (subscriptions, written)
+    share = FairShare(subscriptions.count, maxBytes: maxBytes)
   }
 
   /// What to do now, or until when there is nothing to do unless something is reported. Of what it gives, the inbox is rid, but for the
@@ -65,7 +69,8 @@ struct JournalMachine: Hashable, Sendable {
     for index in subscriptions.indices {
       switch subscriptions[index].next(&inbox) {
       case nil: break
-      case .batch: batches.append(index)
+      // A capture that is to stop takes what it has in hand.
+      case .batch: if inbox.stopping || share.takes(index) { batches.append(index) }
       case let work?: return .now(.subscription(index, work))
       }
     }

@@ -33,7 +33,7 @@ struct OperationsSnapshot: Sendable {
   var details: String {
     guard subscriptions.count > 1 else { return "" }
     return subscriptions.map { one in
-      let state = one.state == .consuming ? "consuming" : one.state.message
+      let state = one.shown == .consuming ? "consuming" : one.shown.message
       return "\(PrintableText.escaped("\"\(one.stream)\", queue \"\(one.queue)\": \(state)"))\n"
     }.joined()
   }

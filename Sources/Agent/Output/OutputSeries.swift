@@ -100,25 +100,27 @@ extension OutputSeries {
     return kept + digest
   }
 
-  /// What the stream's files begin with: a journal that has written under the first version's name goes on there.
-  static func stem(
-    _ stream: String, isKnown: (String) throws(JournalError) -> Bool
-  ) throws(JournalError) -> String {
-    let plain = plainStem(stream)
-    return try isKnown(plain) ? plain : stem(stream)
-  }
-
-  /// The same of several streams; no two have one stem.
+  /// What the files of the streams begin with; no two have one stem. A journal that has written under the first version's name of a stream
+  /// goes on there, unless that is another stream's own name.
+  ///
+  /// - Parameters:
+  ///   - others: Streams that the journal knows beside these.
+  ///   - isKnown: Whether the journal has written a series of that stem.
   static func stems(
-    _ streams: [String], isKnown: (String) throws(JournalError) -> Bool
+    _ streams: [String], others: [String] = [], isKnown: (String) throws(JournalError) -> Bool
   ) throws(JournalError) -> [String] {
     var stems: [String] = []
     for stream in streams {
-      let known = try stem(stream, isKnown: isKnown)
-      let isTaken = stems.contains { $0.utf8.elementsEqual(known.utf8) }
-      // Version 0.1.0's name is that of the stream that is called so, if there is one.
-      let isOthers = streams.contains { $0.utf8.elementsEqual(known.utf8) } && !known.utf8.elementsEqual(stream.utf8)
-      stems.append(isTaken || isOthers ? stem(stream) : known)
+      let (own, plain) = (stem(stream), plainStem(stream))
+      let isOthers = (streams + others).contains { $0.isSameName(as: plain) && !$0.isSameName(as: stream) }
+      let isTaken = isOthers || stems.contains { $0.isSameName(as: plain) }
+      if isTaken {
+        stems.append(own)
+      } else if try isKnown(own) {
+        stems.append(own)
+      } else {
+        stems.append(try isKnown(plain) ? plain : own)
+      }
     }
     return stems
   }

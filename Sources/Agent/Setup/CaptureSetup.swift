@@ -40,6 +40,9 @@ struct CaptureSetup {
   var keepsJournal: Bool { endpoint.journal.path != nil && !choice.mayLoseJournal }
   let log: Logger
 
+  /// The subscriptions as the journal will have them, in their order.
+  var records: [SubscriptionRecord] { prepared.map(\.record) }
+
   /// By what the subscriptions go on, in their order.
   var resumptions: [Resumption] { prepared.map(\.resumption) }
 
@@ -87,6 +90,7 @@ struct CaptureSetup {
         "last_position": .stringConvertible(journal.positions.last.rawValue),
         "committed_position": .stringConvertible(journal.positions.committedThrough.rawValue),
       ])
+    if prepared.count > 1 { warnOfOtherQueues() }
     for one in prepared { notify(one, isKept: path != nil || checkpoints) }
   }
 
@@ -95,6 +99,21 @@ struct CaptureSetup {
     var told: Set<String> = []
     for warning in configurations.flatMap(\.warnings) where told.insert("\(warning)").inserted {
       log.warning("\(warning)")
+    }
+  }
+
+  /// Tells whose stream was another queue's before.
+  private func warnOfOtherQueues() {
+    for one in prepared {
+      let (record, configuration) = (one.record, one.wanted.configuration)
+      guard let before = journal.subscriptions.first(where: { $0.key == record.key }),
+        !before.queue.isSameName(as: configuration.queue.name)
+      else { continue }
+      log.warning(
+        """
+        stream \"\(record.stream ?? "")\" was captured from queue \"\(before.queue)\" before, and is from \"\(configuration.queue.name)\" now: \
+        nothing is known of what this queue delivers again, and a stream is read from consumer.stream_offset on
+        """)
     }
   }
 

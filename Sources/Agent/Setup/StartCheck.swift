@@ -131,11 +131,15 @@ struct StartCheck {
         ]
       }
       let streams = settings.subscriptions.map(\.stream)
-      let stems = try OutputSeries.stems(streams) { (name) throws(JournalError) in try reader.output(name) != nil }
+      let known = try reader.streams()
+      let stems = try OutputSeries.stems(streams, others: known.compactMap(\.stream)) { (name) throws(JournalError) in
+        try reader.output(name) != nil
+      }
       let stem = zip(streams, stems).first { $0.0.isSameName(as: stream) }?.1 ?? OutputSeries.stem(stream)
       let series = OutputSeries(directory: output, stem: stem)
       let pending = PendingDocuments(reader, after: try reader.status().positions.committedThrough) { (consumer) in
-        streams.count == 1 || consumer.queue.isSameName(as: queue)
+        let own = known.first { $0.stream?.isSameName(as: stream) ?? false }?.key
+        return streams.count == 1 || own.map { $0 == consumer.subscription } ?? consumer.queue.isSameName(as: queue)
       }
       let record = try reader.output(stem)
       let isKnown = record.map {

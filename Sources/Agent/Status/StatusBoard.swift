@@ -74,7 +74,8 @@ final class StatusBoard: Sendable {
       switch self {
       case .reconnecting(let cause, let reason): .reconnecting(cause: cause, reason: "\(who): \(reason)")
       case .standby(let reason): .standby(reason: "\(who): \(reason)")
-      case .starting, .connecting, .awaitingQueue, .consuming, .paused, .stalled, .stopping: self
+      case .paused(let part, let reason): .paused(part, reason: "\(who): \(reason)")
+      case .starting, .connecting, .awaitingQueue, .consuming, .stalled, .stopping: self
       }
     }
 
@@ -160,6 +161,10 @@ final class StatusBoard: Sendable {
     var queue: String
     /// What its connection does.
     var state = State.starting
+    /// Why what it has delivered waits, while the others go on; nil if it does not.
+    var waits: String?
+    /// What is to be said of it first.
+    var shown: State { state == .consuming ? waits.map { .paused(.intake, reason: $0) } ?? state : state }
     /// Messages in the queue that no one has, when it was last asked; nil if that is not known.
     var backlog: Int?
     var counters = Counters()
@@ -199,20 +204,20 @@ final class StatusBoard: Sendable {
 
     /// The subscription that is furthest from consuming.
     private var worst: Subscription? {
-      subscriptions.max { ($0.state.rank, $0.change) < ($1.state.rank, $1.change) }
+      subscriptions.max { ($0.shown.rank, $0.change) < ($1.shown.rank, $1.change) }
     }
 
     /// The state of the connections.
     private var connection: State {
       guard let worst else { return .starting }
-      guard subscriptions.count > 1 else { return worst.state }
-      let alike = subscriptions.count { $0.state.rank == worst.state.rank }
-      return worst.state.of("\"\(worst.stream)\" (\(alike) of \(subscriptions.count) queues)")
+      guard subscriptions.count > 1 else { return worst.shown }
+      let alike = subscriptions.count { $0.shown.rank == worst.shown.rank }
+      return worst.shown.of("\"\(worst.stream)\" (\(alike) of \(subscriptions.count) queues)")
     }
 
     /// What is wrong, by a name that stays the same as long as it is the same.
     func outage(_ state: State) -> String? {
-      guard let outage = state.outage, subscriptions.count > 1, let worst, worst.state.outage == outage else {
+      guard let outage = state.outage, subscriptions.count > 1, let worst, worst.shown.outage == outage else {
         return state.outage
       }
       return "\(outage) \(worst.stream)"
@@ -223,7 +228,10 @@ final class StatusBoard: Sendable {
       let connection = connection
       switch connection {
       case .consuming, .standby: break
-      case .starting, .connecting, .awaitingQueue, .reconnecting, .paused, .stalled, .stopping: return connection
+      case .starting, .connecting, .awaitingQueue, .reconnecting, .paused, .stalled:
+        // What holds up those that do consume is worse than that one of several does not.
+        if !subscriptions.contains(where: { $0.state == .consuming }) { return connection }
+      case .stopping: return connection
       }
       if let intake { return .paused(.intake, reason: intake) }
       if let writing { return .paused(.writing, reason: writing) }
@@ -274,6 +282,15 @@ final class StatusBoard: Sendable {
       }
       if board.subscriptions[index].state != state { board.subscriptions[index].change = board.changes }
       board.subscriptions[index].state = state
+    }
+  }
+
+  /// What a subscription has delivered waits, while the others go on; nil if it goes on, too.
+  func waits(_ index: Int, reason: String?) {
+    change { board in
+      board.changes += 1
+      board.subscriptions[index].change = board.changes
+      board.subscriptions[index].waits = reason
     }
   }
 

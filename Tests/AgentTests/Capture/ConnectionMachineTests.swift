@@ -209,6 +209,31 @@ struct ConnectionMachineTests {
     #expect(machine.rest(isEmpty: true) == .none)
   }
 
+  @Test func `a quorum queue is looked at, and consumed again only once something was taken out of it`() {
+    var settings = Self.settings()
+    settings.isAlone = false
+    let failure = CaptureFailure(cause: "oversize", description: "too large", needsUser: true)
+    var machine = Self.consuming(settings, "quorum")
+    let refused = Machine.End.startOver(.refused(failure, tag: 4))
+    #expect(machine.ended(refused, nil, at: 1, jitter: 0).1 == .wait(10))
+    // The first look tells how many there are.
+    let look = machine.prepare(returning: nil, newest: nil).looksFirst
+    #expect(look)
+    #expect(machine.consumes(holding: 50) == false)
+    #expect(machine.ended(.stillRefused, nil, at: 11, jitter: 0).1 == .wait(20))
+    #expect(machine.consumes(holding: 60) == false, "more have come")
+    #expect(machine.ended(.stillRefused, nil, at: 31, jitter: 0).1 == .wait(40))
+    #expect(machine.consumes(holding: 49) == true)
+    // One delivery at a time: if it is another one, only that counts.
+    let attempt = machine.prepare(returning: (0, .origin), newest: nil)
+    #expect(!attempt.looksFirst && attempt.prefetch == 1)
+    // A queue that does not count is consumed again.
+    var classic = Self.consuming(settings)
+    _ = classic.ended(refused, nil, at: 1, jitter: 0)
+    let again = classic.prepare(returning: nil, newest: nil)
+    #expect(!again.looksFirst)
+  }
+
   @Test func `a message that is not captured ends its channel once those before it are acknowledged`() {
     var settings = Self.settings()
     settings.keepsConsumer = false

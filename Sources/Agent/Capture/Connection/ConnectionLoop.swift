@@ -137,6 +137,10 @@ struct ConnectionLoop {
       let tag = topology.consumerTag(plan.generation)
       let channel = try topology.openChannel(on: connection)
       opened.update { $0 = Instant.now }
+      if plan.looksFirst, !machine.consumes(holding: try topology.messages(on: channel)) {
+        try? connection.close()
+        return .stillRefused
+      }
       let (queue, nature) = try topology.consume(on: channel, tag: tag)
       let (consuming, orders) = machine.began(
         consumerTag: tag, nature, queue, offset: topology.stream?.offset, at: Instant.now)

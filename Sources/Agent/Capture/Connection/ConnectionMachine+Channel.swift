@@ -173,6 +173,17 @@ extension ConnectionMachine {
     var deadline: Instant
   }
 
+  /// How long a queue may take to be consumed before that is told.
+  private static let queuePatience = Duration.seconds(5)
+
+  /// What is told while a queue is opened that takes long; nil for nothing.
+  ///
+  /// - Parameter began: When the channel was open; nil if it is not yet.
+  static func statusOfOpening(_ queue: String, since began: Instant?, at now: Instant) -> StatusBoard.State? {
+    guard let began, now - began > queuePatience else { return nil }
+    return .awaitingQueue(queue)
+  }
+
   // MARK: - A turn
 
   /// Whether the consumer is to be cancelled before these commands are obeyed: nothing more is to come on a narrow channel when an

@@ -85,6 +85,8 @@ struct ConnectionMachine {
     case looksAtEnd
     /// The consumer gets nothing, though there may be something.
     case standsStill(StandstillMachine.Finding)
+    /// The queue was looked at, and is not consumed: what was refused of it is still there, as far as can be told.
+    case stillRefused
     case failed(CaptureFailure)
   }
 
@@ -117,6 +119,8 @@ struct ConnectionMachine {
     /// The prefetch count, and the one for a quorum queue with a backlog that no one else consumes; nil for that of the settings.
     var prefetch: Int?
     var doubtfulPrefetch: Int?
+    /// The queue is only to be looked at, unless something was taken out of it (``ConnectionMachine/consumes(holding:)``).
+    var looksFirst = false
     /// Whether a second channel may be opened, for questions. A broker that limits the user to one closes the connection at the second.
     var usesSecondChannel = true
   }
@@ -157,9 +161,8 @@ struct ConnectionMachine {
   private var hasAcknowledged = false
   private var isAllAcknowledged = false
   private var usesSecondChannel = true
-  /// How many channels in a row brought nothing but what is not captured: each costs the queue a delivery, which it may count.
-  private var refusals = 0
-  private static let longestRefusals = 16
+  /// What was refused of the queue.
+  private var refusedMessage = RefusedMessage()
   /// The queue type that was last told of.
   var toldGuarantee: QueueNature.Kind?
   /// The position of this subscription's newest message when that was last asked for (``asksWhatReturns``).
@@ -199,6 +202,7 @@ struct ConnectionMachine {
   mutating func prepare(returning: (count: Int, position: Position)?, newest: Int64?) -> Attempt {
     generation += 1
     var attempt = Attempt(generation: generation, usesSecondChannel: usesSecondChannel)
+    attempt.looksFirst = refusedMessage.failure != nil
     channelWidth = .configured
     hasConsumed = false
     hasAcknowledged = false
@@ -322,9 +326,18 @@ struct ConnectionMachine {
         cause: "taken_back", reason: "the queue took deliveries back and has not sent them again")
       return ([.silent, .status(state)], .wait(takenBack.pause(at: now)))
     case .startOver(.refused(let failure, _)):
-      refusals = hasAcknowledged ? 0 : min(refusals + 1, Self.longestRefusals)
-      let pause = min(settings.delay * (1 << refusals), max(settings.delay, ReconnectMachine.longestBackoff))
-      return retry(after: failure, .wait(pause), at: now)
+      // Of a queue whose type is not known nothing is risked.
+      let isCounted = queueKind == .quorum || queueKind == .unknown
+      refusedMessage.refused(failure, isCounted: isCounted, hasAcknowledged: hasAcknowledged)
+      // Then only one message is on its way.
+      if isCounted, settings.canNarrow {
+        prefetchGuard.failed(isInternalError: true, hasAcknowledged: hasAcknowledged)
+      }
+      return retry(after: failure, .wait(refusedMessage.pause(settings.delay)), at: now)
+    case .stillRefused:
+      refusedMessage.isStillThere()
+      let failure = refusedMessage.failure ?? .cancelled(by: settings.queue)
+      return retry(after: failure, .wait(refusedMessage.pause(settings.delay)), at: now)
     case .looksAtEnd: return ([], .lookAtEnd)
     case .standsStill(let finding):
       undeliverableOffsets.forget()
@@ -342,6 +355,12 @@ struct ConnectionMachine {
       return (actions + more, step)
     }
   }
+
+  /// The queue was looked at before it is consumed again (``RefusedMessage``).
+  ///
+  /// - Parameter messages: How many are ready in it.
+  /// - Returns: Whether it is consumed.
+  mutating func consumes(holding messages: UInt32) -> Bool { refusedMessage.consumes(holding: messages) }
 
   /// Something keeps the queue from being consumed, or the stream's end cannot be read.
   mutating func stuck(_ failure: CaptureFailure, at now: Instant, jitter: Double) -> ([Action], Step) {
@@ -362,17 +381,6 @@ struct ConnectionMachine {
       return .stop
     }
     return hasLogin || isOver ? .connect : nil
-  }
-
-  /// How long a queue may take to be consumed before that is told.
-  private static let queuePatience = Duration.seconds(5)
-
-  /// What is told while a queue is opened that takes long; nil for nothing.
-  ///
-  /// - Parameter began: When the channel was open; nil if it is not yet.
-  static func statusOfOpening(_ queue: String, since began: Instant?, at now: Instant) -> StatusBoard.State? {
-    guard let began, now - began > queuePatience else { return nil }
-    return .awaitingQueue(queue)
   }
 
   private mutating func retry(
