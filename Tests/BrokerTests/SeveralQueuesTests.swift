@@ -259,6 +259,40 @@ import Testing
     for queue in [queue, other] { try publisher.delete(queue) }
   }
 
+  @Test func `a queue that floods the journal waits alone, and goes on once there is room`() throws {
+    let broker = try TestBroker()
+    let publisher = try Publisher(broker)
+    let (flood, quiet) = (TestBroker.uniqueName("flood"), TestBroker.uniqueName("quiet"))
+    for queue in [flood, quiet] { try publisher.declare(queue) }
+    let runtime = try FlowRuntime(
+      config: broker.configuration(
+        queue: "",
+        [
+          "queue": .null, "consumer": ["prefetch_count": 20],
+          "journal": [
+            "path": .string(try temporaryDirectory() + "/j.db"), "acknowledge": "journaled", "max_bytes": 16_777_216,
+          ],
+        ]))
+    runtime.opening.bindings = [("flood", flood), ("quiet", quiet)].map { stream, queue in
+      FlowRuntime.binding(stream: stream, resource: ["queue": ["name": .string(queue)]])
+    }
+    runtime.policy.holdCommits = true
+    try runtime.start()
+    try publisher.publish([UInt8](repeating: 0x61, count: 100_000), routingKey: flood, count: 200)
+    try runtime.waitForLog("the pause") {
+      $0.message?.hasPrefix("Intake is paused: \"flood\" (1 of 2 queues): the queue has more than its share") == true
+    }
+    let before = runtime.documentsRead
+    try publisher.publish("x", routingKey: quiet, count: 20)
+    try runtime.waitUntil(documentsRead: before + 20)
+    runtime.policy.holdCommits = false
+    try runtime.waitUntil(committedCount: 220)
+    try runtime.waitUntilSettled()
+    #expect(try runtime.closeInput() == .exited(0))
+    #expect(runtime.committed.count { $0.stream == "flood" } == 200)
+    for queue in [flood, quiet] { try publisher.delete(queue) }
+  }
+
   /// What is wrong with a queue: it is missing, someone else's, not to be read, or has a message that is too large.
   @Test func `what is wrong with one queue is told with its name, and the others go on`() throws {
     let broker = try TestBroker()

@@ -234,7 +234,8 @@ extension SettingsTable {
           + "if the journal's path is on a volume.", example: .string("committed")),
       row(
         "max_bytes", "Maximum Size", .integer((16 << 20)...(1 << 50)), .value(.number("1073741824")),
-        "How many bytes the journal may take. There you stop consuming, and nothing is acknowledged or dropped.",
+        "How many bytes the journal may take. There you stop consuming, and nothing is acknowledged or dropped. "
+          + "Of several queues one that floods waits alone before that: the others keep their shares.",
         unit: .bytes,
         example: .number("4294967296")),
     ])
