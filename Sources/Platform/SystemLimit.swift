@@ -3,8 +3,9 @@ internal import Glibc
 /// What cannot be done without, and the system refuses: the process ends as it would for any other failure, with the cause as the last
 /// line on stderr. Nothing was acknowledged that is not safe.
 package enum SystemLimit {
-  /// Descriptors that are always enough: journal, files, one connection, and those who look at the metrics.
-  private static let descriptors: rlim_t = 1024
+  /// Descriptors that are always enough: the journal, five for each of many queues (a socket, a pipe, a file and its lock), and those who
+  /// look at the metrics.
+  private static let descriptors: rlim_t = 8192
 
   /// Raises the soft limit of open files, which shells and services set low, as far as the hard one allows; fewer than that may do.
   /// https://man7.org/linux/man-pages/man2/getrlimit.2.html

@@ -29,7 +29,7 @@ public final class Connection: ChannelLink {
   let settings: ConnectionSettings
   let stream: any ByteStream
   private let codec = MethodCodec()
-  var input = FrameBuffer()
+  var input: FrameBuffer
   var output: [UInt8] = []
   var written = 0
   var heartbeat = Heartbeat(intervalSeconds: 0, at: Instant.now)
@@ -82,6 +82,7 @@ public final class Connection: ChannelLink {
   ) throws(AMQPError) {
     secret = settings.credentials.secret
     self.settings = settings
+    input = FrameBuffer(readSize: settings.readSize)
     self.node = node
     self.stream = stream
     try handshake(deadline: deadline)

@@ -32,6 +32,8 @@ public struct ConnectionSettings: Sendable {
   public var connectionName: String
   /// How many channels are opened for consumers (``Connection/openChannel()``).
   public var channels: UInt16 = 1
+  /// One read from the socket takes up to this many bytes, at least 4096; twice as many are kept for the connection.
+  public var readSize = 256 << 10
   /// The broker is asked for a queue on another channel than the consumer's (``AMQPChannel/ask(for:)``); else, and if it does not allow
   /// twice as many, on the consumer's own.
   public var usesSecondChannel = true

@@ -27,12 +27,19 @@ struct FrameBuffer {
   static let smallestFrame: UInt32 = 4096
   /// Methods keep to RabbitMQ's default frame limit: nothing makes them grow.
   static let largestMethod = 131_072
-  /// One read takes up to this much.
-  static let readSize = 256 << 10
+  /// One read takes up to this much, unless the settings say less.
+  static let usualReadSize = 256 << 10
 
-  private(set) var bytes = [UInt8](repeating: 0, count: FrameBuffer.readSize * 2)
+  /// One read takes up to this much; the buffer is usually twice as large.
+  private let readSize: Int
+  private(set) var bytes: [UInt8]
   private var start = 0
   private var end = 0
+
+  init(readSize: Int = FrameBuffer.usualReadSize) {
+    self.readSize = readSize
+    bytes = [UInt8](repeating: 0, count: readSize * 2)
+  }
 
   /// Nothing has been read yet, or everything was used.
   var isEmpty: Bool { start == end }
@@ -77,20 +84,20 @@ struct FrameBuffer {
       start = 0
       end = 0
       // What a rare large frame needed is not kept for the ordinary ones.
-      if bytes.count > Self.readSize * 8 { bytes = [UInt8](repeating: 0, count: Self.readSize * 2) }
-    } else if bytes.count - end < Self.readSize {
+      if bytes.count > readSize * 8 { bytes = [UInt8](repeating: 0, count: readSize * 2) }
+    } else if bytes.count - end < readSize {
       unsafe bytes.withUnsafeMutableBytes { buffer in
         unsafe buffer.copyMemory(from: UnsafeRawBufferPointer(rebasing: buffer[start..<end]))
       }
       end -= start
       start = 0
-      if bytes.count - end < Self.readSize { bytes.append(contentsOf: repeatElement(0, count: bytes.count)) }
+      if bytes.count - end < readSize { bytes.append(contentsOf: repeatElement(0, count: bytes.count)) }
     }
     var failure: AMQPError?
-    let tail = end
+    let (tail, readSize) = (end, readSize)
     let outcome: (count: Int, result: Result)? = unsafe bytes.withUnsafeMutableBytes { buffer in
       do throws(AMQPError) {
-        return unsafe try read(UnsafeMutableRawBufferPointer(rebasing: buffer[tail...].prefix(Self.readSize)))
+        return unsafe try read(UnsafeMutableRawBufferPointer(rebasing: buffer[tail...].prefix(readSize)))
       } catch {
         failure = error
         return nil

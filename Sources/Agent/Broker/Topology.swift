@@ -20,6 +20,8 @@ struct Topology: Sendable {
   var brokerVersion = ""
   /// Which of ``nodes`` is tried first; nil for any.
   var firstNode: Int?
+  /// As ``ConnectionSettings/readSize``.
+  var readSize = 256 << 10
   /// As ``ConnectionSettings/usesSecondChannel``.
   var usesSecondChannel = true
   /// As ``ConnectionSettings/isAbandoned``.
@@ -137,6 +139,7 @@ struct Topology: Sendable {
       timeout: configuration.connectionTimeout, connectionName: connectionName)
     settings.bodyLimit = DocumentOptions(configuration.document).bodyLimit
     settings.usesSecondChannel = usesSecondChannel
+    settings.readSize = readSize
     settings.isAbandoned = isAbandoned
     return settings
   }

@@ -51,6 +51,7 @@ final class Capture: Sendable {
   let status: StatusBoard
   private let machine: Monitor<CaptureMachine>
   private let mailboxes: [ConnectionMailbox]
+  private let budget: ArrivalBudget
   private let closing = Monitor<[@Sendable () -> Void]>([])
 
   init(_ plan: Plan, log: Logger) {
@@ -67,7 +68,8 @@ final class Capture: Sendable {
       brokerKeeps: !subscriptions.contains { $0.configuration.consumer.noAck },
       ended: isIdle ? [.connection, .emitter] : [])
     // What the runtime has committed before this process is committed for the journal too.
-    mailboxes = subscriptions.map { _ in ConnectionMailbox() }
+    budget = ArrivalBudget(subscriptions.count)
+    mailboxes = subscriptions.map { [budget] _ in ConnectionMailbox(batchBytes: budget.batchBytes) }
     machine = Monitor(
       CaptureMachine(
         lifecycle, subscriptions: mailboxes.count, journaled: plan.journal.positions.last, start: plan.start))
@@ -124,12 +126,13 @@ final class Capture: Sendable {
   }
 
   private func connection(of subscription: Subscription, _ index: Int) -> ConnectionLoop {
-    ConnectionLoop(
-      index: index,
-      topology: Topology(
-        configuration: subscription.configuration, connectionName: plan.connectionName,
-        sessionID: subscription.sessionID, prefetch: subscription.resumption.keeper?.prefetch,
-        stream: subscription.resumption.stream, logins: plan.logins),
+    var topology = Topology(
+      configuration: subscription.configuration, connectionName: plan.connectionName,
+      sessionID: subscription.sessionID, prefetch: subscription.resumption.keeper?.prefetch,
+      stream: subscription.resumption.stream, logins: plan.logins)
+    topology.readSize = budget.readBytes
+    return ConnectionLoop(
+      index: index, batchBytes: budget.batchBytes, topology: topology,
       mailbox: mailboxes[index], capture: machine, status: status, log: log(of: subscription),
       policy: subscription.policy,
       settings: ConnectionMachine.Settings(

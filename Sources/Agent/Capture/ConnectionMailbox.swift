@@ -5,14 +5,18 @@ import Platform
 /// How other threads reach the connection thread, which waits in `poll` and for nothing else.
 final class ConnectionMailbox: Sendable {
   /// A batch's memory above this is freed instead of being used again.
-  private static let spareBytes = Gathering.largestBytes * 2
+  private let spareBytes: Int
 
   private let commands = Locked(ConnectionCommands())
   /// Polled by the connection thread together with its socket.
   let wakeup: Wakeup
 
-  /// - Parameter wakeup: That of the other subscriptions' mailboxes.
-  init(_ wakeup: Wakeup = Wakeup()) { self.wakeup = wakeup }
+  /// - Parameters:
+  ///   - wakeup: That of the other subscriptions' mailboxes.
+  ///   - batchBytes: A batch of this size is an ordinary one.
+  init(_ wakeup: Wakeup = Wakeup(), batchBytes: Int = Gathering.largestBytes) {
+    (self.wakeup, spareBytes) = (wakeup, batchBytes * 2)
+  }
 
   /// Adds to what the connection thread is to do, and wakes it.
   func post(_ change: (inout ConnectionCommands) -> Void) {
@@ -22,7 +26,7 @@ final class ConnectionMailbox: Sendable {
 
   /// Gives the memory of a batch back that no one reads any more. No one waits for it, so no one is woken.
   func reuse(_ batch: consuming DeliveryBatch) {
-    batch.removeAll(keeping: Self.spareBytes)
+    batch.removeAll(keeping: spareBytes)
     commands.withLock { [batch] in $0.spare = batch }
   }
 

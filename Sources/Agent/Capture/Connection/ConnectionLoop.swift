@@ -16,6 +16,8 @@ struct ConnectionLoop {
 
   /// Which of the capture's subscriptions it consumes.
   let index: Int
+  /// A batch this large is handed over before more is read.
+  let batchBytes: Int
   let topology: Topology
   let mailbox: ConnectionMailbox
   let capture: Monitor<CaptureMachine>
@@ -205,7 +207,7 @@ struct ConnectionLoop {
   private func read(_ consumer: Consumer) throws(AMQPError) -> ConnectionMachine.Reading {
     let (connection, channel) = (consumer.connection, consumer.channel)
     let before = channel.batch.deliveries.count
-    let received = try connection.receive(deliveries: Gathering.mostDeliveries, bytes: Gathering.largestBytes)
+    let received = try connection.receive(deliveries: Gathering.mostDeliveries, bytes: batchBytes)
     try channel.check()
     if let answer = channel.takeDepth() { status.found(inQueue: Int(answer.messages), of: index) }
     let batch = channel.batch
