@@ -9,7 +9,7 @@ import Testing
     let bench = try Bench()
     let directory = try temporaryDirectory()
     let config = try RunTests.configuration(bench, in: directory)
-    for (hard, wanted) in [(4096, "1024"), (100, "100")] {
+    for (hard, wanted) in [(16384, "8192"), (100, "100")] {
       let output = "\(directory)/\(hard)"
       let command =
         "ulimit -Sn 20; ulimit -Hn \(hard); exec '\(try connectorBinary())' run '\(config)' --output '\(output)'"

@@ -71,8 +71,6 @@ struct JournalLoop {
 
   /// Runs until it is told to close; throws what ends the capture.
   func run() throws(CaptureFailure) {
-    // The connection waits for the last acknowledgements no longer.
-    defer { for subscription in subscriptions { subscription.mailbox.post { $0.mayClose = true } } }
     do {
       var writer = try begin()
       while try turn(&writer) {}
@@ -246,15 +244,8 @@ struct JournalLoop {
     var batches = batches
     let (known, reported) = (writer.machine.written, reported())
     let indices = batches.map(\.index)
-    for index in subscriptions.indices where !indices.contains(index) {
-      let actions = writer.machine.subscriptions[index].writing(nil, releasable: reported.released(of: index))
-      try perform(actions, of: index, &writer)
-    }
-    for each in batches {
-      let actions = writer.machine.subscriptions[each.index].writing(
-        each.plan.decision, releasable: reported.released(of: each.index))
-      try perform(actions, of: each.index, &writer)
-    }
+    let decisions = batches.map { (index: $0.index, decision: $0.plan.decision) }
+    for (index, actions) in writer.machine.writing(decisions, reported) { try perform(actions, of: index, &writer) }
     var began = Instant.now
     var records: [Int: RedeliveryRecord] = [:]
     let written = try retrying {
@@ -311,9 +302,9 @@ struct JournalLoop {
     var records: [Int: RedeliveryRecord] = [:]
     for index in subscriptions.indices {
       let plan = batches.first { $0.index == index }?.plan
-      guard let write = redeliveryWrite(index, writer, plan),
-        !write.digests.isEmpty || write.record != writer.lanes[index].record
-      else { continue }
+      guard let write = redeliveryWrite(index, writer, plan), write.isDue(after: writer.lanes[index].record) else {
+        continue
+      }
       try write.write(to: tx)
       records[index] = write.record
     }
@@ -334,7 +325,7 @@ struct JournalLoop {
   /// One transaction of nothing but what was emitted and committed.
   func bookkeep(_ writer: inout Writer) throws {
     let (known, reported) = (writer.machine.written, reported())
-    for (index, actions) in writer.machine.bookkeeping(reported) { try perform(actions, of: index, &writer) }
+    for (index, actions) in writer.machine.writing([], reported) { try perform(actions, of: index, &writer) }
     var records: [Int: RedeliveryRecord] = [:]
     let written = try retrying {
       try journal.write { (tx) in

@@ -107,12 +107,17 @@ struct JournalMachine: Hashable, Sendable {
     return now >= looksAt ? .now(.look) : .later(min(looksAt, idle))
   }
 
-  /// A transaction is about to be made that writes no batch.
+  /// A transaction is about to be made.
   ///
-  /// - Returns: What each subscription asks for before it.
-  mutating func bookkeeping(_ reported: Written) -> [(index: Int, actions: [SubscriptionMachine.Action])] {
-    subscriptions.indices.map { index in
-      (index, subscriptions[index].writing(nil, releasable: reported.released(of: index)))
+  /// - Parameter decisions: About the batches that it writes, in their order.
+  /// - Returns: What each subscription asks for before it: those without a batch first.
+  mutating func writing(
+    _ decisions: [(index: Int, decision: SubscriptionMachine.Decision)], _ reported: Written
+  ) -> [(index: Int, actions: [SubscriptionMachine.Action])] {
+    let others = subscriptions.indices.filter { index in !decisions.contains { $0.index == index } }
+    let all = others.map { (index: $0, decision: SubscriptionMachine.Decision?.none) } + decisions.map { ($0, $1) }
+    return all.map { (index, decision) in
+      (index, subscriptions[index].writing(decision, releasable: reported.released(of: index)))
     }
   }
 

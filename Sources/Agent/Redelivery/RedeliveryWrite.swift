@@ -30,6 +30,11 @@ struct RedeliveryWrite: Equatable, Sendable {
   /// Whose messages they are.
   var subscription: SubscriptionRecord
 
+  /// Whether it is worth writing.
+  ///
+  /// - Parameter known: What the journal has; nil if that is not known.
+  func isDue(after known: RedeliveryRecord?) -> Bool { !digests.isEmpty || record != known }
+
   func write(to tx: borrowing WriteTransaction) throws(JournalError) {
     for group in digests {
       try tx.appendDigests(

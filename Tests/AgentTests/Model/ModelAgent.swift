@@ -179,7 +179,7 @@ struct ModelAgent {
     case .subscription(_, let work): self.work(work, at: now)
     case .bookkeeping:
       let reported = JournalMachine.Written(inbox)
-      for (_, actions) in journal.bookkeeping(reported) { perform(actions) }
+      for (_, actions) in journal.writing([], reported) { perform(actions) }
       // No one hears of it before it is durable, and in `committed` mode nothing of it outlives the process.
       for (_, actions) in journal.bookkept(reported, at: 0) { perform(actions) }
     }

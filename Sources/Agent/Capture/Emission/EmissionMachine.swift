@@ -102,6 +102,9 @@ struct EmissionMachine: Hashable, Sendable {
 
   mutating func wrote(through position: Position) { emitted = position }
 
+  /// The rows of the next checkpoint; nil if those up to `last` are written.
+  func chunk(through last: Position) -> Chunk? { emitted < last ? Chunk(after: emitted, through: last) : nil }
+
   /// What is to be done; nil if nothing is, unless something is reported.
   mutating func next(_ capture: inout CaptureMachine) -> Work? {
     for case let settlement? in capture.progress.settlements

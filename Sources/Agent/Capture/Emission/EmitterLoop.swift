@@ -45,8 +45,7 @@ struct EmitterLoop {
         through = batch.last
         memory = batch
       }
-      while machine.emitted < through {
-        var chunk = EmissionMachine.Chunk(after: machine.emitted, through: through)
+      while var chunk = machine.chunk(through: through) {
         do {
           try read(memory, &chunk, &renderer, &consumers, &trail, sink, into: &documents)
         } catch let failure as CaptureFailure {
