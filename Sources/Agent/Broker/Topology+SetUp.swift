@@ -15,10 +15,16 @@ extension Topology {
     }
   }
 
-  /// How many messages are ready in the queue.
-  func messages(on channel: AMQPChannel) throws(CaptureFailure) -> UInt32 {
+  /// How many messages are ready in the queue; nil if there is none of that name. The channel is open after it.
+  func messages(on channel: AMQPChannel) throws(CaptureFailure) -> UInt32? {
     do throws(AMQPError) {
-      return try channel.declareQueue(QueueDeclaration(name: configuration.queue.name), passive: true).messages
+      do throws(AMQPError) {
+        return try channel.declareQueue(QueueDeclaration(name: configuration.queue.name), passive: true).messages
+      } catch {
+        guard case .channelClosed(404, _) = error.kind else { throw error }
+        try channel.reopen()
+        return nil
+      }
     } catch {
       throw explained(error)
     }

@@ -132,8 +132,10 @@ struct RunCommand: ParsableCommand {
       return zip(subscriptions, stems).map { CaptureSetup.Wanted(subscription: $0, outputName: $1) }
     }
     let journal = setup.journal
-    if output != "-" { try closeRenamed(setup, series, log) }
+    let known = journal.subscriptions
     var plan = try setup.plan(start: journal.positions.committedThrough, connectionName: "source-amqp run")
+    // What was parked counts again by now.
+    if output != "-" { try closeRenamed(setup, known, series, log) }
     plan.logins = file.logins
     let capture = Capture(plan, log: log)
     let source = try OperationsSource(capture, journal: journal.path)
@@ -164,22 +166,27 @@ struct RunCommand: ParsableCommand {
   /// Brings the series of streams that have other names now to their ends: what a crash left there that the journal does not count as
   /// written is written into the series of the new name.
   private func closeRenamed(
-    _ setup: CaptureSetup, _ all: [(series: OutputSeries, lock: FileLock?)], _ log: Logger
+    _ setup: CaptureSetup, _ known: [SubscriptionRecord], _ all: [(series: OutputSeries, lock: FileLock?)],
+    _ log: Logger
   ) throws {
-    let known = setup.journal.subscriptions
     for record in setup.records {
       guard let before = known.first(where: { $0.key == record.key })?.stream, let now = record.stream,
         !now.isSameName(as: before)
       else { continue }
-      log.info(
-        "stream \"\(before)\" is called \"\(now)\" now: its documents go on in files of that name")
+      log.info("stream \"\(before)\" is called \"\(now)\" now: its documents go on in files of that name")
       for stem in [OutputSeries.stem(before), OutputSeries.plainStem(before)] {
         guard try setup.journal.output(stem) != nil else { continue }
         // Another stream may have the name by now.
         let taken = all.first { $0.series.stem.isSameName(as: stem) }
         let series = OutputSeries(directory: output, stem: stem)
         let lock = try taken?.lock ?? series.lock()
-        _ = try open(series, lock, setup.journal, Monitor([]), log) { $0.subscription == record.key }
+        do {
+          _ = try open(series, lock, setup.journal, Monitor([]), log) { $0.subscription == record.key }
+        } catch let error as CaptureFailure {
+          // Nothing will be written there.
+          log.warning(
+            "the files of \"\(before)\" are left as they are, with what a crash may have left in them: \(error)")
+        }
         break
       }
     }

@@ -76,7 +76,7 @@ struct JournalMachine: Hashable, Sendable {
     }
     if !batches.isEmpty {
       // Whatever comes to others, what is due of those to which nothing comes is done.
-      for index in subscriptions.indices where !batches.contains(index) {
+      for index in subscriptions.indices where isAtRest(index, inbox) {
         if let channel = subscriptions[index].unseen(inbox) { return .now(.subscription(index, .begin(channel))) }
         if let deadline = subscriptions[index].idleDeadline, now >= deadline {
           return .now(.subscription(index, .idle))
@@ -85,7 +85,7 @@ struct JournalMachine: Hashable, Sendable {
       return .now(.batches(batches))
     }
     if inbox.closing { return .now(.close) }
-    for index in subscriptions.indices {
+    for index in subscriptions.indices where isAtRest(index, inbox) {
       if let channel = subscriptions[index].unseen(inbox) { return .now(.subscription(index, .begin(channel))) }
     }
     if written.isBehind(inbox) {
@@ -97,7 +97,7 @@ struct JournalMachine: Hashable, Sendable {
       return isDue ? .now(.bookkeeping) : .later(since + Self.bookkeepingDelay)
     }
     var idle = Instant.distantFuture
-    for index in subscriptions.indices {
+    for index in subscriptions.indices where isAtRest(index, inbox) {
       guard let deadline = subscriptions[index].idleDeadline else { continue }
       if now >= deadline { return .now(.subscription(index, .idle)) }
       idle = min(idle, deadline)
@@ -106,6 +106,10 @@ struct JournalMachine: Hashable, Sendable {
     self.looksAt = looksAt
     return now >= looksAt ? .now(.look) : .later(min(looksAt, idle))
   }
+
+  /// Nothing of a subscription waits to be taken. While something does, no silence and no new channel of it means anything: what has been
+  /// delivered comes first, however long it waits for its share of the journal.
+  private func isAtRest(_ index: Int, _ inbox: JournalInbox) -> Bool { inbox.subscriptions[index].handover == nil }
 
   /// A transaction is about to be made.
   ///

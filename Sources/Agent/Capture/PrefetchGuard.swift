@@ -55,7 +55,7 @@ struct PrefetchGuard: Equatable, Sendable {
   /// How many channels in a row the broker ended with one message alone.
   private(set) var steps = 0
 
-  /// The capture's first channel is to be narrow, if nothing can come back.
+  /// The next channel is to be narrow: the capture's first one, if nothing can come back, or one that may bring a message that is refused.
   mutating func beginNarrow() { isNarrow = true }
 
   /// A channel ended by a failure.

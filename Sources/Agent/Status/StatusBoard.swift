@@ -38,7 +38,8 @@ final class StatusBoard: Sendable {
       case .consuming: "Capture started"
       case .standby(let reason): "Standing by: \(reason)"
       case .reconnecting(_, let reason): "Not consuming, trying again: \(reason)"
-      case .paused(.intake, let reason), .paused(.writing, let reason): "Intake is paused: \(reason)"
+      case .paused(.intake, let reason), .paused(.writing, let reason), .paused(.share, let reason):
+        "Intake is paused: \(reason)"
       case .paused(.output, let reason): "Documents wait in the journal: \(reason)"
       case .stalled(let stall): "Slow: \(stall.reason)"
       case .stopping: "Stopping the capture"
@@ -105,6 +106,8 @@ final class StatusBoard: Sendable {
     case writing
     /// Writing documents.
     case output
+    /// Taking messages of one of several queues, which has more than its share of the journal.
+    case share
   }
 
   /// Counts since the process started. Every one only grows.
@@ -164,7 +167,7 @@ final class StatusBoard: Sendable {
     /// Why what it has delivered waits, while the others go on; nil if it does not.
     var waits: String?
     /// What is to be said of it first.
-    var shown: State { state == .consuming ? waits.map { .paused(.intake, reason: $0) } ?? state : state }
+    var shown: State { state == .consuming ? waits.map { .paused(.share, reason: $0) } ?? state : state }
     /// Messages in the queue that no one has, when it was last asked; nil if that is not known.
     var backlog: Int?
     var counters = Counters()
@@ -308,6 +311,8 @@ final class StatusBoard: Sendable {
       case .intake: board.intake = reason
       case .writing: board.writing = reason
       case .output: board.output = reason
+      // Of one subscription (``waits(_:reason:)``).
+      case .share: break
       }
     }
   }
@@ -318,6 +323,7 @@ final class StatusBoard: Sendable {
       case .intake: board.intake = nil
       case .writing: board.writing = nil
       case .output: board.output = nil
+      case .share: break
       }
     }
   }
@@ -378,7 +384,9 @@ final class StatusBoard: Sendable {
     let level: Logger.Level =
       switch changed {
       case .paused(.output, _), .paused(.writing, _), .stalled: .warning
-      case .starting, .connecting, .awaitingQueue, .consuming, .standby, .reconnecting, .paused(.intake, _), .stopping:
+      case .starting, .connecting, .awaitingQueue, .consuming, .standby, .reconnecting, .paused(.intake, _),
+        .paused(.share, _),
+        .stopping:
         .info
       }
     log.log(level: level, "\(changed.message)", metadata: ["eventType": "connectorStatus"])

@@ -223,7 +223,7 @@ struct ConnectionMachineTests {
     #expect(machine.ended(.stillRefused, nil, at: 11, jitter: 0).1 == .wait(20))
     #expect(machine.consumes(holding: 60) == false, "more have come")
     #expect(machine.ended(.stillRefused, nil, at: 31, jitter: 0).1 == .wait(40))
-    #expect(machine.consumes(holding: 49) == true)
+    #expect(machine.consumes(holding: 59) == true, "one fewer than at the look before")
     // One delivery at a time: if it is another one, only that counts.
     let attempt = machine.prepare(returning: (0, .origin), newest: nil)
     #expect(!attempt.looksFirst && attempt.prefetch == 1)
@@ -232,6 +232,32 @@ struct ConnectionMachineTests {
     _ = classic.ended(refused, nil, at: 1, jitter: 0)
     let again = classic.prepare(returning: nil, newest: nil)
     #expect(!again.looksFirst)
+  }
+
+  @Test func `a refused message is not delivered more than a few times to find out that it is still there`() {
+    let failure = CaptureFailure(cause: "oversize", description: "too large", needsUser: true)
+    var message = RefusedMessage()
+    var deliveries = 0
+    var count: UInt32 = 1000
+    for _ in 0..<100 {
+      message.refused(failure, isCounted: true, hasAcknowledged: false)
+      deliveries += 1
+      var looks = 0
+      while message.consumes(holding: count) == false, looks < 3 {
+        count -= 1
+        looks += 1
+      }
+      if message.failure != nil { break }
+    }
+    #expect(deliveries == 5)
+    // An empty queue, or none, has no such message.
+    let empty = message.consumes(holding: 0)
+    #expect(empty)
+    message.refused(failure, isCounted: true, hasAcknowledged: false)
+    let gone = message.consumes(holding: nil)
+    #expect(gone)
+    // Without a pause in the settings there is one.
+    #expect(message.pause(.zero) >= .milliseconds(100))
   }
 
   @Test func `a message that is not captured ends its channel once those before it are acknowledged`() {

@@ -1,4 +1,7 @@
+import AMQP
 import Journal
+import Platform
+import Support
 import Testing
 
 @testable import Agent
@@ -53,5 +56,49 @@ struct FairShareTests {
     one.appended(1, 100, of: 0, through: Self.at(1))
     one.wrote(inUse: 100, committed: .origin)
     #expect(one.takes(0) == true)
+  }
+
+  /// What has been delivered comes before what a silence, or another channel, would say.
+  @Test func `a subscription whose batch waits is neither idle nor begun anew`() throws {
+    func machine(_ index: Int) -> SubscriptionMachine {
+      SubscriptionMachine(
+        SubscriptionMachine.Settings(index: index, mode: .journaled, trust: .none), redelivery: nil, captured: .origin,
+        journaled: .origin, at: 0)
+    }
+    var journal = JournalMachine(
+      [machine(0), machine(1)], written: JournalMachine.Written(), maxBytes: Int64(8 * Self.unit))
+    journal.share.appended(1, 8 * Self.unit, of: 0, through: Self.at(1))
+    journal.share.wrote(inUse: Int64(8 * Self.unit), committed: .origin)
+    let classic = QueueNature(type: "classic", hasLevels: false, deliveryLimit: nil, brokerVersion: "4.0.5")
+    var inbox = JournalInbox(subscriptions: 2)
+    for generation in [1, 2] {
+      let channel = Consuming(generation: generation, consumerTag: "c\(generation)", queue: classic)
+      inbox.subscriptions[0].consuming = channel
+      if generation == 1 {
+        guard case .now(.subscription(0, .begin)) = journal.next(&inbox, at: 0) else {
+          // Without anything to find out it begins with its first batch.
+          inbox.subscriptions[0].handover = Handover(
+            channel: channel, batch: try deliveryBatch([TestDelivery(body: [1])]))
+          guard case .now(.subscription(0, .begin(let begun))) = journal.next(&inbox, at: 0) else {
+            Issue.record("the channel does not begin")
+            return
+          }
+          _ = journal.subscriptions[0].began(begun, place: nil, at: 0)
+          continue
+        }
+      }
+    }
+    // Its batch waits, though another channel consumes by now and long after.
+    for second in 1...20 {
+      let next = journal.next(&inbox, at: Instant(sinceBoot: .seconds(second)))
+      if case .now(.subscription) = next { Issue.record("\(next)") }
+      if case .now(.batches) = next { Issue.record("\(next)") }
+    }
+    #expect(journal.share.waiting == [0])
+    inbox.stopping = true
+    guard case .now(.batches([0])) = journal.next(&inbox, at: 30) else {
+      Issue.record("a stop does not take it")
+      return
+    }
   }
 }

@@ -330,9 +330,7 @@ struct ConnectionMachine {
       let isCounted = queueKind == .quorum || queueKind == .unknown
       refusedMessage.refused(failure, isCounted: isCounted, hasAcknowledged: hasAcknowledged)
       // Then only one message is on its way.
-      if isCounted, settings.canNarrow {
-        prefetchGuard.failed(isInternalError: true, hasAcknowledged: hasAcknowledged)
-      }
+      if isCounted, settings.canNarrow { prefetchGuard.beginNarrow() }
       return retry(after: failure, .wait(refusedMessage.pause(settings.delay)), at: now)
     case .stillRefused:
       refusedMessage.isStillThere()
@@ -358,9 +356,9 @@ struct ConnectionMachine {
 
   /// The queue was looked at before it is consumed again (``RefusedMessage``).
   ///
-  /// - Parameter messages: How many are ready in it.
+  /// - Parameter messages: How many are ready in it; nil if there is no such queue.
   /// - Returns: Whether it is consumed.
-  mutating func consumes(holding messages: UInt32) -> Bool { refusedMessage.consumes(holding: messages) }
+  mutating func consumes(holding messages: UInt32?) -> Bool { refusedMessage.consumes(holding: messages) }
 
   /// Something keeps the queue from being consumed, or the stream's end cannot be read.
   mutating func stuck(_ failure: CaptureFailure, at now: Instant, jitter: Double) -> ([Action], Step) {
