@@ -58,47 +58,44 @@ struct FairShareTests {
     #expect(one.takes(0) == true)
   }
 
-  /// What has been delivered comes before what a silence, or another channel, would say.
-  @Test func `a subscription whose batch waits is neither idle nor begun anew`() throws {
+  /// What has been delivered comes before what a silence would say.
+  @Test func `a subscription whose batch waits for its share is not taken for silent`() {
     func machine(_ index: Int) -> SubscriptionMachine {
-      SubscriptionMachine(
-        SubscriptionMachine.Settings(index: index, mode: .journaled, trust: .none), redelivery: nil, captured: .origin,
-        journaled: .origin, at: 0)
+      let redelivery = RedeliveryMachine(
+        anchor: 2, windowLimit: 16, captured: 3, releasable: 1,
+        window: (1...3).map { DeliveryDigest(high: 0, low: $0) },
+        priority: nil, prioritySince: 0, prefetch: 8)
+      return SubscriptionMachine(
+        SubscriptionMachine.Settings(index: index, mode: .journaled, trust: .exclusive, prefetch: 8),
+        redelivery: redelivery, captured: Self.at(3), journaled: Self.at(6), at: 0)
     }
     var journal = JournalMachine(
       [machine(0), machine(1)], written: JournalMachine.Written(), maxBytes: Int64(8 * Self.unit))
-    journal.share.appended(1, 8 * Self.unit, of: 0, through: Self.at(1))
-    journal.share.wrote(inUse: Int64(8 * Self.unit), committed: .origin)
-    let classic = QueueNature(type: "classic", hasLevels: false, deliveryLimit: nil, brokerVersion: "4.0.5")
+    let queue = QueueNature(kind: .classic, hasPriorities: false, countsAcquisitions: false)
+    let channel = Consuming(generation: 1, consumerTag: "c", queue: queue)
+    _ = journal.subscriptions[1].began(channel, place: nil, at: 0)
+    var decision = SubscriptionMachine.Decision()
+    let again = RedeliveryMachine.Delivery(
+      digest: DeliveryDigest(high: 0, low: 2), redelivered: true, marks: DeliveryMarks())
+    #expect(journal.subscriptions[1].delivered(1, again, &decision) == .hold)
     var inbox = JournalInbox(subscriptions: 2)
-    for generation in [1, 2] {
-      let channel = Consuming(generation: generation, consumerTag: "c\(generation)", queue: classic)
-      inbox.subscriptions[0].consuming = channel
-      if generation == 1 {
-        guard case .now(.subscription(0, .begin)) = journal.next(&inbox, at: 0) else {
-          // Without anything to find out it begins with its first batch.
-          inbox.subscriptions[0].handover = Handover(
-            channel: channel, batch: try deliveryBatch([TestDelivery(body: [1])]))
-          guard case .now(.subscription(0, .begin(let begun))) = journal.next(&inbox, at: 0) else {
-            Issue.record("the channel does not begin")
-            return
-          }
-          _ = journal.subscriptions[0].began(begun, place: nil, at: 0)
-          continue
-        }
-      }
+    inbox.subscriptions[1].consuming = channel
+    _ = journal.next(&inbox, at: 0)
+    guard let deadline = journal.subscriptions[1].idleDeadline else {
+      Issue.record("nothing is due")
+      return
     }
-    // Its batch waits, though another channel consumes by now and long after.
-    for second in 1...20 {
-      let next = journal.next(&inbox, at: Instant(sinceBoot: .seconds(second)))
+    // The journal is full of its messages, and the rest of what comes again waits.
+    journal.share.wrote(inUse: Int64(8 * Self.unit), committed: .origin)
+    journal.share.appended(1, 8 * Self.unit, of: 1, through: Self.at(9))
+    inbox.subscriptions[1].handover = Handover(channel: channel, batch: DeliveryBatch())
+    for second in 0...20 {
+      let next = journal.next(&inbox, at: deadline + .seconds(second))
       if case .now(.subscription) = next { Issue.record("\(next)") }
       if case .now(.batches) = next { Issue.record("\(next)") }
     }
-    #expect(journal.share.waiting == [0])
+    #expect(journal.share.waiting == [1])
     inbox.stopping = true
-    guard case .now(.batches([0])) = journal.next(&inbox, at: 30) else {
-      Issue.record("a stop does not take it")
-      return
-    }
+    #expect(journal.next(&inbox, at: deadline) == .now(.batches([1])))
   }
 }
