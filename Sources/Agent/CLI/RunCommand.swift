@@ -134,8 +134,6 @@ struct RunCommand: ParsableCommand {
     let journal = setup.journal
     let known = journal.subscriptions
     var plan = try setup.plan(start: journal.positions.committedThrough, connectionName: "source-amqp run")
-    // What was parked counts again by now.
-    if output != "-" { try closeRenamed(setup, known, series, log) }
     plan.logins = file.logins
     let capture = Capture(plan, log: log)
     let source = try OperationsSource(capture, journal: journal.path)
@@ -148,11 +146,15 @@ struct RunCommand: ParsableCommand {
       let output = OutputDescriptor.standardOutput { [status = capture.status] in status.progressed(.reader) }
       try capture.start(into: StandardOutputSink(output: LineOutput(output)))
     } else {
+      let reader = try JournalReader(path: journal.path)
+      defer { try? reader.close() }
+      // What was parked counts again by now.
+      try closeRenamed(setup, reader, known, series, log)
       var sinks: [FileSink] = []
       let keys = plan.subscriptions.map { $0.session.subscription.key }
       for (index, own) in series.enumerated() {
         // What a salvage could not tell whose it is goes with the first.
-        let sink = try open(own.series, own.lock, journal, nextFile, log) { (consumer) in
+        let sink = try open(own.series, own.lock, journal, reader, nextFile, log) { (consumer) in
           consumer.subscription == keys[index] || index == 0 && !keys.contains(consumer.subscription)
         }
         sinks.append(sink)
@@ -166,8 +168,8 @@ struct RunCommand: ParsableCommand {
   /// Brings the series of streams that have other names now to their ends: what a crash left there that the journal does not count as
   /// written is written into the series of the new name.
   private func closeRenamed(
-    _ setup: CaptureSetup, _ known: [SubscriptionRecord], _ all: [(series: OutputSeries, lock: FileLock?)],
-    _ log: Logger
+    _ setup: CaptureSetup, _ reader: JournalReader, _ known: [SubscriptionRecord],
+    _ all: [(series: OutputSeries, lock: FileLock?)], _ log: Logger
   ) throws {
     for record in setup.records {
       guard let before = known.first(where: { $0.key == record.key })?.stream, let now = record.stream,
@@ -181,7 +183,7 @@ struct RunCommand: ParsableCommand {
         let series = OutputSeries(directory: output, stem: stem)
         let lock = try taken?.lock ?? series.lock()
         do {
-          _ = try open(series, lock, setup.journal, Monitor([]), log) { $0.subscription == record.key }
+          _ = try open(series, lock, setup.journal, reader, Monitor([]), log) { $0.subscription == record.key }
         } catch let error as CaptureFailure {
           // Nothing will be written there.
           log.warning(
@@ -194,14 +196,10 @@ struct RunCommand: ParsableCommand {
 
   /// Opens the newest file of a series, and records what it is.
   private func open(
-    _ series: OutputSeries, _ lock: FileLock?, _ journal: Journal, _ nextFile: Monitor<[NextFileRequest]>,
-    _ log: Logger,
-    of isOurs: @escaping (ConsumerRecord) -> Bool
+    _ series: OutputSeries, _ lock: FileLock?, _ journal: Journal, _ reader: JournalReader,
+    _ nextFile: Monitor<[NextFileRequest]>, _ log: Logger, of isOurs: @escaping (ConsumerRecord) -> Bool
   ) throws -> FileSink {
     let record = try journal.output(series.stem)
-    // A series that was never written has nothing to explain.
-    let reader = try JournalReader(path: journal.path)
-    defer { try? reader.close() }
     let pending = PendingDocuments(reader, after: journal.positions.committedThrough, of: isOurs)
     let request = NextFileRequest()
     let sink = try FileSink(

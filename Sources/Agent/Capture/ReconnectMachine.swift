@@ -33,8 +33,8 @@ struct ReconnectMachine {
     case stopped
   }
 
-  /// Refused logins, and channels that only bring what is not captured, are tried after `delay` (1 s at least), doubled for each in a row,
-  /// up to this; a longer `delay` stays as it is. Jitter comes on top.
+  /// Refused logins are tried after `delay` (1 s at least), doubled for each in a row, up to this; a longer `delay` stays as it is. Jitter
+  /// comes on top. The intervals of ``RefusedMessage`` grow no further, either.
   static let longestBackoff = Duration.seconds(60)
 
   /// Between attempts.

@@ -188,9 +188,7 @@ final class StatusBoard: Sendable {
     /// The newest that was logged is that messages flow.
     var toldConsuming = false
     /// Why each part is paused. That there is no room lasts while single transactions fail and succeed.
-    var intake: String?
-    var writing: String?
-    var output: String?
+    var pauses: [Part: String] = [:]
     var waits = StallWatch()
     /// The state when a change of it was last looked for: time alone changes it too.
     var known = State.starting
@@ -236,9 +234,9 @@ final class StatusBoard: Sendable {
         if !subscriptions.contains(where: { $0.state == .consuming }) { return connection }
       case .stopping: return connection
       }
-      if let intake { return .paused(.intake, reason: intake) }
-      if let writing { return .paused(.writing, reason: writing) }
-      if let output { return .paused(.output, reason: output) }
+      for part in [Part.intake, .writing, .output] {
+        if let reason = pauses[part] { return .paused(part, reason: reason) }
+      }
       if let stall = waits.stall(at: now) { return .stalled(stall) }
       return connection
     }
@@ -305,28 +303,9 @@ final class StatusBoard: Sendable {
   }
 
   /// A part waits for better times; ``resumed(_:)`` ends that.
-  func paused(_ part: Part, reason: String) {
-    change { board in
-      switch part {
-      case .intake: board.intake = reason
-      case .writing: board.writing = reason
-      case .output: board.output = reason
-      // Of one subscription (``waits(_:reason:)``).
-      case .share: break
-      }
-    }
-  }
+  func paused(_ part: Part, reason: String) { change { $0.pauses[part] = reason } }
 
-  func resumed(_ part: Part) {
-    change { board in
-      switch part {
-      case .intake: board.intake = nil
-      case .writing: board.writing = nil
-      case .output: board.output = nil
-      case .share: break
-      }
-    }
-  }
+  func resumed(_ part: Part) { change { $0.pauses[part] = nil } }
 
   /// Something is waited for from now on, until ``ended(_:)``.
   func began(_ stall: Stall) {

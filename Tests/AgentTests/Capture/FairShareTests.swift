@@ -60,17 +60,8 @@ struct FairShareTests {
 
   /// What has been delivered comes before what a silence would say.
   @Test func `a subscription whose batch waits for its share is not taken for silent`() {
-    func machine(_ index: Int) -> SubscriptionMachine {
-      let redelivery = RedeliveryMachine(
-        anchor: 2, windowLimit: 16, captured: 3, releasable: 1,
-        window: (1...3).map { DeliveryDigest(high: 0, low: $0) },
-        priority: nil, prioritySince: 0, prefetch: 8)
-      return SubscriptionMachine(
-        SubscriptionMachine.Settings(index: index, mode: .journaled, trust: .exclusive, prefetch: 8),
-        redelivery: redelivery, captured: Self.at(3), journaled: Self.at(6), at: 0)
-    }
     var journal = JournalMachine(
-      [machine(0), machine(1)], written: JournalMachine.Written(), maxBytes: Int64(8 * Self.unit))
+      [.anchored(0), .anchored(1)], written: JournalMachine.Written(), maxBytes: Int64(8 * Self.unit))
     let queue = QueueNature(kind: .classic, hasPriorities: false, countsAcquisitions: false)
     let channel = Consuming(generation: 1, consumerTag: "c", queue: queue)
     _ = journal.subscriptions[1].began(channel, place: nil, at: 0)

@@ -69,6 +69,18 @@ extension SubscriptionMachine {
   }
 }
 
+extension SubscriptionMachine {
+  /// One of several that has captured three messages, of which the last two are kept as the anchor.
+  static func anchored(_ index: Int) -> SubscriptionMachine {
+    let redelivery = RedeliveryMachine(
+      anchor: 2, windowLimit: 16, captured: 3, releasable: 1, window: (1...3).map { DeliveryDigest(high: 0, low: $0) },
+      priority: nil, prioritySince: 0, prefetch: 8)
+    return SubscriptionMachine(
+      Settings(index: index, mode: .journaled, trust: .exclusive, prefetch: 8), redelivery: redelivery,
+      captured: .origin + 3, journaled: .origin + 6, at: 0)
+  }
+}
+
 // MARK: - One subscription
 
 /// What most tests say of a capture's only subscription.

@@ -67,13 +67,16 @@ struct StandstillTests {
     #expect(machine.turned(.nothing, hasRoom: true, at: now + 60) == .ask)
   }
 
+  /// Asks a queue that is fine, which is to be bound again.
+  private static func askAndBind(_ machine: inout StandstillMachine, at now: Instant) {
+    #expect(machine.turned(.nothing, hasRoom: true, at: now) == .ask)
+    #expect(machine.answered(Self.answer(0), offset: nil, at: now) == .bind)
+  }
+
   @Test func `without a channel for it nothing says that the queue is bound`() {
     var machine = StandstillMachine(binds: true)
     machine.channelBegan(.quorum, messages: 0, offset: nil, at: 0)
-    func ask(at now: Instant) {
-      #expect(machine.turned(.nothing, hasRoom: true, at: now) == .ask)
-      #expect(machine.answered(Self.answer(0), offset: nil, at: now) == .bind)
-    }
+    func ask(at now: Instant) { Self.askAndBind(&machine, at: now) }
     ask(at: 60)
     #expect(machine.cannotBind(at: 60) == .none)
     ask(at: 120)
@@ -88,10 +91,7 @@ struct StandstillTests {
   @Test func `a queue that is fine is bound again, and an exchange that is missing is told until it is there`() {
     var machine = StandstillMachine(binds: true)
     machine.channelBegan(.quorum, messages: 0, offset: nil, at: 0)
-    func ask(at now: Instant) {
-      #expect(machine.turned(.nothing, hasRoom: true, at: now) == .ask)
-      #expect(machine.answered(Self.answer(0), offset: nil, at: now) == .bind)
-    }
+    func ask(at now: Instant) { Self.askAndBind(&machine, at: now) }
     ask(at: 60)
     #expect(machine.answered(.bound, offset: nil, at: 61) == .boundAgain)
     // Whether it was needed is not known, so it is not told each minute.

@@ -118,16 +118,7 @@ struct WrittenTests {
 
   /// A subscription to which something comes all the time keeps no other from coming to rest.
   @Test func `what is due of one is done before the batches of another`() {
-    func machine(_ index: Int) -> SubscriptionMachine {
-      let redelivery = RedeliveryMachine(
-        anchor: 2, windowLimit: 16, captured: 3, releasable: 1,
-        window: (1...3).map { DeliveryDigest(high: 0, low: $0) },
-        priority: nil, prioritySince: 0, prefetch: 8)
-      return SubscriptionMachine(
-        SubscriptionMachine.Settings(index: index, mode: .journaled, trust: .exclusive, prefetch: 8),
-        redelivery: redelivery, captured: Self.position(3), journaled: Self.position(6), at: 0)
-    }
-    var journal = JournalMachine([machine(0), machine(1)], written: Written())
+    var journal = JournalMachine([.anchored(0), .anchored(1)], written: Written())
     let queue = QueueNature(kind: .classic, hasPriorities: false, countsAcquisitions: false)
     let channel = Consuming(generation: 1, consumerTag: "c", queue: queue)
     for index in 0...1 { _ = journal.subscriptions[index].began(channel, place: nil, at: 0) }
